@@ -1,0 +1,1 @@
+"""Image bytes in, labels out. Never imports torch, `training` or `export`."""

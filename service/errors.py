@@ -1,0 +1,73 @@
+"""Every way a request can fail, and the HTTP answer each one becomes (RFC 9457).
+
+ServiceError
+├── BadRequest         400  the request itself is malformed (`code` says how)
+├── NotFound           404  no such path or model
+├── MethodNotAllowed   405  the path exists, the method does not
+├── TooLarge           413  more bytes than the limit
+├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
+├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
+├── EngineFailed       500  the model itself broke; the log has the cause
+├── Overloaded         503  too much is already waiting; try again later
+├── Expired            503  waited longer than the limit, so it was dropped before any work was done
+└── NotReady           503  starting, or draining before a stop
+
+The message is for people and never holds an address, a path or a library's own words.
+"""
+
+from typing import ClassVar
+
+
+class ServiceError(Exception):
+    """A failure we expect, so the client gets its message instead of a bare 500."""
+
+    status: ClassVar[int]
+    code: str  # stable, for programs; the message is for people
+    title: ClassVar[str]
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_s = retry_after_s
+        if code is not None:
+            self.code = code
+
+
+class BadRequest(ServiceError):
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class NotFound(ServiceError):
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class TooLarge(ServiceError):
+    status, code, title = 413, "too_large", "Too large"
+
+
+class NotAnImage(ServiceError):
+    status, code, title = 415, "not_an_image", "Not a supported image"
+
+
+class BadImage(ServiceError):
+    status, code, title = 422, "bad_image", "Image cannot be decoded"
+
+
+class EngineFailed(ServiceError):
+    status, code, title = 500, "engine_failed", "Inference failed"
+
+
+class Overloaded(ServiceError):
+    status, code, title = 503, "overloaded", "Overloaded"
+
+
+class Expired(ServiceError):
+    status, code, title = 503, "expired", "Waited too long"
+
+
+class NotReady(ServiceError):
+    status, code, title = 503, "not_ready", "Not ready"

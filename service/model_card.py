@@ -1,0 +1,137 @@
+"""The model card: what a model file says of itself, and the only source of labels, preprocessing and provenance.
+
+It is one JSON document under the key `model_card` of the ONNX file's metadata, written by `export` and read by
+`service`. Anyone can read it: `json.loads(onnx.load(file).metadata_props[...].value)`, or through
+`onnxruntime.InferenceSession(file).get_modelmeta().custom_metadata_map["model_card"]`.
+"""
+
+import hashlib
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+METADATA_KEY = "model_card"
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 5e-2}  # largest difference in probability
+
+Positive = Annotated[int, Field(gt=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Variant(_Part):
+    """Which of the paper's forms of the network this is."""
+
+    shortcut: Literal["A", "B", "C"] | None  # None: a plain network
+    stride_in: Literal["1x1", "3x3"] | None  # bottlenecks only: v1 strides in the first 1x1, v1.5 in the 3x3
+
+
+class Preprocessing(_Part):
+    """From an upright RGB picture to the `images` input. The graph itself scales and normalises."""
+
+    shorter_side: Positive  # pixels, after the resize
+    crop: tuple[Positive, Positive]  # height, width of the centre crop
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+    antialias: Literal[True] = True
+    mean: tuple[float, float, float]  # of pixels in 0..1; applied inside the graph
+    standard_deviation: tuple[float, float, float]
+
+    @model_validator(mode="after")
+    def _crop_fits(self) -> "Preprocessing":
+        if max(self.crop) > self.shorter_side:
+            raise ValueError(f"a crop of {self.crop} does not fit a shorter side of {self.shorter_side}")
+        return self
+
+
+class Accuracy(_Part):
+    """Measured through ONNX Runtime on this very file."""
+
+    top1: Probability
+    top5: Probability
+    images: Positive
+    dataset: str
+    provider: str
+
+
+class Calibration(_Part):
+    """The temperature in the graph's softmax, chosen on held-out images, and what it leaves of the calibration error."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    expected_calibration_error: Probability
+    images: Positive
+
+
+class Parity(_Part):
+    """How far the file's answers are from the network's in PyTorch."""
+
+    largest_probability_difference: Annotated[float, Field(ge=0)]
+    images: Positive
+    agreeing_images: Annotated[int, Field(ge=0)]
+    batch_sizes: tuple[Positive, ...]
+
+
+class Provenance(_Part):
+    checkpoint_sha256: str | None  # None: random weights
+    recipe: str | None
+    seed: int | None
+    git_commit: str | None
+    created: str  # ISO 8601, UTC
+    versions: dict[str, str]
+
+
+class Golden(_Part):
+    """An example that each load repeats: what the golden input must give."""
+
+    probabilities: tuple[Probability, ...]
+
+
+class ModelCard(_Part):
+    """Everything a server or a reader needs to know about a model file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    schema_version: Literal[1] = 1
+    network: str  # resnet20, resnet50, plain34
+    depth: Positive
+    variant: Variant
+    labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
+    preprocessing: Preprocessing
+    dataset: str | None
+    precision: Literal["fp32", "fp16", "int8"]
+    accuracy: Accuracy | None
+    calibration: Calibration | None
+    parity: Parity
+    provenance: Provenance
+    golden: Golden
+
+    @model_validator(mode="after")
+    def _golden_covers_labels(self) -> "ModelCard":
+        if len(self.golden.probabilities) != len(self.labels):
+            raise ValueError(f"{len(self.golden.probabilities)} golden probabilities for {len(self.labels)} labels")
+        return self
+
+
+class BadCard(Exception):
+    """The card is missing, or is not what this version understands. The message is one line for an operator."""
+
+
+def read_card(metadata: dict[str, str]) -> ModelCard:
+    """Read the card from an ONNX file's metadata. Raises BadCard."""
+    if METADATA_KEY not in metadata:
+        raise BadCard("the file has no model card; export it with export-onnx")
+    try:
+        return ModelCard.model_validate_json(metadata[METADATA_KEY])
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise BadCard(f"the model card is not valid at {where}: {first['msg']}") from None
+
+
+def golden_input(height: int, width: int) -> NDArray[np.uint8]:
+    """Return the golden picture, uint8 (1, height, width, 3): the first bytes of SHAKE-256 of the word golden."""
+    stream = hashlib.shake_256(b"golden").digest(height * width * 3)
+    return np.frombuffer(stream, dtype=np.uint8).reshape(1, height, width, 3)

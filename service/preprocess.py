@@ -1,0 +1,172 @@
+"""Image bytes in, uint8 pixels out: the one piece of code that decodes pictures, in training and in serving.
+
+The limits on hostile files are checked on the header, before the decoder allocates anything. The steps are those of
+the field's reference pipelines: decode, turn upright, put transparency on white, resize the shorter side with
+antialiasing, cut out the centre. Scaling to floats and normalising is the model's own first layer.
+"""
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.errors import BadImage
+from service.image_header import ImageHeader, read_header
+
+Pixels = NDArray[np.uint8]
+
+_INTERPOLATIONS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+INTERPOLATIONS = tuple(_INTERPOLATIONS)
+
+# EXIF 2.32, tag 0x0112: what has to be done to show the stored picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = frozenset((5, 6, 7, 8))
+
+# A strip of 12,000 by 1 pixels, resized whole to a shorter side of 224, would be 2.7 million pixels long.
+_MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What a picture may cost before it is refused."""
+
+    max_pixels: int = 26_000_000
+    max_side: int = 12_000
+    max_scans: int = 100
+    max_scan_pixels: int = 270_000_000  # scans x pixels: 16 bytes of a progressive JPEG can cost a pass over all of it
+
+
+DEFAULT_LIMITS = ImageLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What the client sent: container format and the size in pixels as displayed, so after the orientation."""
+
+    format: str
+    width: int
+    height: int
+
+
+def image_to_pixels(
+    data: bytes,
+    *,
+    shorter_side: int,
+    crop: tuple[int, int],
+    interpolation: str = "bilinear",
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> tuple[Pixels, ImageInfo]:
+    """Return the pixels the network sees, uint8 (crop height, crop width, 3) in RGB, and what the picture was.
+
+    Raises NotAnImage for anything but JPEG, PNG and WebP by its bytes, BadImage for what cannot be decoded or breaks
+    a limit.
+    """
+    image, info = decode(data, limits)
+    return resize_and_crop(image, shorter_side, crop, interpolation), info
+
+
+def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Image, ImageInfo]:
+    """Return the picture as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does."""
+    header = read_header(data)
+    _check_limits(header, limits)
+    try:
+        image = _to_rgb(_load(header))
+    except MemoryError:
+        raise BadImage("The image needs more memory than there is.") from None
+    except Exception:  # the decoder has no closed list of failures; its own words may hold addresses and paths
+        raise BadImage(
+            f"The {_display_name(header.format)} image is broken or cut off and cannot be decoded."
+        ) from None
+    if header.orientation in _UPRIGHT:
+        image = image.transpose(_UPRIGHT[header.orientation])
+    return image, ImageInfo(header.format, *image.size)
+
+
+def _display_name(image_format: str) -> str:
+    return "WebP" if image_format == "WEBP" else image_format
+
+
+def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
+    width, height, pixels = header.width, header.height, header.width * header.height
+    if pixels == 0:
+        raise BadImage("The image has no pixels.")
+    if max(width, height) > limits.max_side:
+        raise BadImage(f"The image is {width} x {height} pixels; a side may have at most {limits.max_side:,}.")
+    if pixels > limits.max_pixels:
+        raise BadImage(f"The image has {pixels:,} pixels; at most {limits.max_pixels:,} are accepted.")
+    if header.scans > limits.max_scans:
+        raise BadImage(f"The JPEG has more than {limits.max_scans} scans; save it again with fewer.")
+    if header.scans * pixels > limits.max_scan_pixels:
+        raise BadImage(
+            f"The JPEG has {header.scans} scans of {pixels:,} pixels; scans times pixels may be at most "
+            f"{limits.max_scan_pixels:,}. Save it again as baseline JPEG."
+        )
+
+
+def _load(header: ImageHeader) -> Image.Image:
+    image = Image.open(io.BytesIO(header.content), formats=(header.format,))
+    if image.size != (header.width, header.height):
+        raise ValueError("the decoder sees another size than the header walk, so the limits were not checked")
+    image.load()
+    return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as the PNG decoder does for 16-bit colour
+        return _sixteen_bit_to_rgb(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _sixteen_bit_to_rgb(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    grey = (values >> 8).astype(np.uint8)
+    if (transparent := image.info.get("transparency")) is not None:
+        grey[values == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def resize_and_crop(
+    image: Image.Image, shorter_side: int, crop: tuple[int, int], interpolation: str = "bilinear"
+) -> Pixels:
+    """Resize so that the shorter side has `shorter_side` pixels, cut out the centre; uint8 (height, width, 3).
+
+    Sizes and offsets are rounded as torchvision's Resize and CenterCrop round them.
+    """
+    width, height = image.size
+    crop_height, crop_width = crop
+    if width <= height:
+        new_width, new_height = shorter_side, int(shorter_side * height / width)
+    else:
+        new_width, new_height = int(shorter_side * width / height), shorter_side
+    left, top = round((new_width - crop_width) / 2), round((new_height - crop_height) / 2)
+    resampling = _INTERPOLATIONS[interpolation]
+    if max(width, height) > _MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height):
+        across, down = width / new_width, height / new_height
+        box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
+        return np.array(image.resize((crop_width, crop_height), resampling, box=box))
+    if (new_width, new_height) != (width, height):
+        image = image.resize((new_width, new_height), resampling)
+    if (new_width, new_height) != (crop_width, crop_height):
+        image = image.crop((left, top, left + crop_width, top + crop_height))
+    return np.array(image)

@@ -1,0 +1,1 @@
+"""Reproduces the paper and trains your classes. PyTorch lives here."""

@@ -81,7 +81,7 @@ async function readFailure(response) {
   const detail = problem.detail || EXPLANATIONS[response.status] || `The service answered with status ${response.status}.`;
   const wait_s = Number.parseInt(response.headers.get("Retry-After"), 10);
   if (response.status < 500) return { detail, hint: "", again: false };
-  return { detail, hint: wait_s > 0 ? `It asks to wait ${wait_s} s before the next try.` : "", again: true };
+  return { detail, hint: wait_s > 0 ? `Try again in ${wait_s} s.` : "", again: true };
 }
 
 function unreachable(file, tooSlow) {
@@ -184,7 +184,7 @@ function facts({ model, image, timings_ms, round_trip_ms }) {
     ["Model", `${model.name}, version ${model.version}`],
     ["Runs on", `${model.provider}, ${model.precision}`],
     ["Image", `${image.format}, ${image.width} × ${image.height}`],
-    ["Time", timings.map(([step, ms]) => `${step} ${ms.toFixed(1)} ms`).join(", ")],
+    ["Time", timings.map(([step, ms]) => `${step} ${ms.toFixed(1)}\u00a0ms`).join(", ")],
   ];
 }
 

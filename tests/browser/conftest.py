@@ -3,6 +3,7 @@
 The stand-in serves the page's own files under the same content security policy as the service.
 """
 
+import contextlib
 import io
 import json
 import re
@@ -86,67 +87,60 @@ def answer_for(asked: Asked) -> dict[str, Any]:
     }
 
 
-def request_handler(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
-    class Service(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path in PAGE_FILES:
-                name, content_type = PAGE_FILES[self.path]
-                self.send(200, {"Content-Type": content_type}, (WEB / name).read_bytes())
-            elif self.path == "/models":
-                models = [{"name": name, "version": "1", "default": name == "animals"} for name in stand_in.models]
-                self.send(200, {"Content-Type": "application/json"}, json.dumps({"models": models}).encode())
-            else:
-                self.send(404, {}, b"")
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-        def do_POST(self) -> None:
-            asked = self.read_question()
-            if asked.name in stand_in.unplugged:
-                stand_in.unplugged.discard(asked.name)
-                self.connection.close()
-                return
-            status, headers, body = stand_in.answer(asked)
-            content_type = "application/json" if status == 200 else "application/problem+json"
-            self.send(status, {"Content-Type": content_type, **headers}, json.dumps(body).encode())
+    def __init__(self, stand_in: StandIn) -> None:
+        super().__init__(("127.0.0.1", 0), RequestHandler)
+        self.stand_in = stand_in
 
-        def read_question(self) -> Asked:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            head, _, rest = body.partition(b"\r\n\r\n")
-            name = re.search(rb'name="file"; filename="([^"]*)"', head)
-            assert name is not None, head
-            boundary = head.split(b"\r\n")[0]
-            content = rest[: rest.rindex(b"\r\n" + boundary)]
-            return Asked(name[1].decode(), content, parse_qs(urlsplit(self.path).query))
 
-        def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
-            self.send_response(status)
-            for name, value in {"Content-Security-Policy": POLICY, "Content-Length": str(len(body)), **headers}.items():
-                self.send_header(name, value)
-            self.end_headers()
+class RequestHandler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        if self.path in PAGE_FILES:
+            name, content_type = PAGE_FILES[self.path]
+            self.send(200, {"Content-Type": content_type}, (WEB / name).read_bytes())
+        elif self.path == "/models":
+            models = [{"name": name, "default": name == "animals"} for name in self.server.stand_in.models]
+            self.send(200, {"Content-Type": "application/json"}, json.dumps({"models": models}).encode())
+        else:
+            self.send(404, {}, b"")
+
+    def do_POST(self) -> None:
+        asked = self.read_question()
+        if asked.name in self.server.stand_in.unplugged:
+            self.server.stand_in.unplugged.discard(asked.name)
+            return  # and the connection is closed without a word
+        status, headers, body = self.server.stand_in.answer(asked)
+        content_type = "application/json" if status == 200 else "application/problem+json"
+        self.send(status, {"Content-Type": content_type, **headers}, json.dumps(body).encode())
+
+    def read_question(self) -> Asked:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        head, _, rest = body.partition(b"\r\n\r\n")
+        name = re.search(rb'name="file"; filename="([^"]*)"', head)
+        assert name is not None, head
+        content = rest[: rest.rindex(b"\r\n" + head.split(b"\r\n", maxsplit=1)[0])]
+        return Asked(name[1].decode(), content, parse_qs(urlsplit(self.path).query))
+
+    def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Security-Policy": POLICY, "Content-Length": str(len(body)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # a browser that was closed does not wait for its answer
             self.wfile.write(body)
 
-        def handle(self) -> None:
-            try:
-                super().handle()
-            except (OSError, ValueError):
-                pass  # the browser went away, or the test broke the connection on purpose
-
-        def finish(self) -> None:
-            try:
-                super().finish()
-            except (OSError, ValueError):
-                pass
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    return Service
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 @pytest.fixture
 def service() -> Iterator[StandIn]:
     stand_in = StandIn()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), request_handler(stand_in))
-    server.daemon_threads = True
+    server = Server(stand_in)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     stand_in.address = f"http://127.0.0.1:{server.server_address[1]}"

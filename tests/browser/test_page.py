@@ -56,8 +56,8 @@ def test_a_picked_picture_is_shown_with_five_bars_and_where_the_answer_comes_fro
         "animals, version 1",
         "CPUExecutionProvider, fp32",
         "PNG, 48 × 32",
-        "decode 1.9 ms",
-        "inference 0.5 ms",
+        "decode 1.9\u00a0ms",
+        "inference 0.5\u00a0ms",
     ]:
         assert fact in facts
     assert page.locator("#picture").evaluate("image => image.decode().then(() => image.naturalWidth)") == 48
@@ -140,7 +140,7 @@ def test_a_busy_service_says_when_to_come_back_and_trying_again_works(page: Any,
     service.problems["cat.png"] = [(503, {"Retry-After": "2"}, {"detail": "Too much is already waiting."})]
     pick(page, "cat.png", content=png)
     see(page, "#trouble", "Too much is already waiting.")
-    see(page, "#hint", "wait 2 s")
+    see(page, "#hint", "Try again in 2 s")
     page.locator("#again").click()
     see(page, "h2", "cat")
     assert not page.locator("#trouble").is_visible()
@@ -213,7 +213,7 @@ def test_the_command_line_for_the_same_answer_is_shown(
     page: Any, service: Any, png: bytes, name: str, field: str
 ) -> None:
     pick(page, name, content=png)
-    see(page, "h2", name.split(".")[0])
+    see(page, "h2", name.split(".", maxsplit=1)[0])
     assert page.locator("#curl").inner_text() == f"curl -F {field} {service.address}/classify"
 
 

@@ -1,0 +1,47 @@
+# The service and what it needs, on a slim Python. Nothing else: no torch, no compiler, no sources of training or export.
+#   docker build -f docker/service.Dockerfile -t resnet-service .
+# BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu.
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS build
+ARG FLAVOUR=cpu
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
+WORKDIR /build
+
+# The dependencies come before the code, so that a change in the code leaves their layer alone.
+COPY pyproject.toml ./
+RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['${FLAVOUR}'], sep='\n')" > requirements.txt \
+ && python -m venv --without-pip /opt/venv \
+ && python -m pip --python /opt/venv/bin/python install --requirement requirements.txt \
+ && cd /opt/venv/lib/python3*/site-packages \
+ && find . -type d -name tests -prune -exec rm -r {} + \
+ && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
+
+COPY service /app/service
+RUN python -m compileall -q --invalidation-mode unchecked-hash /app/service \
+ && mkdir /cache
+
+FROM ${BASE_IMAGE}
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build --chown=10001:10001 /cache /cache
+COPY --from=build /app /app
+
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1 \
+    XDG_CACHE_HOME=/cache \
+    RESNET_HOST=0.0.0.0 \
+    RESNET_PORT=8000 \
+    RESNET_MODELS=/models
+WORKDIR /app
+USER 10001:10001
+VOLUME /cache
+EXPOSE 8000
+
+# Ready means: warmed up, and the golden example was answered as the model's card says.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+  CMD ["python", "-I", "-c", "import http.client, os, sys; service = http.client.HTTPConnection('127.0.0.1', int(os.environ['RESNET_PORT']), timeout=4); service.request('GET', '/health/ready'); sys.exit(service.getresponse().status != 200)"]
+
+ENTRYPOINT ["python", "-m", "service"]

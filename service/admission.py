@@ -1,0 +1,81 @@
+"""The door: decides from a request's headers whether it comes in, before a byte of its body is read.
+
+Pure ASGI around all routes. It also sees every answer leave, so here failures become problem documents, and here
+answers are counted.
+"""
+
+import logging
+from collections.abc import Callable, Collection
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.errors import NotReady, ServiceError
+from service.exchange import Exchange
+from service.metrics import Metrics
+from service.problem import internal_error, problem_response
+from service.readiness import Readiness
+
+log = logging.getLogger(__name__)
+
+FORM_BYTES = 64 * 1024  # what a form may add around its file
+
+
+class Admission:
+    """Wraps an ASGI app. `check_room` raises for a POST to `working_paths` that would be refused after its upload."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        readiness: Readiness,
+        metrics: Metrics,
+        paths: Collection[str],
+        working_paths: Collection[str] = (),
+        check_room: Callable[[], None] = lambda: None,
+        max_image_bytes: int,
+    ) -> None:
+        self._app = app
+        self._readiness = readiness
+        self._metrics = metrics
+        self._paths = frozenset(paths)
+        self._working_paths = frozenset(working_paths)
+        self._check_room = check_room
+        self._max_image_bytes = max_image_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = Exchange(scope, receive, send, is_last=self._readiness.is_draining)
+        self._metrics.in_flight += 1
+        try:
+            await self._answer(scope, exchange)
+        finally:
+            self._metrics.in_flight -= 1
+            if exchange.status is not None:
+                path = scope["path"]
+                self._metrics.note_answer(path if path in self._paths else "other", scope["method"], exchange.status)
+
+    async def _answer(self, scope: Scope, exchange: Exchange) -> None:
+        try:
+            self._admit(scope, exchange)
+            await self._app(scope, exchange.receive, exchange.send)
+        except ServiceError as error:
+            self._metrics.note_refusal(error)
+            if exchange.status is None:
+                await exchange.answer(problem_response(error))
+        except Exception:
+            log.exception("a request to %s failed", scope["path"] if scope["path"] in self._paths else "another path")
+            if exchange.status is not None:
+                raise  # half an answer cannot be taken back: the HTTP server closes the connection
+            await exchange.answer(internal_error())
+
+    def _admit(self, scope: Scope, exchange: Exchange) -> None:
+        exchange.limit_body(self._max_image_bytes + (FORM_BYTES if _is_form(scope) else 0))
+        if scope["method"] == "POST" and scope["path"] in self._working_paths:
+            self._readiness.check_started()
+            self._check_room()
+
+
+def _is_form(scope: Scope) -> bool:
+    return any(name == b"content-type" and value[:10].lower() == b"multipart/" for name, value in scope["headers"])

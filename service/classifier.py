@@ -1,0 +1,225 @@
+"""One loaded model: picture bytes in, labels with probabilities out.
+
+The story of a request after HTTP: `classify` puts the picture into the queue; an engine thread comes by with
+`answer_batch`, which decodes each picture apart, runs them together, and takes the best labels of each.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batcher import Batcher
+from service.engine import Engine
+from service.errors import EngineFailed, ServiceError
+from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
+from service.preprocess import ImageInfo, Pixels, image_to_pixels
+
+LARGEST_TOP_K = 1000
+_SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
+_SMALL_MODEL_BATCH = 32
+_GPU_BATCH = 32
+_WARM_UP_RUNS = 3
+
+
+class BadModel(Exception):
+    """The model loads, but must not serve. The message is one line for an operator."""
+
+
+class Runner(Protocol):
+    """What a classifier needs of an engine."""
+
+    provider: str
+    input_height: int
+    input_width: int
+
+    def run(self, images: NDArray[np.uint8], /) -> list[NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which model answered, and on what: enough to tell one answer's origin from another's."""
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    label: str
+    index: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best labels, best first; what the picture was; where the time went, in seconds."""
+
+    predictions: list[Prediction]
+    image: ImageInfo
+    decode_s: float
+    queue_s: float
+    inference_s: float
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    content: bytes
+    top_k: int
+    submitted_at: float  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    pixels: Pixels
+    image: ImageInfo
+    top_k: int
+    queue_s: float
+    decode_s: float
+
+
+class Classifier:
+    """One model that was checked and is warm. `answer_batch` may run in several threads at once."""
+
+    def __init__(self, engine: Runner, card: ModelCard, info: ModelInfo, *, max_batch: int) -> None:
+        self.card = card
+        self.info = info
+        self.max_batch = max_batch
+        self._engine = engine
+
+    async def classify(
+        self, content: bytes, *, top_k: int, batcher: Batcher, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Classification:
+        """Return the best `top_k` labels of a picture, or all if there are fewer.
+
+        Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
+        """
+        picture = _Picture(content, top_k, time.monotonic())
+        return await batcher.submit(self, picture, is_wanted=is_wanted)
+
+    def classify_now(self, content: bytes, *, top_k: int) -> Classification:
+        """As `classify`, in the calling thread and without a queue."""
+        answer = self.answer_batch([_Picture(content, top_k, time.monotonic())])[0]
+        if isinstance(answer, ServiceError):
+            raise answer
+        return answer
+
+    def answer_batch(self, pictures: list[_Picture]) -> list[Classification | ServiceError]:
+        """Answer each picture, in order: one that cannot be decoded fails alone. Raises EngineFailed for all."""
+        taken_at = time.monotonic()
+        decoded = [self._decode(picture, taken_at) for picture in pictures]
+        good = [picture for picture in decoded if isinstance(picture, _Decoded)]
+        classified = iter(self._infer(good) if good else ())
+        return [next(classified) if isinstance(picture, _Decoded) else picture for picture in decoded]
+
+    def _decode(self, picture: _Picture, taken_at: float) -> _Decoded | ServiceError:
+        steps = self.card.preprocessing
+        started = time.monotonic()
+        try:
+            pixels, image = image_to_pixels(
+                picture.content, shorter_side=steps.shorter_side, crop=steps.crop, interpolation=steps.interpolation
+            )
+        except ServiceError as error:
+            return error
+        queue_s = max(0.0, taken_at - picture.submitted_at)
+        return _Decoded(pixels, image, picture.top_k, queue_s, time.monotonic() - started)
+
+    def _infer(self, pictures: list[_Decoded]) -> list[Classification | ServiceError]:
+        images = np.stack([picture.pixels for picture in pictures])
+        started = time.monotonic()
+        probabilities, top_indices = self._engine.run(images)
+        inference_s = time.monotonic() - started
+        finite = np.isfinite(probabilities).all(axis=1)
+        return [
+            Classification(
+                self._best(row, best, picture.top_k),
+                picture.image,
+                picture.decode_s,
+                picture.queue_s,
+                inference_s,
+                len(pictures),
+            )
+            if is_finite
+            else EngineFailed("The model's answer to this image is not a number.")
+            for picture, row, best, is_finite in zip(pictures, probabilities, top_indices, finite, strict=True)
+        ]
+
+    def _best(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
+        indices = best[:top_k] if top_k <= len(best) else _ranked(row, best)[:top_k]
+        values = row[indices].tolist()
+        labels = self.card.labels
+        return [Prediction(labels[i], i, p) for i, p in zip(indices.tolist(), values, strict=True)]
+
+
+def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All classes, best first. The graph ranks logits, so its own order goes first: probabilities can tie."""
+    order = np.argsort(-row, kind="stable")
+    return np.concatenate([best, order[~np.isin(order, best)]])
+
+
+def load_classifier(name: str, version: str, model: bytes, *, providers: str, max_batch: int | None) -> Classifier:
+    """Load a model file, repeat its golden example, and warm it up.
+
+    Raises EngineError, BadCard or BadModel, each with one line for an operator.
+    """
+    engine = Engine(model, providers=providers)
+    card = read_card(engine.metadata)
+    check_golden(engine, card)
+    info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
+    return Classifier(engine, card, info, max_batch=_warm_up(engine, max_batch))
+
+
+def check_golden(engine: Runner, card: ModelCard) -> None:
+    """Raise BadModel unless the model gives the answer that its card promises for the golden example."""
+    if card.preprocessing.crop != (engine.input_height, engine.input_width):
+        raise BadModel(
+            f"the card crops to {card.preprocessing.crop}, but the model takes "
+            f"{(engine.input_height, engine.input_width)}"
+        )
+    probabilities, top_indices = _run_golden(engine)
+    classes = len(card.labels)
+    if probabilities.shape != (1, classes) or top_indices.shape != (1, min(5, classes)):
+        raise BadModel(f"the card has {classes} labels, but the model answers {probabilities.shape[-1]} classes")
+    difference = np.abs(probabilities[0] - np.array(card.golden.probabilities, dtype=np.float32)).max()
+    tolerance = GOLDEN_TOLERANCE[card.precision]
+    if not difference <= tolerance:  # also when it is not a number
+        raise BadModel(
+            f"the golden example differs from the card by {difference:.2g} in probability, more than the {tolerance:g} "
+            f"allowed for {card.precision}; the file is damaged, or this processor does not run it right"
+        )
+
+
+def _run_golden(engine: Runner) -> list[NDArray[Any]]:
+    try:
+        return engine.run(golden_input(engine.input_height, engine.input_width))
+    except EngineFailed:
+        raise BadModel("the model fails on its own golden example") from None
+
+
+def _warm_up(engine: Runner, max_batch: int | None) -> int:
+    """Run the smallest and the largest batch, and return the largest: as given, or by the speed of one picture."""
+    picture = golden_input(engine.input_height, engine.input_width)
+    alone_s = min(_seconds_of_a_run(engine, picture) for _ in range(_WARM_UP_RUNS))
+    if max_batch is None and engine.provider != "CPUExecutionProvider":
+        max_batch = _GPU_BATCH
+    elif max_batch is None:
+        max_batch = _SMALL_MODEL_BATCH if alone_s < _SMALL_MODEL_S else 1
+    try:
+        engine.run(np.repeat(picture, max_batch, axis=0))
+    except EngineFailed:
+        raise BadModel(f"the model fails on a batch of {max_batch}; set a smaller --max-batch") from None
+    return max_batch
+
+
+def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:
+    started = time.perf_counter()
+    engine.run(images)
+    return time.perf_counter() - started

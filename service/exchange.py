@@ -1,0 +1,126 @@
+"""One request and its answer on the wire: how much of the body was read, what was sent, and how it ends.
+
+An answer that goes out before the body was read has a problem: closing a connection with unread bytes resets it, and
+the client may never see the answer; reading them all is what a refusal wants to avoid. So a little is read and
+discarded, the client gets a moment to look, and then the connection closes. (A body that is small is left to the HTTP
+server, which skips it and keeps the connection.)
+"""
+
+import asyncio
+import contextlib
+import re
+
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from service.errors import BadRequest, TooLarge
+
+LINGER_BYTES = 64 * 1024
+LINGER_S = 1.0
+
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_CLOSE = (b"connection", b"close")
+# What every answer carries: nothing here may be cached, and no answer is anything but what it says it is.
+_ON_EVERY_ANSWER = ((b"x-content-type-options", b"nosniff"),)
+_NOT_STORED = (b"cache-control", b"no-store")
+
+
+class Exchange:
+    """Wraps the `receive` and `send` of one request."""
+
+    __slots__ = ("_body_ended", "_closes", "_is_last", "_limit", "_read", "_receive", "_scope", "_send", "status")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_last: bool) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._is_last = is_last  # the server drains: the connection shall not be used again
+        self._limit = 0
+        self._read = 0
+        self._body_ended = False
+        self._closes = False
+        self.status: int | None = None  # of the answer, once it has begun
+
+    def limit_body(self, most_bytes: int) -> None:
+        """Refuse a body above `most_bytes`: at once if its length is declared, else as soon as that much was read.
+
+        Raises TooLarge, and BadRequest for a length that is no number.
+        """
+        self._limit = most_bytes
+        declared = _header(self._scope, b"content-length")
+        if declared is None:
+            self._body_ended = _header(self._scope, b"transfer-encoding") is None
+        elif _DIGITS.fullmatch(declared) is None:
+            raise BadRequest("Content-Length must be a number.", code="bad_content_length")
+        elif int(declared) > most_bytes:
+            raise _too_large(most_bytes)
+        else:
+            self._body_ended = declared == b"0"
+
+    async def receive(self) -> Message:
+        """Pass on what the client sends. Raises TooLarge for more than the limit."""
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._read += len(message.get("body", b""))
+            self._body_ended = not message.get("more_body", False)
+            if self._read > self._limit:
+                raise _too_large(self._limit)
+        else:
+            self._body_ended = True  # the client has gone
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Pass on the answer; at its end, see to what is left of the request."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._closes = not self._body_ended and not self._rest_is_small()
+            await self._send({**message, "headers": self._complete(message.get("headers", ()))})
+        elif self._closes and not message.get("more_body", False):
+            await self._send({**message, "more_body": True})
+            await self._linger()
+            await self._send({"type": "http.response.body"})
+        else:
+            await self._send(message)
+
+    async def answer(self, response: Response) -> None:
+        """Send a whole answer."""
+        await response(self._scope, self.receive, self.send)
+
+    def _complete(self, headers: "list[tuple[bytes, bytes]]") -> "list[tuple[bytes, bytes]]":
+        complete = [*headers, *_ON_EVERY_ANSWER]
+        if not any(name == b"cache-control" for name, _ in headers):
+            complete.append(_NOT_STORED)
+        if self._closes or self._is_last:
+            complete.append(_CLOSE)
+        return complete
+
+    def _rest_is_small(self) -> bool:
+        declared = _header(self._scope, b"content-length")
+        return (
+            declared is not None
+            and _DIGITS.fullmatch(declared) is not None
+            and int(declared) - self._read <= LINGER_BYTES
+            and _header(self._scope, b"expect") is None  # the client may never send it
+        )
+
+    async def _linger(self) -> None:
+        discarded = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                while discarded < LINGER_BYTES:
+                    message = await self._receive()
+                    if not message.get("more_body", False):
+                        return
+                    discarded += len(message["body"])
+                await asyncio.Event().wait()  # read no more, but leave the client its moment
+
+
+def _header(scope: Scope, wanted: bytes) -> bytes | None:
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return bytes(value)
+    return None
+
+
+def _too_large(most_bytes: int) -> TooLarge:
+    return TooLarge(f"At most {most_bytes:,} bytes are accepted.")

@@ -1,0 +1,28 @@
+"""Where the server is in its life: starting, ready, draining before a stop. Written by its owner, read by the rest."""
+
+from typing import Literal
+
+from service.errors import NotReady
+
+
+class Readiness:
+    """Whether work is accepted, and whether load balancers should send more."""
+
+    def __init__(self) -> None:
+        self.state: Literal["starting", "ready", "draining"] = "starting"
+
+    @property
+    def is_draining(self) -> bool:
+        """True once the server was told to stop: what arrives is still answered, but ends its connection."""
+        return self.state == "draining"
+
+    def check_ready(self) -> None:
+        """Raise NotReady unless load balancers should send requests here."""
+        if self.state == "draining":
+            raise NotReady("The server is about to stop; send requests elsewhere.", code="draining", retry_after_s=5)
+        self.check_started()
+
+    def check_started(self) -> None:
+        """Raise NotReady until the models are loaded, checked and warm."""
+        if self.state == "starting":
+            raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)

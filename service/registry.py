@@ -1,0 +1,125 @@
+"""The models that serve: `<folder>/<name>/<version>/model.onnx`, of each name the highest version.
+
+Everything is loaded, checked and warmed before anything serves. A model that is broken stops the start: an operator
+who put it there wants to know.
+"""
+
+import logging
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from service.classifier import BadModel, Classifier, load_classifier
+from service.engine import EngineError
+from service.errors import NotFound
+from service.model_card import BadCard
+
+log = logging.getLogger(__name__)
+
+SHIPPED_MODEL = "cifar10-resnet20"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_FILE = "model.onnx"
+
+
+class RegistryError(Exception):
+    """The folder of models cannot be served. The message is one line for an operator."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Where one model lies."""
+
+    name: str
+    version: str
+    path: Path
+
+
+class Registry:
+    """Loaded models by name, and the one that answers when none is named."""
+
+    def __init__(self, classifiers: Iterable[Classifier], default: str) -> None:
+        self._classifiers = {classifier.info.name: classifier for classifier in classifiers}
+        self.default = self._classifiers[default]
+
+    def __iter__(self) -> Iterator[Classifier]:
+        return iter(self._classifiers.values())
+
+    def find(self, model: str | None) -> Classifier:
+        """Return the model `name` or `name:version`, or the default one for None. Raises NotFound."""
+        if model is None:
+            return self.default
+        name, _, version = model.partition(":")
+        classifier = self._classifiers.get(name)
+        if classifier is None or (":" in model and classifier.info.version != version):
+            raise NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
+        return classifier
+
+
+def load_registry(folder: Path, *, default_model: str | None, providers: str, max_batch: int | None) -> Registry:
+    """Load every model in the folder. Raises RegistryError for the first thing that is wrong."""
+    files = find_models(folder)
+    default = choose_default(files, default_model)
+    return Registry([load(file, providers=providers, max_batch=max_batch) for file in files], default)
+
+
+def load(file: ModelFile, *, providers: str, max_batch: int | None) -> Classifier:
+    """Load one model. Raises RegistryError."""
+    try:
+        model = file.path.read_bytes()
+        return load_classifier(file.name, file.version, model, providers=providers, max_batch=max_batch)
+    except OSError:
+        raise RegistryError(f"{file.path} cannot be read; check its permissions") from None
+    except (EngineError, BadCard, BadModel) as error:
+        raise RegistryError(f"{file.path}: {error}") from error
+
+
+def find_models(folder: Path) -> list[ModelFile]:
+    """Return the highest version of each model in the folder, by name. Raises RegistryError if there is none."""
+    try:
+        entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
+    files = [file for entry in entries if (file := _highest_version(folder, entry)) is not None]
+    if not files:
+        raise RegistryError(
+            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
+            "folder with --models"
+        )
+    return files
+
+
+def choose_default(files: list[ModelFile], wanted: str | None) -> str:
+    """Return the name of the model that answers when none is named. Raises RegistryError if nothing decides it."""
+    names = [file.name for file in files]
+    if wanted is not None:
+        if wanted not in names:
+            raise RegistryError(f"there is no model {wanted!r} to be the default; there are: {', '.join(names)}")
+        return wanted
+    if len(names) == 1:
+        return names[0]
+    if SHIPPED_MODEL in names:
+        return SHIPPED_MODEL
+    raise RegistryError(f"there are several models; choose one with --default-model: {', '.join(names)}")
+
+
+def _highest_version(folder: Path, entry: Path) -> ModelFile | None:
+    try:
+        paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
+        files = [path for path in paths if path.is_file()]
+    except OSError:
+        raise RegistryError(f"{entry} cannot be read; check its permissions") from None
+    if not files:
+        log.warning("%s holds no <version>/%s, so it is left out", entry, _FILE)
+        return None
+    if not _NAME.fullmatch(entry.name):
+        raise RegistryError(
+            f"{entry}: a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit"
+        )
+    path = max(files, key=lambda path: int(path.parent.name))
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise RegistryError(f"{path} is a link out of the folder of models; put the file itself there")
+    return ModelFile(entry.name, path.parent.name, path)

@@ -1,0 +1,61 @@
+"""Every knob of the server, once: type, unit, default, environment name and flag.
+
+A field `max_queue` is the flag `--max-queue` and the environment variable `RESNET_MAX_QUEUE`; the flag wins.
+Read by `__main__` and `app` only, and passed on from there as plain values.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "RESNET_"
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class Settings(BaseSettings):
+    """What an operator can set. Raises pydantic's ValidationError for values that make no sense."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+
+    models: Path = Field(Path("models"), description="Folder of models: <name>/<version>/model.onnx.")
+    default_model: str | None = Field(
+        None,
+        min_length=1,
+        description="Model that answers when a request names none. "
+        "[default: the only one, else cifar10-resnet20 if it is there]",
+    )
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every network.")
+    port: Port = Field(8000, description="Port to listen on; 0 picks a free one.")
+    admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
+    admin_port: Port = Field(8001, description="Port of /metrics, for operators; 0 picks a free one.")
+    providers: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
+        "auto", description="What runs the models: auto takes the best there is; any other refuses to start without."
+    )
+    engine_threads: int | None = Field(
+        None, ge=1, le=256, description="Threads that decode pictures and run models. [default: the usable cores]"
+    )
+    max_batch: int | None = Field(
+        None, ge=1, le=1024, description="Most pictures in one batch. [default: by the model's measured speed]"
+    )
+    max_queue: int = Field(256, ge=1, le=100_000, description="Most pictures that may wait; beyond, requests get 503.")
+    max_queue_age_s: float = Field(
+        5.0, gt=0, le=600, allow_inf_nan=False, description="Seconds a picture may wait before it is refused."
+    )
+    max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
+    drain_delay_s: float = Field(
+        1.0,
+        ge=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice.",
+    )
+    drain_timeout_s: float = Field(
+        7.0,
+        gt=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds after that until unanswered requests are given up.",
+    )

@@ -1,0 +1,250 @@
+"""What the image and the compose file promise, on a real Docker Engine; `make test-containers` runs it.
+
+BASE_IMAGE, MODELS_FOLDER and PUBLISH_PORT mean what they mean to the compose file. Where BASE_IMAGE is unset and the
+engine has an image `python-slim-local`, that one is the base: so the test also runs where no registry can be reached.
+"""
+
+import contextlib
+import http.client
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PROJECT = "resnet-service-test"  # apart from what someone may have running
+IMAGE = "resnet-service:test"
+MODELS = Path(os.environ.get("MODELS_FOLDER", ROOT / "models")).resolve()
+PORT = int(os.environ.get("PUBLISH_PORT", "8000"))
+LOCAL_BASE = "python-slim-local"
+LARGEST_MB = 230  # of what lies above the base
+
+
+def succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+pytestmark = [
+    pytest.mark.containers,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not succeeds("docker", "version"), reason="no Docker Engine answers"),
+]
+
+
+def base_image() -> str:
+    local = succeeds("docker", "image", "inspect", LOCAL_BASE)
+    return os.environ.get("BASE_IMAGE", LOCAL_BASE if local else "python:3.11-slim")
+
+
+def run(*command: str) -> str:
+    """Run a command in the project's root and return what it wrote; its complaints become the test's."""
+    settings = {**os.environ, "BASE_IMAGE": base_image(), "MODELS_FOLDER": str(MODELS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=settings, timeout=800)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
+    return done.stdout
+
+
+def compose(*arguments: str) -> str:
+    command = ["docker", "compose"] if succeeds("docker", "compose", "version") else ["docker-compose"]
+    return run(*command, "-p", PROJECT, *arguments)
+
+
+def inspect(name: str) -> dict[str, Any]:
+    found: list[dict[str, Any]] = json.loads(run("docker", "inspect", name))
+    return found[0]
+
+
+def in_image(python: str) -> Any:
+    """What a line of Python prints, as JSON, in a fresh container of the image."""
+    return json.loads(run("docker", "run", "--rm", "--network", "none", "--entrypoint", "python", IMAGE, "-c", python))
+
+
+def in_service(container: str, python: str) -> Any:
+    """What a line of Python prints, as JSON, inside the running service."""
+    return json.loads(run("docker", "exec", container, "python", "-c", python))
+
+
+def wait_until_ready(port: int, is_running: Any) -> None:
+    deadline = time.monotonic() + 60
+    while is_running() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/health/ready")
+            if connection.getresponse().status == 200:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"nothing got ready on port {port}")
+
+
+def classify(port: int, picture: bytes) -> dict[str, Any]:
+    address = f"http://127.0.0.1:{port}/classify"
+    request = urllib.request.Request(address, data=picture, headers={"Content-Type": "image/jpeg"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer: dict[str, Any] = json.load(response)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    """The image, built as a reader of the Dockerfile would build it."""
+    base = f"BASE_IMAGE={base_image()}"
+    run(
+        "docker", "build", "--network", "host", "--build-arg", base, "-f", "docker/service.Dockerfile", "-t", IMAGE, "."
+    )
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def container(image: str) -> Iterator[str]:
+    """The service of the compose file, up and ready; its container's id."""
+    if not list(MODELS.glob("*/*/model.onnx")):
+        pytest.skip("there is no model to serve")
+    try:
+        compose("up", "--build", "-d")
+        started = compose("ps", "-q", "service").strip()
+        wait_until_ready(PORT, lambda: inspect(started)["State"]["Running"])
+        yield started
+    finally:
+        compose("down", "--volumes", "--timeout", "20")
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    waves = np.add.outer(np.sin(np.linspace(0, 9, 375)), np.cos(np.linspace(0, 7, 500)))[..., None]
+    pixels = (127 + 60 * waves * np.array([1.0, 0.6, -0.8])).clip(0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def test_the_layers_above_the_base_are_small(image: str, capsys: pytest.CaptureFixture[str]) -> None:
+    above_base = (inspect(image)["Size"] - inspect(base_image())["Size"]) / 1e6
+    with capsys.disabled():
+        sys.stdout.write(f"\nlayers above the base: {above_base:.0f} MB\n")
+    assert 50 < above_base <= LARGEST_MB
+
+
+def test_the_image_has_the_service_and_neither_torch_nor_a_compiler(image: str) -> None:
+    found = in_image(
+        "import importlib.util as u, json, os, shutil; print(json.dumps(["
+        "[name for name in ('torch', 'training', 'export', 'onnx', 'pytest') if u.find_spec(name)],"
+        "[tool for tool in ('cc', 'gcc', 'g++', 'clang', 'make') if shutil.which(tool)],"
+        "os.listdir('/app')]))"
+    )
+    assert found == [[], [], ["service"]]
+
+
+def test_the_image_runs_the_service_directly_as_a_user_without_rights(image: str) -> None:
+    settings = inspect(image)["Config"]
+    assert settings["User"] == "10001:10001"
+    assert settings["Entrypoint"] == ["python", "-m", "service"]
+    assert "ORT_DISABLE_TELEMETRY=1" in settings["Env"]
+    assert settings["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_the_container_answers_as_the_service_does_without_it(container: str, photo: bytes) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service", "--models", str(MODELS), "--port", str(port), "--admin-port", "0"]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as direct:
+        try:
+            wait_until_ready(port, lambda: direct.poll() is None)
+            expected, answered = classify(port, photo), classify(PORT, photo)
+        finally:
+            direct.terminate()
+    assert direct.returncode == 0
+    assert answered["model"] == expected["model"]
+    assert answered["image"] == {"format": "JPEG", "width": 500, "height": 375}
+    assert [p["label"] for p in answered["predictions"]] == [p["label"] for p in expected["predictions"]]
+    for ours, theirs in zip(answered["predictions"], expected["predictions"], strict=True):
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-5)
+
+
+def test_the_page_comes_with_the_service(container: str) -> None:
+    for path in ("/", "/app.js", "/style.css"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as response:
+            assert response.read() == (ROOT / "service" / "web" / (path[1:] or "index.html")).read_bytes()
+
+
+def test_the_engine_sees_that_the_service_is_healthy(container: str) -> None:
+    deadline = time.monotonic() + 60
+    while (health := inspect(container)["State"]["Health"]["Status"]) == "starting" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert health == "healthy"
+
+
+def test_the_process_is_user_10001_without_any_capability(container: str) -> None:
+    status = in_service(
+        container,
+        "import json; lines = (line.split() for line in open('/proc/self/status'));"
+        "print(json.dumps({words[0]: words[1] for words in lines if len(words) > 1}))",
+    )
+    assert status["Uid:"] == "10001"
+    assert int(status["CapEff:"], 16) == int(status["CapBnd:"], 16) == 0
+    assert status["NoNewPrivs:"] == "1"
+
+
+def test_only_the_cache_and_tmp_can_be_written(container: str) -> None:
+    writable = in_service(
+        container,
+        "import json\n"
+        "def writable(folder):\n"
+        "    try:\n"
+        "        open(folder + '/probe', 'w').close()\n"
+        "    except OSError:\n"
+        "        return False\n"
+        "    return True\n"
+        "folders = ['/', '/app', '/opt/venv', '/models', '/var/tmp', '/cache', '/tmp']\n"
+        "print(json.dumps(list(filter(writable, folders))))",
+    )
+    assert writable == ["/cache", "/tmp"]  # noqa: S108
+
+
+def test_memory_and_processes_are_limited(container: str) -> None:
+    limits = inspect(container)["HostConfig"]
+    assert 0 < limits["Memory"] <= 4 * 2**30
+    assert 0 < limits["PidsLimit"] <= 1024
+    assert limits["Init"] is True
+    assert limits["ReadonlyRootfs"] is True
+    assert limits["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_the_admin_port_listens_inside_the_network_only(container: str) -> None:
+    published = inspect(container)["NetworkSettings"]["Ports"]
+    assert published == {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(PORT)}]}
+    metrics = in_service(
+        container,
+        "import json, socket, urllib.request as u; address = socket.gethostbyname(socket.gethostname());"
+        "print(json.dumps(u.urlopen(f'http://{address}:8001/metrics', timeout=5).status))",
+    )
+    assert metrics == 200
+
+
+def test_the_shipped_settings_are_read_by_both_generations_of_compose() -> None:
+    described = compose("config")
+    assert "docker/service.Dockerfile" in described
+    assert "stop_grace_period: 20s" in described
+    if shutil.which("docker-compose"):
+        assert run("docker-compose", "-p", PROJECT, "config") is not None
+
+
+def test_it_stops_gracefully(container: str) -> None:  # the last one: after it nothing runs
+    compose("stop")
+    state = inspect(container)["State"]
+    assert (state["Running"], state["OOMKilled"], state["ExitCode"]) == (False, False, 0)

@@ -5,12 +5,17 @@ the field's reference pipelines: decode, turn upright, put transparency on white
 antialiasing, cut out the centre. Scaling to floats and normalising is the model's own first layer.
 """
 
+import functools
 import io
+import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import BadImage
 from service.image_header import ImageHeader, read_header
@@ -37,6 +42,8 @@ _UPRIGHT = {
 }
 _SIDEWAYS = frozenset((5, 6, 7, 8))
 
+_GREY_STEP: dict[object, int] = {"L;2": 85, "L;4": 17}  # between two neighbouring greys once decoded to 0..255
+
 # A strip of 12,000 by 1 pixels, resized whole to a shorter side of 224, would be 2.7 million pixels long.
 _MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
 
@@ -49,6 +56,10 @@ class ImageLimits:
     max_side: int = 12_000
     max_scans: int = 100
     max_scan_pixels: int = 270_000_000  # scans x pixels: 16 bytes of a progressive JPEG can cost a pass over all of it
+    max_bytes: int = 104_000_000  # of unpacked samples: 16-bit RGB counts 6 a pixel and meets this at 17 megapixels
+    max_png_cpu_s: float = (
+        0.6  # deflate can be written so that a byte costs 90 ns, and no header tells; 20 MiB take 0.3
+    )
 
 
 DEFAULT_LIMITS = ImageLimits()
@@ -85,7 +96,7 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Ima
     header = read_header(data)
     _check_limits(header, limits)
     try:
-        image = _to_rgb(_load(header))
+        image = _to_rgb(header, limits)
     except MemoryError:
         raise BadImage("The image needs more memory than there is.") from None
     except Exception:  # the decoder has no closed list of failures; its own words may hold addresses and paths
@@ -111,6 +122,15 @@ def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
         raise BadImage(f"The image has {pixels:,} pixels; at most {limits.max_pixels:,} are accepted.")
     if header.scans > limits.max_scans:
         raise BadImage(f"The JPEG has more than {limits.max_scans} scans; save it again with fewer.")
+    if pixels * header.bytes_per_pixel > limits.max_bytes:
+        raise BadImage(f"The image unpacks to more than {limits.max_bytes:,} bytes; save it with 8 bits a channel.")
+    if header.scans > limits.max_scans:
+        raise BadImage(f"The JPEG has more than {limits.max_scans} scans; save it again with fewer.")
+    if pixels * header.bytes_per_pixel > limits.max_bytes:
+        raise BadImage(
+            f"The image unpacks to {pixels * header.bytes_per_pixel:,} bytes; at most {limits.max_bytes:,} are accepted. "
+            "Save it again with 8 bits a channel."
+        )
     if header.scans * pixels > limits.max_scan_pixels:
         raise BadImage(
             f"The JPEG has {header.scans} scans of {pixels:,} pixels; scans times pixels may be at most "
@@ -118,32 +138,80 @@ def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
         )
 
 
-def _load(header: ImageHeader) -> Image.Image:
-    image = Image.open(io.BytesIO(header.content), formats=(header.format,))
+class _MeteredPng(PngImageFile):
+    """Pillow's reader, which gives up once its thread has spent the CPU time it was given."""
+
+    gives_up_at = 0.0  # of the thread's CPU clock
+
+    def load_read(self, read_bytes: int) -> bytes:
+        if time.thread_time() > self.gives_up_at:
+            raise TimeoutError
+        return super().load_read(read_bytes)
+
+
+def _open(header: ImageHeader, gives_up_at: float) -> ImageFile.ImageFile:
+    """Call Pillow's reader for the format directly.
+
+    `Image.open` would load Pillow's 44 other readers with the first WebP file, and look into a JPEG for more pictures.
+    """
+    file = io.BytesIO(header.content)
+    image: ImageFile.ImageFile
+    if header.format == "PNG":
+        image = png = _MeteredPng(file)
+        png.gives_up_at = gives_up_at
+        png.decodermaxblock = 1 << 20
+    else:
+        image = JpegImageFile(file) if header.format == "JPEG" else WebPImageFile(file)
+        # In one piece: fed in small ones, a decoder could be made to read the same bytes again for each of them.
+        image.decodermaxblock = 1 << 30
     if image.size != (header.width, header.height):
         raise ValueError("the decoder sees another size than the header walk, so the limits were not checked")
-    image.load()
     return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey: keep the high byte, as the PNG decoder does for 16-bit colour
-        return _sixteen_bit_to_rgb(image)
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+def _to_rgb(header: ImageHeader, limits: ImageLimits) -> Image.Image:
+    gives_up_at = time.thread_time() + limits.max_png_cpu_s
+    image: Image.Image = (file := _open(header, gives_up_at))
+    layout = file.tile[0].args if file.tile else None  # as stored: "L;2" is grey of 2 bits a pixel
+    image.load()
+    transparency = image.info.get("transparency")
+    if image.mode == "I;16":
+        return _sixteen_bit_grey_to_rgb(image, transparency)
+    if transparency is not None and image.mode in ("1", "L", "RGB"):
+        low_bytes = _low_bytes(header, gives_up_at) if layout == "RGB;16B" else None
+        return _key_colour_on_white(image, low_bytes, np.atleast_1d(transparency) * _GREY_STEP.get(layout, 1))
+    if image.mode in ("RGBA", "LA") or transparency is not None:
         layer = image.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return image.convert("RGB")
+        image = Image.new("RGB", layer.size, "white")
+        image.paste(layer, mask=layer)
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _sixteen_bit_to_rgb(image: Image.Image) -> Image.Image:
+def _sixteen_bit_grey_to_rgb(image: Image.Image, key: int | None) -> Image.Image:
+    """Keep the high byte, as the PNG decoder does for 16-bit colour; Pillow's own conversion clips to white."""
     values = np.asarray(image)
     grey = (values >> 8).astype(np.uint8)
-    if (transparent := image.info.get("transparency")) is not None:
-        grey[values == transparent] = 255
+    if key is not None:
+        grey[values == key] = 255
     return Image.fromarray(grey).convert("RGB")
+
+
+def _key_colour_on_white(image: Image.Image, low_bytes: Image.Image | None, key: NDArray[np.int_]) -> Image.Image:
+    """Make a PNG's one transparent colour white, comparing every bit as the standard asks (Pillow does not)."""
+    bands, values = image.convert("L").split() if image.mode == "1" else image.split(), key
+    if low_bytes is not None:
+        bands, values = (*bands, *low_bytes.split()), np.concatenate((key >> 8, key & 255))
+    matches = (np.asarray(band) == value for band, value in zip(bands, values.tolist(), strict=True))
+    on_white = image.convert("RGB")
+    on_white.paste("white", mask=Image.fromarray(functools.reduce(np.logical_and, matches)))
+    return on_white
+
+
+def _low_bytes(header: ImageHeader, gives_up_at: float) -> Image.Image:
+    image = _open(header, gives_up_at)
+    image.tile = [image.tile[0]._replace(args="RGB;16L")]  # the other byte order, so the other byte
+    image.load()
+    return image
 
 
 def resize_and_crop(

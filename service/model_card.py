@@ -58,7 +58,7 @@ class Accuracy(_Part):
 
 
 class Calibration(_Part):
-    """The temperature in the graph's softmax, chosen on held-out images, and what it leaves of the calibration error."""
+    """The temperature in the graph's softmax, chosen on held-out images, and the calibration error that is left."""
 
     temperature: Annotated[float, Field(gt=0)]
     expected_calibration_error: Probability

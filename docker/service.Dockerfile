@@ -18,8 +18,10 @@ print(*project['dependencies'], *project['optional-dependencies']['${FLAVOUR}'],
  && find . -type d -name tests -prune -exec rm -r {} + \
  && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
 
-COPY service /app/service
-RUN python -m compileall -q --invalidation-mode unchecked-hash /app/service \
+COPY README.md LICENSE ./
+COPY service ./service
+RUN python -m pip --python /opt/venv/bin/python install --no-deps --target /app . \
+ && rm /app/bin/train-resnet /app/bin/export-onnx \
  && mkdir /cache
 
 FROM ${BASE_IMAGE}
@@ -27,7 +29,8 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /cache /cache
 COPY --from=build /app /app
 
-ENV PATH=/opt/venv/bin:$PATH \
+ENV PATH=/app/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
@@ -44,4 +47,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-I", "-c", "import http.client, os, sys; service = http.client.HTTPConnection('127.0.0.1', int(os.environ['RESNET_PORT']), timeout=4); service.request('GET', '/health/ready'); sys.exit(service.getresponse().status != 200)"]
 
-ENTRYPOINT ["python", "-m", "service"]
+ENTRYPOINT ["serve-resnet"]

@@ -4,6 +4,7 @@
 const KEPT_PICTURES = 24; // older ones are let go, and their memory with them
 const PATIENCE_MS = 60_000;
 const BARS = 5;
+const NAMED_LABELS = 12;
 const EXPLANATIONS = {
   // said only when the answer brings no words of its own, as from a proxy
   413: "The file is larger than the service accepts.",
@@ -15,6 +16,7 @@ const EXPLANATIONS = {
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
 let pictures = []; // newest first
 let chosen = null;
+let knownLabels = new Map(); // by the model's name
 
 // A picture's story
 
@@ -47,7 +49,7 @@ async function ask(picture) {
   const request = new AbortController();
   Object.assign(picture, { request, answer: null, failure: null });
   draw(picture);
-  const outcome = await classify(picture.file, page.model.value, request);
+  const outcome = await classify(picture.file, wantedModel(), request);
   if (picture.request !== request) return; // asked again meanwhile, or let go
   Object.assign(picture, { request: null }, outcome);
   draw(picture);
@@ -94,10 +96,14 @@ async function listModels() {
   const response = await fetch("/models");
   if (!response.ok) return;
   const { models } = await response.json();
-  const names = [...new Set(models.map((model) => model.name))];
-  page.model.replaceChildren(...names.map((name) => new Option(name)));
-  page.model.value = models.find((model) => model.default)?.name ?? names[0];
-  page.choice.hidden = names.length < 2;
+  page.model.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
+  page.choice.hidden = models.length < 2;
+  knownLabels = new Map(models.map((model) => [model.name, model.labels]));
+  drawKnown();
+}
+
+function wantedModel() {
+  return page.choice.hidden ? "" : page.model.value; // where there is one model, it need not be named
 }
 
 // The screen
@@ -125,6 +131,13 @@ function draw(picture) {
   page.facts.replaceChildren(...(answer ? facts(answer).flatMap(newFact) : []));
   page.curl.textContent = curlLine(picture.file.name);
   if (answer) page.status.textContent = `${picture.file.name}: ${spoken(answer)}`;
+}
+
+function drawKnown() {
+  const labels = knownLabels.get(page.model.value) ?? [];
+  const named = labels.slice(0, NAMED_LABELS).join(", ") + (labels.length > NAMED_LABELS ? " …" : "");
+  page.known.textContent = `This model knows ${labels.length} labels, and takes every picture for one of them: ${named}`;
+  page.known.hidden = labels.length === 0;
 }
 
 function headline({ answer, failure }) {
@@ -204,7 +217,7 @@ function percent(probability) {
 function curlLine(fileName) {
   const plain = /^[\w.-]+$/.test(fileName);
   const field = plain ? `file=@${fileName}` : quoted(`file=@"${fileName.replace(/["\\]/g, "\\$&")}"`);
-  const model = page.choice.hidden ? "" : `?model=${encodeURIComponent(page.model.value)}`;
+  const model = wantedModel() && `?model=${encodeURIComponent(wantedModel())}`;
   const address = `${location.origin}/classify${model}`;
   return `curl -F ${field} ${model ? quoted(address) : address}`;
 }
@@ -244,7 +257,10 @@ function acceptPicks() {
 
 function acceptButtons() {
   page.again.addEventListener("click", () => ask(chosen));
-  page.model.addEventListener("change", () => chosen && ask(chosen));
+  page.model.addEventListener("change", () => {
+    drawKnown();
+    if (chosen) ask(chosen);
+  });
   page.picture.addEventListener("error", () => {
     page.picture.hidden = true;
     page.broken.hidden = false;

@@ -29,7 +29,10 @@ CHROMIUM_FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-POLICY = "default-src 'self'; img-src 'self' blob: data:"
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 PAGE_FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
@@ -103,7 +106,8 @@ class RequestHandler(BaseHTTPRequestHandler):
             name, content_type = PAGE_FILES[self.path]
             self.send(200, {"Content-Type": content_type}, (WEB / name).read_bytes())
         elif self.path == "/models":
-            models = [{"name": name, "default": name == "animals"} for name in self.server.stand_in.models]
+            known = {"labels": [f"label{number}" for number in range(20)]}
+            models = [{"name": name, "default": name == "animals", **known} for name in self.server.stand_in.models]
             self.send(200, {"Content-Type": "application/json"}, json.dumps({"models": models}).encode())
         else:
             self.send(404, {}, b"")

@@ -182,8 +182,24 @@ def test_names_and_labels_are_shown_as_text_only(page: Any, service: Any, png: b
     see(page, "h2", "<img src=x onerror=alert(1)>")
 
 
-def test_with_one_model_there_is_nothing_to_choose(page: Any) -> None:
+def test_with_one_model_there_is_nothing_to_choose(page: Any, service: Any, png: bytes) -> None:
+    see(page, "#known", "label0")
     assert not page.locator("#model").is_visible()
+    pick(page, "cat.png", content=png)
+    see(page, "h2", "cat")
+    assert "model" not in service.asked[0].query
+
+
+def test_before_any_picture_the_page_says_what_the_model_knows(page: Any) -> None:
+    see(page, "#known", "This model knows 20 labels")
+    assert page.locator("#known").inner_text().endswith("label10, label11 …")
+
+
+def test_without_the_list_of_models_the_page_still_answers(page: Any, service: Any, png: bytes) -> None:
+    page.route("**/models", lambda route: route.abort())
+    page.reload()
+    pick(page, "cat.png", content=png)
+    see(page, "h2", "cat")
 
 
 def test_with_several_models_the_default_is_chosen_and_another_answers_the_same_picture(
@@ -241,7 +257,7 @@ def test_a_screen_reader_hears_the_answer_and_the_trouble(page: Any, service: An
 def test_memory_of_pictures_is_given_back(page: Any, service: Any, png: bytes) -> None:
     page.evaluate("""() => {
       window.open_addresses = new Set();
-      const [create, revoke] = [URL.createObjectURL, URL.revokeObjectURL];
+      const { createObjectURL: create, revokeObjectURL: revoke } = URL;
       URL.createObjectURL = (file) => { const made = create(file); window.open_addresses.add(made); return made; };
       URL.revokeObjectURL = (address) => { window.open_addresses.delete(address); revoke(address); };
     }""")

@@ -144,15 +144,15 @@ def test_the_image_has_the_service_and_neither_torch_nor_a_compiler(image: str) 
         "import importlib.util as u, json, os, shutil; print(json.dumps(["
         "[name for name in ('torch', 'training', 'export', 'onnx', 'pytest') if u.find_spec(name)],"
         "[tool for tool in ('cc', 'gcc', 'g++', 'clang', 'make') if shutil.which(tool)],"
-        "os.listdir('/app')]))"
+        "sorted(name for name in os.listdir('/app') + os.listdir('/app/bin') if 'dist-info' not in name)]))"
     )
-    assert found == [[], [], ["service"]]
+    assert found == [[], [], ["bin", "classify", "serve-resnet", "service"]]
 
 
 def test_the_image_runs_the_service_directly_as_a_user_without_rights(image: str) -> None:
     settings = inspect(image)["Config"]
     assert settings["User"] == "10001:10001"
-    assert settings["Entrypoint"] == ["python", "-m", "service"]
+    assert settings["Entrypoint"] == ["serve-resnet"]
     assert "ORT_DISABLE_TELEMETRY=1" in settings["Env"]
     assert settings["Healthcheck"]["Test"][0] == "CMD"
 

@@ -1,0 +1,254 @@
+"""Decoding, turning, resizing and cropping: the same pixels as the field's reference, exactly."""
+
+import io
+import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from service.errors import BadImage, NotAnImage, ServiceError
+from service.preprocess import (
+    DEFAULT_LIMITS,
+    INTERPOLATIONS,
+    ImageInfo,
+    ImageLimits,
+    decode,
+    image_to_pixels,
+    resize_and_crop,
+)
+from tests.service.pictures import (
+    FIXTURES,
+    chunk,
+    encoded,
+    exif,
+    pictures,
+    png,
+    png_file,
+    scene,
+    segment,
+    with_segments,
+)
+
+PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"
+RESAMPLING = dict(zip(("nearest", "lanczos", "bilinear", "bicubic"), (0, 1, 2, 3), strict=True))
+
+
+def decoded_by_pillow(data: bytes) -> Image.Image:
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
+
+def resized_like_torchvision(
+    image: Image.Image, shorter_side: int, crop: tuple[int, int], interpolation: str
+) -> NDArray[np.uint8]:
+    """torchvision.transforms.functional.resize with one size, then center_crop, in its own words."""
+    width, height = image.size
+    short, long = (width, height) if width <= height else (height, width)
+    new_short, new_long = shorter_side, int(shorter_side * long / short)
+    size = (new_short, new_long) if width <= height else (new_long, new_short)
+    image = image.resize(size, Image.Resampling(RESAMPLING[interpolation]))
+    top, left = round((size[1] - crop[0]) / 2.0), round((size[0] - crop[1]) / 2.0)
+    return np.asarray(image.crop((left, top, left + crop[1], top + crop[0])))
+
+
+def assert_like_plain_pillow(
+    data: bytes, shorter_side: int, crop: tuple[int, int], interpolation: str = "bilinear"
+) -> None:
+    pixels, info = image_to_pixels(data, shorter_side=shorter_side, crop=crop, interpolation=interpolation)
+    reference = decoded_by_pillow(data)
+    assert (info.width, info.height) == reference.size
+    assert np.array_equal(pixels, resized_like_torchvision(reference, shorter_side, crop, interpolation))
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs the shared data folder")
+@pytest.mark.parametrize(
+    ("shorter_side", "crop", "interpolation"),
+    [(256, (224, 224), "bilinear"), (32, (32, 32), "bicubic"), (235, (197, 224), "lanczos")],
+)
+def test_real_photos_give_exactly_the_pixels_of_plain_pillow(
+    shorter_side: int, crop: tuple[int, int], interpolation: str
+) -> None:
+    photos = sorted(PHOTOS.glob("*.jpg"))
+    assert len(photos) >= 40
+    for photo in photos:
+        assert_like_plain_pillow(photo.read_bytes(), shorter_side, crop, interpolation)
+
+
+@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is None])
+def test_every_mode_of_jpeg_and_webp_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
+    data = pictures()[name].data
+    assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decoded_by_pillow(data)))
+    assert_like_plain_pillow(data, 32, (32, 32))
+    assert_like_plain_pillow(data, 64, (56, 60), "bicubic")
+
+
+@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is not None])
+def test_every_mode_of_png_gives_the_pixels_that_its_standard_asks_for(name: str) -> None:
+    picture = pictures()[name]
+    turn = {"png_exif_before": Image.Transpose.ROTATE_270, "png_exif_after": Image.Transpose.ROTATE_90}.get(name)
+    expected = Image.fromarray(picture.rgb)
+    expected = expected if turn is None else expected.transpose(turn)
+    image, info = decode(picture.data)
+    assert info == ImageInfo("PNG", *expected.size)
+    assert np.array_equal(np.asarray(image), np.asarray(expected))
+
+
+def test_a_transparent_16_bit_colour_leaves_its_nearest_neighbour_visible() -> None:
+    samples = np.array([[[0x1234, 0x5678, 0x9ABC], [0x1234, 0x5678, 0x9ABD]]], np.uint16)
+    data = png(samples, 16, 2, chunk(b"tRNS", samples[0, 0].astype(">u2").tobytes()))
+    assert np.asarray(decode(data)[0]).tolist() == [[[255, 255, 255], [0x12, 0x56, 0x9A]]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_each_orientation_shows_the_same_upright_picture(orientation: int) -> None:
+    upright = np.asarray(scene(), np.uint16)
+    right_side_first = np.rot90(upright)
+    stored = (
+        upright,
+        upright[:, ::-1],
+        upright[::-1, ::-1],
+        upright[::-1],
+        upright.transpose(1, 0, 2),
+        right_side_first,
+        right_side_first[:, ::-1],
+        right_side_first[::-1, ::-1],
+    )
+    data = png(stored[orientation - 1], 8, 2, chunk(b"eXIf", exif(orientation)))
+    image, info = decode(data)
+    assert (info.height, info.width) == upright.shape[:2]
+    assert np.array_equal(np.asarray(image), upright)
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+@pytest.mark.parametrize(
+    "size", [(500, 375), (375, 500), (333, 333), (224, 224), (225, 224), (1, 1), (7, 100), (640, 40)]
+)
+def test_resize_and_crop_round_as_torchvision_does(size: tuple[int, int], interpolation: str) -> None:
+    image = scene(*size)
+    for shorter_side, crop in ((256, (224, 224)), (224, (224, 224)), (57, (31, 44))):
+        expected = resized_like_torchvision(image, shorter_side, crop, interpolation)
+        assert np.array_equal(resize_and_crop(image, shorter_side, crop, interpolation), expected)
+
+
+@pytest.mark.parametrize("size", [(1700, 100), (100, 1700), (2000, 61)])
+def test_a_strip_gives_the_pixels_of_a_whole_resize_within_one_level(size: tuple[int, int]) -> None:
+    image = scene(*size)
+    expected = resized_like_torchvision(image, 64, (56, 60), "bilinear")
+    assert np.abs(resize_and_crop(image, 64, (56, 60)).astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(12_000, 1), (1, 12_000), (12_000, 7), (3, 11_999)])
+def test_a_strip_of_the_longest_side_costs_no_more_than_its_pixels(size: tuple[int, int]) -> None:
+    width, height = size
+    data = png(np.full((height, width, 1), 77, np.uint16), 8, 0)
+    for side in (32, 224, 299):
+        pixels, info = image_to_pixels(data, shorter_side=side, crop=(side, side))
+        assert (info.width, info.height) == size
+        assert pixels.shape == (side, side, 3)
+        assert (pixels == 77).all()
+
+
+def test_every_shape_gives_pixels_of_the_size_of_the_crop() -> None:
+    for width, height in zip((1, 2, 3, 17, 500, 33, 1000), (1, 41, 3, 1, 30, 529, 3), strict=True):
+        for crop in ((32, 32), (31, 32), (1, 5)):
+            pixels = resize_and_crop(scene(width, height), 32, crop)
+            assert pixels.shape == (*crop, 3)
+            assert pixels.dtype == np.uint8
+            assert pixels.flags.c_contiguous and pixels.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "depth", "colour"),
+    [(5200, 5001, 8, 0), (12_001, 1, 8, 0), (1, 12_001, 8, 0), (0, 5, 8, 0), (5, 0, 8, 0), (5200, 5000, 16, 2)],
+)
+def test_a_picture_over_a_limit_is_refused_by_its_header_alone(
+    width: int, height: int, depth: int, colour: int
+) -> None:
+    with pytest.raises(BadImage):
+        decode(png_file(width, height, depth, colour))
+
+
+def test_a_picture_at_the_limits_is_decoded() -> None:
+    limits = ImageLimits(
+        max_pixels=45 * 35, max_side=45, max_scans=10, max_scan_pixels=45 * 35 * 10, max_bytes=45 * 35 * 3
+    )
+    assert decode(encoded(scene(), "JPEG", progressive=True), limits)[0].size == (45, 35)
+    for less in ("max_pixels", "max_side", "max_scans", "max_scan_pixels", "max_bytes"):
+        values = {name: getattr(limits, name) - (name == less) for name in limits.__dataclass_fields__}
+        with pytest.raises(BadImage):
+            decode(encoded(scene(), "JPEG", progressive=True), ImageLimits(**values))
+
+
+def test_the_limits_are_those_that_are_promised() -> None:
+    assert (DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_side) == (26_000_000, 12_000)
+    assert (DEFAULT_LIMITS.max_scans, DEFAULT_LIMITS.max_scan_pixels) == (100, 270_000_000)
+
+
+def test_a_png_that_unpacks_too_slowly_is_given_up() -> None:
+    with pytest.raises(BadImage, match="too much work"):
+        decode(pictures()["png_rgb_8"].data, ImageLimits(max_png_cpu_s=-1))
+
+
+@pytest.mark.parametrize(
+    "name", ["jpeg_420", "jpeg_progressive", "png_rgb_8", "png_palette_4", "webp_lossy", "webp_alpha"]
+)
+def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
+    data = pictures()[name].data
+    ends = 2 if name.startswith("jpeg") else 20  # the last bytes hold no pixels
+    for part in range(64):
+        with pytest.raises(ServiceError) as refused:
+            decode(data[: part * (len(data) - ends) // 64])
+        assert refused.value.status in (415, 422)
+
+
+def test_metadata_is_not_read_beyond_the_orientation(caplog: pytest.LogCaptureFixture) -> None:
+    broken = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + b"\x1a\x01\x05\x00\xff\xff\xff\xff" * 8000
+    data = with_segments(pictures()["jpeg_420"].data, segment(0xE1, broken), segment(0xE2, b"MPF\x00garbage"))
+    with caplog.at_level(logging.DEBUG):
+        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(pictures()["jpeg_420"].data)[0]))
+
+
+def test_the_format_is_told_by_the_bytes() -> None:
+    for name, picture in pictures().items():
+        expected = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split("_")[0]]
+        assert decode(picture.data)[1].format == expected
+    for other in ("GIF", "TIFF", "BMP", "ICO", "PPM"):
+        with pytest.raises(NotAnImage):
+            decode(encoded(scene(), other))
+
+
+def test_four_threads_decode_as_one_does() -> None:
+    files = [picture.data for picture in pictures().values()] * 4
+    alone = [np.asarray(decode(data)[0]) for data in files]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda data: np.asarray(decode(data)[0]), files))
+    assert all(np.array_equal(one, other) for one, other in zip(alone, together, strict=True))
+
+
+def test_no_other_reader_of_pillow_is_ever_loaded() -> None:
+    program = (
+        "import sys; from pathlib import Path; from service.preprocess import decode\n"
+        "for file in sorted(Path(sys.argv[1]).iterdir()): decode(file.read_bytes())\n"
+        "print(sorted(m for m in sys.modules if m.startswith('PIL.') and m.endswith('Plugin')))"
+    )
+    result = subprocess.run([sys.executable, "-W", "error", "-c", program, FIXTURES], capture_output=True, check=True)
+    readers = [f"PIL.{name}ImagePlugin" for name in ("Jpeg", "Png", "WebP")]
+    assert result.stdout.decode().strip() == str(readers)
+    assert result.stderr == b""
+
+
+def test_the_committed_pictures_are_those_that_the_tests_make() -> None:
+    stored = {file.stem: file.read_bytes() for file in FIXTURES.iterdir()}
+    assert stored.keys() == pictures().keys()
+    for name, data in stored.items():
+        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(pictures()[name].data)[0]))

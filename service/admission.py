@@ -4,6 +4,7 @@ Pure ASGI around all routes. It also sees every answer leave, so here failures b
 answers are counted.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection
 
@@ -64,6 +65,10 @@ class Admission:
             self._metrics.note_refusal(error)
             if exchange.status is None:
                 await exchange.answer(problem_response(error))
+        except asyncio.CancelledError:
+            if exchange.status is not None or not self._readiness.is_draining:
+                raise
+            await exchange.answer_last(problem_response(_given_up()))
         except Exception:
             log.exception("a request to %s failed", scope["path"] if scope["path"] in self._paths else "another path")
             if exchange.status is not None:
@@ -79,3 +84,7 @@ class Admission:
 
 def _is_form(scope: Scope) -> bool:
     return any(name == b"content-type" and value[:10].lower() == b"multipart/" for name, value in scope["headers"])
+
+
+def _given_up() -> NotReady:
+    return NotReady("The server stopped before this request was complete.", code="draining", retry_after_s=5)

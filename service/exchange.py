@@ -86,6 +86,10 @@ class Exchange:
         """Send a whole answer."""
         await response(self._scope, self.receive, self.send)
 
+    async def answer_last(self, response: Response) -> None:
+        """Send a whole answer and wait for nothing: the process is about to end."""
+        await response(self._scope, self._receive, self._send)
+
     def _complete(self, headers: "list[tuple[bytes, bytes]]") -> "list[tuple[bytes, bytes]]":
         complete = [*headers, *_ON_EVERY_ANSWER]
         if not any(name == b"cache-control" for name, _ in headers):

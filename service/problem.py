@@ -3,7 +3,6 @@
 import http
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import Response
 
 from service.errors import ServiceError
@@ -32,10 +31,3 @@ def internal_error() -> Response:
     """Return the answer for a failure that nobody expected; the log has it, the client gets no details."""
     title = http.HTTPStatus.INTERNAL_SERVER_ERROR.phrase
     return problem(500, INTERNAL_ERROR_CODE, title, "The server failed on this request; its log has the cause.")
-
-
-async def answer_service_error(_: Request, error: Exception) -> Response:
-    """Answer a ServiceError that a route raised."""
-    if not isinstance(error, ServiceError):
-        raise error
-    return problem_response(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from service.classifier import BadModel, Classifier, load_classifier
 from service.engine import EngineError
-from service.errors import NotFound
+from service.errors import NotFound, NotReady
 from service.model_card import BadCard
 
 log = logging.getLogger(__name__)
@@ -38,31 +38,42 @@ class ModelFile:
 
 
 class Registry:
-    """Loaded models by name, and the one that answers when none is named."""
+    """Loaded models by name, and the one that answers when none is named. Empty until `serve` is called."""
 
-    def __init__(self, classifiers: Iterable[Classifier], default: str) -> None:
+    def __init__(self) -> None:
+        self._classifiers: dict[str, Classifier] = {}
+        self._default: str | None = None
+
+    def serve(self, classifiers: Iterable[Classifier], default: str) -> None:
+        """Answer with these models from now on."""
         self._classifiers = {classifier.info.name: classifier for classifier in classifiers}
-        self.default = self._classifiers[default]
+        self._default = self._classifiers[default].info.name
 
     def __iter__(self) -> Iterator[Classifier]:
         return iter(self._classifiers.values())
 
+    def is_default(self, classifier: Classifier) -> bool:
+        """Whether this model answers when none is named."""
+        return classifier.info.name == self._default
+
     def find(self, model: str | None) -> Classifier:
-        """Return the model `name` or `name:version`, or the default one for None. Raises NotFound."""
-        if model is None:
-            return self.default
-        name, _, version = model.partition(":")
+        """Return the model `name` or `name:version`, or the default one for None. Raises NotFound, NotReady."""
+        if self._default is None:
+            raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
+        name, colon, version = (self._default if model is None else model).partition(":")
         classifier = self._classifiers.get(name)
-        if classifier is None or (":" in model and classifier.info.version != version):
+        if classifier is None or (colon and classifier.info.version != version):
             raise NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
         return classifier
 
 
-def load_registry(folder: Path, *, default_model: str | None, providers: str, max_batch: int | None) -> Registry:
-    """Load every model in the folder. Raises RegistryError for the first thing that is wrong."""
+def load_models(
+    folder: Path, *, default_model: str | None, providers: str, max_batch: int | None
+) -> tuple[list[Classifier], str]:
+    """Load every model in the folder; return them and the default's name. Raises RegistryError at the first flaw."""
     files = find_models(folder)
     default = choose_default(files, default_model)
-    return Registry([load(file, providers=providers, max_batch=max_batch) for file in files], default)
+    return [load(file, providers=providers, max_batch=max_batch) for file in files], default
 
 
 def load(file: ModelFile, *, providers: str, max_batch: int | None) -> Classifier:

@@ -52,10 +52,6 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice.",
     )
-    drain_timeout_s: float = Field(
-        7.0,
-        gt=0,
-        le=600,
-        allow_inf_nan=False,
-        description="Seconds after that until unanswered requests are given up.",
+    drain_timeout_s: int = Field(
+        6, ge=1, le=600, description="Seconds after that until requests that are still unanswered are given up."
     )

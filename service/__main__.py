@@ -1,0 +1,123 @@
+"""`serve-resnet`: reads the settings, takes its two ports, loads the models, serves.
+
+The command line is made from `settings.Settings`; slow imports wait until the ports are ours.
+"""
+
+import inspect
+import logging
+import signal
+import socket
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from service.settings import ENVIRONMENT_PREFIX, Settings
+
+_BACKLOG = 2048
+
+
+def main() -> None:
+    """Run the server until it is told to stop. Exits with 1 and one line for what an operator can mend."""
+    command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    command.command(help="Serve the models in a folder over HTTP.")(_with_a_flag_per_setting(_serve_with))
+    command()
+
+
+def _with_a_flag_per_setting(function: Any) -> Any:
+    """Return the function with one text option per setting: the settings themselves judge the values."""
+
+    def run(**flags: str | None) -> None:
+        function({name: value for name, value in flags.items() if value is not None})
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_option(name))
+        for name in Settings.model_fields
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _option(name: str) -> Any:
+    field = Settings.model_fields[name]
+    default = "" if field.default is None else f" [default: {field.default}]"
+    return Annotated[
+        str | None,
+        typer.Option(
+            _flag(name), help=f"{field.description}{default} [{_variable(name)}]", show_default=False, metavar="VALUE"
+        ),
+    ]
+
+
+def _serve_with(flags: dict[str, str]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))  # until the server runs: there is nothing to lose yet
+    settings = _read_settings(flags)
+    listener = _listen(settings.host, settings.port, "")
+    admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
+
+    from service.app import create_admin_app, create_app
+    from service.engine import EngineError, check_one_runtime
+    from service.registry import RegistryError
+    from service.server import Drain, serve
+
+    try:
+        check_one_runtime()
+        app = create_app(settings)
+        drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
+        serve(app, create_admin_app(app), listener, admin_listener, drain)
+    except (EngineError, RegistryError) as error:
+        _fail(str(error))
+
+
+def _read_settings(flags: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        name = str(first["loc"][0])
+        _fail(f"{_flag(name)} ({_variable(name)}) is {first['input']!r}: {first['msg']}")
+
+
+def _listen(host: str, port: int, prefix: str) -> socket.socket:
+    """Return a listening socket: a client that comes while the models load waits instead of being turned away."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+    except (OSError, UnicodeError):
+        _fail(f"there is no address {host!r} here; choose another with {_flag(prefix + 'host')}")
+    listener = socket.socket(family, kind)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except PermissionError:
+        _fail(f"port {port} needs more rights than this user has; choose another with {_flag(prefix + 'port')}")
+    except OSError:
+        _fail(
+            f"port {port} on {host} is in use, or the address is not this machine's; "
+            f"choose others with {_flag(prefix + 'port')} and {_flag(prefix + 'host')}"
+        )
+    return listener
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper()
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"serve-resnet: {message}", err=True)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""What operators and browsers ask: is it alive, is it ready, which models, the page, the metrics."""
+
+import mimetypes
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.classifier import Classifier
+from service.metrics import METRICS_MEDIA_TYPE, Metrics
+from service.readiness import Readiness
+from service.registry import Registry
+
+_WEB = Path(__file__).parent.parent / "web"
+# The page runs its own files and nothing else, talks to this server only, and cannot be framed.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
+    """Add /health/live, /health/ready and /models."""
+
+    async def live() -> dict[str, Any]:
+        """Whether the process answers at all."""
+        return {"status": "live"}
+
+    async def ready() -> dict[str, Any]:
+        """Whether requests should be sent here: every model is loaded, checked and warm, and no stop is near."""
+        readiness.check_ready()
+        return {"status": "ready", "models": [asdict(classifier.info) for classifier in registry]}
+
+    async def models() -> dict[str, Any]:
+        """The loaded models, each with what its card says."""
+        return {"models": [_describe(classifier, registry) for classifier in registry]}
+
+    for path, answer in (("/health/live", live), ("/health/ready", ready), ("/models", models)):
+        app.add_api_route(path, answer, methods=["GET"], tags=["operations"])
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+
+
+def _describe(classifier: Classifier, registry: Registry) -> dict[str, Any]:
+    card = classifier.card.model_dump(
+        mode="json", include={"network", "depth", "dataset", "labels", "preprocessing", "accuracy", "calibration"}
+    )
+    return {
+        **asdict(classifier.info),
+        "default": registry.is_default(classifier),
+        "max_batch": classifier.max_batch,
+        **card,
+    }
+
+
+def add_page(app: FastAPI) -> None:
+    """Serve the files of the page from memory: index.html at / and the others at their names."""
+    for file in sorted(_WEB.iterdir()):
+        if file.suffix in (".html", ".js", ".css"):
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            app.router.routes.append(Route(path, _file_answer(file)))
+
+
+def page_answer(content: bytes) -> Response:
+    """Return a page of this server, allowed to use this server's own files only."""
+    headers = {"content-security-policy": _PAGE_POLICY, "referrer-policy": "no-referrer", "cache-control": "no-cache"}
+    return Response(content, media_type="text/html", headers=headers)
+
+
+def _file_answer(file: Path) -> Callable[[Any], Any]:
+    content = file.read_bytes()
+    media_type = mimetypes.types_map[file.suffix]
+
+    async def answer(_: Any) -> Response:
+        if file.suffix == ".html":
+            return page_answer(content)
+        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
+
+    return answer
+
+
+def metrics_route(metrics: Metrics) -> Route:
+    """Return /metrics, for the admin port."""
+
+    async def answer(_: Any) -> Response:
+        return Response(metrics.render(), media_type=METRICS_MEDIA_TYPE)
+
+    return Route("/metrics", answer)

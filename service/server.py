@@ -1,0 +1,155 @@
+"""Runs the public and the admin application in one process, and ends them so that nobody loses an answer.
+
+The order of an end: told to stop; not ready any more, but still answering, for a short delay; listening no more;
+everything that was accepted is answered; the engine's threads end; the admin port goes last. Each step has a limit.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from service.connection import Connection
+
+log = logging.getLogger(__name__)
+
+_KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers, so that they close first
+_FIRST_WORDS_S = 0.25  # for a client that has just connected to send its request
+_LAST_WORDS_S = 0.5
+_HARD_LIMIT_S = 2.5  # beyond the sum of the other limits
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How long the steps of an end may take."""
+
+    delay_s: float
+    timeout_s: int
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, without its own signal handling, and deaf to nobody who had connected."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        with contextlib.ExitStack() as stack:
+            listeners = [stack.enter_context(listener.dup()) for listener in sockets or ()]
+            for server in self.servers:
+                server.close()
+            for listener in listeners:
+                await self._accept_waiting(listener)
+        await asyncio.sleep(_FIRST_WORDS_S)
+        await super().shutdown(sockets)
+
+    async def _accept_waiting(self, listener: socket.socket) -> None:
+        """Take the connections that the kernel has accepted for us: closing the socket would reset them."""
+        loop = asyncio.get_running_loop()
+        listener.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = listener.accept()
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Connection:
+        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def serve(
+    public: FastAPI, admin: ASGIApp, listener: socket.socket, admin_listener: socket.socket, drain: Drain
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end gracefully. Raises what the application's start raises."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(public, admin, listener, admin_listener, drain))
+
+
+async def _serve(
+    public: FastAPI, admin: ASGIApp, listener: socket.socket, admin_listener: socket.socket, drain: Drain
+) -> None:
+    async with public.router.lifespan_context(public):
+        told_to_stop, told_twice = _watch_signals()
+        server, admin_server = _make_server(public, drain), _make_server(admin, drain)
+        serving = asyncio.create_task(server.serve([listener]))
+        serving_admin = asyncio.create_task(admin_server.serve([admin_listener]))
+        log.info("listening on %s, metrics on %s/metrics", _address(listener), _address(admin_listener))
+        await told_to_stop.wait()
+        log.info("stopping: finishing what was accepted")
+        _end_at_the_latest_in(drain.delay_s + drain.timeout_s + _HARD_LIMIT_S)
+        public.state.readiness.state = "draining"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told_twice.wait(), drain.delay_s)
+        await _end(server, serving, told_twice)
+    admin_server.should_exit = admin_server.force_exit = True
+    await serving_admin
+    log.info("stopped")
+
+
+async def _end(server: _Server, serving: asyncio.Task[None], hurry: asyncio.Event) -> None:
+    """Answer what is open; `hurry` cuts the waiting short."""
+    server.should_exit = True
+    hurrying = asyncio.create_task(hurry.wait())
+    await asyncio.wait((serving, hurrying), return_when=asyncio.FIRST_COMPLETED)
+    server.force_exit = True
+    hurrying.cancel()
+    await serving
+    for task in server.server_state.tasks:
+        task.cancel()
+    if server.server_state.tasks:
+        await asyncio.wait(server.server_state.tasks, timeout=_LAST_WORDS_S)
+
+
+def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Return what is set by the first and by the second signal to stop."""
+    first, second = asyncio.Event(), asyncio.Event()
+
+    def note() -> None:
+        (second if first.is_set() else first).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, note)
+    return first, second
+
+
+def _make_server(app: ASGIApp, drain: Drain) -> _Server:
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=drain.timeout_s,
+    )
+    return _Server(config)
+
+
+def _end_at_the_latest_in(seconds: float) -> None:
+    """End the process even if a thread or the loop hangs: nobody waits for ever for a server to stop."""
+
+    def end() -> None:
+        log.error("stopping took too long; what was left is given up")
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

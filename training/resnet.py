@@ -195,6 +195,9 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
             width *= 2
         self.fc = nn.Linear(channels, num_classes)
+        # What the paper's CIFAR recipe subtracts from each normalised picture, (3, H, W); absent in other recipes.
+        self.pixel_mean: Tensor | None
+        self.register_buffer("pixel_mean", None)
         initialise(self)
 
     @property
@@ -209,6 +212,8 @@ class ResNet(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return the last feature map, (N, D, h, w), before the pooling."""
+        if self.pixel_mean is not None:
+            images = images - self.pixel_mean
         x = self.maxpool(F.relu(self.bn1(self.conv1(images))))
         for stage in self.stages():
             x = stage(x)
@@ -231,3 +236,28 @@ def initialise(model: nn.Module) -> None:
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
+
+
+def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
+    """Copy a state dict into a network. Raises ValueError that names what is missing, extra or of another shape."""
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "pixel_mean"}
+    given = {name: tensor.shape for name, tensor in weights.items() if name != "pixel_mean"}
+    # Files of some sources leave out the count of batches that batch norm has seen; nothing here depends on it.
+    missing = [name for name in expected if name not in given and not name.endswith("num_batches_tracked")]
+    extra = [name for name in given if name not in expected]
+    reshaped = [
+        f"{name} {tuple(shape)} instead of {tuple(expected[name])}"
+        for name, shape in given.items()
+        if name in expected and shape != expected[name]
+    ]
+    problems = (("lacks", missing), ("has the unknown", extra), ("has", reshaped))
+    if any(names for _, names in problems):
+        described = "; ".join(f"{verb} {_first_few(names)}" for verb, names in problems if names)
+        raise ValueError(f"these are not the weights of {model.architecture.network}: the file {described}")
+    if "pixel_mean" in weights:
+        model.pixel_mean = torch.empty_like(weights["pixel_mean"])
+    model.load_state_dict(weights, strict=False)
+
+
+def _first_few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,117 @@
+"""`train-resnet`: run a recipe, list the recipes, count costs."""
+
+import dataclasses
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+main = typer.Typer(
+    name="train-resnet",
+    help="Train residual networks: the paper's, and your own classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    table = "table"
+    json = "json"
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"train-resnet: {message}", err=True)
+    raise typer.Exit(1)
+
+
+@main.command()
+def run(
+    recipe: Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")],
+    data: Annotated[
+        Path, typer.Option(help="Training pictures: a folder (or a tar of one) with a folder for each class.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the run, such as runs/first.")],
+    test_data: Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    time_budget: Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)] = None,
+    epochs: Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)] = None,
+    steps: Annotated[int | None, typer.Option(help="Another length, in steps.", min=1)] = None,
+    seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: what the processor is fast at.")] = "auto",
+    compile: Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)] = None,
+    checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)] = 5.0,
+    max_skipped: Annotated[float, typer.Option(help="Share of undecodable files to accept.", min=0, max=1)] = 0.2,
+) -> None:
+    """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
+    from training.checkpoint import CheckpointError
+    from training.data import DataError
+    from training.hardware import choose
+    from training.loop import Diverged
+    from training.progress import Progress
+    from training.recipes import RECIPES
+    from training.run import Options, RunError
+    from training.run import run as train
+
+    if recipe not in RECIPES:
+        _fail(f"no recipe is called {recipe!r}; there are {', '.join(RECIPES)}")
+    if sum(length is not None for length in (time_budget, epochs, steps)) > 1:
+        _fail("give only one of --time-budget, --epochs and --steps")
+    chosen = RECIPES[recipe]
+    if epochs is not None or steps is not None:
+        chosen = dataclasses.replace(chosen, epochs=epochs, steps=steps)
+    options = Options(
+        out=out,
+        data=data,
+        test_data=test_data,
+        seed=seed,
+        resume=resume,
+        time_budget_minutes=time_budget,
+        checkpoint_every_minutes=checkpoint_every,
+        max_skipped=max_skipped,
+    )
+    progress = Progress()
+    try:
+        train(chosen, options, choose(precision, compile, threads), progress)
+    except (RunError, DataError, CheckpointError, Diverged, ValueError) as error:
+        _fail(str(error))
+    finally:
+        progress.close()
+    typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
+
+
+@main.command()
+def recipes() -> None:
+    """List the recipes."""
+    from training.recipes import RECIPES
+
+    for recipe in RECIPES.values():
+        length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
+        expected = f"{recipe.expected_error:g}% error" if recipe.expected_error is not None else "-"
+        typer.echo(f"{recipe.name:18} {recipe.network:10} {length:14} {expected:14} {recipe.source}")
+
+
+@main.command()
+def cost(
+    output: Annotated[Format, typer.Option("--format", help="table, or json for programs.")] = Format.table,
+) -> None:
+    """Count parameters and multiply-adds of every network of the paper, beside VGG-16 and VGG-19."""
+    from training.cost import cost_table
+
+    rows = cost_table()
+    if output is Format.json:
+        typer.echo(json.dumps({"networks": rows}, indent=1))
+        return
+    typer.echo(
+        f"{'network':12} {'shortcut':8} {'stride in':9} {'parameters':>12} {'of VGG-19':>9} "
+        f"{'multiply-adds':>14} {'of VGG-19':>9}"
+    )
+    for row in rows:
+        typer.echo(
+            f"{row['network']:12} {row['shortcut'] or '-':8} {row['stride_in'] or '-':9} {row['parameters']:12,} "
+            f"{row['parameters_relative_to_vgg19']:9.2%} {row['multiply_adds'] / 1e6:12,.1f} M "
+            f"{row['multiply_adds_relative_to_vgg19']:9.2%}"
+        )

@@ -1,0 +1,82 @@
+"""What this machine can do for a training, chosen once at the start and said in one line.
+
+bfloat16 doubles the speed on processors that have instructions for it and slows down the others, so it is chosen by
+asking the processor. On a CPU each core computes its own part of a batch (`training.replicas`), uncompiled.
+"""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """Where and how a run computes. Two runs are bit-equal only if all of this is equal."""
+
+    device: str
+    processor: str
+    threads: int
+    precision: str  # fp32 or bf16 (autocast)
+    compiled: bool
+    replicas: int = 1  # parts of a batch that are computed side by side
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the network runs."""
+        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a run records."""
+        return {
+            "device": self.device,
+            "processor": self.processor,
+            "threads": self.threads,
+            "precision": self.precision,
+            "compiled": self.compiled,
+            "replicas": self.replicas,
+        }
+
+    def __str__(self) -> str:
+        compiled = "compiled" if self.compiled else "not compiled"
+        parallel = f"{self.replicas} parts" if self.replicas > 1 else f"{self.threads} threads"
+        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}"
+
+
+def choose(precision: str = "auto", compiled: str = "auto", threads: int | None = None) -> Hardware:
+    """Choose the device, and the precision and compilation where they are `auto`; sets the number of threads.
+
+    Raises ValueError for a precision or a choice of compilation that does not exist.
+    """
+    if precision not in ("auto", "fp32", "bf16") or compiled not in ("auto", "on", "off"):
+        raise ValueError("--precision is auto, fp32 or bf16, and --compile is auto, on or off")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cores = threads or len(os.sched_getaffinity(0))
+    if precision == "auto":
+        precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
+    is_compiled = device == "cuda" if compiled == "auto" else compiled == "on"
+    replicas = cores if device == "cpu" and not is_compiled else 1
+    torch.set_num_threads(max(1, cores // replicas))
+    return Hardware(
+        device=device,
+        processor=torch.cuda.get_device_name() if device == "cuda" else _processor_name(),
+        threads=cores,
+        precision=precision,
+        compiled=is_compiled,
+        replicas=replicas,
+    )
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def _processor_name() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()

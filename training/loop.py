@@ -1,0 +1,148 @@
+"""The training loop: everything that happens to the weights is on this page."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from training.augment import augment, batch_order
+from training.hardware import Hardware
+from training.recipes import Recipe, steps_per_epoch
+from training.replicas import Replicas
+from training.resnet import ResNet
+
+
+class Diverged(Exception):
+    """The loss is no longer a number. The message is one line that names the next step."""
+
+
+@dataclass(slots=True)
+class Training:
+    """A network being trained: its weights, momentum, moving average, and where it is.
+
+    `images` are uint8 (N, H, W, 3) and `labels` int64 (N,), both on the device.
+    """
+
+    recipe: Recipe
+    seed: int
+    total_steps: int
+    hardware: Hardware
+    model: ResNet
+    images: Tensor
+    labels: Tensor
+    normalise: Callable[[Tensor], Tensor]  # uint8 (N, H, W, 3) to float, same order
+    step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
+    order: tuple[int, Tensor] = field(init=False)  # the epoch whose order is held, and that order
+    replicas: Replicas = field(init=False)
+    optimizer: torch.optim.SGD = field(init=False)
+    average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
+    sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
+
+    def __post_init__(self) -> None:
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.replicas = Replicas(self.model, self.hardware)
+        self.start_afresh()
+
+    def start_afresh(self) -> None:
+        """Go to step 0 with the weights that the model has now."""
+        self.optimizer = torch.optim.SGD(
+            _parameter_groups(self.model, self.recipe),
+            lr=self.recipe.learning_rate,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+        )
+        self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
+        self.order = (-1, torch.empty(0))
+        self.sums = torch.zeros(3, device=self.labels.device)
+        self.step = 0
+
+    @property
+    def epoch(self) -> int:
+        return self.step // steps_per_epoch(len(self.labels), self.recipe.batch_size)
+
+    def train(self, steps: int) -> None:
+        """Update the weights `steps` times. Raises Diverged when the loss stops being finite."""
+        self.model.train()
+        for _ in range(steps):
+            indices = self._batch_indices()
+            images = augment(
+                self.normalise(self.images[indices]), indices, self.recipe, self.seed, self.epoch, self.step
+            )
+            labels = self.labels[indices]
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate_at(self.step, self.total_steps)
+            losses_and_errors = self.replicas.compute_gradients(images, labels)
+            self.optimizer.step()
+            self.step += 1
+            self._update_average()
+            self.sums += losses_and_errors  # no waiting for a GPU here
+        if not torch.isfinite(self.sums[0]):  # this is where the CPU waits for it
+            raise Diverged(
+                f"the loss is no longer finite at step {self.step}; the last checkpoint is intact: "
+                f"lower the learning rate (it was {self.recipe.learning_rate_at(self.step - 1, self.total_steps):.3g})"
+            )
+
+    def means(self) -> tuple[float, float]:
+        """Return the mean loss, and the error in percent, over this epoch's augmented batches so far."""
+        loss, error, steps = self.sums.tolist()
+        return loss / max(steps, 1), error / max(steps, 1)
+
+    def _batch_indices(self) -> Tensor:
+        count, batch = len(self.labels), min(self.recipe.batch_size, len(self.labels))
+        if self.order[0] != self.epoch:
+            self.order = (self.epoch, batch_order(self.seed, self.epoch, count))
+        start = self.step % steps_per_epoch(count, self.recipe.batch_size) * batch
+        return self.order[1][start : start + batch]
+
+    def _averaged(self) -> list[Tensor]:
+        """Return what is averaged: weights and batch-norm statistics, as live tensors."""
+        return [tensor.detach() for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
+
+    def _update_average(self) -> None:
+        if self.average is None or self.recipe.ema_decay is None or self.step % self.recipe.ema_every:
+            return
+        updates = self.step // self.recipe.ema_every
+        decay = min(self.recipe.ema_decay, (1 + updates) / (10 + updates))  # quick to leave the random start behind
+        torch._foreach_lerp_(self.average, self._averaged(), 1 - decay)
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """Return the state dict to evaluate, export and serve: the moving average where there is one."""
+        weights = dict(self.model.state_dict())
+        if self.average is not None:
+            names = [name for name, tensor in weights.items() if tensor.is_floating_point()]
+            weights.update(zip(names, self.average, strict=True))
+        return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Return what resuming needs beside the step: raw weights, momentum, average."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average,
+            "sums": self.sums,
+        }
+
+    def restore(self, step: int, state: dict[str, Any]) -> None:
+        """Go back to a state returned by `state` at that step."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            for tensor, saved in zip(self.average, state["average"], strict=True):
+                tensor.copy_(saved)
+        self.sums.copy_(state["sums"])
+        self.replicas.share_statistics()
+        self.step = step
+
+
+def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Split the parameters into those that decay and those that do not (norms and biases, where the recipe says so)."""
+    if recipe.decay_norms_and_biases:
+        return [{"params": list(model.parameters()), "weight_decay": recipe.weight_decay}]
+    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    return [
+        {"params": kernels, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]

@@ -1,0 +1,67 @@
+"""What a run shows while it goes on: a bar on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class Progress:
+    """Shows one run on standard error."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._bar: Bar | None = None
+        self._last_line = time.monotonic()
+        self._seen: tuple[float, int] | None = None  # when the speed was last measured, and at which step
+        self._images_per_s = 0.0
+
+    def say(self, line: str) -> None:
+        """Show one line."""
+        self._console.print(line, markup=False)
+
+    def show(self, step: int, total_steps: int, batch_size: int, means: tuple[float, float]) -> None:
+        """Show where the run is, with this epoch's mean loss and error in percent so far."""
+        self._measure_speed(step, batch_size)
+        text = f"{self._images_per_s:,.0f} images/s  loss {means[0]:.4f}  accuracy {100 - means[1]:.2f}%"
+        if self._console.is_terminal:
+            if self._bar is None:
+                self._bar = self._new_bar()
+                self._bar.add_task("", total=total_steps)
+            self._bar.update(self._bar.task_ids[0], completed=step, description=text)
+            if step >= total_steps:
+                self.close()
+        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = time.monotonic()
+            minutes = (total_steps - step) * batch_size / max(self._images_per_s, 1e-9) / 60
+            self.say(f"step {step:,}/{total_steps:,}  {text}  {minutes:.0f} min left")
+
+    def log(self, line: dict[str, Any], total_steps: int) -> None:
+        """Show a line of metrics.jsonl."""
+        parts = [f"step {line['step']:,}/{total_steps:,}", f"train error {line['train_error']:.2f}%"]
+        if "held_out_error" in line:
+            parts.append(f"held-out error {line['held_out_error']:.2f}%")
+        self.say(f"epoch {line['epoch']:g}: " + "  ".join(parts))
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _measure_speed(self, step: int, batch_size: int) -> None:
+        now = time.monotonic()
+        if self._seen is not None and step > self._seen[1]:
+            speed = (step - self._seen[1]) * batch_size / max(now - self._seen[0], 1e-9)
+            self._images_per_s = speed if self._images_per_s == 0 else 0.9 * self._images_per_s + 0.1 * speed
+        self._seen = (now, step)
+
+    def _new_bar(self) -> Bar:
+        columns = (TextColumn("{task.completed:,}/{task.total:,}"), BarColumn(), TextColumn("{task.description}"))
+        bar = Bar(*columns, TimeRemainingColumn(), console=self._console)
+        bar.start()
+        return bar

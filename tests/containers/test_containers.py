@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,16 +79,22 @@ def in_service(container: str, python: str) -> Any:
     return json.loads(run("docker", "exec", container, "python", "-c", python))
 
 
-def wait_until_ready(port: int, is_running: Any) -> None:
+def wait_until_ready(port: int, is_running: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while is_running() and time.monotonic() < deadline:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-            connection.request("GET", "/health/ready")
-            if connection.getresponse().status == 200:
-                return
+        if is_ready(port):
+            return
         time.sleep(0.1)
     pytest.fail(f"nothing got ready on port {port}")
+
+
+def is_ready(port: int) -> bool:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        try:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def classify(port: int, picture: bytes) -> dict[str, Any]:

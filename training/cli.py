@@ -99,19 +99,18 @@ def cost(
     output: Annotated[Format, typer.Option("--format", help="table, or json for programs.")] = Format.table,
 ) -> None:
     """Count parameters and multiply-adds of every network of the paper, beside VGG-16 and VGG-19."""
-    from training.cost import cost_table
+    from training.cost import all_costs, relative_to_vgg19
 
-    rows = cost_table()
+    costs = all_costs()
     if output is Format.json:
+        rows = [dataclasses.asdict(cost) | relative_to_vgg19(cost) for cost in costs]
         typer.echo(json.dumps({"networks": rows}, indent=1))
         return
-    typer.echo(
-        f"{'network':12} {'shortcut':8} {'stride in':9} {'parameters':>12} {'of VGG-19':>9} "
-        f"{'multiply-adds':>14} {'of VGG-19':>9}"
-    )
-    for row in rows:
+    header = ("network", "shortcut", "stride in", "parameters", "of VGG-19", "multiply-adds", "of VGG-19")
+    typer.echo("{:12} {:8} {:9} {:>12} {:>10} {:>15} {:>10}".format(*header))
+    for cost in costs:
+        parameters, multiply_adds = relative_to_vgg19(cost).values()
         typer.echo(
-            f"{row['network']:12} {row['shortcut'] or '-':8} {row['stride_in'] or '-':9} {row['parameters']:12,} "
-            f"{row['parameters_relative_to_vgg19']:9.2%} {row['multiply_adds'] / 1e6:12,.1f} M "
-            f"{row['multiply_adds_relative_to_vgg19']:9.2%}"
+            f"{cost.network:12} {cost.shortcut or '-':8} {cost.stride_in or '-':9} {cost.parameters:12,} "
+            f"{parameters:10.2%} {cost.multiply_adds / 1e6:13,.1f} M {multiply_adds:10.2%}"
         )

@@ -5,12 +5,13 @@ does. The networks are measured by running them on the meta device: shapes only,
 counted from its list of layers (Simonyan & Zisserman, 2014, configurations D and E).
 """
 
-from dataclasses import asdict, dataclass
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from training.resnet import IMAGENET_BLOCKS, architecture, build
+from training.resnet import IMAGENET_BLOCKS, ResNet, architecture
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110, 1202)
 _VGG_CONVOLUTIONS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -30,36 +31,50 @@ class Cost:
 
 
 def cost_of(network: str, shortcut: str | None = None, stride_in: str | None = None) -> Cost:
-    """Count the parameters and multiply-adds of one network at its family's image size. Raises ValueError."""
+    """Count the parameters and multiply-adds of one network at its family's image size. Raises ValueError.
+
+    From the third block on, the blocks of a stage are equal: they are counted once and multiplied.
+    """
     described = architecture(network, shortcut, stride_in)
+    shallow = dataclasses.replace(described, blocks=tuple(min(blocks, 2) for blocks in described.blocks))
     with torch.device("meta"):
-        model = build(network, shortcut=shortcut, stride_in=stride_in)
+        model = ResNet(shallow, described.num_classes)
         images = torch.empty(1, 3, described.image_size, described.image_size)
+    multiply_adds = _count_multiply_adds(model, images)
+    parameters, total = count_parameters(model), multiply_adds[model]
+    for stage, blocks in zip(model.stages(), described.blocks, strict=True):
+        parameters += (blocks - len(stage)) * count_parameters(stage[-1])
+        total += (blocks - len(stage)) * multiply_adds[stage[-1]]
     return Cost(
         network=described.network,
         shortcut=described.shortcut,
         stride_in=described.stride_in,
         image_size=described.image_size,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
-        multiply_adds=_count_multiply_adds(model, images),
+        parameters=parameters,
+        multiply_adds=total,
     )
 
 
-def _count_multiply_adds(model: nn.Module, images: Tensor) -> int:
-    total = 0
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trainable parameters, batch norm's included."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _count_multiply_adds(model: nn.Module, images: Tensor) -> dict[nn.Module, int]:
+    """Return the multiply-adds of one pass, for every module with all that is inside it."""
+    own: dict[nn.Module, int] = {}
 
     def count(module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
         if isinstance(module, nn.Conv2d):
-            total += output.numel() * module.weight[0].numel()
+            own[module] = output.numel() * module.weight[0].numel()
         elif isinstance(module, nn.Linear):
-            total += module.weight.numel()
+            own[module] = module.weight.numel()
 
     hooks = [module.register_forward_hook(count) for module in model.modules()]
     model.eval()(images)
     for hook in hooks:
         hook.remove()
-    return total
+    return {module: sum(own.get(inner, 0) for inner in module.modules()) for module in model.modules()}
 
 
 def vgg_cost(depth: int) -> Cost:
@@ -91,14 +106,10 @@ def all_costs() -> list[Cost]:
     return [*costs, vgg_cost(16), vgg_cost(19)]
 
 
-def cost_table() -> list[dict[str, object]]:
-    """Return `all_costs` as plain rows, each with its share of VGG-19's parameters and multiply-adds."""
+def relative_to_vgg19(cost: Cost) -> dict[str, float]:
+    """Return a network's share of VGG-19's parameters and multiply-adds: ResNet-34 needs 0.19 of the latter."""
     vgg19 = vgg_cost(19)
-    return [
-        asdict(cost)
-        | {
-            "parameters_relative_to_vgg19": round(cost.parameters / vgg19.parameters, 5),
-            "multiply_adds_relative_to_vgg19": round(cost.multiply_adds / vgg19.multiply_adds, 5),
-        }
-        for cost in all_costs()
-    ]
+    return {
+        "parameters_relative_to_vgg19": round(cost.parameters / vgg19.parameters, 5),
+        "multiply_adds_relative_to_vgg19": round(cost.multiply_adds / vgg19.multiply_adds, 5),
+    }

@@ -224,7 +224,7 @@ class Normalise:
 
 def _preprocessing(recipe: Recipe, images: Tensor) -> dict[str, Any]:
     """Return how pictures become the network's input, in the model card's terms; the statistics are of `images`."""
-    parts = [part.double().div(255).reshape(-1, 3) for part in images.split(1000)]
+    parts = [part.double().div(255).reshape(-1, 3) for part in torch.split(images, 1000)]
     pixels = sum(len(part) for part in parts)
     mean = sum(part.sum(0) for part in parts) / pixels
     variance = sum((part - mean).square().sum(0) for part in parts) / pixels

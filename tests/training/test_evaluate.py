@@ -1,0 +1,41 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from training.evaluate import errors_of, expected_calibration_error, fit_temperature, logits_of
+
+
+def test_every_picture_is_counted_once_whatever_the_batch_size() -> None:
+    class Brightness(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1).sum(1, keepdim=True) * torch.tensor([[1.0, -1.0]])
+
+    images = np.random.default_rng(0).integers(0, 256, (23, 2, 2, 3)).astype(np.uint8)
+    whole = logits_of(Brightness(), images, lambda batch: batch.float(), batch_size=100)
+    parts = logits_of(Brightness(), images, lambda batch: batch.float(), batch_size=7)
+    assert whole.shape == (23, 2)
+    torch.testing.assert_close(whole, parts)
+    assert whole[:, 0].tolist() == images.reshape(23, -1).sum(1).tolist()
+
+
+def test_errors_are_percentages_of_wrong_first_and_wrong_first_five() -> None:
+    logits = torch.eye(8)[torch.tensor([0, 1, 2, 3])] + torch.linspace(0.5, 0.0, 8)
+    errors = errors_of(logits, torch.tensor([0, 1, 7, 7]))
+    assert (errors.top1, errors.top5, errors.images) == (50.0, 50.0, 4)
+
+
+def test_a_confident_network_that_is_always_right_has_no_calibration_error_and_one_that_is_wrong_has_all() -> None:
+    sure = torch.tensor([[1.0, 0.0]] * 10)
+    assert expected_calibration_error(sure, torch.zeros(10, dtype=torch.long)) == pytest.approx(0)
+    assert expected_calibration_error(sure, torch.ones(10, dtype=torch.long)) == pytest.approx(1)
+
+
+def test_the_temperature_of_overconfident_logits_is_found() -> None:
+    random = torch.Generator().manual_seed(0)
+    honest = torch.randn(20_000, 5, generator=random) * 2
+    labels = torch.multinomial(honest.softmax(1), 1, generator=random).squeeze(1)
+    fit = fit_temperature(honest * 3, labels)
+    assert fit.temperature == pytest.approx(3, rel=0.05)
+    assert fit.expected_calibration_error < 0.02 < fit.expected_calibration_error_before
+    assert fit.images == 20_000

@@ -1,0 +1,48 @@
+import dataclasses
+
+import pytest
+
+from training.recipes import RECIPES, Recipe, steps_per_epoch
+from training.resnet import architecture
+
+
+def test_the_papers_rate_is_divided_by_ten_at_32k_and_48k_steps() -> None:
+    recipe = RECIPES["paper-resnet56"]
+    rates = [recipe.learning_rate_at(step, 64_000) for step in (0, 31_999, 32_000, 47_999, 48_000, 63_999)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+def test_a_shorter_run_keeps_the_shape_of_its_schedule() -> None:
+    for recipe in RECIPES.values():
+        for moment in (0.01, 0.04, 0.3, 0.5, 0.6, 0.75, 0.9):
+            long, short = (
+                recipe.learning_rate_at(round(moment * 64_000), 64_000),
+                recipe.learning_rate_at(round(moment * 800), 800),
+            )
+            assert short == pytest.approx(long, rel=1e-6)
+
+
+def test_the_cosine_climbs_from_zero_and_ends_at_zero() -> None:
+    recipe = Recipe(name="x", network="resnet20", epochs=1, learning_rate=0.2, warmup=0.1)
+    rates = [recipe.learning_rate_at(step, 1000) for step in range(1001)]
+    assert rates[0] == 0 and rates[-1] == pytest.approx(0, abs=1e-12)
+    assert max(rates) == pytest.approx(0.2, rel=0.05) and rates.index(max(rates)) == 100
+
+
+def test_every_recipe_names_a_network_that_exists_and_a_length() -> None:
+    for name, recipe in RECIPES.items():
+        assert recipe.name == name
+        architecture(recipe.network, recipe.shortcut, recipe.stride_in)
+        assert recipe.total_steps(50_000) > 0
+
+
+def test_epochs_are_whole_batches_and_a_small_set_is_one_batch() -> None:
+    assert steps_per_epoch(50_000, 128) == 390
+    assert steps_per_epoch(30, 128) == 1
+    recipe = dataclasses.replace(RECIPES["modern-resnet20"], epochs=2.5)
+    assert recipe.total_steps(48_000) == round(2.5 * 375)
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RECIPES["paper-resnet20"].learning_rate = 1.0  # type: ignore[misc]

@@ -167,19 +167,25 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.fixture
-def page(browser: Any, service: StandIn) -> Iterator[Any]:
-    """The page, opened; a test that makes it break its own rules (an exception, a refused resource) fails."""
+@contextlib.contextmanager
+def opened(browser: Any, address: str) -> Iterator[Any]:
+    """The page at an address; if it throws, or reaches for what its policy forbids, the test fails."""
     context = browser.new_context(viewport={"width": 1180, "height": 800})
     page = context.new_page()
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))
     page.on("console", lambda message: broken.append(message.text) if "Content Security" in message.text else None)
-    page.set_default_timeout(10_000)
-    page.goto(service.address)
+    page.set_default_timeout(30_000)
+    page.goto(address)
     yield page
     context.close()
     assert broken == []
+
+
+@pytest.fixture
+def page(browser: Any, service: StandIn) -> Iterator[Any]:
+    with opened(browser, service.address) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

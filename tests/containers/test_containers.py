@@ -10,12 +10,11 @@ import io
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.running_service import running_service
+
 ROOT = Path(__file__).parents[2]
 PROJECT = "resnet-service-test"  # apart from what someone may have running
 IMAGE = "resnet-service:test"
 MODELS = Path(os.environ.get("MODELS_FOLDER", ROOT / "models")).resolve()
 PORT = int(os.environ.get("PUBLISH_PORT", "8000"))
+ADDRESS = f"http://127.0.0.1:{PORT}"
 LOCAL_BASE = "python-slim-local"
 LARGEST_MB = 230  # of what lies above the base
 
@@ -79,17 +81,17 @@ def in_service(container: str, python: str) -> Any:
     return json.loads(run("docker", "exec", container, "python", "-c", python))
 
 
-def wait_until_ready(port: int, is_running: Callable[[], bool]) -> None:
+def wait_until_ready(container: str) -> None:
     deadline = time.monotonic() + 60
-    while is_running() and time.monotonic() < deadline:
-        if is_ready(port):
+    while inspect(container)["State"]["Running"] and time.monotonic() < deadline:
+        if is_ready():
             return
         time.sleep(0.1)
-    pytest.fail(f"nothing got ready on port {port}")
+    pytest.fail(f"the service is not ready: {run('docker', 'logs', '--tail', '5', container)}")
 
 
-def is_ready(port: int) -> bool:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+def is_ready() -> bool:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)) as connection:
         try:
             connection.request("GET", "/health/ready")
             return connection.getresponse().status == 200
@@ -97,9 +99,8 @@ def is_ready(port: int) -> bool:
             return False
 
 
-def classify(port: int, picture: bytes) -> dict[str, Any]:
-    address = f"http://127.0.0.1:{port}/classify"
-    request = urllib.request.Request(address, data=picture, headers={"Content-Type": "image/jpeg"})
+def classify(address: str, picture: bytes) -> dict[str, Any]:
+    request = urllib.request.Request(f"{address}/classify", data=picture, headers={"Content-Type": "image/jpeg"})
     with urllib.request.urlopen(request, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer
@@ -123,7 +124,7 @@ def container(image: str) -> Iterator[str]:
     try:
         compose("up", "--build", "-d")
         started = compose("ps", "-q", "service").strip()
-        wait_until_ready(PORT, lambda: inspect(started)["State"]["Running"])
+        wait_until_ready(started)
         yield started
     finally:
         compose("down", "--volumes", "--timeout", "20")
@@ -164,17 +165,8 @@ def test_the_image_runs_the_service_directly_as_a_user_without_rights(image: str
 
 
 def test_the_container_answers_as_the_service_does_without_it(container: str, photo: bytes) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service", "--models", str(MODELS), "--port", str(port), "--admin-port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as direct:
-        try:
-            wait_until_ready(port, lambda: direct.poll() is None)
-            expected, answered = classify(port, photo), classify(PORT, photo)
-        finally:
-            direct.terminate()
-    assert direct.returncode == 0
+    with running_service(MODELS) as address:
+        expected, answered = classify(address, photo), classify(ADDRESS, photo)
     assert answered["model"] == expected["model"]
     assert answered["image"] == {"format": "JPEG", "width": 500, "height": 375}
     assert [p["label"] for p in answered["predictions"]] == [p["label"] for p in expected["predictions"]]
@@ -184,7 +176,7 @@ def test_the_container_answers_as_the_service_does_without_it(container: str, ph
 
 def test_the_page_comes_with_the_service(container: str) -> None:
     for path in ("/", "/app.js", "/style.css"):
-        with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=10) as response:
+        with urllib.request.urlopen(f"{ADDRESS}{path}", timeout=10) as response:
             assert response.read() == (ROOT / "service" / "web" / (path[1:] or "index.html")).read_bytes()
 
 

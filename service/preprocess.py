@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageChops, ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -168,7 +168,7 @@ def _to_rgb(header: ImageHeader, limits: ImageLimits) -> Image.Image:
         low_bytes = _low_bytes(header, gives_up_at) if layout == "RGB;16B" else None
         return _key_colour_on_white(image, low_bytes, np.atleast_1d(transparency) * _GREY_STEP.get(layout, 1))
     if image.mode in ("RGBA", "LA") or transparency is not None:
-        layer = image.convert("RGBA")
+        layer = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Image.new("RGB", layer.size, "white")
         image.paste(layer, mask=layer)
     return image if image.mode == "RGB" else image.convert("RGB")
@@ -185,13 +185,18 @@ def _sixteen_bit_grey_to_rgb(image: Image.Image, key: int | None) -> Image.Image
 
 def _key_colour_on_white(image: Image.Image, low_bytes: Image.Image | None, key: NDArray[np.int_]) -> Image.Image:
     """Make a PNG's one transparent colour white, comparing every bit as the standard asks (Pillow does not)."""
-    bands, values = image.convert("L").split() if image.mode == "1" else image.split(), key
+    is_key = _where(image.convert("L") if image.mode == "1" else image, key if low_bytes is None else key >> 8)
     if low_bytes is not None:
-        bands, values = (*bands, *low_bytes.split()), np.concatenate((key >> 8, key & 255))
-    matches = (np.asarray(band) == value for band, value in zip(bands, values.tolist(), strict=True))
+        is_key = ImageChops.darker(is_key, _where(low_bytes, key & 255))
     on_white = image.convert("RGB")
-    on_white.paste("white", mask=Image.fromarray(functools.reduce(np.logical_and, matches)))
+    on_white.paste("white", mask=is_key)
     return on_white
+
+
+def _where(image: Image.Image, colour: NDArray[np.int_]) -> Image.Image:
+    """Return a mask of 255 where the image has that colour."""
+    table = [255 * (value == part) for part in colour.tolist() for value in range(256)]
+    return functools.reduce(ImageChops.darker, image.point(table).split())
 
 
 def _low_bytes(header: ImageHeader, gives_up_at: float) -> Image.Image:

@@ -55,8 +55,11 @@ def encoded(image: Image.Image, image_format: str, **settings: Any) -> bytes:
 def exif(orientation: int, byte_order: str = "<") -> bytes:
     """Return a TIFF-structured EXIF block with an orientation between two other entries."""
     start = b"II*\x00" if byte_order == "<" else b"MM\x00*"
-    entries = ((0x0110, 2, 2, b"C\x00\x00\x00"), (0x0112, 3, 1, struct.pack(byte_order + "HH", orientation, 0)))
-    entries = (*entries, (0x0128, 3, 1, struct.pack(byte_order + "HH", 2, 0)))
+    entries = (
+        (0x0110, 2, 2, b"C\x00\x00\x00"),
+        (0x0112, 3, 1, struct.pack(byte_order + "HH", orientation, 0)),
+        (0x0128, 3, 1, struct.pack(byte_order + "HH", 2, 0)),
+    )
     packed = b"".join(struct.pack(byte_order + "HHI", *entry[:3]) + entry[3] for entry in entries)
     return start + struct.pack(byte_order + "IH", 8, len(entries)) + packed + bytes(4)
 
@@ -104,8 +107,9 @@ def _packed_rows(samples: Samples, depth: int) -> bytes:
     return np.hstack((np.zeros((len(rows), 1), np.uint8), data)).tobytes()
 
 
-def _on_white(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.rint((colour.astype(float) * alpha + 255.0 * (255 - alpha)) / 255).astype(np.uint8)
+def _on_white(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
+    blended: NDArray[Any] = np.rint((colour.astype(float) * alpha + 255.0 * (255 - alpha)) / 255)
+    return blended.astype(np.uint8)
 
 
 def _grey_and_colour_pngs() -> dict[str, Picture]:
@@ -143,7 +147,7 @@ def _palette_pngs() -> dict[str, Picture]:
         colours = 2**depth
         indices = np.asarray(scene().convert("L"))[..., None] >> (8 - depth)
         plte = chunk(b"PLTE", palette[:colours].tobytes())
-        shown: NDArray[np.uint8] = palette[indices[..., 0]]
+        shown = palette[indices[..., 0]]
         pictures[f"png_palette_{depth}"] = Picture(png(indices.astype(np.uint16), depth, 3, plte), shown)
         one_clear = np.full(colours, 255)
         one_clear[indices[5, 40, 0]] = 0

@@ -47,6 +47,7 @@ class Training:
 
     def start_afresh(self) -> None:
         """Go to step 0 with the weights that the model has now."""
+        self.replicas.share_statistics()
         self.optimizer = torch.optim.SGD(
             _parameter_groups(self.model, self.recipe),
             lr=self.recipe.learning_rate,

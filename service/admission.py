@@ -76,14 +76,10 @@ class Admission:
             await exchange.answer(internal_error())
 
     def _admit(self, scope: Scope, exchange: Exchange) -> None:
-        exchange.limit_body(self._max_image_bytes + (FORM_BYTES if _is_form(scope) else 0))
+        exchange.limit_body(self._max_image_bytes + (FORM_BYTES if exchange.is_form else 0))
         if scope["method"] == "POST" and scope["path"] in self._working_paths:
             self._readiness.check_started()
             self._check_room()
-
-
-def _is_form(scope: Scope) -> bool:
-    return any(name == b"content-type" and value[:10].lower() == b"multipart/" for name, value in scope["headers"])
 
 
 def _given_up() -> NotReady:

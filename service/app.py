@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -34,6 +35,8 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 _STOP_ENGINE_S = 1.5  # for what is still running when all clients have been answered or given up
+# FastAPI would export traces, and exceptions' texts with them, wherever the environment tells it to.
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -44,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         max_waiting=settings.max_queue,
         max_age_s=settings.max_queue_age_s,
     )
-    metrics.watch_queue(lambda: batcher.waiting)
+    metrics.queue_depth = lambda: batcher.waiting
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -71,6 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.readiness, app.state.metrics = readiness, metrics
     endpoint = ClassifyEndpoint(registry, batcher, metrics, max_image_bytes=settings.max_image_bytes)

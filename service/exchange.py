@@ -20,18 +20,20 @@ LINGER_S = 1.0
 
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CLOSE = (b"connection", b"close")
-# What every answer carries: nothing here may be cached, and no answer is anything but what it says it is.
-_ON_EVERY_ANSWER = ((b"x-content-type-options", b"nosniff"),)
+_NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
 class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
-    __slots__ = ("_body_ended", "_closes", "_is_last", "_limit", "_read", "_receive", "_scope", "_send", "status")
+    __slots__ = (
+        "_body_ended", "_closes", "_headers", "_is_last", "_limit", "_read", "_receive", "_scope", "_send", "status"
+    )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_last: bool) -> None:
         self._scope = scope
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
         self._is_last = is_last  # the server drains: the connection shall not be used again
@@ -41,15 +43,20 @@ class Exchange:
         self._closes = False
         self.status: int | None = None  # of the answer, once it has begun
 
+    @property
+    def is_form(self) -> bool:
+        """Whether the body says that it is a form, not the picture itself."""
+        return self._headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
+
     def limit_body(self, most_bytes: int) -> None:
         """Refuse a body above `most_bytes`: at once if its length is declared, else as soon as that much was read.
 
         Raises TooLarge, and BadRequest for a length that is no number.
         """
         self._limit = most_bytes
-        declared = _header(self._scope, b"content-length")
+        declared = self._headers.get(b"content-length")
         if declared is None:
-            self._body_ended = _header(self._scope, b"transfer-encoding") is None
+            self._body_ended = b"transfer-encoding" not in self._headers
         elif _DIGITS.fullmatch(declared) is None:
             raise BadRequest("Content-Length must be a number.", code="bad_content_length")
         elif int(declared) > most_bytes:
@@ -90,8 +97,8 @@ class Exchange:
         """Send a whole answer and wait for nothing: the process is about to end."""
         await response(self._scope, self._receive, self._send)
 
-    def _complete(self, headers: "list[tuple[bytes, bytes]]") -> "list[tuple[bytes, bytes]]":
-        complete = [*headers, *_ON_EVERY_ANSWER]
+    def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        complete = [*headers, _NO_SNIFFING]
         if not any(name == b"cache-control" for name, _ in headers):
             complete.append(_NOT_STORED)
         if self._closes or self._is_last:
@@ -99,12 +106,12 @@ class Exchange:
         return complete
 
     def _rest_is_small(self) -> bool:
-        declared = _header(self._scope, b"content-length")
+        declared = self._headers.get(b"content-length")
         return (
             declared is not None
             and _DIGITS.fullmatch(declared) is not None
             and int(declared) - self._read <= LINGER_BYTES
-            and _header(self._scope, b"expect") is None  # the client may never send it
+            and b"expect" not in self._headers  # the client may never send it
         )
 
     async def _linger(self) -> None:
@@ -117,13 +124,6 @@ class Exchange:
                         return
                     discarded += len(message["body"])
                 await asyncio.Event().wait()  # read no more, but leave the client its moment
-
-
-def _header(scope: Scope, wanted: bytes) -> bytes | None:
-    for name, value in scope["headers"]:
-        if name == wanted:
-            return bytes(value)
-    return None
 
 
 def _too_large(most_bytes: int) -> TooLarge:

@@ -18,7 +18,7 @@ Port = Annotated[int, Field(ge=0, le=65_535)]
 class Settings(BaseSettings):
     """What an operator can set. Raises pydantic's ValidationError for values that make no sense."""
 
-    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
     models: Path = Field(Path("models"), description="Folder of models: <name>/<version>/model.onnx.")
     default_model: str | None = Field(

@@ -1,0 +1,49 @@
+# The few verbs of this project. `make help` lists them.
+PYTHON ?= python3
+DATA ?= ../shared/data
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help serve test test-long test-containers check bench train-default
+
+help: ## list these verbs
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+serve: .venv/.serve ## install what is needed and serve models/ on http://127.0.0.1:8000 (ARGS="--port 9000" and the like)
+	$(BIN)/serve-resnet $(ARGS)
+
+test: .venv/.develop check ## check the code, then run a seeded sample of every test
+	$(BIN)/pytest -q -m "not long and not containers" $(ARGS)
+
+test-long: .venv/.develop check test-containers ## everything, the tests that take minutes included
+	$(BIN)/pytest -q -m "not containers" $(ARGS)
+
+test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
+	$(BIN)/pytest -q -s -m containers $(ARGS)
+
+check: .venv/.develop ## formatting, lint, types, and who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_imports.py
+
+bench: .venv/.develop ## measure; nothing else should be running
+	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+train-default: .venv/.develop ## train the shipped ResNet-20 again on CIFAR-10 (DATA=folder of the two tars), and export it
+	$(BIN)/train-resnet run --recipe modern-resnet20 --data $(DATA)/cifar10-train.tar \
+	    --test-data $(DATA)/cifar10-test.tar --out runs/cifar10-resnet20 $(ARGS)
+	$(BIN)/export-onnx --checkpoint runs/cifar10-resnet20
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/.serve: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+	@touch $@
+
+.venv/.develop: pyproject.toml .venv/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[cpu,train,export,dev]'
+	@touch $@ .venv/.serve

@@ -1,0 +1,69 @@
+"""How long a picture takes before the network sees it, beside plain Pillow.
+
+`python tests/benchmarks/preprocess.py [PHOTO…]`: the header walk in microseconds, decoding to 224 pixels in
+milliseconds, for the given photos (or a made one of 500 x 375) and for a made one of 12 megapixels. Best of several
+rounds, so that other work on the machine shows least.
+"""
+
+import io
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from service.image_header import read_header
+from service.preprocess import image_to_pixels
+
+
+def best_seconds(work: Callable[[], object], rounds: int) -> float:
+    """Return the shortest of several runs."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def plain_pillow(data: bytes) -> np.ndarray:
+    """Decode, turn, resize to 256 and crop 224, as a reader of Pillow's manual would."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    scale = 256 / min(image.size)
+    image = image.resize((int(image.width * scale), int(image.height * scale)), Image.Resampling.BILINEAR)
+    left, top = (image.width - 224) // 2, (image.height - 224) // 2
+    return np.array(image.crop((left, top, left + 224, top + 224)))
+
+
+def made_photo(width: int, height: int) -> bytes:
+    """Return a JPEG with the detail and the size in bytes of a photo."""
+    dice = np.random.default_rng(1)
+    small = Image.fromarray(dice.integers(0, 256, (height // 25, width // 25, 3), dtype=np.uint8))
+    values = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC), np.float32)
+    grained = np.clip(values + dice.normal(0, 8, values.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(grained).save(file, "JPEG", quality=88)
+    return file.getvalue()
+
+
+def report(name: str, data: bytes, rounds: int) -> None:
+    walk = best_seconds(lambda: read_header(data), rounds * 10)
+    ours = best_seconds(lambda: image_to_pixels(data, shorter_side=256, crop=(224, 224)), rounds)
+    plain = best_seconds(lambda: plain_pillow(data), rounds)
+    sys.stdout.write(
+        f"{name:<34} {len(data) / 1000:>7.0f} kB   header {walk * 1e6:>6.1f} us   "
+        f"pixels {ours * 1e3:>7.2f} ms   plain Pillow {plain * 1e3:>7.2f} ms\n"
+    )
+
+
+def main() -> None:
+    photos = [(Path(path).name, Path(path).read_bytes()) for path in sys.argv[1:]]
+    for name, data in photos or [("500 x 375, made", made_photo(500, 375))]:
+        report(name, data, rounds=30)
+    report("4000 x 3000, made", made_photo(4000, 3000), rounds=5)
+
+
+if __name__ == "__main__":
+    main()

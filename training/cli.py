@@ -51,9 +51,9 @@ def run(
     from training.data import DataError
     from training.hardware import choose
     from training.loop import Diverged
+    from training.prepare import Options, RunError
     from training.progress import Progress
     from training.recipes import RECIPES
-    from training.run import Options, RunError
     from training.run import run as train
 
     if recipe not in RECIPES:
@@ -78,6 +78,10 @@ def run(
         train(chosen, options, choose(precision, compile, threads), progress)
     except (RunError, DataError, CheckpointError, Diverged, ValueError) as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(
+            f"cannot write to {out}: {error.strerror}; checkpoints so far are intact: mend it, then go on with --resume"
+        )
     finally:
         progress.close()
     typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")

@@ -9,15 +9,10 @@ runs/<name>/checkpoints/    see `training.checkpoint`
 import contextlib
 import copy
 import dataclasses
-import datetime
 import json
-import platform
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,49 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import checkpoint
-from training.data import DEFAULT_MAX_SKIPPED, Dataset, stratified_hold_out, write_skipped
-from training.data import load as load_dataset
+from training.data import Dataset, write_skipped
 from training.evaluate import errors_of, fit_temperature, logits_of
 from training.hardware import Hardware
 from training.loop import Training
+from training.prepare import Options, Run, RunError, now, prepare
 from training.progress import Progress
 from training.recipes import Recipe, steps_per_epoch
-from training.resnet import build
 
 _WARM_UP_STEPS, _TIMED_STEPS = 5, 20
 _STEPS_BETWEEN_LOOKS = 10  # at the progress bar and at signals
 _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
-
-
-class RunError(Exception):
-    """A run cannot start or go on. The message is one line that names the next step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line says beside the recipe."""
-
-    out: Path
-    data: Path
-    test_data: Path | None = None
-    seed: int = 0
-    resume: bool = False
-    time_budget_minutes: float | None = None
-    checkpoint_every_minutes: float = 5.0
-    max_skipped: float = DEFAULT_MAX_SKIPPED
-
-
-@dataclass(slots=True)
-class _Run:
-    """One run under way."""
-
-    options: Options
-    progress: Progress
-    train_set: Dataset
-    test_set: Dataset | None
-    held_out: NDArray[np.int64]  # indices into the training set
-    training: Training
-    facts: dict[str, Any]  # what run.json says
 
 
 def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress) -> dict[str, Any]:
@@ -77,7 +40,7 @@ def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress
     Raises RunError, DataError, CheckpointError, Diverged, or ValueError for a recipe that does not fit.
     """
     earlier = _earlier_facts(options)
-    this = _prepare(recipe, options, hardware, progress, earlier)
+    this = prepare(recipe, options, hardware, progress, earlier)
     if earlier:
         _refuse_another_run(earlier, this.facts, progress)
         this.facts |= {key: earlier[key] for key in ("steps", "speed", "started", "git_commit") if key in earlier}
@@ -93,59 +56,9 @@ def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress
     )
     _train(this)
     this.facts["results"] = _final_results(this)
-    this.facts["finished"] = _now()
+    this.facts["finished"] = now()
     _write_facts(this)
     return this.facts
-
-
-def _prepare(
-    recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, earlier: dict[str, Any] | None
-) -> _Run:
-    train_set = load_dataset(options.data, recipe.image_size, max_skipped=options.max_skipped, announce=progress.say)
-    test_set = _load_test_set(recipe, options, train_set, progress)
-    count = min(recipe.held_out_images, len(train_set) // 10)
-    held_out = stratified_hold_out(train_set.labels, count, options.seed)
-    kept = np.setdiff1d(np.arange(len(train_set)), held_out)
-    images = torch.from_numpy(np.array(train_set.images[kept]))
-    preprocessing = earlier["preprocessing"] if earlier else _preprocessing(recipe, images)
-    normalise = Normalise(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
-    torch.manual_seed(options.seed)
-    model = build(
-        recipe.network, num_classes=len(train_set.classes), shortcut=recipe.shortcut, stride_in=recipe.stride_in
-    )
-    if recipe.subtract == "pixel_mean":
-        model.pixel_mean = normalise(images.float().mean(0)).permute(2, 0, 1).contiguous()
-    training = Training(
-        recipe=recipe,
-        seed=options.seed,
-        total_steps=recipe.total_steps(len(kept)),
-        hardware=hardware,
-        model=model.to(hardware.device),
-        images=images.to(hardware.device),
-        labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
-        normalise=normalise,
-    )
-    facts = {
-        "name": options.out.resolve().name,
-        "network": model.architecture.network,
-        "depth": model.architecture.depth,
-        "shortcut": model.architecture.shortcut,
-        "stride_in": model.architecture.stride_in,
-        "num_classes": model.num_classes,
-        "labels": list(train_set.classes),
-        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
-        "steps": training.total_steps,
-        "seed": options.seed,
-        "preprocessing": preprocessing,
-        "dataset": train_set.facts(),
-        "test_dataset": test_set.facts() if test_set else None,
-        "hardware": hardware.facts(),
-        "versions": _versions(),
-        "git_commit": _git_commit(),
-        "started": _now(),
-        "held_out": held_out.tolist(),
-    }
-    return _Run(options, progress, train_set, test_set, held_out, training, facts)
 
 
 def _earlier_facts(options: Options) -> dict[str, Any] | None:
@@ -179,7 +92,7 @@ def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress
         progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
 
-def _start_folder(this: _Run) -> None:
+def _start_folder(this: Run) -> None:
     try:
         this.options.out.mkdir(parents=True, exist_ok=True)
         skipped = [row for dataset in (this.train_set, this.test_set) if dataset for row in dataset.skipped]
@@ -193,12 +106,12 @@ def _start_folder(this: _Run) -> None:
     _write_facts(this)
 
 
-def _write_facts(this: _Run) -> None:
+def _write_facts(this: Run) -> None:
     content = (json.dumps(this.facts, indent=1) + "\n").encode()
     checkpoint.write_whole(this.options.out / "run.json", content)
 
 
-def _restore(this: _Run) -> None:
+def _restore(this: Run) -> None:
     saved = checkpoint.load_latest(this.options.out)
     metrics = this.options.out / "metrics.jsonl"
     step = saved.step if saved else 0
@@ -209,46 +122,6 @@ def _restore(this: _Run) -> None:
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         checkpoint.write_whole(metrics, "".join(kept).encode())
     this.progress.say(f"going on from step {step:,}")
-
-
-class Normalise:
-    """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
-
-    def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:
-        deviation = torch.tensor(standard_deviation, device=device)
-        self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.to(self._scale.device).float() * self._scale + self._shift
-
-
-def _preprocessing(recipe: Recipe, images: Tensor) -> dict[str, Any]:
-    """Return how pictures become the network's input, in the model card's terms; the statistics are of `images`."""
-    parts = [part.double().div(255).reshape(-1, 3) for part in torch.split(images, 1000)]
-    pixels = sum(len(part) for part in parts)
-    mean = sum(part.sum(0) for part in parts) / pixels
-    variance = sum((part - mean).square().sum(0) for part in parts) / pixels
-    return {
-        "shorter_side": recipe.image_size,
-        "crop": [recipe.image_size, recipe.image_size],
-        "interpolation": "bilinear",
-        "mean": [round(value, 6) for value in torch.as_tensor(mean).tolist()],
-        "standard_deviation": [max(round(value, 6), 1e-3) for value in torch.as_tensor(variance).sqrt().tolist()],
-    }
-
-
-def _load_test_set(recipe: Recipe, options: Options, train_set: Dataset, progress: Progress) -> Dataset | None:
-    if options.test_data is None:
-        return None
-    test_set = load_dataset(
-        options.test_data, recipe.image_size, max_skipped=options.max_skipped, announce=progress.say
-    )
-    if test_set.classes != train_set.classes:
-        different = sorted(set(test_set.classes) ^ set(train_set.classes))
-        raise RunError(
-            f"training and test data do not have the same classes; only in one of them: {', '.join(different)}"
-        )
-    return test_set
 
 
 def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
@@ -265,7 +138,7 @@ def _steps_within(training: Training, minutes: float, progress: Progress) -> dic
     return {"steps": steps, "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes}}
 
 
-def _train(this: _Run) -> None:
+def _train(this: Run) -> None:
     """Train to the end, with a line in metrics.jsonl each epoch and a checkpoint every few minutes."""
     training, recipe = this.training, this.training.recipe
     epoch_steps = steps_per_epoch(len(training.labels), recipe.batch_size)
@@ -301,7 +174,7 @@ def _stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _log_epoch(this: _Run) -> None:
+def _log_epoch(this: Run) -> None:
     """Evaluate on the held-out pictures (if there are any) and add a line to metrics.jsonl."""
     training = this.training
     loss, error = training.means()
@@ -321,7 +194,7 @@ def _log_epoch(this: _Run) -> None:
     this.progress.log(line, training.total_steps)
 
 
-def _logits(this: _Run, dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
+def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
     """Return the logits of the weights that the run would hand on, in full precision, uncompiled."""
     model = copy.deepcopy(this.training.model)
     model.load_state_dict(this.training.best_weights())
@@ -333,11 +206,11 @@ def _labels(dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tenso
     return torch.from_numpy(dataset.labels if indices is None else dataset.labels[indices])
 
 
-def _save(this: _Run) -> None:
+def _save(this: Run) -> None:
     checkpoint.save(this.options.out, this.training.step, this.training.best_weights(), this.training.state())
 
 
-def _final_results(this: _Run) -> dict[str, Any]:
+def _final_results(this: Run) -> dict[str, Any]:
     """Evaluate the final weights: held-out pictures (with the temperature fitted on them), and the test set once."""
     results: dict[str, Any] = {}
     if len(this.held_out):
@@ -351,20 +224,3 @@ def _final_results(this: _Run) -> dict[str, Any]:
         beside = f" (the recipe's full length: {expected:g}%)" if expected is not None else ""
         this.progress.say(f"test error {errors.top1:.2f}% on {errors.images:,} pictures{beside}")
     return results
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
-
-
-def _git_commit() -> str | None:
-    """Return the commit of this code, or None outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -19,9 +19,10 @@ from training.checkpoint import load_latest
 from training.cli import main
 from training.hardware import choose
 from training.loop import Diverged
+from training.prepare import Options, RunError
 from training.progress import Progress
 from training.recipes import RECIPES, Recipe
-from training.run import Options, RunError, run
+from training.run import run
 
 # The smallest network of the family, and two held-out pictures of each class.
 RECIPE = dataclasses.replace(
@@ -70,8 +71,10 @@ import dataclasses, sys, time
 from pathlib import Path
 from training import loop
 from training.hardware import choose
+from training.prepare import Options, RunError
 from training.progress import Progress
-from training.run import Options, run
+from training.prepare import Options
+from training.run import run
 from tests.training.test_run import RECIPE
 
 class Slow(Progress):

@@ -40,10 +40,10 @@ train-default: .venv/.develop ## train the shipped ResNet-20 again on CIFAR-10 (
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 
-.venv/.serve: pyproject.toml .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu]'
+.venv/.serve: pyproject.toml constraints.txt .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
 	@touch $@
 
-.venv/.develop: pyproject.toml .venv/bin/python
-	$(BIN)/python -m pip install --quiet --editable '.[cpu,train,export,dev]'
+.venv/.develop: pyproject.toml constraints.txt .venv/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,train,export,dev]'
 	@touch $@ .venv/.serve

@@ -9,11 +9,11 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
 # The dependencies come before the code, so that a change in the code leaves their layer alone.
-COPY pyproject.toml ./
+COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*project['dependencies'], *project['optional-dependencies']['${FLAVOUR}'], sep='\n')" > requirements.txt \
  && python -m venv --without-pip /opt/venv \
- && python -m pip --python /opt/venv/bin/python install --requirement requirements.txt \
+ && python -m pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt \
  && cd /opt/venv/lib/python3*/site-packages \
  && find . -type d -name tests -prune -exec rm -r {} + \
  && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools

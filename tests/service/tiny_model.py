@@ -53,6 +53,7 @@ def _graph(*, poison: bool) -> onnx.ModelProto:
         "top": np.array([TOP], dtype=np.int64),
         "pixels_shape": np.array([0, 3, SIDE * SIDE], dtype=np.int64),
         "maps_shape": np.array([0, TOP, SIDE, SIDE], dtype=np.int64),
+        "colour_axis": np.array([1], dtype=np.int64),
         "almost_white": np.array(2.99, dtype=np.float32),
     }
     nodes = [
@@ -71,7 +72,7 @@ def _graph(*, poison: bool) -> onnx.ModelProto:
     ]
     if poison:
         nodes += [  # sqrt(2.99 - brightness) is not a number for white alone
-            helper.make_node("ReduceSum", ["embedding"], ["brightness"], keepdims=1),
+            helper.make_node("ReduceSum", ["embedding", "colour_axis"], ["brightness"], keepdims=1),
             helper.make_node("Sub", ["almost_white", "brightness"], ["room"]),
             helper.make_node("Sqrt", ["room"], ["root"]),
             helper.make_node("Sub", ["root", "root"], ["nothing"]),

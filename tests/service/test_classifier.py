@@ -1,0 +1,166 @@
+"""One loaded model: the right labels in the right order, bad pictures alone, and no serving without proof."""
+
+import asyncio
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+
+from service.batcher import Batcher
+from service.classifier import BadModel, Classifier, ModelInfo, check_golden, load_classifier
+from service.engine import Engine
+from service.errors import BadImage, EngineFailed, NotAnImage
+from service.model_card import METADATA_KEY, BadCard, ModelCard, read_card
+from tests.service.conftest import picture
+from tests.service.tiny_model import LABELS, SIDE, TOP, tiny_model
+
+INFO = ModelInfo("fake", "1", "0" * 64, "CPUExecutionProvider", "fp32")
+
+
+def load(model: bytes, max_batch: int | None = 4) -> Classifier:
+    return load_classifier("tiny", "7", model, providers="cpu", max_batch=max_batch)
+
+
+class FakeEngine:
+    """Answers every picture with the same row."""
+
+    provider, input_height, input_width = "CPUExecutionProvider", SIDE, SIDE
+
+    def __init__(self, row: list[float], top: list[int]) -> None:
+        self._row, self._top = row, top
+
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        rows = np.tile(np.array(self._row, np.float32), (len(images), 1))
+        return [rows, np.tile(np.array(self._top, np.int64), (len(images), 1))]
+
+
+def faked(row: list[float], top: list[int], model_file: bytes) -> Classifier:
+    return Classifier(FakeEngine(row, top), read_card(Engine(model_file).metadata), INFO, max_batch=1)
+
+
+def test_a_picture_gets_its_labels_best_first(model_file: bytes) -> None:
+    answer = load(model_file).classify_now(picture((0, 0, 255), "PNG"), top_k=3)
+    assert answer.predictions[0].label == "blue"
+    assert answer.predictions[0].index == LABELS.index("blue")
+    probabilities = [best.probability for best in answer.predictions]
+    assert len(probabilities) == 3
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert (answer.image.format, answer.image.width, answer.image.height) == ("PNG", 50, 37)
+    assert answer.batch_size == 1
+
+
+def test_it_says_which_file_answers(model_file: bytes) -> None:
+    info = load(model_file).info
+    sha256 = hashlib.sha256(model_file).hexdigest()
+    assert info == ModelInfo("tiny", "7", sha256, "CPUExecutionProvider", "fp32")
+
+
+@pytest.mark.parametrize("top_k", [1, TOP, TOP + 1, len(LABELS), 1000])
+def test_more_labels_than_the_model_ranks_follow_in_order_of_probability(model_file: bytes, top_k: int) -> None:
+    predictions = load(model_file).classify_now(picture((250, 20, 20)), top_k=top_k).predictions
+    assert len(predictions) == min(top_k, len(LABELS))
+    assert len({best.index for best in predictions}) == len(predictions)
+    probabilities = [best.probability for best in predictions]
+    assert probabilities == sorted(probabilities, reverse=True)
+    if top_k >= len(LABELS):
+        assert sum(probabilities) == pytest.approx(1)
+
+
+def test_where_probabilities_tie_the_order_of_the_graph_holds(model_file: bytes) -> None:
+    classifier = faked([0.125] * 8, [6, 2, 7, 0, 5], model_file)
+    ranked = [best.index for best in classifier.classify_now(picture((0, 0, 0)), top_k=8).predictions]
+    assert ranked == [6, 2, 7, 0, 5, 1, 3, 4]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_an_answer_that_is_not_a_number_is_a_failure_and_never_a_label(model_file: bytes, wrong: float) -> None:
+    classifier = faked([wrong] + [0.1] * 7, [0, 1, 2, 3, 4], model_file)
+    with pytest.raises(EngineFailed):
+        classifier.classify_now(picture((0, 0, 0)), top_k=1)
+
+
+@pytest.mark.anyio
+async def test_in_a_batch_each_picture_has_its_own_answer_or_its_own_failure() -> None:
+    classifier = load(tiny_model(poison=True))
+    batcher = Batcher(threads=1, max_waiting=10, max_age_s=60)
+    contents = [picture((255, 0, 0)), b"no picture", picture((255, 255, 255), "PNG"), picture((0, 255, 0), "WEBP")]
+    tasks = [asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher)) for content in contents]
+    await asyncio.sleep(0)  # all four are queued before the one thread looks
+    batcher.start()
+    red, text, poisonous, green = await asyncio.gather(*tasks, return_exceptions=True)
+    await batcher.stop(10)
+    assert isinstance(text, NotAnImage)
+    assert isinstance(poisonous, EngineFailed)
+    for answer, label in ((red, "red"), (green, "green")):
+        assert not isinstance(answer, BaseException)
+        assert answer.predictions[0].label == label
+        assert answer.batch_size == 3
+
+
+def test_a_broken_picture_is_told_apart_from_no_picture(model_file: bytes) -> None:
+    with pytest.raises(BadImage):
+        load(model_file).classify_now(picture((1, 2, 3))[:200], top_k=1)
+
+
+def test_a_fast_model_gets_batches_by_itself(model_file: bytes) -> None:
+    assert load(model_file, max_batch=None).max_batch == 32
+    assert load(model_file, max_batch=3).max_batch == 3
+
+
+def test_a_model_without_a_card_is_refused(model_file: bytes) -> None:
+    model = onnx.load_from_string(model_file)
+    del model.metadata_props[:]
+    with pytest.raises(BadCard, match="no model card"):
+        load(model.SerializeToString())
+
+
+def with_card(model_file: bytes, **fields: Any) -> bytes:
+    model = onnx.load_from_string(model_file)
+    entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    entry.value = json.dumps({**json.loads(entry.value), **fields})
+    return bytes(model.SerializeToString())
+
+
+def test_a_model_that_fails_its_golden_example_may_not_serve(model_file: bytes) -> None:
+    probabilities = list(load(model_file).card.golden.probabilities)
+    probabilities[0] += 2e-4
+    with pytest.raises(BadModel, match=r"differs from the card by 0.0002"):
+        load(with_card(model_file, golden={"probabilities": probabilities}))
+
+
+def test_a_less_precise_model_may_differ_more_from_its_golden_example(model_file: bytes) -> None:
+    probabilities = list(load(model_file).card.golden.probabilities)
+    probabilities[0] += 2e-4
+    load(with_card(model_file, golden={"probabilities": probabilities}, precision="fp16"))
+
+
+def test_a_golden_answer_that_is_not_a_number_is_a_failure(model_file: bytes) -> None:
+    engine = FakeEngine([float("nan")] * 8, [0, 1, 2, 3, 4])
+    with pytest.raises(BadModel, match="golden example"):
+        check_golden(engine, read_card(Engine(model_file).metadata))
+
+
+def test_a_model_that_breaks_on_its_golden_example_may_not_serve(model_file: bytes) -> None:
+    class Broken(FakeEngine):
+        def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+            raise EngineFailed("broken")
+
+    with pytest.raises(BadModel, match="fails on its own golden example"):
+        check_golden(Broken([], []), read_card(Engine(model_file).metadata))
+
+
+def test_labels_that_do_not_fit_the_model_are_refused(model_file: bytes) -> None:
+    card = with_card(model_file, labels=LABELS[:3], golden={"probabilities": [0.2, 0.3, 0.5]})
+    with pytest.raises(BadModel, match="3 labels, but the model answers 8"):
+        load(card)
+
+
+def test_a_crop_that_does_not_fit_the_model_is_refused(model_file: bytes) -> None:
+    card: ModelCard = load(model_file).card
+    wrong = card.preprocessing.model_dump(mode="json") | {"crop": [SIDE, SIDE - 1]}
+    with pytest.raises(BadModel, match=r"crops to \(8, 7\), but the model takes \(8, 8\)"):
+        load(with_card(model_file, preprocessing=wrong))

@@ -1,0 +1,72 @@
+"""Statistics: right numbers, and no more series than the server has routes, models and codes."""
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.classifier import Classification, ModelInfo
+from service.errors import Overloaded
+from service.metrics import Metrics
+from service.preprocess import ImageInfo
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """Every sample by its name and the values of its labels, in the order of their names."""
+    return {
+        " ".join((sample.name, *(value for _, value in sorted(sample.labels.items())))): sample.value
+        for family in text_string_to_metric_families(metrics.render().decode())
+        for sample in family.samples
+    }
+
+
+def classification(inference_s: float = 0.003) -> Classification:
+    return Classification([], ImageInfo("JPEG", 1, 1), 0.0015, 0.0, inference_s, 2)
+
+
+def test_answers_are_counted_by_route_method_and_status() -> None:
+    metrics = Metrics()
+    for status in (200, 200, 415):
+        metrics.note_answer("/classify", "POST", status)
+    found = samples(metrics)
+    assert found["resnet_requests_total POST /classify 200"] == 2
+    assert found["resnet_requests_total POST /classify 415"] == 1
+
+
+def test_odd_methods_make_no_new_series() -> None:
+    metrics = Metrics()
+    for number in range(50):
+        metrics.note_answer("other", f"HACK{number}", 405)
+    assert samples(metrics)["resnet_requests_total other other 405"] == 50
+
+
+def test_refusals_are_counted_by_code() -> None:
+    metrics = Metrics()
+    metrics.note_refusal(Overloaded("full"))
+    assert samples(metrics)["resnet_refusals_total overloaded"] == 1
+
+
+def test_a_classification_lands_in_its_buckets() -> None:
+    metrics = Metrics()
+    metrics.note_classification("tiny", classification(inference_s=0.003), 0.3)
+    metrics.note_classification("tiny", classification(inference_s=0.002), 100.0)
+    found = samples(metrics)
+    assert found["resnet_pictures_total JPEG"] == 2
+    assert found["resnet_inference_seconds_bucket 0.001 tiny"] == 0
+    assert found["resnet_inference_seconds_bucket 0.002 tiny"] == 1  # a bound belongs to its own bucket
+    assert found["resnet_inference_seconds_bucket 0.005 tiny"] == 2
+    assert found["resnet_inference_seconds_sum tiny"] == pytest.approx(0.005)
+    assert found["resnet_request_seconds_bucket 5.0 tiny"] == 1
+    assert found["resnet_request_seconds_bucket +Inf tiny"] == found["resnet_request_seconds_count tiny"] == 2
+    assert found["resnet_batch_size_bucket 1.0 tiny"] == 0
+    assert found["resnet_batch_size_bucket 2.0 tiny"] == 2
+
+
+def test_what_is_going_on_now_can_be_seen() -> None:
+    metrics = Metrics()
+    metrics.queue_depth = lambda: 7
+    metrics.in_flight = 9
+    metrics.note_models([ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")])
+    found = samples(metrics)
+    assert found["resnet_queue_depth"] == 7
+    assert found["resnet_requests_in_flight"] == 9
+    assert found["resnet_model_info tiny fp32 CPUExecutionProvider abc 1"] == 1
+    assert found["process_resident_memory_bytes"] > 0

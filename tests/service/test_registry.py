@@ -1,0 +1,132 @@
+"""The folder of models: which files serve, which answers by default, and what stops a start."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.errors import NotFound, NotReady
+from service.registry import (
+    ModelFile,
+    Registry,
+    RegistryError,
+    choose_default,
+    find_models,
+    load_models,
+)
+from tests.service.tiny_model import write_tiny_model
+
+
+def put(folder: Path, *names: str) -> None:
+    """Make files that are found but need not load."""
+    for name in names:
+        path = folder / name / "model.onnx"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"")
+
+
+def served(folder: Path, default: str | None = None) -> Registry:
+    registry = Registry()
+    registry.serve(*load_models(folder, default_model=default, providers="cpu", max_batch=1))
+    return registry
+
+
+def test_of_each_model_the_highest_version_serves(tmp_path: Path) -> None:
+    put(tmp_path, "b/9", "b/10", "a/2")
+    assert [(file.name, file.version) for file in find_models(tmp_path)] == [("a", "2"), ("b", "10")]
+
+
+def test_what_is_not_a_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    put(tmp_path, "a/1", "a/01", "a/0", "a/v2", "a/-3", "a/latest", ".hidden/1")
+    (tmp_path / "a" / "4").mkdir()  # an export that has not finished
+    (tmp_path / "a" / "config.pbtxt").touch()
+    (tmp_path / "README.md").touch()
+    (tmp_path / "empty").mkdir()
+    assert find_models(tmp_path) == [ModelFile("a", "1", tmp_path / "a" / "1" / "model.onnx")]
+    assert "empty" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["Cats", "my model", "_x", "-x", "a" * 65, "é"])
+def test_a_name_that_could_not_be_asked_for_is_refused(tmp_path: Path, name: str) -> None:
+    put(tmp_path, f"{name}/1")
+    with pytest.raises(RegistryError, match="lower-case letters"):
+        find_models(tmp_path)
+
+
+def test_a_link_out_of_the_folder_is_refused_and_one_within_is_fine(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "outside", tmp_path / "models"
+    put(outside, "secret/1")
+    put(folder, "a/1")
+    (folder / "b").symlink_to(folder / "a")
+    assert [file.name for file in find_models(folder)] == ["a", "b"]
+    (folder / "c").symlink_to(outside / "secret")
+    with pytest.raises(RegistryError, match="link out of the folder"):
+        find_models(folder)
+
+
+def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
+    put(tmp_path / "real", "a/1")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert [file.name for file in find_models(tmp_path / "link")] == ["a"]
+
+
+def test_no_folder_and_an_empty_folder_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="--models"):
+        find_models(tmp_path / "nowhere")
+    with pytest.raises(RegistryError, match="export-onnx"):
+        find_models(tmp_path)
+
+
+def files(*names: str) -> list[ModelFile]:
+    return [ModelFile(name, "1", Path(name)) for name in names]
+
+
+def test_the_default_is_the_one_named_else_the_only_one_else_the_shipped_one() -> None:
+    assert choose_default(files("a", "b"), "b") == "b"
+    assert choose_default(files("a"), None) == "a"
+    assert choose_default(files("a", "cifar10-resnet20"), None) == "cifar10-resnet20"
+
+
+def test_without_a_default_the_start_is_refused_with_the_names() -> None:
+    with pytest.raises(RegistryError, match="--default-model: a, b"):
+        choose_default(files("a", "b"), None)
+    with pytest.raises(RegistryError, match="no model 'c' to be the default; there are: a, b"):
+        choose_default(files("a", "b"), "c")
+
+
+def test_models_are_found_by_name_and_by_name_and_version(tmp_path: Path, model_file: bytes) -> None:
+    write_tiny_model(tmp_path, "first", "3", model_file)
+    write_tiny_model(tmp_path, "second", "1", model_file)
+    registry = served(tmp_path, "second")
+    assert registry.find(None).info.name == "second"
+    assert registry.find("first") is registry.find("first:3")
+    assert [classifier.info.name for classifier in registry] == ["first", "second"]
+    assert [registry.is_default(classifier) for classifier in registry] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["third", "first:1", "first:", "", ":", "first:3:3", "First", "../first", "first\n"])
+def test_an_unknown_name_is_not_found(tmp_path: Path, model_file: bytes, name: str) -> None:
+    write_tiny_model(tmp_path, "first", "3", model_file)
+    with pytest.raises(NotFound) as failure:
+        served(tmp_path).find(name)
+    assert failure.value.code == "model_not_found"
+
+
+def test_before_the_models_are_loaded_nothing_is_ready() -> None:
+    with pytest.raises(NotReady):
+        Registry().find("first")
+
+
+def test_a_broken_model_stops_the_start_with_one_line_that_names_it(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path, "broken", "1", b"not a model")
+    with pytest.raises(RegistryError) as failure:
+        served(tmp_path)
+    assert str(failure.value).startswith(f"{path}: ")
+    assert "\n" not in str(failure.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_model_that_may_not_be_read_stops_the_start(tmp_path: Path, model_file: bytes) -> None:
+    write_tiny_model(tmp_path, "locked", "1", model_file).chmod(0)
+    with pytest.raises(RegistryError, match="permissions"):
+        served(tmp_path)

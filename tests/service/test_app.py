@@ -1,0 +1,149 @@
+"""The application as a whole: failures nobody expected, overload, statistics, and a start that fails."""
+
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+
+from service.app import create_admin_app, create_app
+from service.batcher import Batcher
+from service.classifier import Classifier
+from service.errors import ServiceError
+from service.registry import RegistryError
+from service.settings import Settings
+from tests.service.conftest import picture
+
+pytestmark = pytest.mark.anyio
+
+
+async def scraped(app: FastAPI) -> str:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_admin_app(app)), base_url="http://a") as admin:
+        return (await admin.get("/metrics")).text
+
+
+async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everything(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    red: bytes,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret at 0xdeadbeef in /etc")
+
+    monkeypatch.setattr(Classifier, "classify", broken)
+    answer = await client.post("/classify", content=red)
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["code"] == "internal_error"
+    assert "secret" not in answer.text
+    assert "secret at 0xdeadbeef" in caplog.text
+    assert app.state.metrics.in_flight == 0
+
+
+async def test_a_broken_model_is_an_answer_and_the_next_request_works(
+    client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> list[ServiceError]:
+        raise RuntimeError("broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "answer_batch", broken)
+        answer = await client.post("/classify", content=red)
+    assert (answer.status_code, answer.json()["code"]) == (500, "engine_failed")
+    assert (await client.post("/classify", content=red)).status_code == 200
+
+
+async def test_parameters_that_fastapi_itself_refuses_are_problem_documents_without_the_input(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    async def number(value: int) -> int:
+        return value
+
+    app.add_api_route("/number", number)
+    answer = await client.get("/number?value=<script>")
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_request")
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "script" not in answer.text
+
+
+async def test_half_an_answer_is_not_followed_by_another(app: FastAPI, client: httpx.AsyncClient) -> None:
+    async def half(request: Request) -> None:
+        await request._send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("half")
+
+    app.add_route("/half", half)  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="half"):
+        await client.get("/half")
+
+
+async def test_requests_show_up_in_the_statistics(app: FastAPI, client: httpx.AsyncClient, red: bytes) -> None:
+    await client.post("/classify", content=red)
+    await client.post("/classify", content=b"text")
+    await client.get("/nothing")
+    await client.get("/health/live")
+    text = await scraped(app)
+    assert 'resnet_requests_total{method="POST",route="/classify",status="200"} 1.0' in text
+    assert 'resnet_requests_total{method="POST",route="/classify",status="415"} 1.0' in text
+    assert 'resnet_requests_total{method="GET",route="other",status="404"} 1.0' in text
+    assert 'resnet_requests_total{method="GET",route="/health/live",status="200"} 1.0' in text
+    assert 'resnet_refusals_total{code="not_an_image"} 1.0' in text
+    assert 'resnet_pictures_total{format="JPEG"} 1.0' in text
+    assert 'resnet_inference_seconds_count{model="tiny"} 1.0' in text
+    assert "resnet_model_info{" in text
+
+
+async def test_clients_cannot_make_more_series(app: FastAPI, client: httpx.AsyncClient) -> None:
+    async def visit(number: int) -> None:
+        await client.request(f"HACK{number}", f"/path{number}?model=m{number}")
+        await client.post(f"/classify?model=m{number}", content=b"x")
+
+    await visit(0)
+    before = len((await scraped(app)).splitlines())
+    for number in range(1, 30):
+        await visit(number)
+    assert len((await scraped(app)).splitlines()) == before
+
+
+async def test_the_admin_port_has_metrics_and_nothing_else(app: FastAPI) -> None:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_admin_app(app)), base_url="http://a") as admin:
+        assert (await admin.get("/metrics")).headers["content-type"].startswith("text/plain; version=0.0.4")
+        for path in ("/", "/classify", "/docs", "/health/ready"):
+            answer = await admin.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        assert (await admin.post("/metrics")).status_code == 405
+        assert (await admin.post("/metrics", content=b"x")).status_code == 413
+
+
+async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:
+    app = create_app(Settings(models=models, max_queue=1, engine_threads=1))
+    full = Batcher(threads=1, max_waiting=1, max_age_s=1)
+    full._waiting = 1
+    async with app.router.lifespan_context(app):
+        admission = next(layer for layer in app.user_middleware if layer.cls.__name__ == "Admission")
+        admission.kwargs["check_room"] = full.check_room
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
+            answer = await client.post("/classify", content=red)
+            assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
+            assert answer.headers["retry-after"] == "1"
+            assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_a_start_without_models_fails_with_one_line(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path))
+    with pytest.raises(RegistryError, match="there is no model"):
+        async with app.router.lifespan_context(app):
+            raise AssertionError("it started")
+
+
+async def test_no_answer_holds_an_address_a_path_or_a_librarys_words(client: httpx.AsyncClient, red: bytes) -> None:
+    contents = [red[:n] for n in range(0, len(red), max(1, len(red) // 40))]
+    contents += [picture((1, 2, 3), kind)[:cut] for kind in ("PNG", "WEBP") for cut in range(8, 80, 4)]
+    for content in contents:
+        answer = await client.post("/classify", content=content)
+        assert answer.status_code == 200 or 400 <= answer.status_code < 500
+        detail = answer.json().get("detail", "")
+        assert not re.search(r"0x[0-9a-f]{4,}|/[a-z]+/|Traceback|PIL|Pillow|onnx|Error|object at", detail), detail

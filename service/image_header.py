@@ -1,9 +1,10 @@
 """What an image file says of itself before a single pixel is decoded.
 
 `read_header` walks the markers or chunks of a JPEG, PNG or WebP file without decoding anything: size, number of
-scans, orientation, and the parts of the file that the pixels depend on. Everything else (colour profiles, comments,
-thumbnails, further frames) is left out, so that the decoder never meets it: no decompression bombs in metadata,
-no millions of tiny segments, no second parser for EXIF. The walks are bounded and cost microseconds.
+scans, orientation, and the parts of the file that the pixels depend on. Of JPEG and PNG everything else (colour
+profiles, comments, thumbnails, further frames) is left out, so that the decoder never meets it: no decompression bombs
+in metadata, no millions of tiny segments, no second parser for EXIF. Of WebP the decoder reads no more than it needs.
+The walks are bounded and cost microseconds.
 """
 
 import re

@@ -56,6 +56,7 @@ class ImageLimits:
     max_scans: int = 100
     max_scan_pixels: int = 270_000_000  # scans x pixels: 16 bytes of a progressive JPEG can cost a pass over all of it
     max_bytes: int = 104_000_000  # of unpacked samples: 16-bit RGB counts 6 a pixel and meets this at 17 megapixels
+    max_webp_work: int = 120_000_000  # 4 x pixels + 2 x bytes of file: 26 megapixels in 17 MB can take 1.2 CPU-seconds
     max_png_cpu_s: float = 0.5  # for inflating: 20 MiB of photo take 0.17, but can be made to take 1.8
 
 
@@ -116,6 +117,8 @@ def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
         raise BadImage(f"The image has {pixels:,} pixels; at most {limits.max_pixels:,} are accepted.")
     if pixels * header.bytes_per_pixel > limits.max_bytes:
         raise BadImage(f"The image unpacks to more than {limits.max_bytes:,} bytes; save it with 8 bits a channel.")
+    if header.format == "WEBP" and 4 * pixels + 2 * len(header.content) > limits.max_webp_work:
+        raise BadImage("The WebP image has too many bytes for so many pixels; save it smaller, or at a lower quality.")
     if header.scans > limits.max_scans:
         raise BadImage(f"The JPEG has more than {limits.max_scans} scans; save it again with fewer.")
     if header.scans * pixels > limits.max_scan_pixels:

@@ -1,8 +1,8 @@
 """How long a picture takes before the network sees it, beside plain Pillow.
 
 `python tests/benchmarks/preprocess.py [PHOTO…]`: the header walk in microseconds, decoding to 224 pixels in
-milliseconds, for the given photos (or a made one of 500 x 375) and for a made one of 12 megapixels. Best of several
-rounds, so that other work on the machine shows least.
+milliseconds, for the given photos (or a made one of 500 x 375) and for a made one of 12 megapixels. CPU time of
+the best of several rounds, so that other work on the machine shows least.
 """
 
 import io
@@ -19,12 +19,12 @@ from service.preprocess import image_to_pixels
 
 
 def best_seconds(work: Callable[[], object], rounds: int) -> float:
-    """Return the shortest of several runs."""
+    """Return the CPU time of the shortest of several runs."""
     times = []
     for _ in range(rounds):
-        started = time.perf_counter()
+        started = time.process_time()
         work()
-        times.append(time.perf_counter() - started)
+        times.append(time.process_time() - started)
     return min(times)
 
 

@@ -189,6 +189,13 @@ def test_a_picture_at_the_limits_is_decoded() -> None:
             decode(encoded(scene(), "JPEG", progressive=True), ImageLimits(**values))
 
 
+def test_a_webp_picture_may_have_many_pixels_or_many_bytes_but_not_both() -> None:
+    work = 4 * 45 * 35 + 2 * len(pictures()["webp_lossy"].data)
+    assert decode(pictures()["webp_lossy"].data, ImageLimits(max_webp_work=work))[0].size == (45, 35)
+    with pytest.raises(BadImage, match="too many bytes"):
+        decode(pictures()["webp_lossy"].data, ImageLimits(max_webp_work=work - 1))
+
+
 def test_the_limits_are_those_that_are_promised() -> None:
     assert (DEFAULT_LIMITS.max_pixels, DEFAULT_LIMITS.max_side) == (26_000_000, 12_000)
     assert (DEFAULT_LIMITS.max_scans, DEFAULT_LIMITS.max_scan_pixels) == (100, 270_000_000)

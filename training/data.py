@@ -72,12 +72,14 @@ def load(
     source: Path,
     size: int,
     *,
+    shorter_side: int | None = None,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
 ) -> Dataset:
     """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
 
-    The shorter side is resized to `size` and the centre cut out. Packs at the first call, maps the packed file later.
+    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out. Packs at the first call,
+    maps the packed file later.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, source.expanduser().resolve()
@@ -85,9 +87,11 @@ def load(
         raise DataError(
             f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
         )
-    packed = _cache_folder() / f"{_source_key(source)}-{size}"
+    shorter_side = shorter_side or size
+    resized = "" if shorter_side == size else f"-of-{shorter_side}"
+    packed = _cache_folder() / f"{_source_key(source)}-{size}{resized}"
     if not (packed / "dataset.json").is_file():
-        _pack(source, size, max_skipped, packed, announce)
+        _pack(source, size, shorter_side, max_skipped, packed, announce)
     facts = json.loads((packed / "dataset.json").read_text())
     dataset = Dataset(
         name=_name_of(source),
@@ -147,7 +151,9 @@ def _source_key(source: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _pack(source: Path, size: int, max_skipped: float, packed: Path, announce: Callable[[str], None]) -> None:
+def _pack(
+    source: Path, size: int, shorter_side: int, max_skipped: float, packed: Path, announce: Callable[[str], None]
+) -> None:
     """Decode every picture into a hidden folder beside `packed`, then give it its name in one step."""
     try:
         packed.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +165,7 @@ def _pack(source: Path, size: int, max_skipped: float, packed: Path, announce: C
                 announce(
                     f"packing {sum(map(len, classes.values())):,} files in {len(classes)} classes from {source.name}"
                 )
-                facts = _decode_all(listing, classes, size, working, max_skipped)
+                facts = _decode_all(listing, classes, size, shorter_side, working, max_skipped)
             (working / "dataset.json").write_text(json.dumps(facts))
             with contextlib.suppress(FileExistsError):  # another process packed the same in the meantime
                 working.rename(packed)
@@ -238,7 +244,12 @@ def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str])
 
 
 def _decode_all(
-    listing: _Listing, classes: dict[str, list[PurePosixPath]], size: int, working: Path, max_skipped: float
+    listing: _Listing,
+    classes: dict[str, list[PurePosixPath]],
+    size: int,
+    shorter_side: int,
+    working: Path,
+    max_skipped: float,
 ) -> dict[str, Any]:
     """Write images.u8 and labels.npy into `working` and return the facts for dataset.json."""
     digest = hashlib.sha256("\n".join(classes).encode())
@@ -248,7 +259,7 @@ def _decode_all(
         for label, paths in enumerate(classes.values()):
             for path in paths:
                 try:
-                    pixels, _ = image_to_pixels(listing.read(path), shorter_side=size, crop=(size, size))
+                    pixels, _ = image_to_pixels(listing.read(path), shorter_side=shorter_side, crop=(size, size))
                 except (ServiceError, OSError) as error:
                     skipped.append((str(path), error.message if isinstance(error, ServiceError) else "cannot be read"))
                     continue

@@ -1,0 +1,127 @@
+"""`export-onnx`: a trained network becomes one model file that the service runs.
+
+export-onnx --depth 20                                    the only trained ResNet-20 under runs/
+export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these pictures
+export-onnx --depth 50 --weights random                   untrained, for trying things out
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from export.export import Exported
+    from export.source import Source
+
+main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
+
+
+class Weights(StrEnum):
+    trained = "trained"
+    random = "random"
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(f"export-onnx: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@main.command()
+def export_onnx(
+    depth: Annotated[int | None, typer.Option(help="Layers of the network: 20, 50, …")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(help="plain, A, B, C (shortcuts), v1, v1.5 (bottlenecks); commas between several."),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="A run folder of train-resnet, or a checkpoint in it.")
+    ] = None,
+    weights: Annotated[Weights, typer.Option(help="trained, or random for trying things out.")] = Weights.trained,
+    seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
+    labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; default: models/<dataset>-<network>/<next version>/model.onnx."),
+    ] = None,
+) -> None:
+    """Export a network to one .onnx file, checked against PyTorch and measured before it gets its name."""
+    from export.errors import ExportError
+    from export.export import export
+
+    try:
+        _refuse_contradictions(checkpoint, weights, seed, output)
+        source = _source(depth, variant or [], checkpoint, weights, seed or 0, labels, data)
+        exported = export(source, data=data, output=output, say=_say)
+    except ExportError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("stopped; nothing was written")
+    typer.echo(_summary(exported))
+
+
+def _refuse_contradictions(checkpoint: Path | None, weights: Weights, seed: int | None, output: Path | None) -> None:
+    from export.errors import ExportError
+
+    if weights is Weights.random and checkpoint is not None:
+        raise ExportError("--weights random and --checkpoint exclude each other; leave one of them out")
+    if weights is Weights.trained and seed is not None:
+        raise ExportError("--seed is for random weights; add --weights random, or leave it out")
+    if output is not None and output.is_dir():
+        raise ExportError(f"{output} is a folder; give --output the name of a file in it, such as {output}/model.onnx")
+
+
+def _source(
+    depth: int | None,
+    variants: list[str],
+    checkpoint: Path | None,
+    weights: Weights,
+    seed: int,
+    labels: Path | None,
+    data: Path | None,
+) -> "Source":
+    from export.choice import parse_choice
+    from export.measure import class_names
+    from export.source import find_run, from_random_weights, from_run, read_labels
+
+    choice = parse_choice(depth, variants)
+    names = None if labels is None else read_labels(labels)
+    if weights is Weights.random:
+        if names is None and data is not None:
+            names = class_names(data, choice.architecture(), _say)
+        return from_random_weights(choice, names, seed)
+    run = find_run(choice) if checkpoint is None else checkpoint
+    _say(f"exporting {run}")
+    return from_run(run, choice, names)
+
+
+def _summary(exported: "Exported") -> str:
+    card = exported.card
+    parity, accuracy, calibration = card.parity, card.accuracy, card.calibration
+    lines = [
+        f"{exported.path}: {card.network}, {len(card.labels)} classes, {card.precision}, {exported.size / 1e6:.1f} MB",
+        f"parity: {parity.agreeing_images} of {parity.images} pictures get PyTorch's label, probabilities differ by at "
+        f"most {parity.largest_probability_difference:.1e}",
+    ]
+    if accuracy:
+        lines.append(
+            f"accuracy: {accuracy.top1:.2%} top-1, {accuracy.top5:.2%} top-5 on {accuracy.images:,} pictures of "
+            f"{accuracy.dataset}"
+        )
+    else:
+        lines.append("accuracy: not measured, as there are no labelled pictures at hand; give them with --data")
+    if calibration:
+        lines.append(
+            f"calibration: temperature {calibration.temperature:.3f}, expected calibration error "
+            f"{calibration.expected_calibration_error:.2%} on {calibration.images:,} held-out pictures"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,5 @@
+"""The one failure that an export expects."""
+
+
+class ExportError(Exception):
+    """The export cannot be done as asked. The message is one line that names the next step."""

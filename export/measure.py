@@ -1,0 +1,158 @@
+"""What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from export.errors import ExportError
+from export.source import DatasetFacts, Source, default_preprocessing
+from export.to_onnx import Normalise
+from service.engine import Engine
+from service.model_card import Accuracy, Calibration, Preprocessing
+from service.preprocess import Pixels
+from training.data import DataError, Dataset, load
+from training.evaluate import fit_temperature, logits_of
+from training.resnet import Architecture
+
+_BATCH = 32
+_PARITY_PICTURES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Labelled pictures as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
+
+    pixels: Pixels
+    labels: NDArray[np.int64]
+    name: str
+
+    def spread(self) -> Pixels:
+        """Return up to 64 of them, from all over the data set, so from all classes, in a fixed order."""
+        chosen = np.linspace(0, len(self.pixels) - 1, min(_PARITY_PICTURES, len(self.pixels))).round().astype(int)
+        return np.array(self.pixels[chosen])
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What there is to measure with. None: no such pictures on this machine."""
+
+    test: Pictures | None = None  # for accuracy and parity
+    held_out: Pictures | None = None  # for the temperature
+
+
+def find_evidence(source: Source, data: Path | None, say: Callable[[str], None]) -> Evidence:
+    """Return the pictures to measure with: those of `data`, or else the run's own, where they still are as they were.
+
+    Pictures that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
+    data that cannot be used.
+    """
+    held_out = _held_out(source, say)
+    if data is not None:
+        given = _load_fitting(data, source, say)
+        if source.train_set is None or given.fingerprint != source.train_set.fingerprint:
+            return Evidence(_named(given), held_out)
+        if held_out is None:
+            raise ExportError(
+                f"the network was trained on all pictures of {data}, which say nothing of its accuracy; give --data "
+                "other pictures, or leave it out"
+            )
+        say(f"the network was trained on {given.name}, so only what was held out of it counts")
+        return Evidence(held_out, held_out)
+    test = _run_data(source.test_set, source, say)
+    return Evidence(held_out if test is None else _named(test), held_out)
+
+
+def class_names(data: Path, described: Architecture, say: Callable[[str], None]) -> tuple[str, ...]:
+    """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
+    return _load(data, default_preprocessing(described), say).classes
+
+
+def measure_accuracy(engine: Engine, pictures: Pictures) -> Accuracy:
+    """Return the share of pictures whose label is the best, and among the best five, as the engine answers them."""
+    top1 = top5 = 0
+    for start in range(0, len(pictures.labels), _BATCH):
+        (best,) = engine.run(np.ascontiguousarray(pictures.pixels[start : start + _BATCH]), outputs=("top_indices",))
+        right = best == pictures.labels[start : start + _BATCH, None]
+        top1 += int(right[:, 0].sum())
+        top5 += int(right.any(axis=1).sum())
+    count = len(pictures.labels)
+    return Accuracy(top1=top1 / count, top5=top5 / count, images=count, dataset=pictures.name, provider=engine.provider)
+
+
+def calibrate(source: Source, pictures: Pictures) -> Calibration:
+    """Return the temperature that suits the held-out pictures best, and the calibration error that is left."""
+    logits = logits_of(source.network, pictures.pixels, Normalise(source.preprocessing), batch_size=_BATCH)
+    fit = fit_temperature(logits, torch.from_numpy(np.array(pictures.labels)))
+    return Calibration(
+        temperature=float(np.float32(fit.temperature)),  # as the graph holds it
+        expected_calibration_error=fit.expected_calibration_error,
+        images=fit.images,
+    )
+
+
+def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
+    dataset = _run_data(source.train_set, source, say) if source.held_out else None
+    if dataset is None:
+        return None
+    indices = np.array(source.held_out)
+    return Pictures(dataset.images[indices], dataset.labels[indices], f"{_name_of(dataset)}, held out of training")
+
+
+def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
+    """Return a data set that the run names, if it is still there and still the same."""
+    if facts is None:
+        return None
+    if not facts.source.exists():
+        say(f"{facts.source} is no longer there")
+        return None
+    dataset = _load_fitting(facts.source, source, say)
+    if dataset.fingerprint != facts.fingerprint:
+        say(f"{facts.source} has changed since the run, so it does not count")
+        return None
+    return dataset
+
+
+def _load_fitting(path: Path, source: Source, say: Callable[[str], None]) -> Dataset:
+    """Load a data set that has the network's classes."""
+    dataset = _load(path, source.preprocessing, say)
+    if dataset.classes != source.labels:
+        raise ExportError(
+            f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
+            f"{_first_difference(dataset.classes, source.labels)}; give --data pictures of the network's classes"
+        )
+    return dataset
+
+
+def _load(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) -> Dataset:
+    _refuse_unusual(preprocessing)
+    try:
+        return load(path, preprocessing.crop[0], shorter_side=preprocessing.shorter_side, announce=say)
+    except DataError as error:
+        raise ExportError(str(error)) from None
+
+
+def _refuse_unusual(preprocessing: Preprocessing) -> None:
+    if preprocessing.interpolation != "bilinear" or preprocessing.crop[0] != preprocessing.crop[1]:
+        raise ExportError(
+            "data sets are prepared with bilinear interpolation and square crops only; export without --data"
+        )
+
+
+def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
+        if one != other:
+            return f"number {index} is {one!r}, not {other!r}"
+    return "one list is the beginning of the other"
+
+
+def _named(dataset: Dataset) -> Pictures:
+    return Pictures(dataset.images, dataset.labels, _name_of(dataset))
+
+
+def _name_of(dataset: Dataset) -> str:
+    """Return a name that tells the parts of a data set apart: cifar10 (cifar10-test.tar)."""
+    return f"{dataset.name} ({Path(dataset.source).name})"

@@ -1,0 +1,88 @@
+"""Where a model file goes, and how: under its name there is the whole file or none, whenever the process ends.
+
+The default place is the next version in a repository of models, `models/<name>/<version>/model.onnx`. The version
+folder itself appears in one step, so a server that looks meanwhile never meets an empty one.
+"""
+
+import errno
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from export.errors import ExportError
+
+MODEL_FILE = "model.onnx"
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file, or replace it, in one step. Raises ExportError, and then nothing has changed."""
+    hidden = _hidden(path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_through(hidden, content)
+        hidden.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+def write_next_version(model_folder: Path, content: bytes) -> Path:
+    """Write `<next version>/model.onnx` into a model's folder and return its path. Raises ExportError."""
+    hidden = _hidden(model_folder)
+    try:
+        hidden.mkdir(parents=True)
+        _write_through(hidden / MODEL_FILE, content)
+        _flush(hidden)
+        version = _give_next_version(hidden, model_folder)
+        _flush(model_folder)
+    except OSError as error:
+        raise _cannot_write(model_folder, error) from None
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return model_folder / str(version) / MODEL_FILE
+
+
+def _hidden(folder: Path) -> Path:
+    return folder / f".export-{secrets.token_hex(6)}"
+
+
+def _give_next_version(hidden: Path, model_folder: Path) -> int:
+    version = _newest_version(model_folder) + 1
+    while True:
+        try:
+            hidden.rename(model_folder / str(version))
+        except OSError as error:
+            if error.errno not in _TAKEN:  # else another export was quicker
+                raise
+            version += 1
+        else:
+            return version
+
+
+def _newest_version(model_folder: Path) -> int:
+    versions = [int(path.name) for path in model_folder.iterdir() if path.name.isascii() and path.name.isdigit()]
+    return max(versions, default=0)
+
+
+def _write_through(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _flush(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> ExportError:
+    reason = os.strerror(error.errno or errno.EIO)
+    return ExportError(f"cannot write {path}: {reason}; make room or give another --output")

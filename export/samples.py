@@ -1,0 +1,34 @@
+"""The committed sample pictures: clouds, textures, shapes, gradients; small, of all three formats, all different.
+
+They are what parity is measured on where no data set is at hand, and what random weights are tuned to.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from service.model_card import Preprocessing
+from service.preprocess import Pixels, image_to_pixels
+
+_FOLDER = Path(__file__).parent / "samples"
+
+
+def sample_pixels(preprocessing: Preprocessing) -> Pixels:
+    """Return the sample pictures as a network with this preprocessing sees them, uint8 (17, height, width, 3)."""
+    return to_pixels((path.read_bytes() for path in sorted(_FOLDER.iterdir())), preprocessing)
+
+
+def to_pixels(pictures: Iterable[bytes], preprocessing: Preprocessing) -> Pixels:
+    """Return files of pictures, prepared by the service's own code, uint8 (N, height, width, 3)."""
+    return np.stack(
+        [
+            image_to_pixels(
+                picture,
+                shorter_side=preprocessing.shorter_side,
+                crop=preprocessing.crop,
+                interpolation=preprocessing.interpolation,
+            )[0]
+            for picture in pictures
+        ]
+    )

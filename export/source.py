@@ -1,0 +1,222 @@
+"""What is exported: a network with its weights, and all that its training run says of it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from export.choice import Choice
+from export.errors import ExportError
+from export.random_weights import random_network, settle
+from export.samples import sample_pixels
+from export.to_onnx import Normalise
+from service.model_card import Preprocessing
+from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
+from training.resnet import Architecture, ResNet, architecture, build, load_weights
+
+RUN_FILE = "run.json"
+RUN_FOLDERS = (Path("runs"), Path("training/results"))
+_LEVELS_TO_RUN = 4  # <run>/checkpoints/<step>/weights.safetensors
+
+# Of the pictures that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
+_IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class DatasetFacts(_Part):
+    """A data set as the run saw it."""
+
+    name: str
+    source: Path
+    fingerprint: str
+
+
+class _RecipeFacts(_Part):
+    name: str
+
+
+class RunFacts(_Part):
+    """What an export needs of a run.json."""
+
+    network: str
+    shortcut: str | None
+    stride_in: str | None
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: _RecipeFacts
+    seed: int
+    git_commit: str | None = None
+    dataset: DatasetFacts
+    test_dataset: DatasetFacts | None = None
+    held_out: tuple[int, ...] = ()
+
+    def architecture(self) -> Architecture:
+        return architecture(self.network, self.shortcut, self.stride_in)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A network in evaluation mode, and what its card will say of where it comes from."""
+
+    network: ResNet
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    name: str  # of the model: <dataset>-<network>
+    checkpoint_sha256: str | None = None
+    recipe: str | None = None
+    seed: int | None = None
+    git_commit: str | None = None
+    train_set: DatasetFacts | None = None
+    test_set: DatasetFacts | None = None
+    held_out: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def dataset(self) -> str | None:
+        return None if self.train_set is None else self.train_set.name
+
+
+def default_preprocessing(described: Architecture) -> Preprocessing:
+    """Return what the network's family was made for: 224 of 256 pixels, or 32."""
+    mean, deviation = _IMAGENET_COLOURS if described.imagenet else _CIFAR_COLOURS
+    return Preprocessing(
+        shorter_side=256 if described.imagenet else described.image_size,
+        crop=(described.image_size, described.image_size),
+        interpolation="bilinear",
+        mean=mean,
+        standard_deviation=deviation,
+    )
+
+
+def from_random_weights(choice: Choice, labels: Sequence[str] | None, seed: int) -> Source:
+    """Return an untrained network that behaves; its labels are class_0, class_1, … unless they are given."""
+    described = choice.architecture()
+    preprocessing = default_preprocessing(described)
+    named = tuple(labels) if labels is not None else _numbered(described.num_classes)
+    network = random_network(described, len(named), seed)
+    settle(network, Normalise(preprocessing)(torch.from_numpy(sample_pixels(preprocessing))))
+    return Source(network, named, preprocessing, name=f"random-{described.network}", seed=seed)
+
+
+def _numbered(count: int) -> tuple[str, ...]:
+    digits = len(str(count - 1))
+    return tuple(f"class_{index:0{digits}}" for index in range(count))
+
+
+def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source:
+    """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
+
+    Raises ExportError if there is none, if it is damaged, or if it is not what `choice` and `labels` ask for.
+    """
+    facts = read_run(path)
+    _refuse_contradictions(facts, choice, labels)
+    try:
+        weights = find_weights(path)
+        network = build(
+            facts.network, num_classes=len(facts.labels), shortcut=facts.shortcut, stride_in=facts.stride_in
+        )
+        load_weights(network, read_weights(weights))
+    except (CheckpointError, ValueError) as error:
+        raise ExportError(f"{error}; choose another --checkpoint") from None
+    return Source(
+        network=network.eval(),
+        labels=facts.labels,
+        preprocessing=facts.preprocessing,
+        name=_model_name(facts.dataset.name, network.architecture.network),
+        checkpoint_sha256=sha256_of(weights),
+        recipe=facts.recipe.name,
+        seed=facts.seed,
+        git_commit=facts.git_commit,
+        train_set=facts.dataset,
+        test_set=facts.test_dataset,
+        held_out=facts.held_out,
+    )
+
+
+def _model_name(dataset: str, network: str) -> str:
+    """Return a name that the service takes: lower-case letters, digits, dots and dashes, 64 at most."""
+    plain = re.sub(r"[^a-z0-9.]+", "-", dataset.lower()).strip(".-") or "pictures"
+    return f"{plain[: 63 - len(network)]}-{network}"
+
+
+def read_run(path: Path) -> RunFacts:
+    """Return what the run.json of this run, or of the run around this checkpoint, says. Raises ExportError."""
+    if not path.exists():
+        raise ExportError(f"there is no {path}; give --checkpoint a folder made by train-resnet run")
+    folders = [path, *path.absolute().parents][:_LEVELS_TO_RUN]
+    file = next((folder / RUN_FILE for folder in folders if (folder / RUN_FILE).is_file()), None)
+    if file is None:
+        raise ExportError(
+            f"{path} belongs to no run: no {RUN_FILE} in it or above it; give --checkpoint a folder made by "
+            "train-resnet run"
+        )
+    try:
+        facts = RunFacts.model_validate_json(file.read_bytes())
+        facts.architecture()
+    except OSError:
+        raise ExportError(f"{file} cannot be read; check its permissions") from None
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the document"
+        raise ExportError(
+            f"{file} is not what train-resnet run writes, at {where}; choose another --checkpoint"
+        ) from None
+    except ValueError as error:
+        raise ExportError(f"{file}: {error}; choose another --checkpoint") from None
+    return facts
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """Return the class names in a text file, one a line. Raises ExportError."""
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError):
+        raise ExportError(f"{path} cannot be read; give --labels a text file with one class name a line") from None
+    while lines and not lines[-1]:
+        lines.pop()
+    if len(lines) < 2 or not all(lines):
+        raise ExportError(f"{path} must name at least two classes, one a line, without empty lines between them")
+    return tuple(lines)
+
+
+def _refuse_contradictions(facts: RunFacts, choice: Choice, labels: Sequence[str] | None) -> None:
+    phrases = choice.contradictions(facts.architecture())
+    if labels is not None and tuple(labels) != facts.labels:
+        phrases.append(f"--labels names {len(labels)} classes that are not the run's {len(facts.labels)}")
+    if phrases:
+        raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or choose another --checkpoint")
+
+
+def find_run(choice: Choice) -> Path:
+    """Return the only run that fits, of those under runs/, else of those under training/results/.
+
+    Raises ExportError that lists them if there are several, and says what to do if there is none.
+    """
+    for folder in RUN_FOLDERS:
+        fitting = [path for path in _runs_in(folder) if _fits(path, choice)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            listed = ", ".join(str(path) for path in fitting)
+            raise ExportError(f"several runs fit {choice}; choose one with --checkpoint: {listed}")
+    raise ExportError(
+        f"no run fits {choice}: train one with train-resnet run, name one with --checkpoint, or try --weights random"
+    )
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
+
+
+def _fits(run: Path, choice: Choice) -> bool:
+    try:
+        facts = read_run(run)
+        find_weights(run)
+    except (ExportError, CheckpointError):
+        return False
+    return not choice.contradictions(facts.architecture())

@@ -1,0 +1,129 @@
+"""A network as the model file that `service` runs: uint8 pixels in; probabilities, embedding, classes and maps out.
+
+The graph scales, normalises and transposes by itself, so no server can do it differently. Batch norm is folded into
+the convolutions. All that the file says beyond the computation is its model card.
+"""
+
+import logging
+import warnings
+
+import onnx
+import torch
+from onnx.checker import ValidationError
+from torch import Tensor, nn
+
+from export.errors import ExportError
+from service.model_card import METADATA_KEY, ModelCard, Preprocessing
+from training.resnet import ResNet
+
+INPUT = "images"
+OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
+OPSET = 20
+_TOP = 5
+_LARGEST_BATCH = 65_536  # an upper bound that the exporter wants; it does not appear in the file
+# What the tracer writes on each node: call stacks, with the paths of the machine it ran on.
+_NOTES = ("metadata_props", "doc_string")
+
+
+class Normalise(nn.Module):
+    """uint8 pixels (N, H, W, 3) to floats (N, 3, H, W) with mean 0 and standard deviation 1, as in training."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        mean = torch.tensor(preprocessing.mean, dtype=torch.float64)
+        deviation = torch.tensor(preprocessing.standard_deviation, dtype=torch.float64)
+        self.register_buffer("mean", (255 * mean).float().view(3, 1, 1))
+        self.register_buffer("scale", (1 / (255 * deviation)).float().view(3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        # Not folded into the first convolution: its padding is zeros after the normalisation, not before it.
+        return (images.permute(0, 3, 1, 2).float() - self.mean) * self.scale
+
+
+class Deployed(nn.Module):
+    """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order."""
+
+    temperature: Tensor
+
+    def __init__(self, network: ResNet, preprocessing: Preprocessing, temperature: float) -> None:
+        super().__init__()
+        self.normalise = Normalise(preprocessing)
+        self.network = network
+        self.top = min(_TOP, network.num_classes)
+        self.register_buffer("temperature", torch.tensor(temperature))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        features = self.network.features(self.normalise(images))
+        embedding = features.mean(dim=(2, 3))
+        logits = self.network.fc(embedding)
+        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        top_indices = logits.topk(self.top, dim=1).indices
+        # Class activation maps (Zhou et al. 2016): their mean over the map, plus the bias, is the class's logit.
+        rows = self.network.fc.weight[top_indices]
+        class_maps = (rows @ features.flatten(2)).reshape(-1, self.top, *features.shape[2:])
+        return probabilities, embedding, top_indices, class_maps
+
+
+def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -> onnx.ModelProto:
+    """Return the network as a model file's content, without a card yet, checked by the ONNX checker.
+
+    Raises ExportError if the checker finds fault with it.
+    """
+    deployed = Deployed(network, preprocessing, temperature).eval()
+    # A batch of two: the tracer would take one for a constant.
+    example = torch.zeros((2, *preprocessing.crop, 3), dtype=torch.uint8)
+    batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that it could use but need not
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own use of what it deprecates
+        program = torch.onnx.export(
+            deployed,
+            (example,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            dynamic_shapes={INPUT: {0: batch}},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None  # noqa: S101 - for the type checker
+    model = program.model_proto
+    _remove_notes(model)
+    _check(model)
+    return model
+
+
+def with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
+    """Return the model file: the graph with its card. Raises ExportError if the ONNX checker finds fault with it."""
+    carded = onnx.ModelProto()
+    carded.CopyFrom(model)
+    onnx.helper.set_model_props(carded, {METADATA_KEY: card.model_dump_json()})
+    _check(carded)
+    return serialise(carded)
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of a model, the same for the same model."""
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _remove_notes(model: onnx.ModelProto) -> None:
+    for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *_values(model.graph)):
+        for note in _NOTES:
+            part.ClearField(note)
+    del model.graph.value_info[:]
+
+
+def _values(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    return [*graph.input, *graph.output, *graph.value_info]
+
+
+def _check(model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except ValidationError:
+        raise ExportError("the ONNX checker refuses the exported graph; nothing was written") from None

@@ -39,6 +39,7 @@ class Training:
     optimizer: torch.optim.SGD = field(init=False)
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
     sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
+    is_cautious: bool = field(init=False)  # still at the recipe's cautious rate
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -57,6 +58,7 @@ class Training:
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
         self.order = (-1, torch.empty(0))
         self.sums = torch.zeros(3, device=self.labels.device)
+        self.is_cautious = self.recipe.cautious_rate is not None
         self.step = 0
 
     @property
@@ -73,17 +75,25 @@ class Training:
             )
             labels = self.labels[indices]
             for group in self.optimizer.param_groups:
-                group["lr"] = self.recipe.learning_rate_at(self.step, self.total_steps)
+                group["lr"] = self.learning_rate()
             losses_and_errors = self.replicas.compute_gradients(images, labels)
             self.optimizer.step()
             self.step += 1
             self._update_average()
             self.sums += losses_and_errors  # no waiting for a GPU here
+            if self.is_cautious:
+                self.is_cautious = bool(losses_and_errors[1] >= self.recipe.cautious_until_error)
         if not torch.isfinite(self.sums[0]):  # this is where the CPU waits for it
             raise Diverged(
                 f"the loss is no longer finite at step {self.step}; the last checkpoint is intact: "
-                f"lower the learning rate (it was {self.recipe.learning_rate_at(self.step - 1, self.total_steps):.3g})"
+                f"lower the learning rate (it was {self.optimizer.param_groups[0]['lr']:.3g})"
             )
+
+    def learning_rate(self) -> float:
+        """Return the learning rate of the next step."""
+        if self.is_cautious and self.recipe.cautious_rate is not None:
+            return self.recipe.cautious_rate
+        return self.recipe.learning_rate_at(self.step, self.total_steps)
 
     def means(self) -> tuple[float, float]:
         """Return the mean loss, and the error in percent, over this epoch's augmented batches so far."""
@@ -123,6 +133,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "sums": self.sums,
+            "is_cautious": self.is_cautious,
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
@@ -133,6 +144,7 @@ class Training:
             for tensor, saved in zip(self.average, state["average"], strict=True):
                 tensor.copy_(saved)
         self.sums.copy_(state["sums"])
+        self.is_cautious = state.get("is_cautious", False)
         self.replicas.share_statistics()
         self.step = step
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+_FIRST_CAUTIOUS_DEPTH = 110
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,8 @@ class Recipe:
     schedule: Literal["cosine", "steps"] = "cosine"
     learning_rate: float = 0.1
     warmup: float = 0.0  # fraction of the run in which the rate climbs from 0
+    cautious_rate: float | None = None  # the learning rate until the training error falls below `cautious_until_error`
+    cautious_until_error: float = 80.0  # percent
     milestones: tuple[float, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
     momentum: float = 0.9
     nesterov: bool = False
@@ -73,11 +76,14 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 # Table 6 of the paper; for 110 layers the best of five runs.
-_PAPER_ERRORS = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.43}
+_PAPER_ERRORS = {20: 8.75, 32: 7.51, 44: 7.17, 56: 6.97, 110: 6.43, 1202: 7.93}
 
 
 def _paper_cifar(network: str, depth: int) -> Recipe:
-    """Section 4.2: SGD with momentum, 64k steps of 128, the rate divided by ten at 32k and 48k, everything decayed."""
+    """Section 4.2: SGD with momentum, 64k steps of 128, the rate divided by ten at 32k and 48k, everything decayed.
+
+    The deepest nets begin with a rate of 0.01, until they have begun to learn.
+    """
     return Recipe(
         name=f"paper-{network}",
         network=network,
@@ -86,6 +92,7 @@ def _paper_cifar(network: str, depth: int) -> Recipe:
         schedule="steps",
         learning_rate=0.1,
         milestones=(0.5, 0.75),
+        cautious_rate=0.01 if depth >= _FIRST_CAUTIOUS_DEPTH and network.startswith("resnet") else None,
         weight_decay=1e-4,
         expected_error=_PAPER_ERRORS[depth] if network.startswith("resnet") else None,
         source="He et al. 2015, section 4.2 and table 6",
@@ -114,6 +121,7 @@ def _modern_cifar(depth: int, expected_error: float | None) -> Recipe:
 
 _ALL = (
     *(_paper_cifar(f"{family}{depth}", depth) for family in ("resnet", "plain") for depth in CIFAR_DEPTHS),
+    _paper_cifar("resnet1202", 1202),
     *(_modern_cifar(depth, 8.0 if depth == 20 else None) for depth in CIFAR_DEPTHS),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -10,6 +10,7 @@ import contextlib
 import copy
 import dataclasses
 import json
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training import checkpoint
+from training.analysis import gradient_norms, layer_responses
 from training.data import Dataset, write_skipped
 from training.evaluate import errors_of, fit_temperature, logits_of
 from training.hardware import Hardware
@@ -30,6 +32,9 @@ from training.progress import Progress
 from training.recipes import Recipe, steps_per_epoch
 
 _WARM_UP_STEPS, _TIMED_STEPS = 5, 20
+_KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
+_POINTS_OF_A_TEST_CURVE = 40
+_RESPONSE_IMAGES = 1000
 _STEPS_BETWEEN_LOOKS = 10  # at the progress bar and at signals
 _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
 
@@ -43,7 +48,7 @@ def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress
     this = prepare(recipe, options, hardware, progress, earlier)
     if earlier:
         _refuse_another_run(earlier, this.facts, progress)
-        this.facts |= {key: earlier[key] for key in ("steps", "speed", "started", "git_commit") if key in earlier}
+        this.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
     elif options.time_budget_minutes is not None:
         this.facts |= _steps_within(this.training, options.time_budget_minutes, progress)
     this.training.total_steps = this.facts["steps"]
@@ -56,6 +61,7 @@ def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress
     )
     _train(this)
     this.facts["results"] = _final_results(this)
+    this.facts["layer_responses"] = _layer_responses(this)
     this.facts["finished"] = now()
     _write_facts(this)
     return this.facts
@@ -79,6 +85,7 @@ def _earlier_facts(options: Options) -> dict[str, Any] | None:
 
 def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
     """Raise RunError if the run in the folder is not the one asked for; say what keeps it from being bit-equal."""
+    earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"]}  # a field that is newer than the run is as now
     for what in ("recipe", "seed", "network", "labels", "held_out"):
         if earlier.get(what) != facts[what]:
             raise RunError(
@@ -109,6 +116,15 @@ def _start_folder(this: Run) -> None:
 def _write_facts(this: Run) -> None:
     content = (json.dumps(this.facts, indent=1) + "\n").encode()
     checkpoint.write_whole(this.options.out / "run.json", content)
+
+
+def _layer_responses(this: Run) -> dict[str, float]:
+    """Return the paper's figure 7, measured on a fixed sample of the training set."""
+    model = copy.deepcopy(this.training.model)
+    model.load_state_dict(this.training.best_weights())
+    sample = this.train_set.images[np.linspace(0, len(this.train_set) - 1, _RESPONSE_IMAGES, dtype=int)]
+    responses = layer_responses(model, sample, lambda batch: this.training.normalise(batch).permute(0, 3, 1, 2))
+    return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
 def _restore(this: Run) -> None:
@@ -147,7 +163,9 @@ def _train(this: Run) -> None:
         while training.step < training.total_steps:
             epoch_end = min((training.epoch + 1) * epoch_steps, training.total_steps)
             while training.step < epoch_end and not asked_to_stop:
-                training.train(min(_STEPS_BETWEEN_LOOKS, epoch_end - training.step))
+                training.train(_steps_to_next_look(this, epoch_end))
+                if training.step in _moments(training):
+                    _log_gradients(this)
                 this.progress.show(training.step, training.total_steps, recipe.batch_size, training.means())
             if training.step == epoch_end:
                 _log_epoch(this)
@@ -157,6 +175,24 @@ def _train(this: Run) -> None:
             if asked_to_stop and training.step < training.total_steps:
                 raise RunError(f"stopped at step {training.step:,}, which is saved; go on with --resume")
         _save(this)
+
+
+def _moments(training: Training) -> tuple[int, int, int]:
+    """Return the steps after which gradient norms are logged: the first, the middle and the last one."""
+    return (1, max(1, training.total_steps // 2), training.total_steps)
+
+
+def _steps_to_next_look(this: Run, epoch_end: int) -> int:
+    """Return how many steps to go before something is to be shown, logged or heard."""
+    step = this.training.step
+    stops = [epoch_end, *(moment for moment in _moments(this.training) if moment > step)]
+    return min(_STEPS_BETWEEN_LOOKS, *(stop - step for stop in stops))
+
+
+def _log_gradients(this: Run) -> None:
+    norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(this.training.model).items()}
+    this.facts.setdefault("gradient_norms", {})[str(this.training.step)] = norms
+    _write_facts(this)
 
 
 @contextlib.contextmanager
@@ -182,16 +218,25 @@ def _log_epoch(this: Run) -> None:
     line = {
         "step": training.step,
         "epoch": round(training.step / steps_per_epoch(len(training.labels), training.recipe.batch_size), 3),
-        "learning_rate": training.recipe.learning_rate_at(training.step - 1, training.total_steps),
+        "learning_rate": training.optimizer.param_groups[0]["lr"],
         "train_loss": round(loss, 5),
         "train_error": round(error, 3),  # of augmented pictures, while the weights changed
     }
     if len(this.held_out):
         held_out = errors_of(_logits(this, this.train_set, this.held_out), _labels(this.train_set, this.held_out))
         line |= {"held_out_loss": round(held_out.loss, 5), "held_out_error": round(held_out.top1, 3)}
+    elif this.test_set is not None and _is_time_to_test(training):
+        test = errors_of(_logits(this, this.test_set), _labels(this.test_set))
+        line |= {"test_loss": round(test.loss, 5), "test_error": round(test.top1, 3)}
     with (this.options.out / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
     this.progress.log(line, training.total_steps)
+
+
+def _is_time_to_test(training: Training) -> bool:
+    """Whether this epoch's end gives a point of the test curve; without held-out pictures nothing is chosen by it."""
+    epochs = training.total_steps / steps_per_epoch(len(training.labels), training.recipe.batch_size)
+    return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
 def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
@@ -211,8 +256,10 @@ def _save(this: Run) -> None:
 
 
 def _final_results(this: Run) -> dict[str, Any]:
-    """Evaluate the final weights: held-out pictures (with the temperature fitted on them), and the test set once."""
-    results: dict[str, Any] = {}
+    """Evaluate the final weights, without augmentation: what they were trained on, what was held out, the test set."""
+    kept = np.setdiff1d(np.arange(len(this.train_set)), this.held_out)
+    train_errors = errors_of(_logits(this, this.train_set, kept), _labels(this.train_set, kept))
+    results: dict[str, Any] = {"train": dataclasses.asdict(train_errors)}
     if len(this.held_out):
         logits, labels = _logits(this, this.train_set, this.held_out), _labels(this.train_set, this.held_out)
         results["held_out"] = dataclasses.asdict(errors_of(logits, labels))

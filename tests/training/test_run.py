@@ -49,6 +49,32 @@ def test_a_run_says_all_about_itself_and_leaves_a_checkpoint(pictures: Path, tmp
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [7, 12]
     assert {"train_loss", "train_error", "held_out_error", "learning_rate"} <= lines[0].keys()
+    assert "test_error" not in lines[-1]  # where pictures are held out, the test set counts once, at the end
+    assert facts["results"]["train"]["images"] == 114
+    assert list(facts["gradient_norms"]) == ["1", "6", "12"]
+    assert facts["gradient_norms"]["1"].keys() == facts["gradient_norms"]["12"].keys() >= {"conv1", "fc"}
+    assert facts["layer_responses"].keys() >= {"conv1", "layer3.0.conv2"}
+
+
+def test_without_held_out_pictures_the_curve_is_that_of_the_test_set(pictures: Path, tmp_path: Path) -> None:
+    test_data = write_pictures(tmp_path / "unseen", each=5, seed=1)
+    facts = train(pictures, tmp_path / "run", dataclasses.replace(RECIPE, held_out_images=0), test_data=test_data)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["test_error"] == pytest.approx(facts["results"]["test"]["top1"], abs=1e-3)
+    assert facts["held_out"] == [] and "calibration" not in facts["results"]
+
+
+def test_a_cautious_start_ends_when_the_network_has_begun_to_learn(pictures: Path, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(
+        RECIPE, schedule="steps", warmup=0.0, learning_rate=0.1, cautious_rate=0.01, cautious_until_error=40.0, steps=35
+    )
+    train(pictures, tmp_path / "run", recipe)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["learning_rate"] == pytest.approx(0.1)
+    never = dataclasses.replace(recipe, cautious_until_error=0.0, steps=7)
+    train(pictures, tmp_path / "careless", dataclasses.replace(never, cautious_until_error=-1.0))
+    line = json.loads((tmp_path / "careless" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["learning_rate"] == pytest.approx(0.01)
 
 
 def test_colours_are_learnt(pictures: Path, tmp_path: Path) -> None:

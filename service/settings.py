@@ -53,5 +53,5 @@ class Settings(BaseSettings):
         description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice.",
     )
     drain_timeout_s: int = Field(
-        6, ge=1, le=600, description="Seconds after that until requests that are still unanswered are given up."
+        5, ge=1, le=600, description="Seconds after that until requests that are still unanswered are given up."
     )

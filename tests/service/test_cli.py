@@ -1,0 +1,122 @@
+"""`classify`: the server's answers on the command line."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from service import cli
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import picture
+from tests.service.tiny_model import write_tiny_model
+
+
+def run(*arguments: object) -> Result:
+    command = typer.Typer()
+    command.command()(cli.classify)
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "red.jpg", tmp_path / "text.jpg", tmp_path / "blue.png"]
+    for path, content in zip(paths, (picture((255, 0, 0)), b"text", picture((0, 0, 255), "PNG")), strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def test_each_file_gets_its_labels(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, files[0], files[2])
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{files[0]}  (JPEG, 50 x 37)"
+    assert lines[1].split()[0] == "red"
+    assert lines[6] == f"{files[2]}  (PNG, 50 x 37)"
+    assert lines[7].split()[0] == "blue"
+
+
+def test_one_bad_file_fails_the_command_and_not_the_others(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, *files, "/no/such/file.jpg")
+    assert result.exit_code == 1
+    assert result.stdout.count("JPEG, 50") == result.stdout.count("PNG, 50") == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert f"{files[1]}: Only JPEG, PNG and WebP" in result.stderr
+    assert "/no/such/file.jpg: There is no such file." in result.stderr
+
+
+def test_json_is_one_object_a_line_with_the_file_it_is_about(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, "--format", "json", *files)
+    assert result.exit_code == 1
+    first, second, third = (json.loads(line) for line in result.stdout.splitlines())
+    assert [first["file"], second["file"], third["file"]] == [str(file) for file in files]
+    assert first["predictions"][0]["label"] == "red"
+    assert (second["error"]["status"], second["error"]["code"]) == (415, "not_an_image")
+    assert third["image"] == {"format": "PNG", "width": 50, "height": 37}
+
+
+@pytest.mark.anyio
+async def test_the_answer_is_the_servers_answer(models: Path, files: list[Path]) -> None:
+    app = create_app(Settings(models=models))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
+    async with app.router.lifespan_context(app), client:
+        served = (await client.post("/classify", content=files[0].read_bytes())).json()
+    printed = json.loads(run("--models", models, "--format", "json", files[0]).stdout)
+    assert printed.pop("file") == str(files[0])
+    for answer in (served, printed):
+        answer.pop("timings_ms")
+    assert printed == served
+
+
+@pytest.mark.parametrize(("content", "code"), [(b"", "no_file"), (b"\xff\xd8\xff" * 10_000_000, "too_large")])
+def test_files_that_the_server_would_refuse_are_refused(
+    models: Path, tmp_path: Path, content: bytes, code: str
+) -> None:
+    path = tmp_path / "file.jpg"
+    path.write_bytes(content)
+    result = run("--models", models, "--format", "json", path)
+    assert json.loads(result.stdout)["error"]["code"] == code
+
+
+def test_a_folder_is_not_a_picture(models: Path, tmp_path: Path) -> None:
+    result = run("--models", models, tmp_path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "cannot be read" in result.stderr
+
+
+def test_as_many_labels_as_asked_for(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, "--top-k", 8, files[0])
+    assert len(result.stdout.splitlines()) == 9
+
+
+def test_a_model_can_be_chosen(tmp_path: Path, files: list[Path], model_file: bytes) -> None:
+    for name, version in (("first", "1"), ("second", "2")):
+        write_tiny_model(tmp_path / "models", name, version, model_file)
+    folder = tmp_path / "models"
+    for wanted in ("second", "second:2"):
+        result = run("--models", folder, "--model", wanted, "--format", "json", files[0])
+        assert json.loads(result.stdout)["model"]["name"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ([], "choose one with --model: first, second"),
+        (["--model", "third"], "there is no model 'third'"),
+        (["--model", "first:9"], "first has no version '9' that is served; there is: 1"),
+        (["--models", "/nowhere"], "name one with --models"),
+    ],
+)
+def test_without_a_model_one_line_says_what_to_do(
+    tmp_path: Path, files: list[Path], model_file: bytes, options: list[str], complaint: str
+) -> None:
+    for name in ("first", "second"):
+        write_tiny_model(tmp_path / "models", name, "1", model_file)
+    result = run("--models", tmp_path / "models", *options, files[0])
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("classify: ")
+    assert complaint in result.stderr

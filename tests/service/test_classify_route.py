@@ -143,7 +143,7 @@ MALFORMED = {
     "a part without a name": form(b"Content-Type: image/jpeg\r\n\r\nx"),
     "a part without a header": form(b"\r\nx"),
     "a header without a colon": form(b"Content-Disposition\r\n\r\nx"),
-    "endless headers": form(b"A: b\r\n" * 1000 + FILE + b"x"),
+    "endless headers": form(b"A: b\r\n" * 2000 + FILE + b"x"),
     "an endless header": form(b"A: " + b"b" * 50_000 + b"\r\n" + FILE + b"x"),
     "parts without end": form(*[b'Content-Disposition: form-data; name="x"\r\n\r\n'] * (MAX_PARTS + 1)),
     "null bytes": b"\0" * 1000,
@@ -164,7 +164,6 @@ async def test_a_malformed_form_is_refused(client: httpx.AsyncClient, body: byte
         "multipart/mixed; boundary=b",
         "Multipart/Related; boundary=b",
         "multipart/form-data; boundary=" + "b" * 300,
-        "multipart/form-data; boundary=b" + "; a=b" * 10_000,
     ],
 )
 async def test_a_form_that_does_not_say_its_boundary_is_refused(client: httpx.AsyncClient, content_type: str) -> None:

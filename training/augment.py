@@ -11,6 +11,7 @@ from training.recipes import Recipe
 
 # Streams of random numbers, so that order, crops and flips of the same step do not share their numbers.
 _ORDER, _CROPS, _FLIPS = 1, 2, 3
+_WHOLE = slice(None)
 
 
 def generator(seed: int, stream: int, moment: int) -> torch.Generator:
@@ -24,22 +25,25 @@ def batch_order(seed: int, epoch: int, images: int) -> Tensor:
     return torch.randperm(images, generator=generator(seed, _ORDER, epoch))
 
 
-def augment(images: Tensor, indices: Tensor, recipe: Recipe, seed: int, epoch: int, step: int) -> Tensor:
+def augment(
+    images: Tensor, indices: Tensor, recipe: Recipe, seed: int, epoch: int, step: int, part: slice = _WHOLE
+) -> Tensor:
     """Return cropped and mirrored pictures, float (N, 3, H, W) in channels-last order.
 
     `images` are normalised pictures, float (N, H, W, 3), so that the padding with zeros is the mean colour;
-    `indices` are their places in the training set, which decide on alternating flips.
+    `indices` are the places of the whole batch in the training set, which decide on alternating flips; `part` says
+    which of them the images are.
     """
-    count, side, padding = len(images), images.shape[1], recipe.crop_padding
+    side, padding = images.shape[1], recipe.crop_padding
     random = generator(seed, _CROPS, step)
     padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
-    top, left = torch.randint(0, 2 * padding + 1, (2, count, 1), generator=random)
-    mirrored = _mirrored(recipe, indices, seed, epoch, random).unsqueeze(1)
+    top, left = torch.randint(0, 2 * padding + 1, (2, len(indices), 1), generator=random)[:, part]
+    mirrored = _mirrored(recipe, indices, seed, epoch, random)[part].unsqueeze(1)
     line = torch.arange(side)
     rows = top + line
     columns = left + torch.where(mirrored, side - 1 - line, line)
     device = images.device
-    picture = torch.arange(count, device=device)[:, None, None]
+    picture = torch.arange(len(images), device=device)[:, None, None]
     cut = padded[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
     return cut.permute(0, 3, 1, 2)
 

@@ -49,6 +49,7 @@ def run(
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
     from training.checkpoint import CheckpointError
     from training.data import DataError
+    from training.distributed import join
     from training.hardware import choose
     from training.loop import Diverged
     from training.prepare import Options, RunError
@@ -73,9 +74,10 @@ def run(
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
     )
-    progress = Progress()
+    world = join()
+    progress = Progress(is_quiet=not world.is_first)
     try:
-        train(chosen, options, choose(precision, compile, threads), progress)
+        train(chosen, options, choose(precision, compile, threads, processes=world.local_size), progress, world)
     except (RunError, DataError, CheckpointError, Diverged, ValueError) as error:
         _fail(str(error))
     except OSError as error:
@@ -84,7 +86,9 @@ def run(
         )
     finally:
         progress.close()
-    typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
+        world.leave()
+    if world.is_first:
+        typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
 
 
 @main.command()
@@ -118,3 +122,35 @@ def cost(
             f"{cost.network:12} {cost.shortcut or '-':8} {cost.stride_in or '-':9} {cost.parameters:12,} "
             f"{parameters:10.2%} {cost.multiply_adds / 1e6:13,.1f} M {multiply_adds:10.2%}"
         )
+
+
+class ReportFormat(StrEnum):
+    html = "html"
+    json = "json"
+
+
+@main.command()
+def report(
+    runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("training/results"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for report.html and report.md; default: report.", show_default=False)
+    ] = None,
+    output: Annotated[
+        ReportFormat, typer.Option("--format", help="html, or json: the numbers on standard output.")
+    ] = ReportFormat.html,
+) -> None:
+    """Compare the runs with each other and with the paper: one HTML page and a Markdown table."""
+    from training.report.runs import ReportError
+    from training.report.writing import report_numbers, write_report
+
+    try:
+        if out is not None or output is ReportFormat.html:
+            written, notes = write_report(runs, out or Path("report"))
+            for line in (*notes, f"done: {written}, and report.md beside it"):
+                typer.echo(line, err=True)
+        if output is ReportFormat.json:
+            typer.echo(json.dumps(report_numbers(runs), indent=1))
+    except ReportError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot write to {out or 'report'}: {error.strerror}; give another --out")

@@ -167,8 +167,11 @@ def _pack(
                 )
                 facts = _decode_all(listing, classes, size, shorter_side, working, max_skipped)
             (working / "dataset.json").write_text(json.dumps(facts))
-            with contextlib.suppress(FileExistsError):  # another process packed the same in the meantime
+            try:
                 working.rename(packed)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process packed the same meanwhile
+                    raise
     except OSError as error:
         raise DataError(
             f"cannot pack the pictures into {packed.parent}: {os.strerror(error.errno or errno.EIO)}; "

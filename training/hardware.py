@@ -44,15 +44,19 @@ class Hardware:
         return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}"
 
 
-def choose(precision: str = "auto", compiled: str = "auto", threads: int | None = None) -> Hardware:
+def choose(
+    precision: str = "auto", compiled: str = "auto", threads: int | None = None, *, processes: int = 1
+) -> Hardware:
     """Choose the device, and the precision and compilation where they are `auto`; sets the number of threads.
+
+    `processes` share this machine's cores.
 
     Raises ValueError for a precision or a choice of compilation that does not exist.
     """
     if precision not in ("auto", "fp32", "bf16") or compiled not in ("auto", "on", "off"):
         raise ValueError("--precision is auto, fp32 or bf16, and --compile is auto, on or off")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    cores = threads or len(os.sched_getaffinity(0))
+    cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
     is_compiled = device == "cuda" if compiled == "auto" else compiled == "on"

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from training.augment import augment, batch_order
+from training.batch import Batch, mixed
+from training.distributed import World
 from training.hardware import Hardware
 from training.recipes import Recipe, steps_per_epoch
 from training.replicas import Replicas
@@ -33,6 +35,7 @@ class Training:
     images: Tensor
     labels: Tensor
     normalise: Callable[[Tensor], Tensor]  # uint8 (N, H, W, 3) to float, same order
+    world: World
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
     order: tuple[int, Tensor] = field(init=False)  # the epoch whose order is held, and that order
     replicas: Replicas = field(init=False)
@@ -43,7 +46,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.replicas = Replicas(self.model, self.hardware)
+        self.replicas = Replicas(self.model, self.hardware, self.world)
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -69,14 +72,17 @@ class Training:
         """Update the weights `steps` times. Raises Diverged when the loss stops being finite."""
         self.model.train()
         for _ in range(steps):
-            indices = self._batch_indices()
-            images = augment(
-                self.normalise(self.images[indices]), indices, self.recipe, self.seed, self.epoch, self.step
-            )
-            labels = self.labels[indices]
+            batch = self._next_batch()
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
-            losses_and_errors = self.replicas.compute_gradients(images, labels)
+            losses_and_errors = self.replicas.compute_gradients(
+                batch,
+                whole=min(self.recipe.batch_size, len(self.labels)),
+                micro_batches=self.recipe.micro_batches,
+                label_smoothing=self.recipe.label_smoothing,
+            )
+            if self.recipe.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
             self.optimizer.step()
             self.step += 1
             self._update_average()
@@ -99,6 +105,14 @@ class Training:
         """Return the mean loss, and the error in percent, over this epoch's augmented batches so far."""
         loss, error, steps = self.sums.tolist()
         return loss / max(steps, 1), error / max(steps, 1)
+
+    def _next_batch(self) -> Batch:
+        """Return this process's part of the next batch."""
+        indices = self._batch_indices()
+        part = self.world.part(len(indices))
+        chosen = self.normalise(self.images[indices[part]])
+        images = augment(chosen, indices, self.recipe, self.seed, self.epoch, self.step, part)
+        return mixed(images, self.labels[indices[part]], self.recipe, self.seed, self.step)
 
     def _batch_indices(self) -> Tensor:
         count, batch = len(self.labels), min(self.recipe.batch_size, len(self.labels))

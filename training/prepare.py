@@ -16,6 +16,7 @@ from torch import Tensor
 
 from training.data import DEFAULT_MAX_SKIPPED, Dataset, stratified_hold_out
 from training.data import load as load_dataset
+from training.distributed import World
 from training.hardware import Hardware
 from training.loop import Training
 from training.progress import Progress
@@ -55,7 +56,12 @@ class Run:
 
 
 def prepare(
-    recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, earlier: dict[str, Any] | None
+    recipe: Recipe,
+    options: Options,
+    hardware: Hardware,
+    world: World,
+    progress: Progress,
+    earlier: dict[str, Any] | None,
 ) -> Run:
     """Load the data, build the network, and write down the facts; an earlier run's statistics are kept.
 
@@ -84,28 +90,32 @@ def prepare(
         images=images.to(hardware.device),
         labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
         normalise=normalise,
+        world=world,
     )
-    facts = {
+    facts = _facts(training, train_set, test_set, options)
+    facts |= {"preprocessing": preprocessing, "started": now(), "held_out": held_out.tolist()}
+    return Run(options, progress, train_set, test_set, held_out, training, facts)
+
+
+def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, options: Options) -> dict[str, Any]:
+    described = training.model.architecture
+    return {
         "name": options.out.resolve().name,
-        "network": model.architecture.network,
-        "depth": model.architecture.depth,
-        "shortcut": model.architecture.shortcut,
-        "stride_in": model.architecture.stride_in,
-        "num_classes": model.num_classes,
+        "network": described.network,
+        "depth": described.depth,
+        "shortcut": described.shortcut,
+        "stride_in": described.stride_in,
+        "num_classes": training.model.num_classes,
         "labels": list(train_set.classes),
-        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "recipe": json.loads(json.dumps(dataclasses.asdict(training.recipe))),
         "steps": training.total_steps,
         "seed": options.seed,
-        "preprocessing": preprocessing,
         "dataset": train_set.facts(),
         "test_dataset": test_set.facts() if test_set else None,
-        "hardware": hardware.facts(),
+        "hardware": training.hardware.facts() | {"processes": training.world.size},
         "versions": _versions(),
         "git_commit": _git_commit(),
-        "started": now(),
-        "held_out": held_out.tolist(),
     }
-    return Run(options, progress, train_set, test_set, held_out, training, facts)
 
 
 class Normalise:

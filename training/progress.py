@@ -13,8 +13,8 @@ _SECONDS_BETWEEN_LINES = 30.0
 class Progress:
     """Shows one run on standard error."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=is_quiet)
         self._bar: Bar | None = None
         self._last_line = time.monotonic()
         self._seen: tuple[float, int] | None = None  # when the speed was last measured, and at which step
@@ -28,7 +28,7 @@ class Progress:
         """Show where the run is, with this epoch's mean loss and error in percent so far."""
         self._measure_speed(step, batch_size)
         text = f"{self._images_per_s:,.0f} images/s  loss {means[0]:.4f}  accuracy {100 - means[1]:.2f}%"
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._console.quiet:
             if self._bar is None:
                 self._bar = self._new_bar()
                 self._bar.add_task("", total=total_steps)

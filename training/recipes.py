@@ -43,6 +43,12 @@ class Recipe:
     weight_decay: float = 1e-4
     decay_norms_and_biases: bool = True
 
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # alpha of its Beta distribution; 0: none
+    cutmix: float = 0.0
+    micro_batches: int = 1  # parts of a batch that are computed one after the other, where memory is short
+    clip_norm: float | None = None  # the largest norm of all gradients together
+
     ema_decay: float | None = None  # None: no moving average
     ema_every: int = 20  # steps
 

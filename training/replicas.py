@@ -1,9 +1,10 @@
-"""The gradients of a batch, computed in equal parts side by side: one part for each core of a CPU.
+"""The gradients of a batch, computed in equal parts: one part for each core of a CPU, each GPU, each micro-batch.
 
 Two threads that each run half a batch meet once a step; two threads that share every layer meet hundreds of times,
 and lose most of their speed as soon as anything else wants a core. The mathematics is that of data-parallel training:
 each part has its own batch-norm statistics (as each GPU had in the paper), gradients and running statistics are
-averaged, always in the same order, so that a run can be repeated to the bit.
+averaged, always in the same order, so that a run can be repeated to the bit. It does not matter whether the parts are
+computed side by side, one after the other, or by several processes.
 """
 
 import copy
@@ -11,54 +12,63 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from training.batch import Batch
+from training.distributed import World
 from training.hardware import Hardware
 
 
 class Replicas:
     """A network, and copies of it that share its weights but have batch-norm statistics of their own."""
 
-    def __init__(self, model: nn.Module, hardware: Hardware) -> None:
+    def __init__(self, model: nn.Module, hardware: Hardware, world: World) -> None:
         self._hardware = hardware
+        self._world = world
         self._modules = [model, *(_copy_sharing_weights(model) for _ in range(hardware.replicas - 1))]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
         self._parameters = list(model.parameters())
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
-    def compute_gradients(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,)."""
-        count = len(self._networks)
+    def compute_gradients(
+        self, batch: Batch, *, whole: int, micro_batches: int = 1, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,).
+
+        `batch` is this process's part of one of `whole` pictures; the gradients and what comes back are of the whole.
+        """
         for module in self._modules:
             module.train()
-        if count == 1 or len(labels) < 2 * count:
-            parts = [self._gradients(0, images, labels)]
-        else:
-            jobs = zip(range(count), images.tensor_split(count), labels.tensor_split(count), strict=True)
-            parts = list(self._pool.map(lambda job: self._gradients(*job), jobs))
-        total = [list(gradients) for gradients, _ in parts]
-        for gradients in total[1:]:
-            torch._foreach_add_(total[0], gradients)
-        for parameter, gradient in zip(self._parameters, total[0], strict=True):
-            parameter.grad = gradient.div_(len(parts))
-        if len(parts) > 1:
-            self._average_statistics()
-        return torch.stack([numbers for _, numbers in parts]).mean(0)
+        replicas = len(self._modules) if len(batch.labels) >= 2 * len(self._modules) else 1
+        gradients: list[Tensor] = []
+        numbers = torch.zeros(3, device=batch.labels.device)
+        for micro_batch in batch.split(micro_batches):
+            parts = micro_batch.split(replicas)
+            results = self._pool.map(self._gradients, range(replicas), parts, [label_smoothing] * replicas)
+            for part, (part_gradients, part_numbers) in zip(parts, results, strict=True):
+                weight = len(part.labels) * self._world.size / whole
+                scaled = list(torch._foreach_mul(part_gradients, weight))
+                gradients = [a.add_(b) for a, b in zip(gradients, scaled, strict=True)] if gradients else scaled
+                numbers += weight * part_numbers
+        self._average_statistics(replicas)
+        self._world.average([*gradients, numbers, *_statistics(self._modules[0])])
+        self.share_statistics()
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return numbers
 
-    def _gradients(self, replica: int, images: Tensor, labels: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+    def _gradients(self, replica: int, part: Batch, label_smoothing: float) -> tuple[list[Tensor], Tensor]:
         with self._hardware.autocast():
-            logits = self._networks[replica](images)
-        loss = F.cross_entropy(logits.float(), labels)
+            logits = self._networks[replica](part.images)
+        loss = part.loss(logits.float(), label_smoothing)
         gradients = torch.autograd.grad(loss, list(self._modules[replica].parameters()))
-        error = 100 * (logits.detach().argmax(1) != labels).float().mean()
-        return gradients, torch.stack((loss.detach(), error, torch.ones_like(error)))
+        error = 100 * (logits.detach().argmax(1) != part.labels).float().mean()
+        return list(gradients), torch.stack((loss.detach(), error, torch.ones_like(error)))
 
-    def _average_statistics(self) -> None:
-        statistics = [_statistics(module) for module in self._modules]
+    def _average_statistics(self, replicas: int) -> None:
+        statistics = [_statistics(module) for module in self._modules[:replicas]]
         for other in statistics[1:]:
             torch._foreach_add_(statistics[0], other)
         torch._foreach_div_(statistics[0], len(statistics))
-        self.share_statistics()
 
     def share_statistics(self) -> None:
         """Give the copies the batch-norm statistics of the network itself."""
@@ -67,7 +77,9 @@ class Replicas:
 
 
 def _statistics(module: nn.Module) -> list[Tensor]:
-    return [buffer for buffer in module.buffers() if buffer.is_floating_point()]
+    norms = [inner for inner in module.modules() if isinstance(inner, nn.modules.batchnorm._BatchNorm)]
+    found = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
+    return [statistic for statistic in found if statistic is not None]
 
 
 def _copy_sharing_weights(model: nn.Module) -> nn.Module:

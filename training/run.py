@@ -24,6 +24,7 @@ from torch import Tensor
 from training import checkpoint
 from training.analysis import gradient_norms, layer_responses
 from training.data import Dataset, write_skipped
+from training.distributed import World
 from training.evaluate import errors_of, fit_temperature, logits_of
 from training.hardware import Hardware
 from training.loop import Training
@@ -39,13 +40,17 @@ _STEPS_BETWEEN_LOOKS = 10  # at the progress bar and at signals
 _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
 
 
-def run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress) -> dict[str, Any]:
-    """Train, evaluate, and return the facts of run.json.
+def run(
+    recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World | None = None
+) -> dict[str, Any]:
+    """Train, evaluate, and return the facts of run.json. In a world of several processes, each of them calls this.
 
     Raises RunError, DataError, CheckpointError, Diverged, or ValueError for a recipe that does not fit.
     """
+    world = world or World()
     earlier = _earlier_facts(options)
-    this = prepare(recipe, options, hardware, progress, earlier)
+    this = prepare(recipe, options, hardware, world, progress, earlier)
+    world.any(False)  # all have looked at the folder before the first writes to it
     if earlier:
         _refuse_another_run(earlier, this.facts, progress)
         this.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
@@ -100,6 +105,8 @@ def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress
 
 
 def _start_folder(this: Run) -> None:
+    if not this.training.world.is_first:
+        return
     try:
         this.options.out.mkdir(parents=True, exist_ok=True)
         skipped = [row for dataset in (this.train_set, this.test_set) if dataset for row in dataset.skipped]
@@ -114,6 +121,8 @@ def _start_folder(this: Run) -> None:
 
 
 def _write_facts(this: Run) -> None:
+    if not this.training.world.is_first:
+        return
     content = (json.dumps(this.facts, indent=1) + "\n").encode()
     checkpoint.write_whole(this.options.out / "run.json", content)
 
@@ -133,7 +142,7 @@ def _restore(this: Run) -> None:
     step = saved.step if saved else 0
     if saved:
         this.training.restore(saved.step, saved.state)
-    if metrics.exists():
+    if metrics.exists() and this.training.world.is_first:
         lines = metrics.read_text().splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
         checkpoint.write_whole(metrics, "".join(kept).encode())
@@ -146,7 +155,7 @@ def _steps_within(training: Training, minutes: float, progress: Progress) -> dic
     training.train(_WARM_UP_STEPS)
     start = time.perf_counter()
     training.train(_TIMED_STEPS)
-    steps_per_s = _TIMED_STEPS / (time.perf_counter() - start)
+    steps_per_s = _TIMED_STEPS / training.world.mean(time.perf_counter() - start)
     training.model.load_state_dict(before)
     training.start_afresh()
     steps = max(1, int(minutes * 60 * _BUDGET_FOR_STEPS * steps_per_s))
@@ -162,17 +171,17 @@ def _train(this: Run) -> None:
     with _stop_signals() as asked_to_stop:
         while training.step < training.total_steps:
             epoch_end = min((training.epoch + 1) * epoch_steps, training.total_steps)
-            while training.step < epoch_end and not asked_to_stop:
+            while training.step < epoch_end and not (stopping := training.world.any(bool(asked_to_stop))):
                 training.train(_steps_to_next_look(this, epoch_end))
                 if training.step in _moments(training):
                     _log_gradients(this)
                 this.progress.show(training.step, training.total_steps, recipe.batch_size, training.means())
             if training.step == epoch_end:
                 _log_epoch(this)
-            if asked_to_stop or time.monotonic() - saved_at > 60 * this.options.checkpoint_every_minutes:
+            if stopping or time.monotonic() - saved_at > 60 * this.options.checkpoint_every_minutes:
                 _save(this)
                 saved_at = time.monotonic()
-            if asked_to_stop and training.step < training.total_steps:
+            if stopping and training.step < training.total_steps:
                 raise RunError(f"stopped at step {training.step:,}, which is saved; go on with --resume")
         _save(this)
 
@@ -228,8 +237,9 @@ def _log_epoch(this: Run) -> None:
     elif this.test_set is not None and _is_time_to_test(training):
         test = errors_of(_logits(this, this.test_set), _labels(this.test_set))
         line |= {"test_loss": round(test.loss, 5), "test_error": round(test.top1, 3)}
-    with (this.options.out / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    if training.world.is_first:
+        with (this.options.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
     this.progress.log(line, training.total_steps)
 
 
@@ -243,8 +253,11 @@ def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = Non
     """Return the logits of the weights that the run would hand on, in full precision, uncompiled."""
     model = copy.deepcopy(this.training.model)
     model.load_state_dict(this.training.best_weights())
-    images = dataset.images if indices is None else dataset.images[indices]
-    return logits_of(model, images, lambda batch: this.training.normalise(batch).permute(0, 3, 1, 2))
+    chosen = np.arange(len(dataset)) if indices is None else indices
+    world = this.training.world
+    images = dataset.images[chosen[world.part(len(chosen))]]
+    mine = logits_of(model, images, lambda batch: this.training.normalise(batch).permute(0, 3, 1, 2))
+    return world.join_rows(mine, len(chosen))
 
 
 def _labels(dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
@@ -252,7 +265,8 @@ def _labels(dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tenso
 
 
 def _save(this: Run) -> None:
-    checkpoint.save(this.options.out, this.training.step, this.training.best_weights(), this.training.state())
+    if this.training.world.is_first:
+        checkpoint.save(this.options.out, this.training.step, this.training.best_weights(), this.training.state())
 
 
 def _final_results(this: Run) -> dict[str, Any]:

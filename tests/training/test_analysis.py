@@ -32,6 +32,6 @@ def test_gradient_norms_are_those_of_the_weights_in_order() -> None:
     model = build("resnet20")
     model(to_input(torch.from_numpy(PICTURES))).square().sum().backward()
     norms = gradient_norms(model)
-    assert list(norms)[0] == "conv1" and list(norms)[-1] == "fc" and len(norms) == 20
+    assert next(iter(norms)) == "conv1" and list(norms)[-1] == "fc" and len(norms) == 20
     assert model.fc.weight.grad is not None
     assert norms["fc"] == pytest.approx(model.fc.weight.grad.norm().item())

@@ -1,0 +1,74 @@
+"""Several processes train as one: the same losses, every picture counted once, one folder written."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.conftest import write_pictures
+from tests.training.test_run import RECIPE
+from training.distributed import World
+from training.hardware import choose
+from training.prepare import Options
+from training.progress import Progress
+from training.run import run
+
+ROOT = Path(__file__).parents[2]
+# 20 steps in which two ranks have 64 pictures each, or one process has two micro-batches of 64.
+LONG_RECIPE = dataclasses.replace(
+    RECIPE, steps=20, batch_size=128, held_out_images=7, warmup=0.0, learning_rate=0.05, ema_decay=None
+)
+
+WORKER = """
+import sys
+from pathlib import Path
+from tests.training.test_distributed import LONG_RECIPE, trained
+from training.distributed import join
+
+world = join()
+trained(Path(sys.argv[1]), Path(sys.argv[2]), LONG_RECIPE, world)
+world.leave()
+"""
+
+
+def trained(pictures: Path, out: Path, recipe: Any, world: World) -> dict[str, Any]:
+    hardware = dataclasses.replace(choose("fp32", "off", 1), replicas=1)
+    progress = Progress(is_quiet=not world.is_first)
+    return run(recipe, Options(out=out, data=pictures, test_data=pictures), hardware, progress, world)
+
+
+def losses(run_folder: Path) -> list[float]:
+    return [json.loads(line)["train_loss"] for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.timeout(240)
+def test_two_ranks_of_64_train_as_one_process_with_two_micro_batches_of_64(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "colours", each=45)
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    several = subprocess.run(
+        [*command, str(pictures), str(tmp_path / "ranks")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert several.returncode == 0, several.stderr
+    assert several.stderr.count("training resnet8") == 1  # the first rank speaks for all
+    alone = trained(pictures, tmp_path / "alone", dataclasses.replace(LONG_RECIPE, micro_batches=2), World())
+    assert len(losses(tmp_path / "ranks")) == 20
+    assert losses(tmp_path / "ranks") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5, abs=2e-5)
+    facts = json.loads((tmp_path / "ranks" / "run.json").read_text())
+    assert facts["hardware"]["processes"] == 2
+    assert facts["results"]["test"]["images"] == alone["results"]["test"]["images"] == 135
+    assert facts["results"]["train"]["images"] == 128
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 3), (2, 4), (128, 2)])
+def test_the_parts_of_all_ranks_are_everything_once(count: int, size: int) -> None:
+    parts = [list(range(count))[World(rank, size).part(count)] for rank in range(size)]
+    assert [index for part in parts for index in part] == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1

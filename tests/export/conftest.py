@@ -1,0 +1,75 @@
+"""A tiny network, exported once, and a real (very short) training run."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from export.choice import Choice
+from export.source import Source, from_random_weights
+from export.to_onnx import serialise, to_onnx
+from tests.training.conftest import write_pictures
+from training.cli import main as train
+
+TEMPERATURE = 1.5
+
+
+@pytest.fixture(autouse=True)
+def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test works in a folder of its own, where there are no runs and no models yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A source and its graph, without a card."""
+
+    source: Source
+    graph: onnx.ModelProto
+
+    @property
+    def content(self) -> bytes:
+        return serialise(self.graph)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Converted:
+    """ResNet-8, the smallest of the family, with six classes and random weights."""
+    source = from_random_weights(Choice(depth=8), [f"kind {index}" for index in range(6)], seed=1)
+    return Converted(source, to_onnx(source.network, source.preprocessing, TEMPERATURE))
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A finished run, and the pictures it was trained and tested on."""
+
+    run: Path
+    train_set: Path
+    test_set: Path
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two steps of a ResNet-20 on three classes of coloured noise, with twelve pictures held out."""
+    folder = tmp_path_factory.mktemp("trained")
+    result = Trained(
+        folder / "runs" / "colours",
+        write_pictures(folder / "colours" / "train", each=40),
+        write_pictures(folder / "colours" / "test", each=5, seed=1),
+    )
+    options = ["--recipe", "modern-resnet20", "--steps", "2", "--precision", "fp32", "--compile", "off"]
+    options += ["--data", str(result.train_set), "--test-data", str(result.test_set), "--out", str(result.run)]
+    outcome = CliRunner().invoke(train, ["run", *options], env={"XDG_CACHE_HOME": str(folder / "cache")})
+    assert outcome.exit_code == 0, outcome.output
+    return result
+
+
+def copy_run(trained: Trained, to: Path) -> Path:
+    """Copy a run, as if it had been trained there."""
+    return Path(shutil.copytree(trained.run, to))

@@ -6,7 +6,7 @@ Two families: the CIFAR one (section 4.2: 6n+2 layers, 16/32/64 filters, 3x3 ste
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -239,7 +239,15 @@ def initialise(model: nn.Module) -> None:
 
 
 def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
-    """Copy a state dict into a network. Raises ValueError that names what is missing, extra or of another shape."""
+    """Copy a state dict into a network. Raises as `refuse_misfit` does."""
+    refuse_misfit(model, weights)
+    if "pixel_mean" in weights:
+        model.pixel_mean = torch.empty_like(weights["pixel_mean"])
+    model.load_state_dict(weights, strict=False)
+
+
+def refuse_misfit(model: ResNet, weights: Mapping[str, Tensor]) -> None:
+    """Raise ValueError that names what a state dict lacks, has too much or in another shape than the network."""
     expected = {name: tensor.shape for name, tensor in model.state_dict().items() if name != "pixel_mean"}
     given = {name: tensor.shape for name, tensor in weights.items() if name != "pixel_mean"}
     # Files of some sources leave out the count of batches that batch norm has seen; nothing here depends on it.
@@ -254,9 +262,6 @@ def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
     if any(names for _, names in problems):
         described = "; ".join(f"{verb} {_first_few(names)}" for verb, names in problems if names)
         raise ValueError(f"these are not the weights of {model.architecture.network}: the file {described}")
-    if "pixel_mean" in weights:
-        model.pixel_mean = torch.empty_like(weights["pixel_mean"])
-    model.load_state_dict(weights, strict=False)
 
 
 def _first_few(names: list[str]) -> str:

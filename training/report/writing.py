@@ -1,0 +1,63 @@
+"""From a folder of runs to the report: the numbers for programs, the page and the Markdown for people."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from training.report import numbers, page
+from training.report.runs import ReportError, Run, read_runs
+from training.report.sections import sections
+
+
+def report_numbers(runs_folder: Path) -> dict[str, Any]:
+    """Return everything that the report says, for programs. Raises ReportError."""
+    runs, broken = read_runs(runs_folder)
+    finished = [run for run in runs if run.results]
+    comparison, shortcuts = numbers.comparable(finished), numbers.comparable_shortcuts(finished)
+    return {
+        "runs": [numbers.one_run(run) for run in finished],
+        "summaries": [dataclasses.asdict(summary) for summary in numbers.summaries(finished)],
+        "unfinished": [_unfinished(run) for run in runs if not run.results],
+        "broken": [{"name": name, "reason": reason} for name, reason in broken.items()],
+        "degradation": {"steps": comparison.steps, "differences": numbers.differences(comparison)},
+        "layer_responses": {numbers.dashed(name): values for name, values in numbers.responses(comparison).items()},
+        "shortcuts": {
+            "steps": shortcuts.steps,
+            "costs": [dataclasses.asdict(cost) for cost in numbers.shortcut_costs()],
+        },
+        "costs": numbers.costs(),
+        "gradient_norms": {numbers.dashed(name): steps for name, steps in numbers.gradients(comparison).items()},
+    }
+
+
+def _unfinished(run: Run) -> dict[str, Any]:
+    step = run.curve[-1].step if run.curve else 0
+    return {
+        "name": run.name,
+        "network": numbers.dashed(run.facts.network),
+        "recipe": run.recipe_name,
+        "step": step,
+        "steps": run.facts.steps,
+    }
+
+
+def write_report(runs_folder: Path, out: Path) -> tuple[Path, list[str]]:
+    """Write report.html and report.md; return the page and a line for each run that is not in it.
+
+    Raises ReportError, or OSError if the files cannot be written.
+    """
+    runs, broken = read_runs(runs_folder)
+    if out.resolve().is_relative_to(runs_folder.resolve()):
+        raise ReportError(f"{out} is inside the folder of the runs; give another --out")
+    parts = sections([run for run in runs if run.results])
+    notes = [_unfinished_line(run) for run in runs if not run.results]
+    notes += [f"{name} is skipped: {reason}" for name, reason in broken.items()]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "report.html").write_text(page.html(parts, notes), encoding="utf-8")
+    (out / "report.md").write_text(page.markdown(parts, notes), encoding="utf-8")
+    return out / "report.html", notes
+
+
+def _unfinished_line(run: Run) -> str:
+    what = _unfinished(run)
+    return f"{run.name} is not finished: {what['recipe']}, {what['step']:,} of {what['steps']:,} steps so far"

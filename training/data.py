@@ -82,11 +82,7 @@ def load(
     maps the packed file later.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
-    given, source = source, source.expanduser().resolve()
-    if not source.exists():
-        raise DataError(
-            f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
-        )
+    given, source = source, _existing(source)
     shorter_side = shorter_side or size
     resized = "" if shorter_side == size else f"-of-{shorter_side}"
     packed = _cache_folder() / f"{_source_key(source)}-{size}{resized}"
@@ -102,8 +98,28 @@ def load(
         fingerprint=facts["fingerprint"],
         skipped=tuple((file, reason) for file, reason in facts["skipped"]),
     )
-    _refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
+    refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
     return dataset
+
+
+@contextlib.contextmanager
+def opened(source: Path) -> Iterator[tuple[dict[str, list[PurePosixPath]], Callable[[PurePosixPath], bytes]]]:
+    """Open a folder (or a tar) of class folders: class name → files, in label order, and what reads a file's bytes.
+
+    Raises DataError for a missing, empty or wrongly nested folder.
+    """
+    source = _existing(source)
+    with _listing(source) as listing:
+        yield _find_classes(listing, source), listing.read
+
+
+def _existing(source: Path) -> Path:
+    source = source.expanduser().resolve()
+    if not source.exists():
+        raise DataError(
+            f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
+        )
+    return source
 
 
 def write_skipped(skipped: Sequence[tuple[str, str]], path: Path) -> None:
@@ -270,7 +286,7 @@ def _decode_all(
                 images.write(content)
                 digest.update(content)
                 labels.append(label)
-    _refuse_too_many_skipped(tuple(classes), Counter(labels), skipped, max_skipped)
+    refuse_too_many_skipped(tuple(classes), Counter(labels), skipped, max_skipped)
     np.save(working / "labels.npy", np.array(labels, np.int64))
     digest.update(np.array(labels, np.int64).tobytes())
     return {
@@ -281,9 +297,10 @@ def _decode_all(
     }
 
 
-def _refuse_too_many_skipped(
+def refuse_too_many_skipped(
     classes: Sequence[str], counts: Counter[int], skipped: Sequence[tuple[str, str]], max_skipped: float
 ) -> None:
+    """Raise DataError if a class has no picture (counts by label), or too large a share cannot be decoded."""
     total = counts.total() + len(skipped)
     example = f"; the first is {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
     for label, name in enumerate(classes):

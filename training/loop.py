@@ -65,6 +65,11 @@ class Training:
         self.step = 0
 
     @property
+    def batch_size(self) -> int:
+        """Pictures in a step: the recipe's, or the whole training set if that is smaller."""
+        return min(self.recipe.batch_size, len(self.labels))
+
+    @property
     def epoch(self) -> int:
         return self.step // steps_per_epoch(len(self.labels), self.recipe.batch_size)
 
@@ -77,7 +82,7 @@ class Training:
                 group["lr"] = self.learning_rate()
             losses_and_errors = self.replicas.compute_gradients(
                 batch,
-                whole=min(self.recipe.batch_size, len(self.labels)),
+                whole=self.batch_size,
                 micro_batches=self.recipe.micro_batches,
                 label_smoothing=self.recipe.label_smoothing,
             )
@@ -115,7 +120,7 @@ class Training:
         return mixed(images, self.labels[indices[part]], self.recipe, self.seed, self.step)
 
     def _batch_indices(self) -> Tensor:
-        count, batch = len(self.labels), min(self.recipe.batch_size, len(self.labels))
+        count, batch = len(self.labels), self.batch_size
         if self.order[0] != self.epoch:
             self.order = (self.epoch, batch_order(self.seed, self.epoch, count))
         start = self.step % steps_per_epoch(count, self.recipe.batch_size) * batch

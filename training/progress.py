@@ -8,6 +8,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_EPOCHS = 5.0  # a small data set has many epochs a second; metrics.jsonl has them all
 
 
 class Progress:
@@ -17,6 +18,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True, quiet=is_quiet)
         self._bar: Bar | None = None
         self._last_line = time.monotonic()
+        self._last_epoch = 0.0
         self._seen: tuple[float, int] | None = None  # when the speed was last measured, and at which step
         self._images_per_s = 0.0
 
@@ -41,10 +43,15 @@ class Progress:
             self.say(f"step {step:,}/{total_steps:,}  {text}  {minutes:.0f} min left")
 
     def log(self, line: dict[str, Any], total_steps: int) -> None:
-        """Show a line of metrics.jsonl."""
+        """Show a line of metrics.jsonl, unless one was shown just before."""
+        is_last = line["step"] >= total_steps
+        if time.monotonic() - self._last_epoch < _SECONDS_BETWEEN_EPOCHS and not is_last:
+            return
+        self._last_epoch = time.monotonic()
         parts = [f"step {line['step']:,}/{total_steps:,}", f"train error {line['train_error']:.2f}%"]
-        if "held_out_error" in line:
-            parts.append(f"held-out error {line['held_out_error']:.2f}%")
+        for key, name in (("held_out_error", "held-out error"), ("test_error", "test error")):
+            if key in line:
+                parts.append(f"{name} {line[key]:.2f}%")
         self.say(f"epoch {line['epoch']:g}: " + "  ".join(parts))
 
     def close(self) -> None:

@@ -62,7 +62,7 @@ def run(
         _restore(this)
     progress.say(
         f"training {this.facts['network']} on {len(this.training.labels):,} pictures of {this.train_set.name} "
-        f"for {this.facts['steps']:,} steps of {recipe.batch_size} on {hardware}"
+        f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}"
     )
     _train(this)
     this.facts["results"] = _final_results(this)
@@ -112,9 +112,8 @@ def _start_folder(this: Run) -> None:
         skipped = [row for dataset in (this.train_set, this.test_set) if dataset for row in dataset.skipped]
         if skipped:
             write_skipped(skipped, this.options.out / "skipped.csv")
-            this.progress.say(
-                f"skipped {len(skipped)} files; {this.options.out / 'skipped.csv'} lists them with reasons"
-            )
+            where = this.options.out / "skipped.csv"
+            this.progress.say(f"files that cannot be decoded: {len(skipped)}; {where} lists them with reasons")
     except OSError as error:
         raise RunError(f"cannot write to {this.options.out}: {error.strerror}; give another --out") from None
     _write_facts(this)
@@ -175,7 +174,7 @@ def _train(this: Run) -> None:
                 training.train(_steps_to_next_look(this, epoch_end))
                 if training.step in _moments(training):
                     _log_gradients(this)
-                this.progress.show(training.step, training.total_steps, recipe.batch_size, training.means())
+                this.progress.show(training.step, training.total_steps, training.batch_size, training.means())
             if training.step == epoch_end:
                 _log_epoch(this)
             if stopping or time.monotonic() - saved_at > 60 * this.options.checkpoint_every_minutes:

@@ -4,6 +4,7 @@ The default place is the next version in a repository of models, `models/<name>/
 folder itself appears in one step, so a server that looks meanwhile never meets an empty one.
 """
 
+import contextlib
 import errno
 import os
 import secrets
@@ -27,7 +28,8 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
-        hidden.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it has its name by now, or never came to be
+            hidden.unlink()
 
 
 def write_next_version(model_folder: Path, content: bytes) -> Path:

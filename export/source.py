@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.choice import Choice
 from export.errors import ExportError
@@ -48,7 +48,7 @@ class RunFacts(_Part):
     network: str
     shortcut: str | None
     stride_in: str | None
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] = Field(min_length=2)
     preprocessing: Preprocessing
     recipe: _RecipeFacts
     seed: int

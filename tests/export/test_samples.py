@@ -1,0 +1,29 @@
+"""The sample pictures are what they are for: small, of all formats and sizes, and all different."""
+
+from pathlib import Path
+
+import numpy as np
+
+import export
+from export.choice import Choice
+from export.samples import sample_pixels
+from export.source import default_preprocessing
+from service.preprocess import decode
+
+FILES = sorted((Path(export.__file__).parent / "samples").iterdir())
+
+
+def test_the_sample_pictures_are_small_and_of_every_format_and_size() -> None:
+    infos = [decode(file.read_bytes())[1] for file in FILES]
+    assert {info.format for info in infos} == {"JPEG", "PNG", "WEBP"}
+    assert min(min(info.width, info.height) for info in infos) == 32
+    assert max(max(info.width, info.height) for info in infos) == 340
+    assert sum(file.stat().st_size for file in FILES) < 150_000
+
+
+def test_no_two_sample_pictures_look_alike() -> None:
+    pixels = sample_pixels(default_preprocessing(Choice(20).architecture())).astype(float)
+    assert len(pixels) == len(FILES) == 17
+    for index, picture in enumerate(pixels):
+        others = np.delete(pixels, index, axis=0)
+        assert np.abs(others - picture).mean(axis=(1, 2, 3)).min() > 10

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotReady, ServiceError
-from service.exchange import Exchange
+from service.exchange import Exchange, UploadMemory
 from service.metrics import Metrics
 from service.problem import internal_error, problem_response
 from service.readiness import Readiness
@@ -34,6 +34,7 @@ class Admission:
         working_paths: Collection[str] = (),
         check_room: Callable[[], None] = lambda: None,
         max_image_bytes: int,
+        max_upload_bytes: int,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -42,17 +43,19 @@ class Admission:
         self._working_paths = frozenset(working_paths)
         self._check_room = check_room
         self._max_image_bytes = max_image_bytes
+        self._memory = UploadMemory(max(max_upload_bytes, max_image_bytes + FORM_BYTES))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = Exchange(scope, receive, send, is_last=self._readiness.is_draining)
+        exchange = Exchange(scope, receive, send, self._memory, is_last=self._readiness.is_draining)
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, exchange)
         finally:
             self._metrics.in_flight -= 1
+            exchange.forget_body()
             if exchange.status is not None:
                 path = scope["path"]
                 self._metrics.note_answer(path if path in self._paths else "other", scope["method"], exchange.status)
@@ -68,7 +71,8 @@ class Admission:
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:
                 raise
-            await exchange.answer_last(problem_response(_given_up()))
+            exchange.lingers = False
+            await exchange.answer(problem_response(_given_up()))
         except Exception:
             log.exception("a request to %s failed", scope["path"] if scope["path"] in self._paths else "another path")
             if exchange.status is not None:

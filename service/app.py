@@ -91,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
         working_paths=(PATH,),
         check_room=batcher.check_room,
         max_image_bytes=settings.max_image_bytes,
+        max_upload_bytes=settings.max_upload_bytes,
     )
     return app
 
@@ -100,7 +101,9 @@ def create_admin_app(public: FastAPI) -> Starlette:
     app = Starlette(routes=[metrics_route(public.state.metrics)])
     app.router.redirect_slashes = False
     _answer_http_errors(app)
-    app.add_middleware(Admission, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=0)
+    app.add_middleware(
+        Admission, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=0, max_upload_bytes=0
+    )
     return app
 
 

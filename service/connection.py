@@ -15,6 +15,11 @@ _BAD_HTTP = (
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the client has connected and not asked for anything yet."""
+        return self.cycle is None
+
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         self.transport.write(_BAD_HTTP)

@@ -13,7 +13,7 @@ import re
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import BadRequest, TooLarge
+from service.errors import BadRequest, Overloaded, TooLarge
 
 LINGER_BYTES = 64 * 1024
 LINGER_S = 1.0
@@ -24,23 +24,40 @@ _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
 
 
+class UploadMemory:
+    """What the bodies of all requests together may take: many uploads at once shall not end the process."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self.held_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Count bytes that were read. Raises Overloaded if they are too many."""
+        self.held_bytes += size
+        if self.held_bytes > self._most_bytes:
+            raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
+
+
 class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_headers", "_is_last", "_limit", "_read", "_receive", "_scope", "_send", "status"
+        "_body_ended", "_closes", "_headers", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
+        "lingers", "status",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, is_last: bool) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
         self._scope = scope
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
+        self._memory = memory
         self._is_last = is_last  # the server drains: the connection shall not be used again
         self._limit = 0
         self._read = 0
         self._body_ended = False
         self._closes = False
+        self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
 
     @property
@@ -65,11 +82,13 @@ class Exchange:
             self._body_ended = declared == b"0"
 
     async def receive(self) -> Message:
-        """Pass on what the client sends. Raises TooLarge for more than the limit."""
+        """Pass on what the client sends. Raises TooLarge for more than the limit, Overloaded for want of memory."""
         message = await self._receive()
         if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._read += size
             self._body_ended = not message.get("more_body", False)
+            self._memory.take(size)
             if self._read > self._limit:
                 raise _too_large(self._limit)
         else:
@@ -84,7 +103,8 @@ class Exchange:
             await self._send({**message, "headers": self._complete(message.get("headers", ()))})
         elif self._closes and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
-            await self._linger()
+            if self.lingers:
+                await self._linger()
             await self._send({"type": "http.response.body"})
         else:
             await self._send(message)
@@ -93,9 +113,9 @@ class Exchange:
         """Send a whole answer."""
         await response(self._scope, self.receive, self.send)
 
-    async def answer_last(self, response: Response) -> None:
-        """Send a whole answer and wait for nothing: the process is about to end."""
-        await response(self._scope, self._receive, self._send)
+    def forget_body(self) -> None:
+        """Give the memory of the body back: the request is over."""
+        self._memory.held_bytes -= self._read
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         complete = [*headers, _NO_SNIFFING]

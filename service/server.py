@@ -20,11 +20,12 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service.connection import Connection
+from service.listener import turn_away_new_clients
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers, so that they close first
-_FIRST_WORDS_S = 0.25  # for a client that has just connected to send its request
+_FIRST_WORDS_S, _FIRST_WORDS_TRIES = 1.0, 10  # for clients that have just connected to send their request
 _LAST_WORDS_S = 0.5
 _HARD_LIMIT_S = 2.5  # beyond the sum of the other limits
 
@@ -45,26 +46,13 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        with contextlib.ExitStack() as stack:
-            listeners = [stack.enter_context(listener.dup()) for listener in sockets or ()]
-            for server in self.servers:
-                server.close()
-            for listener in listeners:
-                await self._accept_waiting(listener)
-        await asyncio.sleep(_FIRST_WORDS_S)
+        for listener in sockets or ():
+            turn_away_new_clients(listener)
+        for _ in range(_FIRST_WORDS_TRIES):
+            await asyncio.sleep(_FIRST_WORDS_S / _FIRST_WORDS_TRIES)
+            if not any(isinstance(client, Connection) and client.is_silent for client in self.server_state.connections):
+                break
         await super().shutdown(sockets)
-
-    async def _accept_waiting(self, listener: socket.socket) -> None:
-        """Take the connections that the kernel has accepted for us: closing the socket would reset them."""
-        loop = asyncio.get_running_loop()
-        listener.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                connection, _ = listener.accept()
-                await loop.connect_accepted_socket(self._protocol, connection)
-
-    def _protocol(self) -> Connection:
-        return Connection(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 def serve(

@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         5.0, gt=0, le=600, allow_inf_nan=False, description="Seconds a picture may wait before it is refused."
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
+    max_upload_bytes: int = Field(
+        512 * 1024 * 1024, ge=1, description="Most bytes of uploads in memory at once; beyond, requests get 503."
+    )
     drain_delay_s: float = Field(
         1.0,
         ge=0,

@@ -36,7 +36,7 @@ LAYERS = (
     ("__main__", "cli"),
     ("server",),
     ("app", "settings"),
-    ("api", "admission", "connection"),
+    ("api", "admission", "connection", "listener"),
     ("exchange", "metrics", "problem", "readiness"),
     ("registry",),
     ("classifier",),

@@ -22,7 +22,16 @@ _FORM = {
 FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     400: (
         "The request is malformed.",
-        ("bad_top_k", "bad_query", "bad_multipart", "no_file", "several_files", "bad_content_length", "bad_request"),
+        (
+            "bad_top_k",
+            "bad_query",
+            "bad_multipart",
+            "no_file",
+            "several_files",
+            "bad_content_length",
+            "bad_request",
+            "bad_http",
+        ),
     ),
     404: ("There is no such path or model.", ("not_found", "model_not_found")),
     405: ("The path exists, the method does not; Allow names those that do.", ("method_not_allowed",)),

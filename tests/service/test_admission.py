@@ -23,9 +23,12 @@ Headers = dict[str, str]
 class Client:
     """One request's far end: hands over the body in pieces and keeps what it is sent."""
 
-    def __init__(self, *pieces: bytes, leaves: bool = True) -> None:
+    def __init__(self, *pieces: bytes, leaves: bool = True, waits: bool = False) -> None:
         self._pieces = list(pieces)
         self._leaves = leaves
+        self.go_on = asyncio.Event()  # a client that waits sends its first piece only, until this is set
+        if not waits:
+            self.go_on.set()
         self.taken = 0  # bytes that the server asked for
         self.sent: list[Any] = []
         self.answered = asyncio.Event()
@@ -35,6 +38,8 @@ class Client:
             if not self._leaves:
                 await asyncio.Event().wait()
             return {"type": "http.disconnect"}
+        if self.taken:
+            await self.go_on.wait()
         piece = self._pieces.pop(0)
         self.taken += len(piece)
         return {"type": "http.request", "body": piece, "more_body": bool(self._pieces)}
@@ -91,6 +96,7 @@ async def ask(
     check_room: Callable[[], None] = lambda: None,
     method: str = "POST",
     path: str = "/classify",
+    max_upload_bytes: int = 10_000_000,
 ) -> Metrics:
     readiness, metrics = Readiness(), Metrics()
     readiness.state = state
@@ -102,6 +108,7 @@ async def ask(
         working_paths=("/classify",),
         check_room=check_room,
         max_image_bytes=LIMIT,
+        max_upload_bytes=max_upload_bytes,
     )
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
@@ -213,6 +220,28 @@ async def test_requests_without_a_body_keep_their_connection() -> None:
         assert "connection" not in client.headers
 
 
+async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
+    readiness, size = Readiness(), LIMIT + FORM_BYTES
+    readiness.state = "ready"
+    admission = Admission(
+        reading_app, readiness=readiness, metrics=Metrics(), paths=(), max_image_bytes=LIMIT, max_upload_bytes=size
+    )
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [
+        (b"content-type", b"multipart/form-data"), (b"content-length", str(size).encode())]}  # fmt: skip
+    slow, second, third = (Client(b"a" * half, b"b" * half, waits=True) for half in [size // 2] * 3)
+    waiting = asyncio.create_task(admission(scope, slow.receive, slow.send))
+    await asyncio.sleep(0)  # half of its body is in
+    second.go_on.set()
+    await admission(scope, second.receive, second.send)
+    assert second.status == 503
+    slow.go_on.set()
+    await waiting
+    assert slow.status == 200
+    third.go_on.set()
+    await admission(scope, third.receive, third.send)
+    assert third.status == 200
+
+
 async def test_what_is_given_up_at_the_end_is_told_so() -> None:
     client = Client(leaves=False)
     asking = asyncio.create_task(ask(client, {"content-length": "100"}, state="draining"))
@@ -239,7 +268,9 @@ async def test_other_protocols_pass_through() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope)
 
-    admission = Admission(app, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=1)
+    admission = Admission(
+        app, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=1, max_upload_bytes=1
+    )
     client = Client()
     await admission({"type": "lifespan"}, client.receive, client.send)
     assert seen == [{"type": "lifespan"}]

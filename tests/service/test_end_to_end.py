@@ -212,6 +212,23 @@ def test_many_requests_on_one_connection(served: Served, red: bytes) -> None:
             assert answer.status == {b"text": 415, b"": 400}.get(body, 200)
 
 
+def test_a_small_body_that_was_refused_unread_leaves_the_connection_in_order(served: Served, red: bytes) -> None:
+    with contextlib.closing(served.connect()) as connection:
+        for path, body, status in (
+            ("/classify?model=none", bytes(60_000), 404),
+            ("/classify", red, 200),
+            ("/nothing", bytes(60_000), 404),
+            ("/classify?top_k=0", bytes(60_000), 400),
+            ("/classify", red, 200),
+        ):
+            connection.request("POST", path, body)
+            assert connection.sock is not None
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == status
+            assert answer.headers["connection"] is None
+
+
 def test_told_to_stop_it_is_not_ready_at_once_but_still_answers(models: Path, red: bytes) -> None:
     with serving(models, "--drain-delay-s", 2) as served:
         assert served.ask("GET", "/health/ready")[0] == 200

@@ -1,0 +1,40 @@
+"""Turning new clients away without hurting those who are half inside.
+
+Closing a listening socket resets every connection that the kernel has accepted and the process has not: under load
+there always are some, and their clients have often sent a request already. So before the close, a packet filter on
+the socket drops what would begin a new connection; those clients knock again a second later, and are refused.
+"""
+
+import ctypes
+import logging
+import socket
+import struct
+
+log = logging.getLogger(__name__)
+
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python has no name for it
+_FLAGS_BYTE = 13  # of the TCP header (RFC 9293, section 3.1), which is where the filter's packet begins
+_SYN, _SYN_OR_ACK = 0x02, 0x12
+# Classic BPF, each instruction (code, jump if true, jump if false, constant): load the flags, keep SYN and ACK, and
+# if only SYN is set, keep 0 bytes of the packet, else all.
+_DROP_NEW_CONNECTIONS = (
+    (0x30, 0, 0, _FLAGS_BYTE),
+    (0x54, 0, 0, _SYN_OR_ACK),
+    (0x15, 0, 1, _SYN),
+    (0x06, 0, 0, 0),
+    (0x06, 0, 0, 0xFFFFFFFF),
+)
+
+
+def turn_away_new_clients(listener: socket.socket) -> None:
+    """Let no new connection begin; those that have begun can still be accepted. Does nothing where there is no BPF."""
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_NEW_CONNECTIONS)
+    memory = ctypes.create_string_buffer(program)
+    try:
+        listener.setsockopt(
+            socket.SOL_SOCKET,
+            _SO_ATTACH_FILTER,
+            struct.pack("HP", len(_DROP_NEW_CONNECTIONS), ctypes.addressof(memory)),
+        )
+    except OSError:
+        log.info("this system has no packet filters for sockets: clients that connect right now may be cut off")

@@ -1,0 +1,164 @@
+"""`export-onnx` as people use it: defaults that work, one line where something is missing, never a torn file."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+import export.export
+from export.cli import main
+from export.errors import ExportError
+from service.engine import Engine
+from service.model_card import golden_input, read_card
+from tests.export.conftest import Trained, copy_run
+
+ROOT = Path(__file__).parents[2]
+
+
+def export_onnx(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refusal(*arguments: object) -> str:
+    """Return the one line of an expected failure, and check that there is nothing else to it."""
+    result = export_onnx(*arguments)
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.stdout == ""
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("export-onnx: ")]
+    assert line == result.stderr.splitlines()[-1]
+    return line
+
+
+def test_a_run_becomes_a_measured_file_under_the_next_version(trained: Trained) -> None:
+    copy_run(trained, Path("runs/mine"))
+    result = export_onnx("--depth", 20)
+    assert result.exit_code == 0, result.output
+    content = Path("models/colours-resnet20/1/model.onnx").read_bytes()
+    engine = Engine(content, providers="cpu")
+    card = read_card(engine.metadata)
+    assert (card.network, card.depth, card.dataset, card.precision) == ("resnet20", 20, "colours", "fp32")
+    assert card.labels == ("blue", "green", "red")
+    assert (card.variant.shortcut, card.variant.stride_in) == ("A", None)
+    assert card.accuracy is not None and card.accuracy.images == 15
+    assert card.accuracy.provider == "CPUExecutionProvider"
+    assert card.calibration is not None and card.calibration.images == 12
+    assert card.parity.images == card.parity.agreeing_images == 15
+    assert card.provenance.recipe == "modern-resnet20"
+    assert card.provenance.versions["opset"] == "20"
+    assert {"python", "torch", "onnx", "onnxruntime", "ir"} <= card.provenance.versions.keys()
+    (golden,) = engine.run(golden_input(32, 32), outputs=("probabilities",))
+    np.testing.assert_allclose(golden[0], card.golden.probabilities, rtol=0, atol=1e-4)
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)
+    for word in ("models/colours-resnet20/1/model.onnx", "parity", "accuracy", "calibration: temperature"):
+        assert word in result.stdout
+
+
+def test_random_weights_need_nothing_and_the_same_export_gives_the_same_bytes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    output = tmp_path / "new" / "folder" / "tiny.onnx"
+    arguments = ("--depth", 8, "--weights", "random", "--seed", 3)
+    assert export_onnx(*arguments, "--output", output).exit_code == 0
+    result = export_onnx(*arguments)
+    assert "accuracy: not measured" in result.stdout
+    written = Path("models/random-resnet8/1/model.onnx").read_bytes()
+    assert output.read_bytes() == written
+    card = read_card(Engine(written, providers="cpu").metadata)
+    assert card.accuracy is card.calibration is card.dataset is card.provenance.checkpoint_sha256 is None
+    assert (card.provenance.seed, card.provenance.created) == (3, "2023-11-14T22:13:20+00:00")
+    assert len(card.labels) == 10
+    assert card.parity.images == 17
+
+
+def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Trained, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    arguments = ("--depth", 8, "--variant", "plain", "--weights", "random")
+    assert export_onnx(*arguments, "--labels", tmp_path / "labels.txt", "--output", "labels.onnx").exit_code == 0
+    assert export_onnx(*arguments, "--data", trained.test_set, "--output", "data.onnx").exit_code == 0
+    by_labels, by_data = (
+        read_card(Engine(Path(name).read_bytes(), providers="cpu").metadata) for name in ("labels.onnx", "data.onnx")
+    )
+    assert (by_labels.network, by_labels.labels) == ("plain8", ("cat", "dog"))
+    assert by_data.labels == ("blue", "green", "red")
+    assert by_data.accuracy is not None and by_data.accuracy.images == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "no run fits any depth"),
+        (("--depth", 50), r"no run fits depth 50: .*train-resnet run.*--checkpoint.*--weights random"),
+        (("--depth", 21, "--weights", "random"), "no network has 21 layers"),
+        (("--weights", "random"), "which network.*--depth"),
+        (("--depth", 20, "--variant", "D"), "no variant is called 'D'"),
+        (("--depth", 20, "--variant", "v1", "--weights", "random"), "no bottlenecks"),
+        (("--checkpoint", "absent"), "there is no absent"),
+        (("--checkpoint", "absent", "--weights", "random"), "exclude each other"),
+        (("--depth", 20, "--seed", 1), "--seed is for random weights"),
+        (("--depth", 8, "--weights", "random", "--output", "."), "is a folder"),
+        (("--depth", 8, "--weights", "random", "--labels", "absent.txt"), "cannot be read"),
+        (("--depth", 8, "--weights", "random", "--data", "absent"), "there is no folder or tar file"),
+    ],
+)
+def test_an_expected_failure_is_one_line_that_names_the_next_step(arguments: tuple[object, ...], expected: str) -> None:
+    assert re.search(expected, refusal(*arguments))
+    assert not Path("models").exists()
+
+
+def test_a_contradiction_with_the_checkpoint_is_an_error(trained: Trained) -> None:
+    line = refusal("--checkpoint", trained.run, "--depth", 56)
+    assert "--depth is 56, the run's network has 20 layers" in line
+
+
+def test_several_fitting_runs_are_listed(trained: Trained) -> None:
+    for name in ("one", "two"):
+        copy_run(trained, Path("runs") / name)
+    assert "runs/one, runs/two" in refusal("--depth", 20)
+
+
+@pytest.mark.parametrize("step", ["to_onnx", "check_parity", "with_card"])
+def test_where_a_check_fails_nothing_is_written(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise ExportError("this check failed; nothing was written")
+
+    monkeypatch.setattr(export.export, step, fail)
+    assert "this check failed" in refusal("--depth", 8, "--weights", "random")
+    assert not Path("models").exists()
+
+
+def test_a_wrong_date_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "yesterday")
+    assert "SOURCE_DATE_EPOCH is 'yesterday'" in refusal("--depth", 8, "--weights", "random")
+
+
+@pytest.mark.parametrize("moment", ["converting", "comparing"])
+def test_an_export_killed_at_work_leaves_the_old_file_alone(tmp_path: Path, moment: str) -> None:
+    output = tmp_path / "model.onnx"
+    output.write_bytes(b"old")
+    arguments = ["--depth", "20", "--weights", "random", "--output", str(output)]
+    command = [sys.executable, "-c", "from export.cli import main; main()", *arguments]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": ""}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        assert any(line.startswith(moment) for line in process.stderr)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert output.read_bytes() == b"old"
+    assert not Path("models").exists()
+
+
+def test_help_says_what_the_defaults_are() -> None:
+    result = export_onnx("--help")
+    assert result.exit_code == 0
+    text = json.dumps(" ".join(result.stdout.split()))
+    assert "--checkpoint" in text and "--weights" in text

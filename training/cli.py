@@ -154,3 +154,34 @@ def report(
         _fail(str(error))
     except OSError as error:
         _fail(f"cannot write to {out or 'report'}: {error.strerror}; give another --out")
+
+
+@main.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Option(help="A run folder, a checkpoint in it, or its weights file.")],
+    data: Annotated[Path, typer.Option(help="Pictures: a folder (or a tar of one) with a folder for each class.")],
+    views: Annotated[
+        str, typer.Option(help="centre, mirror, ten-crop or multi-scale: what is scored of a picture.")
+    ] = "centre",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the results; default: evaluation/<views> in the run's.", show_default=False),
+    ] = None,
+    max_skipped: Annotated[float, typer.Option(help="Share of undecodable files to accept.", min=0, max=1)] = 0.2,
+) -> None:
+    """Measure a trained network: errors, every class, confusion matrix, calibration."""
+    from training.checkpoint import CheckpointError
+    from training.data import DataError
+    from training.evaluate_run import EvaluationError, table
+    from training.evaluate_run import evaluate as measure
+
+    try:
+        facts, folder = measure(
+            checkpoint, data, views, out, max_skipped=max_skipped, say=lambda line: typer.echo(line, err=True)
+        )
+    except (EvaluationError, CheckpointError, DataError, ValueError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot read {error.filename or data}: {error.strerror}")
+    typer.echo(table(facts))
+    typer.echo(f"done: {folder / 'evaluation.json'}, and confusion_matrix.png beside it", err=True)

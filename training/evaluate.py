@@ -1,10 +1,12 @@
 """How good a network is: errors, calibration, and the temperature that mends it.
 
-Every picture counts once. Calibration follows Guo et al. 2017, *On calibration of modern neural networks*: one
-temperature on held-out logits, and the expected calibration error over 15 bins of confidence.
+Every picture counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
+calibration of modern neural networks*: one temperature on held-out logits, and the expected calibration error over 15
+bins of confidence.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from service.errors import ServiceError
+from service.preprocess import decode, resize_and_crop
+from training.views import Pixels, Size, Views
+
 _BINS = 15
+_PIXELS_AT_A_TIME = 2_000_000  # of views that go through the network together
+_SMALLEST_SCORE = 1e-300  # has a logarithm
+# A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer picture the middle is enough.
+_MAX_ASPECT_RATIO = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,67 @@ def logits_of(
         batch = torch.from_numpy(np.array(images[start : start + batch_size]))
         parts.append(model(to_input(batch)).float().cpu())
     return torch.cat(parts)
+
+
+def views_in(content: bytes, views: Views, interpolation: str) -> list[Pixels] | str:
+    """Return the views of a file's picture, decoded and resized by the service's code, or why it cannot be decoded."""
+    try:
+        image, _ = decode(content)
+    except ServiceError as error:
+        return error.message
+
+    def resize(shorter_side: int, crop: Size | None) -> Pixels:
+        return resize_and_crop(image, shorter_side, crop or _whole(image.size, shorter_side), interpolation)
+
+    return views.of(resize)
+
+
+def _whole(size: tuple[int, int], shorter_side: int) -> Size:
+    """Return height and width of a resized picture; `size` is width and height."""
+    width, height = (min(int(shorter_side * side / min(size)), _MAX_ASPECT_RATIO * shorter_side) for side in size)
+    return height, width
+
+
+@torch.inference_mode()
+def log_scores_of(model: nn.Module, pictures: Iterable[list[Pixels]], to_input: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the logarithm of each picture's score (softmax, the mean over its views), float64 (N, classes).
+
+    Such logarithms are logits: they have the same order, the same softmax and the same best temperature.
+    The model is put in evaluation mode; `to_input` is as in `logits_of`.
+    """
+    model.eval()
+    parts = [_mean_scores(model, batch, to_input) for batch in _batches(pictures)]
+    return torch.cat(parts).clamp(min=_SMALLEST_SCORE).log() if parts else torch.empty(0, 0, dtype=torch.float64)
+
+
+def _batches(pictures: Iterable[list[Pixels]]) -> Iterator[list[list[Pixels]]]:
+    batch: list[list[Pixels]] = []
+    pixels = 0
+    for views in pictures:
+        batch.append(views)
+        pixels += sum(view.shape[0] * view.shape[1] for view in views)
+        if pixels >= _PIXELS_AT_A_TIME:
+            yield batch
+            batch, pixels = [], 0
+    if batch:
+        yield batch
+
+
+def _mean_scores(model: nn.Module, batch: list[list[Pixels]], to_input: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return float64 (pictures, classes); views of one size go through the network together."""
+    of_size: defaultdict[tuple[int, ...], list[tuple[int, Pixels]]] = defaultdict(list)
+    for picture, views in enumerate(batch):
+        for view in views:
+            of_size[view.shape].append((picture, view))
+    owners: list[int] = []
+    scores: list[Tensor] = []
+    for group in of_size.values():
+        owners += [picture for picture, _ in group]
+        logits = model(to_input(torch.from_numpy(np.stack([view for _, view in group]))))
+        scores.append(logits.double().softmax(1).cpu())
+    joined, places = torch.cat(scores), torch.tensor(owners)
+    sums = torch.zeros(len(batch), joined.shape[1], dtype=torch.float64).index_add_(0, places, joined)
+    return sums / places.bincount(minlength=len(batch))[:, None]
 
 
 def errors_of(logits: Tensor, labels: Tensor) -> Errors:

@@ -1,0 +1,76 @@
+"""How good a classifier is class by class: precision, recall, F1, balanced accuracy, and the confusion matrix.
+
+All of it is counted from one matrix: rows are the true classes, columns what the network chose. A ratio without
+anything below its line (the precision of a class that was never chosen) is 0, as scikit-learn has it.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+_MOST_CLASSES_WITH_NUMBERS, _MOST_CLASSES_WITH_NAMES = 25, 100
+_LONGEST_NAME = 24  # letters that fit beside the picture of a matrix
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMeasures:
+    """One class: how many pictures it has, and how the network does on them; fractions of 1."""
+
+    label: str
+    images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def confusion_matrix(chosen: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Return how often a picture of class i was taken for class j, int64 (num_classes, num_classes)."""
+    return torch.bincount(labels * num_classes + chosen, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def class_measures(matrix: Tensor, names: Sequence[str]) -> list[ClassMeasures]:
+    """Return the measures of each class, in the order of the labels."""
+    right, images, chosen = matrix.diagonal().double(), matrix.sum(1), matrix.sum(0)
+    precision = (right / chosen).nan_to_num(0)
+    recall = (right / images).nan_to_num(0)
+    f1 = (2 * right / (images + chosen)).nan_to_num(0)
+    columns = (names, images.tolist(), precision.tolist(), recall.tolist(), f1.tolist())
+    return [ClassMeasures(*row) for row in zip(*columns, strict=True)]
+
+
+def balanced_accuracy(matrix: Tensor) -> float:
+    """Return the mean recall of the classes that have pictures, so that each counts the same however many it has."""
+    images = matrix.sum(1)
+    return float((matrix.diagonal()[images > 0] / images[images > 0]).double().mean())
+
+
+def draw_confusion_matrix(matrix: Tensor, names: Sequence[str], path: Path, title: str) -> None:
+    """Write a PNG: the share of each true class (row) that was taken for each class (column)."""
+    from matplotlib.figure import Figure  # slow, and of no use to the measures
+
+    classes = len(names)
+    side = min(4 + 0.45 * classes, 16)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = (matrix / matrix.sum(1, keepdim=True)).nan_to_num(0)
+    image = axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    axes.set(xlabel="chosen", ylabel="true")
+    axes.set_title(title, parse_math=False)
+    if classes <= _MOST_CLASSES_WITH_NAMES:
+        short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…" for name in names]
+        size = max(4.0, min(9.0, 400 / classes))
+        axes.set_xticks(range(classes), short, rotation=90, fontsize=size, parse_math=False)
+        axes.set_yticks(range(classes), short, fontsize=size, parse_math=False)
+    if classes <= _MOST_CLASSES_WITH_NUMBERS:
+        for row, counts in enumerate(matrix.tolist()):
+            for column, count in enumerate(counts):
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a name in letters that the font lacks is drawn with boxes
+        figure.savefig(path, format="png", dpi=120)

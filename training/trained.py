@@ -1,0 +1,75 @@
+"""A trained network, put together again from the folder of its run."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.checkpoint import CheckpointError, find_weights, read_weights
+from training.resnet import ResNet, build, load_weights
+
+_LEVELS_TO_RUN = 4  # <run>/checkpoints/<step>/weights.safetensors
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A network in evaluation mode, where its weights are, and what its run says of the pictures it takes."""
+
+    network: ResNet
+    run: Path
+    weights: Path
+    labels: tuple[str, ...]
+    trained_on: Path  # the data as the run was told of it
+    shorter_side: int
+    crop: tuple[int, int]
+    interpolation: str
+    mean: list[float]
+    standard_deviation: list[float]
+
+
+def read_trained(path: Path) -> Trained:
+    """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
+
+    Raises CheckpointError, also if the run's facts are missing or damaged.
+    """
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}; give --checkpoint a folder made by train-resnet run")
+    folders = [path, *path.absolute().parents][:_LEVELS_TO_RUN]
+    run = next((folder for folder in folders if (folder / "run.json").is_file()), None)
+    if run is None:
+        raise CheckpointError(
+            f"{path} belongs to no run: no run.json in it or above it; give --checkpoint a folder made by "
+            "train-resnet run"
+        )
+    weights = find_weights(path)
+    try:
+        trained = _from_facts(json.loads((run / "run.json").read_bytes()), run, weights)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {run / 'run.json'}: {error.strerror}") from None
+    except (ValueError, LookupError, TypeError):
+        raise CheckpointError(
+            f"{run / 'run.json'} is not what train-resnet run writes; give another --checkpoint"
+        ) from None
+    try:
+        load_weights(trained.network, read_weights(weights))
+    except ValueError as error:
+        raise CheckpointError(f"{weights}: {error}; give another --checkpoint") from None
+    return trained
+
+
+def _from_facts(facts: dict[str, Any], run: Path, weights: Path) -> Trained:
+    labels, preprocessing = tuple(facts["labels"]), facts["preprocessing"]
+    height, width = preprocessing["crop"]
+    network = build(facts["network"], num_classes=len(labels), shortcut=facts["shortcut"], stride_in=facts["stride_in"])
+    return Trained(
+        network=network.eval(),
+        run=run,
+        weights=weights,
+        labels=labels,
+        trained_on=Path(facts["dataset"]["source"]),
+        shorter_side=preprocessing["shorter_side"],
+        crop=(height, width),
+        interpolation=preprocessing["interpolation"],
+        mean=preprocessing["mean"],
+        standard_deviation=preprocessing["standard_deviation"],
+    )

@@ -5,6 +5,7 @@ The command line is made from `settings.Settings`; slow imports wait until the p
 
 import inspect
 import logging
+import os
 import signal
 import socket
 import sys
@@ -72,6 +73,8 @@ def _serve_with(flags: dict[str, str]) -> None:
         serve(app, create_admin_app(app), listener, admin_listener, drain)
     except (EngineError, RegistryError) as error:
         _fail(str(error))
+    sys.stderr.flush()
+    os._exit(0)  # all that is left is memory: the system takes it back at once, Python needs up to a second
 
 
 def _read_settings(flags: dict[str, Any]) -> Settings:

@@ -25,7 +25,7 @@ from service.listener import turn_away_new_clients
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers, so that they close first
-_FIRST_WORDS_S, _FIRST_WORDS_TRIES = 1.0, 10  # for clients that have just connected to send their request
+_FIRST_WORDS_S, _FIRST_WORDS_TRIES = 0.5, 5  # for clients that have just connected to send their request
 _LAST_WORDS_S = 0.5
 _HARD_LIMIT_S = 2.5  # beyond the sum of the other limits
 

@@ -20,7 +20,6 @@ from service.preprocess import decode, resize_and_crop
 from training.views import Pixels, Size, Views
 
 _BINS = 15
-_PIXELS_AT_A_TIME = 2_000_000  # of views that go through the network together
 _SMALLEST_SCORE = 1e-300  # has a logarithm
 # A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer picture the middle is enough.
 _MAX_ASPECT_RATIO = 4
@@ -82,24 +81,29 @@ def _whole(size: tuple[int, int], shorter_side: int) -> Size:
 
 
 @torch.inference_mode()
-def log_scores_of(model: nn.Module, pictures: Iterable[list[Pixels]], to_input: Callable[[Tensor], Tensor]) -> Tensor:
+def log_scores_of(
+    model: nn.Module,
+    pictures: Iterable[list[Pixels]],
+    to_input: Callable[[Tensor], Tensor],
+    pixels_at_a_time: int = 250_000,
+) -> Tensor:
     """Return the logarithm of each picture's score (softmax, the mean over its views), float64 (N, classes).
 
     Such logarithms are logits: they have the same order, the same softmax and the same best temperature.
-    The model is put in evaluation mode; `to_input` is as in `logits_of`.
+    The model is put in evaluation mode; `to_input` is as in `logits_of`, `pixels_at_a_time` the size of its batches.
     """
     model.eval()
-    parts = [_mean_scores(model, batch, to_input) for batch in _batches(pictures)]
+    parts = [_mean_scores(model, batch, to_input) for batch in _batches(pictures, pixels_at_a_time)]
     return torch.cat(parts).clamp(min=_SMALLEST_SCORE).log() if parts else torch.empty(0, 0, dtype=torch.float64)
 
 
-def _batches(pictures: Iterable[list[Pixels]]) -> Iterator[list[list[Pixels]]]:
+def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[list[list[Pixels]]]:
     batch: list[list[Pixels]] = []
     pixels = 0
     for views in pictures:
         batch.append(views)
         pixels += sum(view.shape[0] * view.shape[1] for view in views)
-        if pixels >= _PIXELS_AT_A_TIME:
+        if pixels >= pixels_at_a_time:
             yield batch
             batch, pixels = [], 0
     if batch:

@@ -29,6 +29,7 @@ from training.prepare import Normalise
 from training.trained import Trained, read_trained
 from training.views import Pixels, Views, choose
 
+_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # as many as the caches, or the memory, are good for
 _FILES_AT_A_TIME = 64  # that are decoded side by side
 _TRAINING_NAMES, _TEST_NAMES = ("train", "training"), ("test", "val", "validation", "valid")
 _MOST_CLASSES_SHOWN = 20
@@ -112,7 +113,9 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float) -> _S
                     labels.append(label)
                     yield seen
 
-        log_scores = log_scores_of(trained.network, pictures(), _to_input(trained))
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        to_input = _to_input(trained, device)
+        log_scores = log_scores_of(trained.network, pictures(), to_input, _PIXELS_AT_A_TIME[device])
     refuse_too_many_skipped(trained.labels, Counter(labels), skipped, max_skipped)
     if not log_scores.isfinite().all():
         raise EvaluationError(f"the network of {trained.run} answers with numbers that are not finite; train it again")
@@ -159,14 +162,13 @@ def _views(content: bytes | None, trained: Trained, views: Views) -> list[Pixels
     return "cannot be read" if content is None else views_in(content, views, trained.interpolation)
 
 
-def _to_input(trained: Trained) -> Callable[[Tensor], Tensor]:
-    """Return what turns pixels into the network's input, and move the network to the device where that is.
+def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
+    """Return what turns pixels into the network's input, and move the network to the device.
 
     The mean picture of the paper's CIFAR recipe is stretched to views of other sizes.
     """
-    network, device = trained.network, "cuda" if torch.cuda.is_available() else "cpu"
     normalise = Normalise(trained.mean, trained.standard_deviation, device)
-    network.to(device)
+    network = trained.network.to(device)
     mean, network.pixel_mean = network.pixel_mean, None
 
     def to_input(views: Tensor) -> Tensor:

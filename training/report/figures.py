@@ -24,6 +24,7 @@ _PAGE_COLOURS = {_INK: "currentColor", _GRID: "var(--line)"} | {
     colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)
 }
 _DEPTH_COLOURS = {20: _SERIES[0], 32: _SERIES[2], 44: _SERIES[3], 56: _SERIES[1], 110: _SERIES[4]}
+_USUAL_ERROR = 60  # percent; what the first epochs have above it would flatten the rest
 _SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched, and read aloud
     "font.size": 9,
@@ -97,11 +98,19 @@ def error_curves(runs: Mapping[str, Sequence[Run]], family: str) -> Panel:
                 test = [point.step for point in tested], [point.test_error or 0.0 for point in tested]
                 axes.plot(*train, color=colour, linestyle=(0, (3, 2)), linewidth=1.0, label=f"{label} training")
                 axes.plot(*test, color=colour, linewidth=1.8, label=f"{label} test")
-        axes.set(xlabel="steps", ylabel="error, %", ylim=(0, 60), title=f"{_family(family)} networks")
+                if run.results and run.results.train:
+                    axes.plot(run.facts.steps, run.results.train.top1, color=colour, marker="o", markersize=4)
+        axes.set(xlabel="steps", ylabel="error, %", ylim=(0, _highest_error(runs)), title=f"{_family(family)} networks")
         axes.xaxis.set_major_formatter(lambda steps, _: f"{steps:,.0f}")
         axes.legend()
 
     return _draw(f"curves-{family}", f"Training and test error of the {_family(family)} networks against steps", paint)
+
+
+def _highest_error(runs: Mapping[str, Sequence[Run]]) -> float:
+    """Return the top of the axis, the same for both families: everything but the worst of the first epochs."""
+    last = [run.curve[-1].train_error for several in runs.values() for run in several if run.curve]
+    return 100 if max(last, default=0) > _USUAL_ERROR - 5 else _USUAL_ERROR
 
 
 def _family(family: str) -> str:
@@ -133,13 +142,14 @@ def response_curves(responses: Mapping[str, Sequence[float]]) -> list[Panel]:
     ]
 
 
-def gradient_curves(network: str, gradients: Mapping[int, Sequence[float]]) -> Panel:
-    """Draw the norm of each layer's gradient at the moments at which a run logs it."""
+def gradient_curves(network: str, gradients: Mapping[int, Sequence[float]], limits: tuple[float, float]) -> Panel:
+    """Draw the norm of each layer's gradient at the moments at which a run logs it; `limits` are of all networks."""
 
     def paint(axes: Axes) -> None:
         for colour, (step, norms) in zip(_SERIES, gradients.items(), strict=False):
             axes.plot(range(1, len(norms) + 1), norms, color=colour, marker=".", markersize=4, label=f"step {step:,}")
         axes.set(xlabel="layer", ylabel="norm of gradient", title=display(network), yscale="log")
+        axes.set_ylim(max(limits[0], limits[1] / 1e6) / 1.5, limits[1] * 1.5)
         axes.legend()
 
     return _draw(f"gradients-{network}", f"Gradient norms of each layer of {display(network)}", paint)

@@ -4,12 +4,15 @@ Only runs of the paper's recipe, on the same pictures and with the same number o
 """
 
 import dataclasses
+import functools
 import statistics
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.cost import Cost, cost_of, relative_to_vgg19, vgg_cost
+from training.cost import cost_of, relative_to_vgg19, vgg_cost
+from training.recipes import RECIPES
 from training.report.published import PAPER_COSTS, PUBLISHED, Published
 from training.report.runs import Run
 from training.resnet import architecture
@@ -17,6 +20,8 @@ from training.resnet import architecture
 THE_FOUR = ("plain20", "plain56", "resnet20", "resnet56")
 SHORTCUTS = ("A", "B", "C")
 SHORTCUT_NETWORK = "resnet20"
+
+_cost_of = functools.cache(cost_of)  # building a deep network takes a tenth of a second, even without its weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Mean:
     n: int
 
     @classmethod
-    def of(cls, values: list[float | None]) -> "Mean | None":
+    def of(cls, values: Iterable[float | None]) -> "Mean | None":
         """Return the mean of the values that are there; None if there are none."""
         known = [value for value in values if value is not None]
         if not known:
@@ -45,6 +50,7 @@ class Summary:
     shortcut: str | None
     recipe: str
     dataset: str
+    images: int
     steps: int
     full_steps: int | None
     seeds: list[int]
@@ -116,12 +122,13 @@ def _summary(group: list[Run]) -> Summary:
         network=dashed(run.facts.network),
         shortcut=run.facts.shortcut,
         recipe=run.recipe_name,
-        dataset=f"{run.facts.dataset.name}, {run.facts.dataset.images:,} pictures",
+        dataset=run.facts.dataset.name,
+        images=run.facts.dataset.images,
         steps=run.facts.steps,
         full_steps=run.full_steps,
         seeds=sorted(run.facts.seed for run in group),
-        train_error=Mean.of([train_error(run) for run in group]),
-        test_error=Mean.of([test_error(run) for run in group]),
+        train_error=Mean.of(map(train_error, group)),
+        test_error=Mean.of(map(test_error, group)),
         paper_error=run.paper_error,
         published=_published(run),
     )
@@ -129,7 +136,9 @@ def _summary(group: list[Run]) -> Summary:
 
 def _published(run: Run) -> list[Published]:
     usual = run.facts.shortcut == architecture(run.facts.network).shortcut
-    return [row for row in PUBLISHED if row.network == run.facts.network and usual and run.is_of_the_papers_data]
+    return [
+        row for row in PUBLISHED if row.network == dashed(run.facts.network) and usual and run.is_of_the_papers_data
+    ]
 
 
 def _order(summary: Summary) -> tuple[str, int, str, str, int]:
@@ -162,7 +171,7 @@ def comparable_shortcuts(runs: list[Run]) -> Comparison:
     return _largest_set(eligible, lambda run: run.facts.shortcut or "", SHORTCUTS)
 
 
-def _largest_set(runs: list[Run], kind: Any, wanted: tuple[str, ...]) -> Comparison:
+def _largest_set(runs: list[Run], kind: Callable[[Run], str], wanted: tuple[str, ...]) -> Comparison:
     sets: dict[tuple[str, int], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     by_depth = sorted(runs, key=lambda run: (int(dashed(run.facts.network).split("-")[1]), kind(run), run.facts.seed))
     for run in by_depth:
@@ -188,8 +197,8 @@ def differences(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _difference(ones: list[Run], others: list[Run], error: Any) -> float | None:
-    one, other = Mean.of([error(run) for run in ones]), Mean.of([error(run) for run in others])
+def _difference(ones: list[Run], others: list[Run], error: Callable[[Run], float | None]) -> float | None:
+    one, other = Mean.of(map(error, ones)), Mean.of(map(error, others))
     return round(one.mean - other.mean, 4) if one and other else None
 
 
@@ -199,24 +208,42 @@ def responses(comparison: Comparison) -> dict[str, list[float]]:
     return {name: list(run.facts.layer_responses.values()) for name, run in first.items() if run.facts.layer_responses}
 
 
-def spread(values: list[float]) -> tuple[float, float, float, float]:
+def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
     """Return the smallest, the median, the mean and the largest value."""
     return min(values), statistics.median(values), statistics.fmean(values), max(values)
 
 
 def gradients(comparison: Comparison) -> dict[str, dict[int, list[float]]]:
-    """Return the norms of the layers' gradients, first layer first, by network and step."""
-    first = comparison.first()
-    return {
-        name: {step: list(norms.values()) for step, norms in sorted(run.facts.gradient_norms.items())}
-        for name, run in first.items()
-        if run.facts.gradient_norms
-    }
+    """Return the norms of the convolutions' gradients, first layer first, by network and step."""
+    found = {}
+    for network, run in comparison.first().items():
+        moments = sorted(run.facts.gradient_norms.items())
+        norms = {step: [norm for layer, norm in layers.items() if layer != "fc"] for step, layers in moments}
+        if norms and all(norms.values()):
+            found[network] = norms
+    return found
 
 
-def shortcut_costs() -> list[Cost]:
-    """Return the costs of the networks that the shortcuts are compared on: ResNet-20 here, ResNet-34 in the paper."""
-    return [cost_of(network, kind) for network in (SHORTCUT_NETWORK, "resnet34") for kind in SHORTCUTS]
+def shortcuts(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return cost and errors of ResNet-20 with each shortcut, and of ResNet-34, which the paper compares them on."""
+    paper = {(row.network, row.shortcut): row.top1_error for row in PAPER_COSTS}
+    paper[SHORTCUT_NETWORK, "A"] = RECIPES[f"paper-{SHORTCUT_NETWORK}"].expected_error
+    rows = []
+    for network in (SHORTCUT_NETWORK, "resnet34"):
+        for kind in SHORTCUTS:
+            cost = _cost_of(network, kind)
+            runs = comparison.runs.get(kind, []) if network == SHORTCUT_NETWORK else []
+            row = {
+                "network": dashed(network),
+                "shortcut": kind,
+                "parameters": cost.parameters,
+                "multiply_adds": cost.multiply_adds,
+                "train_error": Mean.of(map(train_error, runs)),
+                "test_error": Mean.of(map(test_error, runs)),
+                "paper_error": paper.get((network, kind)),
+            }
+            rows.append(row)
+    return rows
 
 
 def costs() -> list[dict[str, Any]]:
@@ -227,7 +254,7 @@ def costs() -> list[dict[str, Any]]:
             cost = vgg_cost(int(paper.network.removeprefix("vgg")))
         else:
             bottleneck = paper.network in ("resnet50", "resnet101", "resnet152")
-            cost = cost_of(paper.network, paper.shortcut, "1x1" if bottleneck else None)
+            cost = _cost_of(paper.network, paper.shortcut, "1x1" if bottleneck else None)
         beside = {"paper_multiply_adds": paper.multiply_adds * 1e9, "paper_top1_error": paper.top1_error}
         rows.append(dataclasses.asdict(cost) | relative_to_vgg19(cost) | beside | {"network": dashed(cost.network)})
     return rows

@@ -3,7 +3,8 @@
 from html import escape
 
 from training.report.figures import Panel
-from training.report.sections import Section, Table
+from training.report.sections import Section
+from training.report.tables import Table
 
 TITLE = "Deep residual learning: what these runs show"
 INTRODUCTION = (
@@ -12,6 +13,7 @@ INTRODUCTION = (
 )
 MISSING = "Missing: there are no finished runs of the paper's recipe for all of this part. These commands make them:"
 
+_LONGEST_UNWRAPPED = 30  # characters of a cell
 _STYLE = """
 :root {
   color-scheme: light dark;
@@ -32,15 +34,16 @@ h1 { font-size: 1.7rem; line-height: 1.25; }
 h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin-top: 3rem; padding-top: 1.25rem; }
 p { max-width: 46rem; }
 .muted, figcaption { color: var(--muted); }
-.panels { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(20rem, 100%), 1fr)); }
-figure { margin: 0; max-width: 40rem; }
+.panels { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
+figure { margin: 0; max-width: 31rem; }
 figcaption { font-size: 0.85rem; }
 svg { display: block; height: auto; width: 100%; }
 svg text { font-family: inherit; }
 .scroll { margin: 1.25rem 0; overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.35rem 1.1rem 0.35rem 0; text-align: left; }
-td { vertical-align: top; }
+td { vertical-align: top; white-space: nowrap; }
+td.wraps { min-width: 12rem; white-space: normal; }
 th { color: var(--muted); font-weight: 600; }
 pre { background: var(--sunken); border-radius: 0.5rem; overflow-x: auto; padding: 0.8rem 1rem; }
 """
@@ -65,24 +68,33 @@ def _section(part: Section) -> str:
     return "\n".join(
         [
             f'<section id="{part.letter}">\n<h2>({part.letter}) {escape(part.title)}</h2>',
-            *(f"<p>{escape(paragraph)}</p>" for paragraph in part.paragraphs),
-            *_panels(part.panels),
-            *(_table(table) for table in part.tables),
+            *(_block(block) for block in part.content),
             *_missing(part.missing),
             "</section>",
         ]
     )
 
 
-def _panels(panels: list[Panel]) -> list[str]:
+def _block(block: str | Table | list[Panel]) -> str:
+    if isinstance(block, str):
+        return f"<p>{escape(block)}</p>"
+    return _table(block) if isinstance(block, Table) else _panels(block)
+
+
+def _panels(panels: list[Panel]) -> str:
     drawn = [f"<figure>\n{panel.svg}\n<figcaption>{escape(panel.caption)}</figcaption>\n</figure>" for panel in panels]
-    return ['<div class="panels">', *drawn, "</div>"] if drawn else []
+    return "\n".join(['<div class="panels">', *drawn, "</div>"])
 
 
 def _table(table: Table) -> str:
     header = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in table.header)
-    rows = ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows]
+    rows = ["<tr>" + "".join(map(_cell, row)) + "</tr>" for row in table.rows]
     return f'<div class="scroll"><table>\n<tr>{header}</tr>\n' + "\n".join(rows) + "\n</table></div>"
+
+
+def _cell(text: str) -> str:
+    wraps = ' class="wraps"' if len(text) > _LONGEST_UNWRAPPED else ""
+    return f"<td{wraps}>{escape(text)}</td>"
 
 
 def _missing(commands: list[str]) -> list[str]:
@@ -103,11 +115,10 @@ def markdown(parts: list[Section], notes: list[str]) -> str:
     """Return the same without the figures."""
     blocks = [f"# {TITLE}", INTRODUCTION]
     for part in parts:
-        blocks += [
-            f"## ({part.letter}) {part.title}",
-            *part.paragraphs,
-            *(_markdown_table(table) for table in part.tables),
-        ]
+        blocks.append(f"## ({part.letter}) {part.title}")
+        for block in part.content:
+            if not isinstance(block, list):
+                blocks.append(block if isinstance(block, str) else _markdown_table(block))
         if part.missing:
             blocks += [MISSING, "```sh\n" + "\n".join(part.missing) + "\n```"]
     if notes:

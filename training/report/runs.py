@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
 from training.recipes import RECIPES, Recipe
 from training.report.published import CIFAR10_CLASSES
@@ -44,7 +44,7 @@ class DatasetFacts(_Facts):
     """The pictures that a run was trained on."""
 
     name: str
-    images: int
+    images: PositiveInt
     fingerprint: str
 
 
@@ -56,7 +56,7 @@ class RunFacts(_Facts):
     stride_in: str | None = None
     labels: list[str]
     recipe: dict[str, Any]
-    steps: int
+    steps: PositiveInt
     seed: int
     dataset: DatasetFacts
     hardware: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from training.report import numbers, page
+from training.report.numbers import Mean
 from training.report.runs import ReportError, Run, read_runs
 from training.report.sections import sections
 
@@ -21,13 +22,14 @@ def report_numbers(runs_folder: Path) -> dict[str, Any]:
         "broken": [{"name": name, "reason": reason} for name, reason in broken.items()],
         "degradation": {"steps": comparison.steps, "differences": numbers.differences(comparison)},
         "layer_responses": {numbers.dashed(name): values for name, values in numbers.responses(comparison).items()},
-        "shortcuts": {
-            "steps": shortcuts.steps,
-            "costs": [dataclasses.asdict(cost) for cost in numbers.shortcut_costs()],
-        },
+        "shortcuts": {"steps": shortcuts.steps, "networks": [_plain(row) for row in numbers.shortcuts(shortcuts)]},
         "costs": numbers.costs(),
         "gradient_norms": {numbers.dashed(name): steps for name, steps in numbers.gradients(comparison).items()},
     }
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    return {key: dataclasses.asdict(value) if isinstance(value, Mean) else value for key, value in row.items()}
 
 
 def _unfinished(run: Run) -> dict[str, Any]:
@@ -49,10 +51,10 @@ def write_report(runs_folder: Path, out: Path) -> tuple[Path, list[str]]:
     runs, broken = read_runs(runs_folder)
     if out.resolve().is_relative_to(runs_folder.resolve()):
         raise ReportError(f"{out} is inside the folder of the runs; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
     parts = sections([run for run in runs if run.results])
     notes = [_unfinished_line(run) for run in runs if not run.results]
     notes += [f"{name} is skipped: {reason}" for name, reason in broken.items()]
-    out.mkdir(parents=True, exist_ok=True)
     (out / "report.html").write_text(page.html(parts, notes), encoding="utf-8")
     (out / "report.md").write_text(page.markdown(parts, notes), encoding="utf-8")
     return out / "report.html", notes

@@ -14,6 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from training.report.numbers import dashed
 from training.report.runs import Run
@@ -149,6 +150,7 @@ def gradient_curves(network: str, gradients: Mapping[int, Sequence[float]], limi
         for colour, (step, norms) in zip(_SERIES, gradients.items(), strict=False):
             axes.plot(range(1, len(norms) + 1), norms, color=colour, marker=".", markersize=4, label=f"step {step:,}")
         axes.set(xlabel="layer", ylabel="norm of gradient", title=display(network), yscale="log")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylim(max(limits[0], limits[1] / 1e6) / 1.5, limits[1] * 1.5)
         axes.legend()
 

@@ -29,7 +29,7 @@ _STYLE = """
     --series-6: #9ba6b9;
   }
 }
-body { background: var(--ground); color: var(--ink); margin: 0 auto; max-width: 64rem; padding: 1.5rem 1rem 4rem; }
+body { background: var(--ground); color: var(--ink); margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; }
 h1 { font-size: 1.7rem; line-height: 1.25; }
 h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin-top: 3rem; padding-top: 1.25rem; }
 p { max-width: 46rem; }

@@ -39,6 +39,9 @@ def run(
     time_budget: Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)] = None,
     epochs: Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)] = None,
     steps: Annotated[int | None, typer.Option(help="Another length, in steps.", min=1)] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: what the processor is fast at.")] = "auto",
     compile: Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")] = "auto",
@@ -54,14 +57,17 @@ def run(
     from training.loop import Diverged
     from training.prepare import Options, RunError
     from training.progress import Progress
-    from training.recipes import RECIPES
+    from training.recipes import RECIPES, changed
     from training.run import run as train
 
     if recipe not in RECIPES:
         _fail(f"no recipe is called {recipe!r}; there are {', '.join(RECIPES)}")
     if sum(length is not None for length in (time_budget, epochs, steps)) > 1:
         _fail("give only one of --time-budget, --epochs and --steps")
-    chosen = RECIPES[recipe]
+    try:
+        chosen = changed(RECIPES[recipe], changes or ())
+    except ValueError as error:
+        _fail(str(error))
     if epochs is not None or steps is not None:
         chosen = dataclasses.replace(chosen, epochs=epochs, steps=steps)
     options = Options(

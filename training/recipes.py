@@ -5,9 +5,14 @@ by the run. Lengths are in weight updates, moments within a run in fractions of 
 shorter without losing its shape.
 """
 
+import dataclasses
+import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
 _FIRST_CAUTIOUS_DEPTH = 110
@@ -131,3 +136,30 @@ _ALL = (
     *(_modern_cifar(depth, 8.0 if depth == 20 else None) for depth in CIFAR_DEPTHS),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}
+
+
+def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """Return a recipe with fields changed by `name=value`, the value as in JSON or as plain text.
+
+    Raises ValueError that names the field for one that does not exist or a value that does not fit it.
+    """
+    fields: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or name == "name" or name not in Recipe.__dataclass_fields__:
+            raise ValueError(f"--set {assignment}: write field=value with one of {', '.join(_CHANGEABLE)}")
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = text
+        if name in _LENGTHS and fields[name] is not None:
+            fields |= {other: None for other in _LENGTHS if other != name}
+    try:
+        return TypeAdapter(Recipe).validate_python(dataclasses.asdict(recipe) | fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise ValueError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
+
+
+_LENGTHS = ("epochs", "steps")
+_CHANGEABLE = tuple(field for field in Recipe.__dataclass_fields__ if field != "name")

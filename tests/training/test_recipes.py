@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from training.recipes import RECIPES, Recipe, steps_per_epoch
+from training.recipes import RECIPES, Recipe, changed, steps_per_epoch
 from training.resnet import architecture
 
 
@@ -46,3 +46,35 @@ def test_epochs_are_whole_batches_and_a_small_set_is_one_batch() -> None:
 def test_a_recipe_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         RECIPES["paper-resnet20"].learning_rate = 1.0  # type: ignore[misc]
+
+
+def test_any_field_can_be_changed_by_name() -> None:
+    recipe = RECIPES["paper-resnet20"]
+    new = changed(
+        recipe, ["learning_rate=0.05", "shortcut=B", "milestones=[0.4, 0.8]", "nesterov=true", "ema_decay=null"]
+    )
+    expected = dataclasses.replace(
+        recipe, learning_rate=0.05, shortcut="B", milestones=(0.4, 0.8), nesterov=True, ema_decay=None
+    )
+    assert new == expected
+    assert changed(recipe, []) == recipe
+
+
+def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
+    assert changed(RECIPES["paper-resnet20"], ["epochs=3"]).total_steps(1280) == 30
+    assert changed(RECIPES["modern-resnet20"], ["steps=7"]).total_steps(1280) == 7
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("speed=9", "write field=value with one of network, shortcut"),
+        ("learning_rate", "write field=value"),
+        ("name=mine", "write field=value"),
+        ("batch_size=many", "--set batch_size=many: Input should be a valid integer"),
+        ("schedule=linear", "--set schedule=linear: Input should be 'cosine' or 'steps'"),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        changed(RECIPES["paper-resnet20"], [assignment])

@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,13 +23,21 @@ from numpy.typing import NDArray
 
 from service.errors import ServiceError
 from service.preprocess import image_to_pixels
+from training.class_folders import DataError, Listing, existing, find_classes, listed
+
+__all__ = [
+    "DEFAULT_MAX_SKIPPED",
+    "DataError",
+    "Dataset",
+    "load",
+    "opened",
+    "refuse_too_many_skipped",
+    "stratified_hold_out",
+    "write_skipped",
+]
 
 _PACK_VERSION = 1
 DEFAULT_MAX_SKIPPED = 0.2
-
-
-class DataError(Exception):
-    """The data cannot be used as it is. The message is one line that names the next step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +66,6 @@ class Dataset:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """The files and folders of a data set, by their path inside it, and how to read a file."""
-
-    files: Sequence[PurePosixPath]
-    folders: Sequence[PurePosixPath]
-    read: Callable[[PurePosixPath], bytes]
-
-
 def load(
     source: Path,
     size: int,
@@ -82,7 +80,7 @@ def load(
     maps the packed file later.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
-    given, source = source, _existing(source)
+    given, source = source, existing(source)
     shorter_side = shorter_side or size
     resized = "" if shorter_side == size else f"-of-{shorter_side}"
     packed = _cache_folder() / f"{_source_key(source)}-{size}{resized}"
@@ -108,18 +106,9 @@ def opened(source: Path) -> Iterator[tuple[dict[str, list[PurePosixPath]], Calla
 
     Raises DataError for a missing, empty or wrongly nested folder.
     """
-    source = _existing(source)
-    with _listing(source) as listing:
-        yield _find_classes(listing, source), listing.read
-
-
-def _existing(source: Path) -> Path:
-    source = source.expanduser().resolve()
-    if not source.exists():
-        raise DataError(
-            f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
-        )
-    return source
+    source = existing(source)
+    with listed(source) as listing:
+        yield find_classes(listing, source), listing.read
 
 
 def write_skipped(skipped: Sequence[tuple[str, str]], path: Path) -> None:
@@ -176,8 +165,8 @@ def _pack(
         with tempfile.TemporaryDirectory(prefix=".packing-", dir=packed.parent, ignore_cleanup_errors=True) as folder:
             working = Path(folder) / "packed"
             working.mkdir()
-            with _listing(source) as listing:
-                classes = _find_classes(listing, source)
+            with listed(source) as listing:
+                classes = find_classes(listing, source)
                 announce(
                     f"packing {sum(map(len, classes.values())):,} files in {len(classes)} classes from {source.name}"
                 )
@@ -195,75 +184,8 @@ def _pack(
         ) from None
 
 
-@contextlib.contextmanager
-def _listing(source: Path) -> Iterator[_Listing]:
-    """List a folder or a tar, without hidden files, and keep the tar open while it is read."""
-    if source.is_dir():
-        found = sorted(path.relative_to(source) for path in source.rglob("*"))
-        files = [PurePosixPath(path) for path in found if (source / path).is_file()]
-        folders = [PurePosixPath(path) for path in found if (source / path).is_dir()]
-        yield _Listing(_visible(files), _visible(folders), lambda path: (source / path).read_bytes())
-        return
-    try:
-        tar = tarfile.open(source)  # noqa: SIM115 - closed below, where its own errors are not taken for a bad tar's
-    except tarfile.TarError:
-        raise DataError(
-            f"{source} is neither a folder nor a readable tar file; unpack it and give its folder"
-        ) from None
-    with tar:
-        members = {PurePosixPath(member.name): member for member in tar.getmembers()}
-
-        def read(path: PurePosixPath) -> bytes:
-            file = tar.extractfile(members[path])
-            return file.read() if file else b""
-
-        ordered = sorted(members)
-        files = [path for path in ordered if members[path].isfile()]
-        folders = [path for path in ordered if members[path].isdir()]
-        yield _Listing(_visible(files), _visible(folders), read)
-
-
-def _visible(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    return [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
-
-
-def _find_classes(listing: _Listing, source: Path) -> dict[str, list[PurePosixPath]]:
-    """Return class name → files, in the order of the labels. Raises DataError for another layout."""
-    depth = 0  # of the folders that wrap everything, as in train/cat/1.png
-    while len({path.parts[: depth + 1] for path in listing.files}) == 1 and len(listing.files[0].parts) > depth + 2:
-        depth += 1
-    if not listing.files:
-        raise DataError(f"{source} holds no files; it needs one folder a class, with that class's pictures in it")
-    classes: dict[str, list[PurePosixPath]] = {
-        path.parts[depth]: [] for path in listing.folders if len(path.parts) == depth + 1
-    }
-    for path in listing.files:
-        inner = path.parts[depth:]
-        if len(inner) > 2:
-            raise DataError(_deep_nesting_message(source, path, sorted(classes)))
-        if len(inner) == 2:
-            classes.setdefault(inner[0], []).append(path)
-    if not classes:
-        raise DataError(f"the pictures lie directly in {source}; put those of each class into a folder named after it")
-    for name, files in sorted(classes.items()):
-        if not files:
-            raise DataError(f"class folder {name!r} of {source} is empty; put pictures into it or remove it")
-    if len(classes) == 1:
-        raise DataError(f"{source} has only one class folder, {next(iter(classes))!r}; a classifier needs at least two")
-    return dict(sorted(classes.items()))
-
-
-def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str]) -> str:
-    hint = "give --data the folder that holds one folder a class"
-    train = next((name for name in folders if name.lower() in ("train", "training")), None)
-    test = next((name for name in folders if name.lower() in ("test", "val", "validation", "valid")), None)
-    if train and test:
-        hint = f"give --data {source / train} --test-data {source / test}"
-    return f"wrong nesting in {source}: {path} lies deeper than class/picture; {hint}"
-
-
 def _decode_all(
-    listing: _Listing,
+    listing: Listing,
     classes: dict[str, list[PurePosixPath]],
     size: int,
     shorter_side: int,

@@ -7,7 +7,6 @@ that cannot be decoded. Pictures are read one by one, so there may be more of th
 import dataclasses
 import json
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +153,7 @@ def _seen(
 def _content(read: Callable[[PurePosixPath], bytes], file: PurePosixPath) -> bytes | None:
     try:
         return read(file)
-    except (OSError, tarfile.TarError):
+    except OSError:
         return None
 
 

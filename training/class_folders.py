@@ -1,0 +1,105 @@
+"""What lies in a data set's folder, or in a tar of it: one folder a class, found by one rule for both.
+
+A folder that wraps everything, as `train/` in a tar, is passed through; hidden files do not count; any other layout is
+refused in one line that says what to change.
+"""
+
+import contextlib
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+class DataError(Exception):
+    """The data cannot be used as it is. The message is one line that names the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The files and folders of a data set, by their path inside it, and how to read a file."""
+
+    files: Sequence[PurePosixPath]
+    folders: Sequence[PurePosixPath]
+    read: Callable[[PurePosixPath], bytes]
+
+
+def existing(source: Path) -> Path:
+    """Return the whole path of a folder or a file. Raises DataError if there is none."""
+    source = source.expanduser().resolve()
+    if not source.exists():
+        raise DataError(
+            f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
+        )
+    return source
+
+
+@contextlib.contextmanager
+def listed(source: Path) -> Iterator[Listing]:
+    """List a folder or a tar, without hidden files, and keep the tar open while it is read.
+
+    Raises DataError for what is neither.
+    """
+    if source.is_dir():
+        found = sorted(path.relative_to(source) for path in source.rglob("*"))
+        files = [PurePosixPath(path) for path in found if (source / path).is_file()]
+        folders = [PurePosixPath(path) for path in found if (source / path).is_dir()]
+        yield Listing(_visible(files), _visible(folders), lambda path: (source / path).read_bytes())
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            tar = stack.enter_context(tarfile.open(source))
+            members = {PurePosixPath(member.name): member for member in tar.getmembers()}
+        except (tarfile.TarError, EOFError, zlib.error):  # the last two: of a compressed one that is cut off or damaged
+            raise DataError(
+                f"{source} is neither a folder nor a readable tar file; unpack it and give its folder"
+            ) from None
+
+        def read(path: PurePosixPath) -> bytes:
+            file = tar.extractfile(members[path])
+            return file.read() if file else b""
+
+        ordered = sorted(members)
+        files = [path for path in ordered if members[path].isfile()]
+        folders = [path for path in ordered if members[path].isdir()]
+        yield Listing(_visible(files), _visible(folders), read)
+
+
+def _visible(paths: list[PurePosixPath]) -> list[PurePosixPath]:
+    return [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
+
+
+def find_classes(listing: Listing, source: Path) -> dict[str, list[PurePosixPath]]:
+    """Return class name → files, in the order of the labels. Raises DataError for another layout."""
+    depth = 0  # of the folders that wrap everything, as in train/cat/1.png
+    while len({path.parts[: depth + 1] for path in listing.files}) == 1 and len(listing.files[0].parts) > depth + 2:
+        depth += 1
+    if not listing.files:
+        raise DataError(f"{source} holds no files; it needs one folder a class, with that class's pictures in it")
+    classes: dict[str, list[PurePosixPath]] = {
+        path.parts[depth]: [] for path in listing.folders if len(path.parts) == depth + 1
+    }
+    for path in listing.files:
+        inner = path.parts[depth:]
+        if len(inner) > 2:
+            raise DataError(_deep_nesting_message(source, path, sorted(classes)))
+        if len(inner) == 2:
+            classes.setdefault(inner[0], []).append(path)
+    if not classes:
+        raise DataError(f"the pictures lie directly in {source}; put those of each class into a folder named after it")
+    for name, files in sorted(classes.items()):
+        if not files:
+            raise DataError(f"class folder {name!r} of {source} is empty; put pictures into it or remove it")
+    if len(classes) == 1:
+        raise DataError(f"{source} has only one class folder, {next(iter(classes))!r}; a classifier needs at least two")
+    return dict(sorted(classes.items()))
+
+
+def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str]) -> str:
+    hint = "give --data the folder that holds one folder a class"
+    train = next((name for name in folders if name.lower() in ("train", "training")), None)
+    test = next((name for name in folders if name.lower() in ("test", "val", "validation", "valid")), None)
+    if train and test:
+        hint = f"give --data {source / train} --test-data {source / test}"
+    return f"wrong nesting in {source}: {path} lies deeper than class/picture; {hint}"

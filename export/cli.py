@@ -56,14 +56,17 @@ def export_onnx(
 ) -> None:
     """Export a network to one .onnx file, checked against PyTorch and measured before it gets its name."""
     from export.errors import ExportError
-    from export.export import export
 
     try:
+        from export.export import export
+
         _refuse_contradictions(checkpoint, weights, seed, output)
         source = _source(depth, variant or [], checkpoint, weights, seed or 0, labels, data)
         exported = export(source, data=data, output=output, say=_say)
     except ExportError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; install this project with the extras export and cpu")
     except KeyboardInterrupt:
         _fail("stopped; nothing was written")
     typer.echo(_summary(exported))

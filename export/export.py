@@ -22,7 +22,7 @@ from export.parity import check_parity
 from export.samples import sample_pixels
 from export.source import Source
 from export.to_onnx import serialise, to_onnx, with_card
-from service.engine import Engine
+from service.engine import Engine, EngineError
 from service.model_card import (
     GOLDEN_TOLERANCE,
     Accuracy,
@@ -71,7 +71,10 @@ def export(source: Source, *, data: Path | None, output: Path | None, say: Calla
 
 def _engine(content: bytes) -> Engine:
     # On a CPU whatever there is: a GPU's TF32 differs from PyTorch by more than parity allows.
-    return Engine(content, providers="cpu", intra_op_threads=len(os.sched_getaffinity(0)))
+    try:
+        return Engine(content, providers="cpu", intra_op_threads=len(os.sched_getaffinity(0)))
+    except EngineError as error:
+        raise ExportError(f"{error}; nothing was written") from None
 
 
 def _check_parity(

@@ -1,12 +1,15 @@
 """What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 
 from export.errors import ExportError
 from export.source import DatasetFacts, Source, default_preprocessing
@@ -74,7 +77,7 @@ def class_names(data: Path, described: Architecture, say: Callable[[str], None])
 def measure_accuracy(engine: Engine, pictures: Pictures) -> Accuracy:
     """Return the share of pictures whose label is the best, and among the best five, as the engine answers them."""
     top1 = top5 = 0
-    for start in range(0, len(pictures.labels), _BATCH):
+    for start in _with_a_bar(range(0, len(pictures.labels), _BATCH)):
         (best,) = engine.run(np.ascontiguousarray(pictures.pixels[start : start + _BATCH]), outputs=("top_indices",))
         right = best == pictures.labels[start : start + _BATCH, None]
         top1 += int(right[:, 0].sum())
@@ -94,6 +97,11 @@ def calibrate(source: Source, pictures: Pictures) -> Calibration:
     )
 
 
+def _with_a_bar(starts: range) -> Iterable[int]:
+    terminal = Console(stderr=True)
+    return track(starts, "measuring", console=terminal, transient=True, disable=not terminal.is_terminal)
+
+
 def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
     dataset = _run_data(source.train_set, source, say) if source.held_out else None
     if dataset is None:
@@ -106,12 +114,16 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     """Return a data set that the run names, if it is still there and still the same."""
     if facts is None:
         return None
-    if not facts.source.exists():
-        say(f"{facts.source} is no longer there")
+    if not os.path.exists(facts.source):
+        say(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
-    dataset = _load_fitting(facts.source, source, say)
+    try:
+        dataset = _load(facts.source, source.preprocessing, say)
+    except ExportError as error:
+        say(f"{error}; nothing is measured on it")
+        return None
     if dataset.fingerprint != facts.fingerprint:
-        say(f"{facts.source} has changed since the run, so it does not count")
+        say(f"{facts.source} has changed since the run, so nothing is measured on it")
         return None
     return dataset
 

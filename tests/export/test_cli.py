@@ -1,6 +1,5 @@
 """`export-onnx` as people use it: defaults that work, one line where something is missing, never a torn file."""
 
-import json
 import re
 import signal
 import subprocess
@@ -16,7 +15,7 @@ from typer.testing import CliRunner
 import export.export
 from export.cli import main
 from export.errors import ExportError
-from service.engine import Engine
+from service.engine import Engine, EngineError
 from service.model_card import golden_input, read_card
 from tests.export.conftest import Trained, copy_run
 
@@ -157,8 +156,20 @@ def test_an_export_killed_at_work_leaves_the_old_file_alone(tmp_path: Path, mome
     assert not Path("models").exists()
 
 
+def test_a_missing_package_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "export.export", None)
+    assert "is not installed; install this project with the extras export and cpu" in refusal("--depth", 20)
+
+
+def test_a_session_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise EngineError("two runtimes are installed")
+
+    monkeypatch.setattr(export.export, "Engine", refuse)
+    assert "two runtimes are installed" in refusal("--depth", 8, "--weights", "random")
+
+
 def test_help_says_what_the_defaults_are() -> None:
     result = export_onnx("--help")
     assert result.exit_code == 0
-    text = json.dumps(" ".join(result.stdout.split()))
-    assert "--checkpoint" in text and "--weights" in text
+    assert "--checkpoint" in result.stdout and "--weights" in result.stdout

@@ -1,5 +1,6 @@
 """Accuracy counts every picture once and none that was trained on; the temperature comes from held-out ones."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from export.choice import Choice
 from export.errors import ExportError
 from export.measure import Pictures, calibrate, class_names, find_evidence, measure_accuracy
+from export.samples import to_pixels
 from export.source import default_preprocessing, from_random_weights, from_run
+from export.to_onnx import Normalise
 from tests.export.conftest import Trained, copy_run
 from tests.training.conftest import write_pictures
 from training.evaluate import expected_calibration_error
@@ -46,8 +49,6 @@ def test_calibration_finds_the_temperature_that_mends_overconfidence() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (600, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
         source.network.fc.weight.mul_(3)  # three times as sure as the labels below deserve
-        from export.to_onnx import Normalise
-
         logits = source.network(Normalise(source.preprocessing)(torch.from_numpy(pixels)))
         deserved = torch.softmax(logits / 3, dim=1)
         labels = torch.multinomial(deserved, 1, generator=torch.Generator().manual_seed(0))[:, 0]
@@ -131,11 +132,8 @@ def test_larger_networks_see_pictures_as_the_service_would_cut_them(tmp_path: Pa
     source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
     large = default_preprocessing(Choice(depth=18).architecture())
     assert class_names(pictures, Choice(depth=18).architecture(), silent) == source.labels
-    object.__setattr__(source, "preprocessing", large)
-    evidence = find_evidence(source, pictures, silent)
+    evidence = find_evidence(dataclasses.replace(source, preprocessing=large), pictures, silent)
     assert evidence.test is not None
     assert evidence.test.pixels.shape == (3, 224, 224, 3)
-    from export.samples import to_pixels
-
     (expected,) = to_pixels([(pictures / "blue" / "0.png").read_bytes()], large)
     np.testing.assert_array_equal(evidence.test.pixels[0], expected)

@@ -43,8 +43,9 @@ def listed(source: Path) -> Iterator[Listing]:
     """
     if source.is_dir():
         found = sorted(path.relative_to(source) for path in source.rglob("*"))
-        files = [PurePosixPath(path) for path in found if (source / path).is_file()]
         folders = [PurePosixPath(path) for path in found if (source / path).is_dir()]
+        # A link that leads nowhere counts as a file, so that it is listed among those that cannot be read.
+        files = [PurePosixPath(path) for path in found if (source / path).is_file() or _is_dangling(source / path)]
         yield Listing(_visible(files), _visible(folders), lambda path: (source / path).read_bytes())
         return
     with contextlib.ExitStack() as stack:
@@ -66,8 +67,18 @@ def listed(source: Path) -> Iterator[Listing]:
         yield Listing(_visible(files), _visible(folders), read)
 
 
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
+
+
 def _visible(paths: list[PurePosixPath]) -> list[PurePosixPath]:
     return [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
+
+
+def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[PurePosixPath]:
+    """Return the files that lie in no class folder."""
+    inside = {path for files in classes.values() for path in files}
+    return [path for path in listing.files if path not in inside]
 
 
 def find_classes(listing: Listing, source: Path) -> dict[str, list[PurePosixPath]]:

@@ -4,9 +4,15 @@ import dataclasses
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+if TYPE_CHECKING:
+    from training.distributed import World
+    from training.hardware import Hardware
+    from training.prepare import Options
+    from training.recipes import Recipe
 
 main = typer.Typer(
     name="train-resnet",
@@ -50,26 +56,13 @@ def run(
     max_skipped: Annotated[float, typer.Option(help="Share of undecodable files to accept.", min=0, max=1)] = 0.2,
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
-    from training.checkpoint import CheckpointError
-    from training.data import DataError
     from training.distributed import join
     from training.hardware import choose
-    from training.loop import Diverged
-    from training.prepare import Options, RunError
-    from training.progress import Progress
-    from training.recipes import RECIPES, changed
-    from training.run import run as train
+    from training.prepare import Options
 
-    if recipe not in RECIPES:
-        _fail(f"no recipe is called {recipe!r}; there are {', '.join(RECIPES)}")
-    if sum(length is not None for length in (time_budget, epochs, steps)) > 1:
+    lengths = {"epochs": epochs, "steps": steps}
+    if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:
         _fail("give only one of --time-budget, --epochs and --steps")
-    try:
-        chosen = changed(RECIPES[recipe], changes or ())
-    except ValueError as error:
-        _fail(str(error))
-    if epochs is not None or steps is not None:
-        chosen = dataclasses.replace(chosen, epochs=epochs, steps=steps)
     options = Options(
         out=out,
         data=data,
@@ -80,21 +73,50 @@ def run(
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
     )
-    world = join()
+    given = [f"{name}={length}" for name, length in lengths.items() if length is not None]
+    try:
+        chosen = _recipe(recipe, [*(changes or ()), *given])
+        world = join()
+        hardware = choose(precision, compile, threads, processes=world.local_size)
+    except ValueError as error:
+        _fail(str(error))
+    _train(chosen, options, hardware, world)
+    if world.is_first:
+        typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
+
+
+def _recipe(name: str, changes: list[str]) -> "Recipe":
+    """Return a recipe with its changes. Raises ValueError for what does not exist."""
+    from training.recipes import RECIPES, changed
+    from training.resnet import architecture
+
+    if name not in RECIPES:
+        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+    recipe = changed(RECIPES[name], changes)
+    architecture(recipe.network, recipe.shortcut, recipe.stride_in)
+    return recipe
+
+
+def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World") -> None:
+    from training.checkpoint import CheckpointError
+    from training.data import DataError
+    from training.loop import Diverged
+    from training.prepare import RunError
+    from training.progress import Progress
+    from training.run import run as train
+
     progress = Progress(is_quiet=not world.is_first)
     try:
-        train(chosen, options, choose(precision, compile, threads, processes=world.local_size), progress, world)
-    except (RunError, DataError, CheckpointError, Diverged, ValueError) as error:
+        train(recipe, options, hardware, progress, world)
+    except (RunError, DataError, CheckpointError, Diverged) as error:
         _fail(str(error))
     except OSError as error:
         _fail(
-            f"cannot write to {out}: {error.strerror}; checkpoints so far are intact: mend it, then go on with --resume"
+            f"{error.filename or options.out}: {error.strerror}; checkpoints so far are intact: mend it, then --resume"
         )
     finally:
         progress.close()
         world.leave()
-    if world.is_first:
-        typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
 
 
 @main.command()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from service.errors import ServiceError
 from service.preprocess import image_to_pixels
-from training.class_folders import DataError, Listing, existing, find_classes, listed
+from training.class_folders import DataError, Listing, existing, find_classes, listed, strays
 
 __all__ = [
     "DEFAULT_MAX_SKIPPED",
@@ -150,8 +150,8 @@ def _source_key(source: Path) -> str:
     """Return a key that changes when a file of the source is added, removed or rewritten."""
     digest = hashlib.sha256(f"{_PACK_VERSION}\n{source}\n".encode())
     for path in [source] if source.is_file() else sorted(source.rglob("*")):
-        facts = path.stat()
         if path.is_file():
+            facts = path.stat()
             digest.update(f"{path.relative_to(source)}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
 
@@ -195,7 +195,7 @@ def _decode_all(
     """Write images.u8 and labels.npy into `working` and return the facts for dataset.json."""
     digest = hashlib.sha256("\n".join(classes).encode())
     labels: list[int] = []
-    skipped: list[tuple[str, str]] = []
+    skipped = [(str(path), "lies in no class folder") for path in strays(listing, classes)]
     with (working / "images.u8").open("wb") as images:
         for label, paths in enumerate(classes.values()):
             for path in paths:
@@ -230,6 +230,5 @@ def refuse_too_many_skipped(
             raise DataError(f"no picture of class {name!r} can be decoded{example}")
     if len(skipped) > max_skipped * total:
         raise DataError(
-            f"{len(skipped)} of {total} files cannot be decoded, more than --max-skipped {max_skipped:g} allows"
-            f"{example}"
+            f"{len(skipped)} of {total} files cannot be used, more than --max-skipped {max_skipped:g} allows{example}"
         )

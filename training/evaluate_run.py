@@ -24,7 +24,7 @@ from training.checkpoint import sha256_of, write_whole
 from training.data import DEFAULT_MAX_SKIPPED, opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
 from training.measures import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
-from training.prepare import Normalise
+from training.normalise import Normalise
 from training.trained import Trained, read_trained
 from training.views import Pixels, Views, choose
 
@@ -171,7 +171,7 @@ def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
     mean, network.pixel_mean = network.pixel_mean, None
 
     def to_input(views: Tensor) -> Tensor:
-        images = normalise(views).permute(0, 3, 1, 2)
+        images = normalise.channels_first(views)
         if mean is None:
             return images
         return images - F.interpolate(mean[None], size=images.shape[2:], mode="bilinear", align_corners=False)

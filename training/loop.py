@@ -1,6 +1,5 @@
 """The training loop: everything that happens to the weights is on this page."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from training.augment import augment, batch_order
 from training.batch import Batch, mixed
 from training.distributed import World
 from training.hardware import Hardware
+from training.normalise import Normalise
 from training.recipes import Recipe, steps_per_epoch
 from training.replicas import Replicas
 from training.resnet import ResNet
@@ -34,7 +34,7 @@ class Training:
     model: ResNet
     images: Tensor
     labels: Tensor
-    normalise: Callable[[Tensor], Tensor]  # uint8 (N, H, W, 3) to float, same order
+    normalise: Normalise
     world: World
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
     order: tuple[int, Tensor] = field(init=False)  # the epoch whose order is held, and that order

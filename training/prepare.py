@@ -19,6 +19,7 @@ from training.data import load as load_dataset
 from training.distributed import World
 from training.hardware import Hardware
 from training.loop import Training
+from training.normalise import Normalise
 from training.progress import Progress
 from training.recipes import Recipe
 from training.resnet import build
@@ -116,17 +117,6 @@ def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, opt
         "versions": _versions(),
         "git_commit": _git_commit(),
     }
-
-
-class Normalise:
-    """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
-
-    def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:
-        deviation = torch.tensor(standard_deviation, device=device)
-        self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return images.to(self._scale.device).float() * self._scale + self._shift
 
 
 def _preprocessing(recipe: Recipe, images: Tensor) -> dict[str, Any]:

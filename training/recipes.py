@@ -10,12 +10,15 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
 _FIRST_CAUTIOUS_DEPTH = 110
+
+
+_AtLeastOne = Annotated[int, Field(ge=1)]  # held only where somebody changes a recipe, by `changed`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +30,18 @@ class Recipe:
     shortcut: str | None = None  # None: what the paper uses for this network
     stride_in: str | None = None
 
-    image_size: int = 32  # pixels a side, after the augmentation
-    crop_padding: int = 4  # pixels of padding on each side, of which a random window is cut
+    image_size: _AtLeastOne = 32  # pixels a side, after the augmentation
+    crop_padding: Annotated[int, Field(ge=0)] = 4  # pixels of padding on each side, of which a random window is cut
     flip: Literal["random", "alternating", "none"] = "random"
     subtract: Literal["channel_mean", "pixel_mean"] = "channel_mean"
 
-    epochs: float | None = None  # one of epochs and steps
-    steps: int | None = None
-    batch_size: int = 128
-    held_out_images: int = 0  # of the training set, kept for choices and calibration
+    epochs: Annotated[float, Field(gt=0)] | None = None  # one of epochs and steps
+    steps: _AtLeastOne | None = None
+    batch_size: _AtLeastOne = 128
+    held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
 
     schedule: Literal["cosine", "steps"] = "cosine"
-    learning_rate: float = 0.1
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
     warmup: float = 0.0  # fraction of the run in which the rate climbs from 0
     cautious_rate: float | None = None  # the learning rate until the training error falls below `cautious_until_error`
     cautious_until_error: float = 80.0  # percent
@@ -51,11 +54,11 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0  # alpha of its Beta distribution; 0: none
     cutmix: float = 0.0
-    micro_batches: int = 1  # parts of a batch that are computed one after the other, where memory is short
+    micro_batches: _AtLeastOne = 1  # parts of a batch that are computed one after the other, where memory is short
     clip_norm: float | None = None  # the largest norm of all gradients together
 
     ema_decay: float | None = None  # None: no moving average
-    ema_every: int = 20  # steps
+    ema_every: _AtLeastOne = 20  # steps
 
     expected_error: float | None = None  # percent of CIFAR-10's test set
     source: str = ""
@@ -154,6 +157,8 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
             fields[name] = text
         if name in _LENGTHS and fields[name] is not None:
             fields |= {other: None for other in _LENGTHS if other != name}
+    if {name for name in _LENGTHS if fields.get(name, getattr(recipe, name)) is None} == set(_LENGTHS):
+        raise ValueError("--set leaves the recipe without a length; give it epochs or steps")
     try:
         return TypeAdapter(Recipe).validate_python(dataclasses.asdict(recipe) | fields)
     except ValidationError as error:

@@ -32,8 +32,9 @@ from training.prepare import Options, Run, RunError, now, prepare
 from training.progress import Progress
 from training.recipes import Recipe, steps_per_epoch
 
-_WARM_UP_STEPS, _TIMED_STEPS = 5, 20
+_WARM_UP_STEPS, _TIMED_STEPS = 3, 10
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
+_NEEDED_FACTS = ("recipe", "seed", "network", "labels", "held_out", "dataset", "hardware", "versions", "steps")
 _POINTS_OF_A_TEST_CURVE = 40
 _RESPONSE_IMAGES = 1000
 _STEPS_BETWEEN_LOOKS = 10  # at the progress bar and at signals
@@ -65,6 +66,7 @@ def run(
         f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}"
     )
     _train(this)
+    progress.say("trained and saved; evaluating")
     this.facts["results"] = _final_results(this)
     this.facts["layer_responses"] = _layer_responses(this)
     this.facts["finished"] = now()
@@ -83,9 +85,9 @@ def _earlier_facts(options: Options) -> dict[str, Any] | None:
         raise RunError(f"{options.out} holds a run already; go on with --resume, or give another --out")
     try:
         facts = json.loads(file.read_text())
-    except ValueError:
-        raise RunError(f"{file} is not readable; give another --out") from None
-    return dict(facts)
+        return {**facts, **{needed: facts[needed] for needed in _NEEDED_FACTS}}
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{file} is not what train-resnet run writes; give another --out") from None
 
 
 def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
@@ -130,8 +132,9 @@ def _layer_responses(this: Run) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
     model = copy.deepcopy(this.training.model)
     model.load_state_dict(this.training.best_weights())
-    sample = this.train_set.images[np.linspace(0, len(this.train_set) - 1, _RESPONSE_IMAGES, dtype=int)]
-    responses = layer_responses(model, sample, lambda batch: this.training.normalise(batch).permute(0, 3, 1, 2))
+    count = min(_RESPONSE_IMAGES, len(this.train_set))
+    sample = this.train_set.images[np.linspace(0, len(this.train_set) - 1, count, dtype=int)]
+    responses = layer_responses(model, sample, this.training.normalise.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
@@ -143,21 +146,31 @@ def _restore(this: Run) -> None:
         this.training.restore(saved.step, saved.state)
     if metrics.exists() and this.training.world.is_first:
         lines = metrics.read_text().splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        kept = [line for line in lines if _step_of(line) <= step]
         checkpoint.write_whole(metrics, "".join(kept).encode())
     this.progress.say(f"going on from step {step:,}")
+
+
+def _step_of(line: str) -> float:
+    """Return the step of a line of metrics.jsonl; infinity for one that was cut off."""
+    try:
+        return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
     """Turn a time budget into a number of steps, by timing a few on the real network and then putting it back."""
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
+    began = time.perf_counter()
     training.train(_WARM_UP_STEPS)
     start = time.perf_counter()
     training.train(_TIMED_STEPS)
     steps_per_s = _TIMED_STEPS / training.world.mean(time.perf_counter() - start)
+    left_s = max(0.0, minutes * 60 - training.world.mean(time.perf_counter() - began))
     training.model.load_state_dict(before)
     training.start_afresh()
-    steps = max(1, int(minutes * 60 * _BUDGET_FOR_STEPS * steps_per_s))
+    steps = max(1, int(left_s * _BUDGET_FOR_STEPS * steps_per_s))
     progress.say(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
     return {"steps": steps, "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes}}
 
@@ -255,7 +268,7 @@ def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = Non
     chosen = np.arange(len(dataset)) if indices is None else indices
     world = this.training.world
     images = dataset.images[chosen[world.part(len(chosen))]]
-    mine = logits_of(model, images, lambda batch: this.training.normalise(batch).permute(0, 3, 1, 2))
+    mine = logits_of(model, images, this.training.normalise.channels_first)
     return world.join_rows(mine, len(chosen))
 
 

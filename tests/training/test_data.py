@@ -72,11 +72,19 @@ def test_undecodable_files_are_skipped_counted_and_listed_with_reasons(pictures:
 def test_too_many_undecodable_files_are_refused_unless_allowed(pictures: Path) -> None:
     for index in range(20):
         (pictures / "red" / f"broken{index}.png").write_bytes(b"broken")
-    with pytest.raises(DataError, match=r"20 of 140 files cannot be decoded, more than --max-skipped 0.1"):
+    with pytest.raises(DataError, match=r"20 of 140 files cannot be used, more than --max-skipped 0.1"):
         load(pictures, 32, max_skipped=0.1)
     assert len(load(pictures, 32, max_skipped=0.2)) == 120
     with pytest.raises(DataError, match="max-skipped"):  # also when the pictures are packed already
         load(pictures, 32, max_skipped=0.1)
+
+
+def test_what_cannot_be_read_or_lies_outside_the_classes_is_listed(pictures: Path) -> None:
+    (pictures / "red" / "link.png").symlink_to(pictures / "nowhere.png")
+    Image.new("RGB", (32, 32)).save(pictures / "stray.png")
+    dataset = load(pictures, 32)
+    assert dataset.skipped == (("stray.png", "lies in no class folder"), ("red/link.png", "cannot be read"))
+    assert len(dataset) == 120
 
 
 def test_a_class_that_loses_every_picture_is_refused(pictures: Path) -> None:

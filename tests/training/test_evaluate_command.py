@@ -18,7 +18,7 @@ from training import checkpoint
 from training.cli import main
 from training.data import load
 from training.evaluate import errors_of, logits_of
-from training.prepare import Normalise
+from training.normalise import Normalise
 from training.resnet import ResNet, build
 from training.views import NAMES
 

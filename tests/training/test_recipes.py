@@ -72,9 +72,11 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
         ("learning_rate", "write field=value"),
         ("name=mine", "write field=value"),
         ("batch_size=many", "--set batch_size=many: Input should be a valid integer"),
+        ("batch_size=0", "--set batch_size=0: Input should be greater than or equal to 1"),
+        ("epochs=null", "without a length"),
         ("schedule=linear", "--set schedule=linear: Input should be 'cosine' or 'steps'"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        changed(RECIPES["paper-resnet20"], [assignment])
+        changed(RECIPES["modern-resnet20"], [assignment])

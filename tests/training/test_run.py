@@ -230,3 +230,20 @@ def test_the_command_reports_an_expected_failure_in_one_line(pictures: Path, tmp
 def test_recipes_are_listed_with_what_to_expect() -> None:
     output = CliRunner().invoke(main, ["recipes"]).stdout
     assert "paper-resnet110" in output and "6.43% error" in output
+
+
+@pytest.mark.parametrize("content", ["{}", "[1, 2]", "not json"])
+def test_a_run_file_that_is_not_ours_is_refused_in_one_line(pictures: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(content)
+    with pytest.raises(RunError, match=r"run.json is not what train-resnet run writes; give another --out"):
+        train(pictures, tmp_path / "run", resume=True)
+
+
+def test_a_damaged_line_of_the_metrics_is_left_out_when_resuming(pictures: Path, tmp_path: Path) -> None:
+    train(pictures, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    good = metrics.read_text()
+    metrics.write_text(good + "damaged\n{}\n" + good[:20])
+    train(pictures, tmp_path / "run", resume=True)
+    assert metrics.read_text() == good

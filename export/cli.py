@@ -103,8 +103,9 @@ def _source(
             names = class_names(data, choice.architecture(), _say)
         return from_random_weights(choice, names, seed)
     run = find_run(choice) if checkpoint is None else checkpoint
+    source = from_run(run, choice, names)
     _say(f"exporting {run}")
-    return from_run(run, choice, names)
+    return source
 
 
 def _summary(exported: "Exported") -> str:

@@ -181,6 +181,8 @@ def read_labels(path: Path) -> tuple[str, ...]:
         lines.pop()
     if len(lines) < 2 or not all(lines):
         raise ExportError(f"{path} must name at least two classes, one a line, without empty lines between them")
+    if twice := next((name for name in lines if lines.count(name) > 1), None):
+        raise ExportError(f"{path} names {twice!r} twice; give every class a name of its own")
     return tuple(lines)
 
 

@@ -90,7 +90,8 @@ def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -
             external_data=False,
             verbose=False,
         )
-    assert program is not None  # noqa: S101 - for the type checker
+    if program is None:
+        raise ExportError("the exporter gave no graph; nothing was written")
     model = program.model_proto
     _remove_notes(model)
     _check(model)

@@ -176,3 +176,9 @@ def test_a_file_without_labels_is_refused(tmp_path: Path, content: bytes) -> Non
         read_labels(tmp_path / "labels.txt")
     with pytest.raises(ExportError, match="cannot be read"):
         read_labels(tmp_path / "absent.txt")
+
+
+def test_a_class_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\ncat\n")
+    with pytest.raises(ExportError, match="names 'cat' twice"):
+        read_labels(tmp_path / "labels.txt")

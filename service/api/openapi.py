@@ -38,6 +38,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     413: ("More bytes than the limit, usually 20 MiB.", ("too_large",)),
     415: ("Not a JPEG, PNG or WebP file by its bytes, or encoded.", ("not_an_image", "unsupported_encoding")),
     422: ("The picture cannot be decoded, or has too many pixels or scans.", ("bad_image",)),
+    431: ("The path and the headers together have more than 64 KiB.", ("header_too_large",)),
     500: ("The server or its model failed.", ("engine_failed", "internal_error")),
     503: (
         "Not now: too much is waiting, or the server starts or stops. Retry-After says when to try again.",

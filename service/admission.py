@@ -11,18 +11,19 @@ from collections.abc import Callable, Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotReady, ServiceError
-from service.exchange import Exchange, UploadMemory
+from service.exchange import FORM_BYTES, Exchange, UploadMemory
 from service.metrics import Metrics
 from service.problem import internal_error, problem_response
 from service.readiness import Readiness
 
 log = logging.getLogger(__name__)
 
-FORM_BYTES = 64 * 1024  # what a form may add around its file
-
 
 class Admission:
-    """Wraps an ASGI app. `check_room` raises for a POST to `working_paths` that would be refused after its upload."""
+    """Wraps an ASGI app, which finds the `Exchange` in its scope.
+
+    Only a POST to `working_paths` may have a body; `check_room` raises if one would be refused after its upload.
+    """
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Admission:
             await self._app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send, self._memory, is_last=self._readiness.is_draining)
+        scope["exchange"] = exchange
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, exchange)
@@ -80,8 +82,9 @@ class Admission:
             await exchange.answer(internal_error())
 
     def _admit(self, scope: Scope, exchange: Exchange) -> None:
-        exchange.limit_body(self._max_image_bytes + (FORM_BYTES if exchange.is_form else 0))
-        if scope["method"] == "POST" and scope["path"] in self._working_paths:
+        exchange.check_length()
+        if scope["method"] == "POST" and scope["path"] in self._working_paths:  # all others: the router knows best
+            exchange.expect_image(self._max_image_bytes)
             self._readiness.check_started()
             self._check_room()
 

@@ -3,11 +3,15 @@
 Nothing happens at import. `create_app` only builds; the lifespan loads the models and owns the engine's threads.
 """
 
+import asyncio
+import concurrent.futures
 import logging
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -34,66 +38,111 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 _STOP_ENGINE_S = 1.5  # for what is still running when all clients have been answered or given up
 # FastAPI would export traces, and exceptions' texts with them, wherever the environment tells it to.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What lives as long as the application."""
+
+    readiness: Readiness
+    registry: Registry
+    metrics: Metrics
+    batcher: Batcher
+
+
 def create_app(settings: Settings) -> FastAPI:
     """Return the public application. Its `state` has `readiness` and `metrics`, for whoever runs it."""
-    readiness, registry, metrics = Readiness(), Registry(), Metrics()
-    batcher = Batcher(
-        threads=settings.engine_threads or available_cores(),
-        max_waiting=settings.max_queue,
-        max_age_s=settings.max_queue_age_s,
-    )
-    metrics.queue_depth = lambda: batcher.waiting
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        classifiers, default = load_models(
-            settings.models,
-            default_model=settings.default_model,
-            providers=settings.providers,
-            max_batch=settings.max_batch,
-        )
-        batcher.start()
-        registry.serve(classifiers, default)
-        metrics.note_models(classifier.info for classifier in classifiers)
-        readiness.state = "ready"
-        _log_models(registry, batcher)
-        yield
-        readiness.state = "draining"
-        await batcher.stop(_STOP_ENGINE_S)
-
+    parts = _make_parts(settings)
     app = DocumentedApp(
         title="Residual network classifier",
         description="Send a picture, get the labels that a residual network gives it.",
         version=version("resnet-service"),
-        lifespan=lifespan,
+        lifespan=lambda _: _lifespan(settings, parts),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    app.state.readiness, app.state.metrics = readiness, metrics
-    endpoint = ClassifyEndpoint(registry, batcher, metrics, max_image_bytes=settings.max_image_bytes)
+    app.state.readiness, app.state.metrics = parts.readiness, parts.metrics
+    _add_routes(app, settings, parts)
+    _answer_http_errors(app)
+    _add_admission(app, settings, parts)
+    return app
+
+
+def _make_parts(settings: Settings) -> _Parts:
+    batcher = Batcher(
+        threads=settings.engine_threads or available_cores(),
+        max_waiting=settings.max_queue,
+        max_age_s=settings.max_queue_age_s,
+    )
+    metrics = Metrics()
+    metrics.queue_depth = lambda: batcher.waiting
+    return _Parts(Readiness(), Registry(), metrics, batcher)
+
+
+@asynccontextmanager
+async def _lifespan(settings: Settings, parts: _Parts) -> AsyncIterator[None]:
+    """Load the models beside the event loop, which can say meanwhile that they are not ready; then run the engine."""
+    classifiers, default = await _in_a_thread(
+        lambda: load_models(
+            settings.models,
+            default_model=settings.default_model,
+            providers=settings.providers,
+            max_batch=settings.max_batch,
+        )
+    )
+    parts.batcher.start()
+    parts.registry.serve(classifiers, default)
+    parts.metrics.note_models(classifier.info for classifier in classifiers)
+    parts.readiness.state = "ready"
+    _log_models(parts.registry, parts.batcher)
+    yield
+    parts.readiness.state = "draining"
+    await parts.batcher.stop(_STOP_ENGINE_S)
+
+
+async def _in_a_thread(work: Callable[[], Result]) -> Result:
+    """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
+    done: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except Exception as error:
+            done.set_exception(error)
+        else:
+            done.set_result(result)
+
+    done.set_running_or_notify_cancel()  # from now on it cannot be cancelled
+    threading.Thread(target=run, name="loader", daemon=True).start()
+    return await asyncio.wrap_future(done)
+
+
+def _add_routes(app: FastAPI, settings: Settings, parts: _Parts) -> None:
+    endpoint = ClassifyEndpoint(parts.registry, parts.batcher, parts.metrics, max_image_bytes=settings.max_image_bytes)
     app.router.routes.insert(0, Route(PATH, endpoint, methods=["POST"]))
-    add_operations(app, readiness, registry)
+    add_operations(app, parts.readiness, parts.registry)
     add_page(app)
     _add_docs(app)
-    _answer_http_errors(app)
+
+
+def _add_admission(app: FastAPI, settings: Settings, parts: _Parts) -> None:
     app.add_middleware(
         Admission,
-        readiness=readiness,
-        metrics=metrics,
+        readiness=parts.readiness,
+        metrics=parts.metrics,
         paths=_paths(app),
         working_paths=(PATH,),
-        check_room=batcher.check_room,
+        check_room=parts.batcher.check_room,
         max_image_bytes=settings.max_image_bytes,
         max_upload_bytes=settings.max_upload_bytes,
     )
-    return app
 
 
 def create_admin_app(public: FastAPI) -> Starlette:
@@ -127,10 +176,16 @@ def _answer_http_errors(app: Starlette) -> None:
 async def _answer_http_exception(_: Request, error: Any) -> Response:
     if error.status_code == MethodNotAllowed.status:
         text = "This path does not have that method; Allow names those it has."
-        return problem(405, MethodNotAllowed.code, MethodNotAllowed.title, text, error.headers)
+        return problem(405, MethodNotAllowed.code, MethodNotAllowed.title, text, {"allow": _with_head(error.headers)})
     if error.status_code == NotFound.status:
         return problem_response(NotFound("There is nothing at this path; /docs shows what there is."))
     raise error
+
+
+def _with_head(headers: Mapping[str, str]) -> str:
+    """The methods of a path: whatever has a GET has a HEAD, if maybe as another route."""
+    methods = set(headers["Allow"].split(", "))
+    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _answer_invalid_request(_: Request, __: Any) -> Response:

@@ -12,7 +12,7 @@ import typer
 from service.api.answer import classification_as_json
 from service.classifier import LARGEST_TOP_K, Classifier
 from service.engine import EngineError
-from service.errors import BadRequest, ServiceError, TooLarge
+from service.errors import BadRequest, ServiceError, image_too_large
 from service.registry import RegistryError, choose_default, find_models, load
 from service.settings import Settings
 
@@ -82,7 +82,7 @@ def _read(file: Path) -> bytes:
         reason = "There is no such file." if isinstance(error, FileNotFoundError) else "The file cannot be read."
         raise BadRequest(reason, code="no_file") from None
     if len(content) > most_bytes:
-        raise TooLarge(f"The image is larger than {most_bytes:,} bytes.")
+        raise image_too_large(most_bytes)
     if not content:
         raise BadRequest("The file is empty.", code="no_file")
     return content

@@ -17,6 +17,8 @@ The message is for people and never holds an address, a path or a library's own 
 
 from typing import ClassVar
 
+_MIB = 1024 * 1024
+
 
 class ServiceError(Exception):
     """A failure we expect, so the client gets its message instead of a bare 500."""
@@ -47,6 +49,16 @@ class MethodNotAllowed(ServiceError):
 
 class TooLarge(ServiceError):
     status, code, title = 413, "too_large", "Too large"
+
+
+def image_too_large(most_bytes: int) -> TooLarge:
+    """Return the refusal of a file above the limit, in the same words wherever it is noticed."""
+    size = f"{most_bytes:,} bytes"
+    return TooLarge(
+        f"An image may have at most {most_bytes // _MIB} MiB ({size})."
+        if most_bytes % _MIB == 0
+        else f"An image may have at most {size}."
+    )
 
 
 class NotAnImage(ServiceError):

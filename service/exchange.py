@@ -13,8 +13,9 @@ import re
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import BadRequest, Overloaded, TooLarge
+from service.errors import BadRequest, Overloaded, image_too_large
 
+FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
 LINGER_S = 1.0
 
@@ -42,44 +43,48 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_headers", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
-        "lingers", "status",
+        "_body_ended", "_closes", "_is_last", "_max_image_bytes", "_memory", "_read", "_receive", "_scope", "_send",
+        "headers", "is_form", "lingers", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
         self._scope = scope
-        self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._receive = receive
         self._send = send
         self._memory = memory
         self._is_last = is_last  # the server drains: the connection shall not be used again
-        self._limit = 0
+        self._max_image_bytes = 0
         self._read = 0
         self._body_ended = False
         self._closes = False
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        # Whether the body says that it is a form, not the picture itself.
+        self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
 
-    @property
-    def is_form(self) -> bool:
-        """Whether the body says that it is a form, not the picture itself."""
-        return self._headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
-
-    def limit_body(self, most_bytes: int) -> None:
-        """Refuse a body above `most_bytes`: at once if its length is declared, else as soon as that much was read.
-
-        Raises TooLarge, and BadRequest for a length that is no number.
-        """
-        self._limit = most_bytes
-        declared = self._headers.get(b"content-length")
+    def check_length(self) -> None:
+        """Raise BadRequest if the body's declared length is no number."""
+        declared = self.headers.get(b"content-length")
         if declared is None:
-            self._body_ended = b"transfer-encoding" not in self._headers
+            self._body_ended = b"transfer-encoding" not in self.headers
         elif _DIGITS.fullmatch(declared) is None:
             raise BadRequest("Content-Length must be a number.", code="bad_content_length")
-        elif int(declared) > most_bytes:
-            raise _too_large(most_bytes)
         else:
             self._body_ended = declared == b"0"
+
+    def expect_image(self, max_image_bytes: int) -> None:
+        """Let a body in that holds an image: without this, who reads one is refused.
+
+        A body above the limit is refused at once if its length is declared, else as soon as that much was read.
+        Raises TooLarge.
+        """
+        self._max_image_bytes = max_image_bytes
+        self._check_size(int(self.headers.get(b"content-length", b"0")))
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_image_bytes + (FORM_BYTES if self.is_form else 0):
+            raise image_too_large(self._max_image_bytes)
 
     async def receive(self) -> Message:
         """Pass on what the client sends. Raises TooLarge for more than the limit, Overloaded for want of memory."""
@@ -89,8 +94,7 @@ class Exchange:
             self._read += size
             self._body_ended = not message.get("more_body", False)
             self._memory.take(size)
-            if self._read > self._limit:
-                raise _too_large(self._limit)
+            self._check_size(self._read)
         else:
             self._body_ended = True  # the client has gone
         return message
@@ -126,12 +130,12 @@ class Exchange:
         return complete
 
     def _rest_is_small(self) -> bool:
-        declared = self._headers.get(b"content-length")
+        declared = self.headers.get(b"content-length")
         return (
             declared is not None
             and _DIGITS.fullmatch(declared) is not None
             and int(declared) - self._read <= LINGER_BYTES
-            and b"expect" not in self._headers  # the client may never send it
+            and b"expect" not in self.headers  # the client may never send it
         )
 
     async def _linger(self) -> None:
@@ -144,7 +148,3 @@ class Exchange:
                         return
                     discarded += len(message["body"])
                 await asyncio.Event().wait()  # read no more, but leave the client its moment
-
-
-def _too_large(most_bytes: int) -> TooLarge:
-    return TooLarge(f"At most {most_bytes:,} bytes are accepted.")

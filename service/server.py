@@ -1,6 +1,7 @@
 """Runs the public and the admin application in one process, and ends them so that nobody loses an answer.
 
-The order of an end: told to stop; not ready any more, but still answering, for a short delay; listening no more;
+It answers from the first moment, and says that it is not ready until the models are loaded; a stop meanwhile is quick.
+The order of any other end: told to stop; not ready any more, but still answering, for a short delay; listening no more;
 everything that was accepted is answered; the engine's threads end; the admin port goes last. Each step has a limit.
 """
 
@@ -11,8 +12,9 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 import uvloop
@@ -66,22 +68,38 @@ def serve(
 async def _serve(
     public: FastAPI, admin: ASGIApp, listener: socket.socket, admin_listener: socket.socket, drain: Drain
 ) -> None:
-    async with public.router.lifespan_context(public):
-        told_to_stop, told_twice = _watch_signals()
-        server, admin_server = _make_server(public, drain), _make_server(admin, drain)
-        serving = asyncio.create_task(server.serve([listener]))
-        serving_admin = asyncio.create_task(admin_server.serve([admin_listener]))
-        log.info("listening on %s, metrics on %s/metrics", _address(listener), _address(admin_listener))
-        await told_to_stop.wait()
+    told_to_stop, told_twice = _watch_signals()
+    server, admin_server = _make_server(public, drain), _make_server(admin, drain)
+    serving = asyncio.create_task(server.serve([listener]))
+    serving_admin = asyncio.create_task(admin_server.serve([admin_listener]))
+    async with contextlib.AsyncExitStack() as lifespan:
+        start = lifespan.enter_async_context(public.router.lifespan_context(public))
+        is_ready = await _completes_before(told_to_stop, start)
+        if is_ready:
+            log.info("listening on %s, metrics on %s/metrics", _address(listener), _address(admin_listener))
+            await told_to_stop.wait()
         log.info("stopping: finishing what was accepted")
         _end_at_the_latest_in(drain.delay_s + drain.timeout_s + _HARD_LIMIT_S)
         public.state.readiness.state = "draining"
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told_twice.wait(), drain.delay_s)
+            await asyncio.wait_for(told_twice.wait(), drain.delay_s if is_ready else 0)
         await _end(server, serving, told_twice)
     admin_server.should_exit = admin_server.force_exit = True
     await serving_admin
     log.info("stopped")
+
+
+async def _completes_before(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Return whether the work was done before the event, which ends it. Raises what the work raises."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait((working,))
+        return False
+    working.result()
+    return True
 
 
 async def _end(server: _Server, serving: asyncio.Task[None], hurry: asyncio.Event) -> None:

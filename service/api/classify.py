@@ -16,7 +16,8 @@ from service.api.answer import classification_as_json
 from service.api.multipart import file_in_form
 from service.batcher import Batcher
 from service.classifier import LARGEST_TOP_K, Classification, Classifier
-from service.errors import BadRequest, NotAnImage, TooLarge
+from service.errors import BadRequest, NotAnImage, image_too_large
+from service.exchange import Exchange
 from service.metrics import Metrics
 from service.registry import Registry
 
@@ -42,26 +43,24 @@ class ClassifyEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
-        headers = dict(scope["headers"])
+        exchange: Exchange = scope["exchange"]
         question = _read_question(scope["query_string"])
-        _check_encoding(headers)
+        _check_encoding(exchange.headers)
         classifier = self._registry.find(question.model)
         body = await _read_body(receive)
         if body is None:
             return  # the client left while uploading
-        picture = self._picture_in(body, headers.get(b"content-type", b""))
+        picture = file_in_form(body, exchange.headers[b"content-type"]) if exchange.is_form else body
+        self._check_size(picture)
         classification = await self._classify(classifier, picture, question.top_k, receive)
         await _send_json(send, classification_as_json(classifier.info, classification))
         self._metrics.note_classification(classifier.info.name, classification, time.monotonic() - started)
 
-    def _picture_in(self, body: bytes, content_type: bytes) -> bytes:
-        is_form = content_type[:10].lower() == b"multipart/"
-        picture = file_in_form(body, content_type) if is_form else body
+    def _check_size(self, picture: bytes) -> None:
         if not picture:
             raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
         if len(picture) > self._max_image_bytes:
-            raise TooLarge(f"The image is larger than {self._max_image_bytes:,} bytes.")
-        return picture
+            raise image_too_large(self._max_image_bytes)
 
     async def _classify(self, classifier: Classifier, picture: bytes, top_k: int, receive: Receive) -> Classification:
         gone = asyncio.ensure_future(receive())  # after the body, all that can still come is that the client leaves

@@ -8,6 +8,11 @@ from service.api.classify import DEFAULT_TOP_K, PATH
 from service.classifier import LARGEST_TOP_K
 from service.problem import MEDIA_TYPE
 
+_DESCRIPTION = (
+    "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
+    "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
+    "ignored; of a repeated one the last counts."
+)
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
     "schema": {
@@ -145,7 +150,7 @@ def _classify_operation() -> dict[str, Any]:
     return {
         "tags": ["classify"],
         "summary": "Classify a picture",
-        "description": "Send one JPEG, PNG or WebP file, as a form's field `file` or as the body itself.",
+        "description": _DESCRIPTION,
         "operationId": "classify",
         "parameters": _PARAMETERS,
         "requestBody": {

@@ -37,6 +37,7 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
 
     async def models() -> dict[str, Any]:
         """The loaded models, each with what its card says."""
+        readiness.check_started()
         return {"models": [_describe(classifier, registry) for classifier in registry]}
 
     for path, answer in (("/health/live", live), ("/health/ready", ready), ("/models", models)):
@@ -45,9 +46,7 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
 
 
 def _describe(classifier: Classifier, registry: Registry) -> dict[str, Any]:
-    card = classifier.card.model_dump(
-        mode="json", include={"network", "depth", "dataset", "labels", "preprocessing", "accuracy", "calibration"}
-    )
+    card = classifier.card.model_dump(mode="json", exclude={"schema_version", "precision", "golden"})
     return {
         **asdict(classifier.info),
         "default": registry.is_default(classifier),

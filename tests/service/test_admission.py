@@ -8,9 +8,9 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service import exchange
-from service.admission import FORM_BYTES, Admission
+from service.admission import Admission
 from service.errors import NotReady, Overloaded
-from service.exchange import LINGER_BYTES
+from service.exchange import FORM_BYTES, LINGER_BYTES
 from service.metrics import Metrics
 from service.readiness import Readiness
 
@@ -141,6 +141,17 @@ async def test_a_form_has_some_room_around_its_file() -> None:
     assert client.status == 413
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/other"), ("GET", "/classify"), ("PUT", "/classify"), ("GET", "/other")]
+)
+async def test_where_no_body_belongs_the_path_and_method_are_judged_first(method: str, path: str) -> None:
+    client = Client(*[b"a" * 10_000] * 1000)
+    await ask(client, {"content-length": "10000000"}, app=lazy_app, method=method, path=path)
+    assert client.status == 200  # the app had its say
+    assert client.headers["connection"] == "close"
+    assert client.taken <= LINGER_BYTES + 10_000
+
+
 async def test_a_body_of_unknown_length_is_refused_as_soon_as_it_is_too_long() -> None:
     client = Client(*[b"a" * 100] * 1000)
     await ask(client, {"transfer-encoding": "chunked"})
@@ -224,7 +235,13 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
     readiness, size = Readiness(), LIMIT + FORM_BYTES
     readiness.state = "ready"
     admission = Admission(
-        reading_app, readiness=readiness, metrics=Metrics(), paths=(), max_image_bytes=LIMIT, max_upload_bytes=size
+        reading_app,
+        readiness=readiness,
+        metrics=Metrics(),
+        paths=(),
+        working_paths=("/",),
+        max_image_bytes=LIMIT,
+        max_upload_bytes=size,
     )
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [
         (b"content-type", b"multipart/form-data"), (b"content-length", str(size).encode())]}  # fmt: skip

@@ -115,7 +115,8 @@ async def test_the_admin_port_has_metrics_and_nothing_else(app: FastAPI) -> None
             answer = await admin.get(path)
             assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
         assert (await admin.post("/metrics")).status_code == 405
-        assert (await admin.post("/metrics", content=b"x")).status_code == 413
+        assert (await admin.post("/metrics", content=b"x")).status_code == 405
+        assert (await admin.post("/nothing", content=b"x")).status_code == 404
 
 
 async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:

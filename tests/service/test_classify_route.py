@@ -229,3 +229,14 @@ async def test_a_client_that_leaves_while_uploading_gets_and_costs_nothing(app: 
         await app(scope, receive, send)
     assert sent == []
     assert app.state.metrics.in_flight == 0
+
+
+@pytest.mark.parametrize("is_form", [True, False])
+async def test_a_file_that_is_too_large_is_told_the_limit_on_images(client: httpx.AsyncClient, is_form: bool) -> None:
+    for size in (100_001, 300_000):  # for a form, the first is noticed after its upload
+        content = bytes(size)
+        answer = await (
+            client.post("/classify", files={"file": content}) if is_form else client.post("/classify", content=content)
+        )
+        assert_problem(answer, 413, "too_large")
+        assert answer.json()["detail"] == "An image may have at most 100,000 bytes."

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from service import errors
-from service.errors import BadRequest, Overloaded, ServiceError
+from service.errors import BadRequest, Overloaded, ServiceError, image_too_large
 
 FAILURES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, ServiceError)]
 FAILURES.remove(ServiceError)
@@ -31,3 +31,8 @@ def test_a_failure_carries_its_message_and_when_to_come_back() -> None:
 def test_a_finer_code_belongs_to_one_failure_alone() -> None:
     assert BadRequest("No file.", code="no_file").code == "no_file"
     assert BadRequest("Malformed.").code == "bad_request"
+
+
+def test_the_limit_on_images_is_told_in_mebibytes_where_it_can_be() -> None:
+    assert image_too_large(20 * 1024 * 1024).message == "An image may have at most 20 MiB (20,971,520 bytes)."
+    assert image_too_large(1000).message == "An image may have at most 1,000 bytes."

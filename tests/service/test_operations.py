@@ -40,7 +40,11 @@ async def test_a_starting_server_is_live_but_neither_ready_nor_working(
 ) -> None:
     app.state.readiness.state = "starting"
     assert (await client.get("/health/live")).status_code == 200
-    for refused in (await client.get("/health/ready"), await client.post("/classify", content=red)):
+    for refused in (
+        await client.get("/health/ready"),
+        await client.get("/models"),
+        await client.post("/classify", content=red),
+    ):
         assert (refused.status_code, refused.json()["code"]) == (503, "not_ready")
         assert int(refused.headers["retry-after"]) > 0
 
@@ -51,6 +55,9 @@ async def test_models_are_listed_with_what_their_cards_say(client: httpx.AsyncCl
     assert model["labels"] == list(LABELS)
     assert model["preprocessing"]["crop"] == [8, 8]
     assert model["precision"] == "fp32"
+    assert model["variant"] == {"shortcut": None, "stride_in": None}
+    assert model["parity"]["images"] == 1
+    assert model["provenance"]["created"] == "2026-01-01T00:00:00Z"
     assert re.fullmatch("[0-9a-f]{64}", model["sha256"])
 
 
@@ -67,7 +74,7 @@ async def test_whatever_can_be_fetched_has_a_head(client: httpx.AsyncClient, pat
 async def test_what_can_only_be_fetched_says_so(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.post(path)
     assert answer.status_code == 405
-    assert "GET" in answer.headers["allow"]
+    assert answer.headers["allow"] == "GET, HEAD"
     assert answer.headers["content-type"] == "application/problem+json"
 
 

@@ -3,6 +3,7 @@
 The command line is made from `settings.Settings`; slow imports wait until the ports are ours.
 """
 
+import errno
 import inspect
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
-from service.settings import ENVIRONMENT_PREFIX, Settings
+from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
 
 _BACKLOG = 2048
 
@@ -83,7 +84,7 @@ def _read_settings(flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0])
-        _fail(f"{_flag(name)} ({_variable(name)}) is {first['input']!r}: {first['msg']}")
+        _fail(f"{_flag(name)} ({_variable(name)}) must be {what_is_wanted(name)}; it is {first['input']!r}")
 
 
 def _listen(host: str, port: int, prefix: str) -> socket.socket:
@@ -101,11 +102,10 @@ def _listen(host: str, port: int, prefix: str) -> socket.socket:
         listener.listen(_BACKLOG)
     except PermissionError:
         _fail(f"port {port} needs more rights than this user has; choose another with {_flag(prefix + 'port')}")
-    except OSError:
-        _fail(
-            f"port {port} on {host} is in use, or the address is not this machine's; "
-            f"choose others with {_flag(prefix + 'port')} and {_flag(prefix + 'host')}"
-        )
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            _fail(f"port {port} on {host} is in use; choose another with {_flag(prefix + 'port')}")
+        _fail(f"{host} is not an address of this machine; choose another with {_flag(prefix + 'host')}")
     return listener
 
 

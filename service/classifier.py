@@ -53,6 +53,8 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
+    """One label that the picture may have."""
+
     label: str
     index: int
     probability: float

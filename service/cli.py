@@ -13,14 +13,14 @@ from service.api.answer import classification_as_json
 from service.classifier import LARGEST_TOP_K, Classifier
 from service.engine import EngineError
 from service.errors import BadRequest, ServiceError, image_too_large
-from service.registry import RegistryError, choose_default, find_models, load
-from service.settings import Settings
+from service.registry import RegistryError, choose_model, find_models, load
+from service.settings import ENVIRONMENT_PREFIX, Settings
 
 _BAR_WIDTH = 30
 
 
 class Format(StrEnum):
-    """How answers are printed."""
+    """How answers are printed: for people, or for programs."""
 
     TABLE = "table"
     JSON = "json"
@@ -35,8 +35,15 @@ def main() -> None:
 
 def classify(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JPEG, PNG or WebP files.")],
-    models: Annotated[Path, typer.Option(help="Folder of models.")] = Path("models"),
-    model: Annotated[str | None, typer.Option(help="Model to ask. [default: as serve-resnet chooses]")] = None,
+    models: Annotated[Path, typer.Option(help="Folder of models.", envvar=f"{ENVIRONMENT_PREFIX}MODELS")] = Path(
+        "models"
+    ),
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Model to ask. [default: as serve-resnet chooses]", envvar=f"{ENVIRONMENT_PREFIX}DEFAULT_MODEL"
+        ),
+    ] = None,
     output: Annotated[
         Format, typer.Option("--format", help="`json` prints one object per file and line.")
     ] = Format.TABLE,
@@ -56,12 +63,12 @@ def _load(folder: Path, model: str | None) -> Classifier:
     try:
         files = {file.name: file for file in find_models(folder)}
         name, colon, version = (model or "").partition(":")
-        file = files[choose_default(list(files.values()), name or None)]
+        file = files[choose_model(list(files.values()), name or None, flag="--model")]
         if colon and version != file.version:
             _fail(f"{name} has no version {version!r} that is served; there is: {file.version}")
         return load(file, providers="auto", max_batch=1)
     except (RegistryError, EngineError) as error:
-        _fail(str(error).replace("--default-model", "--model"))
+        _fail(str(error))
 
 
 def _answers(classifier: Classifier, files: list[Path], top_k: int) -> Iterator[tuple[Path, dict[str, Any]]]:

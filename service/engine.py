@@ -112,13 +112,16 @@ def _try_provider(
     try:
         session = onnxruntime.InferenceSession(model, _session_options(threads), providers=chain, enable_fallback=0)
     except Exception as error:
-        log.debug("%s could not load the model", provider, exc_info=True)
         if last and provider == _CPU:
             raise EngineError(
                 "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
             ) from error
+        log.warning("%s could not load the model: %s", provider, " ".join(str(error).split()))
         return None
-    return session if session.get_providers()[0] == provider else None
+    if session.get_providers()[0] != provider:
+        log.warning("%s is installed, but does not start here; are the driver and the GPU there?", provider)
+        return None
+    return session
 
 
 def _session_options(threads: int) -> onnxruntime.SessionOptions:

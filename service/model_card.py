@@ -11,9 +11,17 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 METADATA_KEY = "model_card"
 GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 5e-2}  # largest difference in probability
+
+# pydantic's names for what can be wrong, where more can be said than that a value is wrong.
+_FLAWS = {
+    "missing": "it is missing",
+    "extra_forbidden": "this version knows no such field",
+    "json_invalid": "it is not JSON",
+}
 
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -75,6 +83,8 @@ class Parity(_Part):
 
 
 class Provenance(_Part):
+    """Where the weights come from, and what made the file."""
+
     checkpoint_sha256: str | None  # None: random weights
     recipe: str | None
     seed: int | None
@@ -126,9 +136,15 @@ def read_card(metadata: dict[str, str]) -> ModelCard:
     try:
         return ModelCard.model_validate_json(metadata[METADATA_KEY])
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise BadCard(f"the model card is not valid at {where}: {first['msg']}") from None
+        raise BadCard(f"the model card is not valid at {where}: {_what_is_wrong(first)}") from None
+
+
+def _what_is_wrong(error: ErrorDetails) -> str:
+    if error["type"] == "value_error":  # of the checks above
+        return str(error["ctx"]["error"])
+    return _FLAWS.get(error["type"], "the value is none that this version understands") + "; export the model again"
 
 
 def golden_input(height: int, width: int) -> NDArray[np.uint8]:

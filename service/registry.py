@@ -72,8 +72,11 @@ def load_models(
 ) -> tuple[list[Classifier], str]:
     """Load every model in the folder; return them and the default's name. Raises RegistryError at the first flaw."""
     files = find_models(folder)
-    default = choose_default(files, default_model)
-    return [load(file, providers=providers, max_batch=max_batch) for file in files], default
+    default = choose_model(files, default_model, flag="--default-model")
+    classifiers = [load(file, providers=providers, max_batch=max_batch) for file in files]
+    for name in sorted({entry.name for entry in _folders(folder)} - {file.name for file in files}):
+        log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+    return classifiers, default
 
 
 def load(file: ModelFile, *, providers: str, max_batch: int | None) -> Classifier:
@@ -89,11 +92,7 @@ def load(file: ModelFile, *, providers: str, max_batch: int | None) -> Classifie
 
 def find_models(folder: Path) -> list[ModelFile]:
     """Return the highest version of each model in the folder, by name. Raises RegistryError if there is none."""
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:
-        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
-    files = [file for entry in entries if (file := _highest_version(folder, entry)) is not None]
+    files = [file for entry in _folders(folder) if (file := _highest_version(folder, entry)) is not None]
     if not files:
         raise RegistryError(
             f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
@@ -102,18 +101,28 @@ def find_models(folder: Path) -> list[ModelFile]:
     return files
 
 
-def choose_default(files: list[ModelFile], wanted: str | None) -> str:
-    """Return the name of the model that answers when none is named. Raises RegistryError if nothing decides it."""
+def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> str:
+    """Return the name of the model that answers: the one wanted, else the only one, else the shipped one.
+
+    Raises RegistryError, which names the flag to choose with, if nothing decides it.
+    """
     names = [file.name for file in files]
     if wanted is not None:
         if wanted not in names:
-            raise RegistryError(f"there is no model {wanted!r} to be the default; there are: {', '.join(names)}")
+            raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
         return wanted
     if len(names) == 1:
         return names[0]
     if SHIPPED_MODEL in names:
         return SHIPPED_MODEL
-    raise RegistryError(f"there are several models; choose one with --default-model: {', '.join(names)}")
+    raise RegistryError(f"there are several models; choose one with {flag}: {', '.join(names)}")
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
 
 
 def _highest_version(folder: Path, entry: Path) -> ModelFile | None:
@@ -123,7 +132,6 @@ def _highest_version(folder: Path, entry: Path) -> ModelFile | None:
     except OSError:
         raise RegistryError(f"{entry} cannot be read; check its permissions") from None
     if not files:
-        log.warning("%s holds no <version>/%s, so it is left out", entry, _FILE)
         return None
     if not _NAME.fullmatch(entry.name):
         raise RegistryError(

@@ -5,12 +5,14 @@ Read by `__main__` and `app` only, and passed on from there as plain values.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ENVIRONMENT_PREFIX = "RESNET_"
+
+_LIMITS = {"ge": "from", "gt": "above", "le": "to"}
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -53,8 +55,31 @@ class Settings(BaseSettings):
         ge=0,
         le=600,
         allow_inf_nan=False,
-        description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice.",
+        description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice. "
+        "With the default delay and timeout a stop takes at most 10 s; larger ones add to that.",
     )
     drain_timeout_s: int = Field(
-        5, ge=1, le=600, description="Seconds after that until requests that are still unanswered are given up."
+        5,
+        ge=1,
+        le=600,
+        description="Seconds after that until requests that are still unanswered are given up; "
+        "with --drain-delay-s it decides how long a stop takes, at most 10 s by default.",
     )
+
+
+def what_is_wanted(name: str) -> str:
+    """Return what a setting must be, for whoever gave another value: "a whole number from 0 to 65535"."""
+    field = Settings.model_fields[name]
+    kinds = get_args(field.annotation)
+    if get_origin(field.annotation) is Literal:
+        return f"one of {', '.join(kinds)}"
+    if not {int, float} & {field.annotation, *kinds}:
+        return "a text that is not empty"
+    kind = "a whole number" if int in (field.annotation, *kinds) else "a number"
+    limits = {
+        limit: value
+        for rule in field.metadata
+        for limit in _LIMITS
+        if (value := getattr(rule, limit, None)) is not None
+    }
+    return " ".join([kind, *(f"{word} {limits[limit]}" for limit, word in _LIMITS.items() if limit in limits)])

@@ -101,11 +101,23 @@ def test_a_model_can_be_chosen(tmp_path: Path, files: list[Path], model_file: by
         assert json.loads(result.stdout)["model"]["name"] == "second"
 
 
+def test_folder_and_model_can_come_from_the_environment(
+    tmp_path: Path, files: list[Path], model_file: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("first", "second"):
+        write_tiny_model(tmp_path / "models", name, "1", model_file)
+    monkeypatch.setenv("RESNET_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("RESNET_DEFAULT_MODEL", "second")
+    for options, name in (((), "second"), (("--model", "first"), "first")):
+        result = run(*options, "--format", "json", files[0])
+        assert json.loads(result.stdout)["model"]["name"] == name
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
         ([], "choose one with --model: first, second"),
-        (["--model", "third"], "there is no model 'third'"),
+        (["--model", "third"], "there is no model 'third' for --model; there are: first, second"),
         (["--model", "first:9"], "first has no version '9' that is served; there is: 1"),
         (["--models", "/nowhere"], "name one with --models"),
     ],

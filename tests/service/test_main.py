@@ -50,10 +50,17 @@ def test_every_setting_has_a_flag_with_its_variable_and_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flag", "value"), [("--port", "http"), ("--port", "70000"), ("--max-batch", "0"), ("--providers", "gpu")]
+    ("flag", "value", "wanted"),
+    [
+        ("--port", "http", "a whole number from 0 to 65535"),
+        ("--max-batch", "0", "a whole number from 1 to 1024"),
+        ("--max-queue-age-s", "nan", "a number above 0 to 600"),
+        ("--providers", "gpu", "one of auto, tensorrt, cuda, cpu"),
+        ("--host", "", "a text that is not empty"),
+    ],
 )
-def test_a_value_that_makes_no_sense_is_one_line(flag: str, value: str) -> None:
-    assert_one_line(run(flag, value), flag, repr(value))
+def test_a_value_that_makes_no_sense_is_one_line_that_says_what_is_wanted(flag: str, value: str, wanted: str) -> None:
+    assert_one_line(run(flag, value), f"{flag} (", f"must be {wanted}; it is {value!r}")
 
 
 def test_a_variable_that_makes_no_sense_is_one_line() -> None:
@@ -66,6 +73,12 @@ def test_a_port_in_use_is_one_line(models: Path, taken: int) -> None:
 
 def test_an_admin_port_in_use_is_one_line(models: Path, taken: int) -> None:
     assert_one_line(run("--models", models, "--port", 0, "--admin-port", taken), str(taken), "in use", "--admin-port")
+
+
+def test_an_address_of_another_machine_is_one_line(models: Path) -> None:
+    result = run("--models", models, "--host", "192.0.2.1", "--port", 0)
+    assert_one_line(result, "192.0.2.1 is not an address of this machine", "--host")
+    assert "in use" not in result.stderr
 
 
 @pytest.mark.parametrize("host", ["300.1.1.1", "no such host", "a" * 300])

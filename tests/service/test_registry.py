@@ -10,7 +10,7 @@ from service.registry import (
     ModelFile,
     Registry,
     RegistryError,
-    choose_default,
+    choose_model,
     find_models,
     load_models,
 )
@@ -36,14 +36,25 @@ def test_of_each_model_the_highest_version_serves(tmp_path: Path) -> None:
     assert [(file.name, file.version) for file in find_models(tmp_path)] == [("a", "2"), ("b", "10")]
 
 
-def test_what_is_not_a_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_a_version_is_left_alone(tmp_path: Path) -> None:
     put(tmp_path, "a/1", "a/01", "a/0", "a/v2", "a/-3", "a/latest", ".hidden/1")
     (tmp_path / "a" / "4").mkdir()  # an export that has not finished
     (tmp_path / "a" / "config.pbtxt").touch()
     (tmp_path / "README.md").touch()
-    (tmp_path / "empty").mkdir()
     assert find_models(tmp_path) == [ModelFile("a", "1", tmp_path / "a" / "1" / "model.onnx")]
-    assert "empty" in caplog.text
+
+
+def test_a_folder_without_a_version_is_left_out_with_a_word_once_the_others_serve(
+    tmp_path: Path, model_file: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "empty").mkdir()
+    path = write_tiny_model(tmp_path, "first", "1", b"broken")
+    with pytest.raises(RegistryError):
+        served(tmp_path)
+    assert "empty" not in caplog.text  # the failure is the one thing to say
+    path.write_bytes(model_file)
+    served(tmp_path)
+    assert "empty holds no <version>/model.onnx" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Cats", "my model", "_x", "-x", "a" * 65, "é"])
@@ -82,16 +93,16 @@ def files(*names: str) -> list[ModelFile]:
 
 
 def test_the_default_is_the_one_named_else_the_only_one_else_the_shipped_one() -> None:
-    assert choose_default(files("a", "b"), "b") == "b"
-    assert choose_default(files("a"), None) == "a"
-    assert choose_default(files("a", "cifar10-resnet20"), None) == "cifar10-resnet20"
+    assert choose_model(files("a", "b"), "b", flag="--x") == "b"
+    assert choose_model(files("a"), None, flag="--x") == "a"
+    assert choose_model(files("a", "cifar10-resnet20"), None, flag="--x") == "cifar10-resnet20"
 
 
 def test_without_a_default_the_start_is_refused_with_the_names() -> None:
-    with pytest.raises(RegistryError, match="--default-model: a, b"):
-        choose_default(files("a", "b"), None)
-    with pytest.raises(RegistryError, match="no model 'c' to be the default; there are: a, b"):
-        choose_default(files("a", "b"), "c")
+    with pytest.raises(RegistryError, match="--x: a, b"):
+        choose_model(files("a", "b"), None, flag="--x")
+    with pytest.raises(RegistryError, match="no model 'c' for --x; there are: a, b"):
+        choose_model(files("a", "b"), "c", flag="--x")
 
 
 def test_models_are_found_by_name_and_by_name_and_version(tmp_path: Path, model_file: bytes) -> None:

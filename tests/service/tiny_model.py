@@ -42,44 +42,8 @@ def write_tiny_model(folder: Path, name: str = "tiny", version: str = "1", conte
 
 
 def _graph(*, poison: bool) -> onnx.ModelProto:
-    colours = np.array(COLOURS, dtype=np.float32)
-    weights = 2 * SHARPNESS * colours  # the nearest corner p to a colour x has the largest 2 x.p - p.p
-    bias = -SHARPNESS * (colours * colours).sum(axis=1)
-    constants = {
-        "scale": np.array(255, dtype=np.float32),
-        "weights": weights,
-        "weights_t": np.ascontiguousarray(weights.T),
-        "bias": bias,
-        "top": np.array([TOP], dtype=np.int64),
-        "pixels_shape": np.array([0, 3, SIDE * SIDE], dtype=np.int64),
-        "maps_shape": np.array([0, TOP, SIDE, SIDE], dtype=np.int64),
-        "colour_axis": np.array([1], dtype=np.int64),
-        "almost_white": np.array(2.99, dtype=np.float32),
-    }
-    nodes = [
-        helper.make_node("Cast", ["images"], ["as_float"], to=TensorProto.FLOAT),
-        helper.make_node("Div", ["as_float", "scale"], ["scaled"]),
-        helper.make_node("Transpose", ["scaled"], ["features"], perm=[0, 3, 1, 2]),
-        helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
-        helper.make_node("MatMul", ["embedding", "weights_t"], ["products"]),
-        helper.make_node("Add", ["products", "bias"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["sane" if poison else "probabilities"], axis=-1),
-        helper.make_node("TopK", ["logits", "top"], ["top_values", "top_indices"], axis=-1),
-        helper.make_node("Gather", ["weights", "top_indices"], ["chosen"], axis=0),
-        helper.make_node("Reshape", ["features", "pixels_shape"], ["flat"]),
-        helper.make_node("MatMul", ["chosen", "flat"], ["flat_maps"]),
-        helper.make_node("Reshape", ["flat_maps", "maps_shape"], ["class_maps"]),
-    ]
-    if poison:
-        nodes += [  # sqrt(2.99 - brightness) is not a number for white alone
-            helper.make_node("ReduceSum", ["embedding", "colour_axis"], ["brightness"], keepdims=1),
-            helper.make_node("Sub", ["almost_white", "brightness"], ["room"]),
-            helper.make_node("Sqrt", ["room"], ["root"]),
-            helper.make_node("Sub", ["root", "root"], ["nothing"]),
-            helper.make_node("Add", ["sane", "nothing"], ["probabilities"]),
-        ]
     graph = helper.make_graph(
-        nodes,
+        [*_nodes("sane" if poison else "probabilities"), *(_poison("sane") if poison else ())],
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
         [
@@ -88,10 +52,53 @@ def _graph(*, poison: bool) -> onnx.ModelProto:
             helper.make_tensor_value_info("top_indices", TensorProto.INT64, ["N", TOP]),
             helper.make_tensor_value_info("class_maps", TensorProto.FLOAT, ["N", TOP, SIDE, SIDE]),
         ],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        [numpy_helper.from_array(value, name) for name, value in _constants().items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    return model
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _constants() -> dict[str, NDArray[Any]]:
+    colours = np.array(COLOURS, dtype=np.float32)
+    weights = 2 * SHARPNESS * colours  # the nearest corner p to a colour x has the largest 2 x.p - p.p
+    return {
+        "scale": np.array(255, dtype=np.float32),
+        "weights": weights,
+        "weights_t": np.ascontiguousarray(weights.T),
+        "bias": -SHARPNESS * (colours * colours).sum(axis=1),
+        "top": np.array([TOP], dtype=np.int64),
+        "pixels_shape": np.array([0, 3, SIDE * SIDE], dtype=np.int64),
+        "maps_shape": np.array([0, TOP, SIDE, SIDE], dtype=np.int64),
+        "colour_axis": np.array([1], dtype=np.int64),
+        "almost_white": np.array(2.99, dtype=np.float32),
+    }
+
+
+def _nodes(probabilities: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Cast", ["images"], ["as_float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["as_float", "scale"], ["scaled"]),
+        helper.make_node("Transpose", ["scaled"], ["features"], perm=[0, 3, 1, 2]),
+        helper.make_node("ReduceMean", ["features"], ["embedding"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["embedding", "weights_t"], ["products"]),
+        helper.make_node("Add", ["products", "bias"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], [probabilities], axis=-1),
+        helper.make_node("TopK", ["logits", "top"], ["top_values", "top_indices"], axis=-1),
+        helper.make_node("Gather", ["weights", "top_indices"], ["chosen"], axis=0),
+        helper.make_node("Reshape", ["features", "pixels_shape"], ["flat"]),
+        helper.make_node("MatMul", ["chosen", "flat"], ["flat_maps"]),
+        helper.make_node("Reshape", ["flat_maps", "maps_shape"], ["class_maps"]),
+    ]
+
+
+def _poison(sane: str) -> list[onnx.NodeProto]:
+    """Add sqrt(2.99 - brightness) minus itself, which is not a number for white alone, else 0."""
+    return [
+        helper.make_node("ReduceSum", ["embedding", "colour_axis"], ["brightness"], keepdims=1),
+        helper.make_node("Sub", ["almost_white", "brightness"], ["room"]),
+        helper.make_node("Sqrt", ["room"], ["root"]),
+        helper.make_node("Sub", ["root", "root"], ["nothing"]),
+        helper.make_node("Add", [sane, "nothing"], ["probabilities"]),
+    ]
 
 
 def _card(probabilities: NDArray[np.float32]) -> dict[str, Any]:

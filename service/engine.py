@@ -98,28 +98,33 @@ def _open_session(model: bytes, providers: str, intra_op_threads: int) -> onnxru
         raise EngineError(f"this ONNX Runtime has no {providers} provider; it has {_names(available)}")
     if _CUDA in available:
         onnxruntime.preload_dlls(directory="")  # from the nvidia packages beside it, as there is no torch
+    failures: list[str] = []  # told when it is clear that the model is not the reason
     for provider in wanted:
-        session = _try_provider(model, provider, available, intra_op_threads, last=provider == wanted[-1])
+        session = _try_provider(model, provider, available, intra_op_threads, failures)
         if session is not None:
-            return session
+            break
+    for failure in failures:
+        log.warning("%s", failure)
+    if session is not None:
+        return session
     raise EngineError(f"the {providers} provider is installed, but cannot run here; are the driver and the GPU there?")
 
 
 def _try_provider(
-    model: bytes, provider: str, available: Sequence[str], threads: int, *, last: bool
+    model: bytes, provider: str, available: Sequence[str], threads: int, failures: list[str]
 ) -> onnxruntime.InferenceSession | None:
     chain = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in _FALLBACKS[provider] if name in available]
     try:
         session = onnxruntime.InferenceSession(model, _session_options(threads), providers=chain, enable_fallback=0)
     except Exception as error:
-        if last and provider == _CPU:
+        if provider == _CPU:
             raise EngineError(
                 "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
             ) from error
-        log.warning("%s could not load the model: %s", provider, " ".join(str(error).split()))
+        failures.append(f"{provider} could not load the model: {' '.join(str(error).split())}")
         return None
     if session.get_providers()[0] != provider:
-        log.warning("%s is installed, but does not start here; are the driver and the GPU there?", provider)
+        failures.append(f"{provider} is installed, but does not start here; are the driver and the GPU there?")
         return None
     return session
 

@@ -144,7 +144,7 @@ def read_card(metadata: dict[str, str]) -> ModelCard:
 def _what_is_wrong(error: ErrorDetails) -> str:
     if error["type"] == "value_error":  # of the checks above
         return str(error["ctx"]["error"])
-    return _FLAWS.get(error["type"], "the value is none that this version understands") + "; export the model again"
+    return _FLAWS.get(error["type"], "the value is none that this version understands; export the model again")
 
 
 def golden_input(height: int, width: int) -> NDArray[np.uint8]:

@@ -97,7 +97,7 @@ def test_a_provider_that_is_not_there_is_refused(model_file: bytes, monkeypatch:
 
 
 def test_a_provider_that_does_not_run_is_not_replaced_in_silence(
-    model_file: bytes, monkeypatch: pytest.MonkeyPatch
+    model_file: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession
@@ -110,7 +110,33 @@ def test_a_provider_that_does_not_run_is_not_replaced_in_silence(
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_a_gpu)
     with pytest.raises(EngineError, match="cannot run here"):
         Engine(model_file, providers="cuda")
+    caplog.clear()
     assert Engine(model_file, providers="auto").provider == "CPUExecutionProvider"
+    assert "CUDAExecutionProvider is installed, but does not start here" in caplog.text
+
+
+def test_why_a_provider_failed_is_in_the_log_in_one_line(
+    model_file: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = onnxruntime.InferenceSession
+
+    def out_of_memory(model: bytes, options: Any, *, providers: list[Any], **_: Any) -> Any:
+        if len(providers) > 1:
+            raise RuntimeError("CUDA failure 2:\nout of memory")
+        return session(model, options, providers=["CPUExecutionProvider"])
+
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", out_of_memory)
+    assert Engine(model_file).provider == "CPUExecutionProvider"
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == "CUDAExecutionProvider could not load the model: CUDA failure 2: out of memory"
+    caplog.clear()
+    with pytest.raises(EngineError, match="cut off or damaged"):
+        Engine(b"\x08\x0agarbage")
+    assert caplog.records == []  # a broken model has one reason, which is the error's
 
 
 def test_an_unknown_choice_of_provider_is_a_programmers_mistake(model_file: bytes) -> None:

@@ -122,6 +122,18 @@ def test_a_card_that_is_no_json_object_is_refused(document: str) -> None:
     assert "at the document:" in refusal(document)
 
 
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("surprise", 1, "at surprise: this version knows no such field"),
+        ("depth", "twenty", "at depth: the value is none that this version understands; export the model again"),
+        ("preprocessing.crop", [41, 32], "at preprocessing: a crop of (41, 32) does not fit a shorter side of 40"),
+    ],
+)
+def test_what_is_wrong_is_told_in_our_own_words(path: str, value: Any, words: str) -> None:
+    assert refusal(json.dumps(changed(path, value))).endswith(words)
+
+
 def test_labels_and_golden_probabilities_are_counted_against_each_other() -> None:
     assert "2 golden probabilities for 3 labels" in refusal(json.dumps(changed("golden.probabilities", [0.5, 0.5])))
 

@@ -90,6 +90,24 @@ def test_an_oversized_upload_sees_its_refusal_and_no_reset(served: Served, is_fo
         assert (status, document["code"]) == (413, "too_large")
 
 
+@pytest.mark.parametrize(
+    ("port", "path", "expected"),
+    [
+        ("port", "/nothing", 404),
+        ("port", "/models", 405),
+        ("port", "/", 405),
+        ("admin_port", "/metrics", 405),
+        ("admin_port", "/classify", 404),
+    ],
+)
+def test_an_upload_to_where_none_belongs_is_told_so_whatever_its_size(
+    served: Served, port: str, path: str, expected: int
+) -> None:
+    where = Served(served.process, getattr(served, port), 0)
+    for size in (10, 25 * MIB):
+        assert where.ask("POST", path, bytes(size))[0] == expected
+
+
 def test_an_oversized_upload_of_unknown_length_is_cut_short(served: Served) -> None:
     with served.raw() as connection:
         connection.sendall(b"POST /classify HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")

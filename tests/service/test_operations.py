@@ -103,6 +103,8 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     operation = document["paths"]["/classify"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "model"}
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} <= set(operation["requestBody"]["content"])
+    for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
+        assert promise in operation["description"]
     assert set(operation["responses"]) == {"200", *map(str, FAILURES)}
 
 

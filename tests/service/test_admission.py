@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service import exchange
 from service.admission import Admission
-from service.errors import NotReady, Overloaded
+from service.errors import Overloaded
 from service.exchange import FORM_BYTES, LINGER_BYTES
 from service.metrics import Metrics
 from service.readiness import Readiness
@@ -291,18 +291,3 @@ async def test_other_protocols_pass_through() -> None:
     client = Client()
     await admission({"type": "lifespan"}, client.receive, client.send)
     assert seen == [{"type": "lifespan"}]
-
-
-@pytest.mark.parametrize(
-    ("state", "started", "ready"), [("starting", False, False), ("ready", True, True), ("draining", True, False)]
-)
-async def test_readiness_tells_starting_ready_and_draining_apart(state: Any, started: bool, ready: bool) -> None:
-    readiness = Readiness()
-    readiness.state = state
-    for check, passes in ((readiness.check_started, started), (readiness.check_ready, ready)):
-        if passes:
-            check()
-        else:
-            with pytest.raises(NotReady) as refusal:
-                check()
-            assert refusal.value.retry_after_s

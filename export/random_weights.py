@@ -1,10 +1,12 @@
 """Random weights that behave, for trying things out at any depth.
 
 He initialisation alone does not give that: a fresh network answers the same label to everything, its logits explode
-with depth, and rounding errors grow by a sixth in each plain layer, so no two programs agree on its answers. So batch
-norm takes its statistics from the sample pictures, the depth is tamed as below, and the classifier is set so that the
-logits over the samples have mean 0 (in each class) and standard deviation 2.
+with depth, and rounding errors grow by a sixth in each plain layer, so that no two programs agree on its answers. So
+batch norm takes its statistics from the sample pictures, the depth is tamed as below, and the classifier is set so
+that the logits over the samples have mean 0 (in each class) and standard deviation 2.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +22,7 @@ def random_network(described: Architecture, classes: int, seed: int) -> ResNet:
         torch.manual_seed(seed)
         model = ResNet(described, classes)
     with torch.no_grad():
-        if model.architecture.shortcut is None:
-            _mix_identity_into_plain_layers(model)
-        else:
-            _share_variance_among_residuals(model)
+        _tame(model)
     return model
 
 
@@ -46,21 +45,25 @@ def settle(model: ResNet, images: Tensor) -> None:
     model.fc.bias.copy_((model.fc.bias - logits.mean(dim=0)) * scale)
 
 
-def _share_variance_among_residuals(model: ResNet) -> None:
-    """Let all blocks together add as much variance as one would alone, so that depth changes little."""
+def _tame(model: ResNet) -> None:
+    """Leave depth little to multiply: all blocks together change as much as one would alone.
+
+    Residual branches share the variance of one. Layers that must be crossed, for want of a shortcut or because the
+    shortcut is itself a convolution (option C), are the identity plus as small a share of He's weights.
+    """
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
+    if model.architecture.shortcut is None:
+        _mix_in_the_identity(blocks)
+        return
     for block in blocks:
         last = block.bn3 if isinstance(block, Bottleneck) else block.bn2
         last.weight.fill_(len(blocks) ** -0.5)
+    _mix_in_the_identity([block.downsample for block in blocks if block.downsample is not None])
 
 
-def _mix_identity_into_plain_layers(model: ResNet) -> None:
-    """Make the layers that keep the shape mostly the identity: He's part adds up to one layer's over the depth."""
-    kept = [
-        module
-        for module in model.modules()
-        if isinstance(module, nn.Conv2d) and module.in_channels == module.out_channels
-    ]
+def _mix_in_the_identity(modules: Iterable[nn.Module]) -> None:
+    inner = [part for module in modules for part in module.modules() if isinstance(part, nn.Conv2d)]
+    kept = [convolution for convolution in inner if convolution.in_channels == convolution.out_channels]
     share = 1 / max(len(kept), 1)  # of the variance
     for convolution in kept:
         identity = nn.init.dirac_(torch.empty_like(convolution.weight))

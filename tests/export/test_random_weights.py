@@ -12,8 +12,8 @@ from export.samples import sample_pixels
 from export.source import Source, from_random_weights
 from export.to_onnx import Normalise
 
-SMALL = [(20, ""), (56, ""), (20, "plain"), (110, "plain"), (32, "B"), (44, "C")]
-LARGE = [(18, ""), (34, "A"), (34, "plain"), (50, ""), (50, "v1"), (101, ""), (152, ""), (1202, "")]
+SMALL = [(20, ""), (56, ""), (20, "plain"), (110, "plain"), (32, "B"), (44, "C"), (110, "C")]
+LARGE = [(18, ""), (34, "A"), (34, "plain"), (50, ""), (50, "v1"), (50, "C"), (101, ""), (152, ""), (1202, "")]
 
 
 def random_source(depth: int, variant: str, seed: int = 0) -> Source:

@@ -138,7 +138,7 @@ def test_what_cannot_be_decoded_is_left_out_counted_and_listed(run: Path, unseen
 def test_too_many_undecodable_files_are_refused(run: Path, unseen: Path) -> None:
     (unseen / "red" / "broken.png").write_bytes(b"broken")
     result = evaluate("--checkpoint", run, "--data", unseen, "--max-skipped", "0.01")
-    assert result.exit_code == 1 and "1 of 25 files cannot be decoded" in result.stderr
+    assert result.exit_code == 1 and "1 of 25 files cannot be used" in result.stderr
 
 
 def test_of_split_data_the_part_that_was_not_trained_on_is_taken(run: Path, unseen: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ The graph scales, normalises and transposes by itself, so no server can do it di
 the convolutions. All that the file says beyond the computation is its model card.
 """
 
+import copy
 import logging
 import warnings
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from export.errors import ExportError
 from service.model_card import METADATA_KEY, ModelCard, Preprocessing
-from training.resnet import ResNet
+from training.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShortcut
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
@@ -72,7 +73,7 @@ def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -
 
     Raises ExportError if the checker finds fault with it.
     """
-    deployed = Deployed(network, preprocessing, temperature).eval()
+    deployed = Deployed(_with_convolutions_for_zero_padding(network), preprocessing, temperature).eval()
     # A batch of two: the tracer would take one for a constant.
     example = torch.zeros((2, *preprocessing.crop, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
@@ -110,6 +111,21 @@ def with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
 def serialise(model: onnx.ModelProto) -> bytes:
     """Return the bytes of a model, the same for the same model."""
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _with_convolutions_for_zero_padding(network: ResNet) -> ResNet:
+    """Return a copy in which shortcuts of option A are 1x1 convolutions by ones and zeros, which give the same numbers.
+
+    Slices and paddings take the data out of the layout that convolutions run in, and back: 4% of ResNet-20's time.
+    """
+    copied = copy.deepcopy(network)
+    for block in [module for module in copied.modules() if isinstance(module, BasicBlock | Bottleneck)]:
+        if isinstance(block.downsample, ZeroPadShortcut):
+            channels, stride = block.conv1.in_channels, block.downsample.stride
+            same = nn.Conv2d(channels, channels + block.downsample.new_channels, 1, stride, bias=False)
+            nn.init.dirac_(same.weight)
+            block.downsample = same
+    return copied
 
 
 def _remove_notes(model: onnx.ModelProto) -> None:

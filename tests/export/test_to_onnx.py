@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.choice import Choice
-from export.parity import probabilities_in_pytorch
+from export.choice import Choice, parse_choice
+from export.parity import check_parity, probabilities_in_pytorch
 from export.samples import sample_pixels
 from export.source import from_random_weights
 from export.to_onnx import Normalise, serialise, to_onnx, with_card
@@ -91,9 +91,20 @@ def test_normalisation_is_that_of_the_card_up_to_rounding(tiny: Converted) -> No
 def test_batch_norm_is_folded_and_only_standard_operators_are_left(tiny: Converted) -> None:
     kinds = [node.op_type for node in tiny.graph.graph.node]
     assert "BatchNormalization" not in kinds
-    assert kinds.count("Conv") == 7
+    assert kinds.count("Conv") == 7 + 2  # the zero-padded shortcuts of option A are convolutions here
+    assert not {"Slice", "Pad"} & set(kinds)
     assert {(opset.domain, opset.version) for opset in tiny.graph.opset_import} == {("", 20)}
     assert not any(node.domain for node in tiny.graph.graph.node)
+
+
+@pytest.mark.parametrize("variant", ["A", "B", "C", "plain"])
+def test_every_kind_of_shortcut_answers_as_in_pytorch(variant: str) -> None:
+    source = from_random_weights(parse_choice(8, [variant]), None, seed=2)
+    state = {name: tensor.clone() for name, tensor in source.network.state_dict().items()}
+    engine = Engine(serialise(to_onnx(source.network, source.preprocessing, 1.0)), providers="cpu")
+    check_parity(engine, source.network, source.preprocessing, 1.0, sample_pixels(source.preprocessing))
+    assert state.keys() == source.network.state_dict().keys()  # the network itself is left alone
+    assert all(torch.equal(tensor, source.network.state_dict()[name]) for name, tensor in state.items())
 
 
 def test_weights_keep_their_names_and_none_lies_outside_the_file(tiny: Converted) -> None:

@@ -1,5 +1,5 @@
 """`python -m training`, and so `torchrun -m training`: the same as `train-resnet`."""
 
-from training.cli import main
+from training.cli import start
 
-main()
+start()

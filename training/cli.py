@@ -28,6 +28,15 @@ class Format(StrEnum):
     json = "json"
 
 
+def start() -> None:
+    """Run the command line; a package that is not installed is one line, too."""
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        typer.echo(f"train-resnet: {error.name} is not installed; install this project with the extra train", err=True)
+        raise SystemExit(1) from None
+
+
 def _fail(message: str) -> NoReturn:
     typer.echo(f"train-resnet: {message}", err=True)
     raise typer.Exit(1)

@@ -1,0 +1,19 @@
+import sys
+
+import pytest
+
+from training.cli import start
+
+
+def test_a_package_that_is_not_installed_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "training.cost", raising=False)
+    monkeypatch.delitem(sys.modules, "training.resnet", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train-resnet", "cost"])
+    with pytest.raises(SystemExit, match="1"):
+        start()
+    assert (
+        capsys.readouterr().err == "train-resnet: torch is not installed; install this project with the extra train\n"
+    )

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 
 from export.errors import ExportError
+from training.checkpoint import flush
 
 MODEL_FILE = "model.onnx"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
@@ -24,7 +25,7 @@ def write_file(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_through(hidden, content)
         hidden.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
@@ -38,9 +39,9 @@ def write_next_version(model_folder: Path, content: bytes) -> Path:
     try:
         hidden.mkdir(parents=True)
         _write_through(hidden / MODEL_FILE, content)
-        _flush(hidden)
+        flush(hidden)
         version = _give_next_version(hidden, model_folder)
-        _flush(model_folder)
+        flush(model_folder)
     except OSError as error:
         raise _cannot_write(model_folder, error) from None
     finally:
@@ -75,14 +76,6 @@ def _write_through(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cannot_write(path: Path, error: OSError) -> ExportError:

@@ -97,6 +97,8 @@ def _source(
     from export.source import find_run, from_random_weights, from_run, read_labels
 
     choice = parse_choice(depth, variants)
+    if depth is not None:
+        choice.architecture()  # a depth that no network has is told as that, not as a run that is missing
     names = None if labels is None else read_labels(labels)
     if weights is Weights.random:
         if names is None and data is not None:

@@ -95,6 +95,7 @@ def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Tra
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("--depth", 21), "no network has 21 layers"),
         ((), "no run fits any depth"),
         (("--depth", 50), r"no run fits depth 50: .*train-resnet run.*--checkpoint.*--weights random"),
         (("--depth", 21, "--weights", "random"), "no network has 21 layers"),

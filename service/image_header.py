@@ -152,8 +152,8 @@ def _read_png(data: bytes) -> ImageHeader:
             exif = data[start + 8 : min(end - 4, start + 8 + _EXIF_BYTES)]
         elif kind in _PNG_KEPT:
             _keep(kept, start, end)
-            if kind == b"tRNS" and (depth, colour) == (16, 2):
-                bytes_per_pixel = 12  # unpacked twice, to compare the transparent colour in all its bits
+            if kind == b"tRNS" and colour == 2:  # one transparent colour, looked for in every pixel
+                bytes_per_pixel = 12 if depth == 16 else 5  # 16 bits are unpacked twice, to compare all of them
     return ImageHeader("PNG", width, height, 1, read_orientation(exif), bytes_per_pixel, _joined(data, kept))
 
 

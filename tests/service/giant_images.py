@@ -45,7 +45,7 @@ def _giant_pngs() -> dict[str, Callable[[], bytes]]:
     black = chunk(b"tRNS", bytes(6))
     return plain | {
         "png_16_bits_grey_key": lambda: giant_png(16, 0, chunk(b"tRNS", bytes(2))),
-        "png_8_bits_key": lambda: giant_png(8, 2, black),
+        "png_8_bits_key": lambda: giant_png(8, 2, black, height=4000),
         "png_16_bits_key": lambda: giant_png(16, 2, black, height=1666),
         "png_16_bits_key_interlaced": lambda: giant_png(16, 2, black, height=1666, interlaced=True),
         "png_16_bits_alpha": lambda: giant_png(16, 6, height=2500, interlaced=True),

@@ -135,6 +135,7 @@ def test_a_png_says_how_many_bytes_a_pixel_unpacks_to() -> None:
     for (depth, colour), expected in modes.items():
         assert read_header(png_file(1, 1, depth, colour)).bytes_per_pixel == expected
     assert read_header(png_file(1, 1, 16, 2, chunk(b"tRNS", bytes(6)))).bytes_per_pixel == 12
+    assert read_header(png_file(1, 1, 8, 2, chunk(b"tRNS", bytes(6)))).bytes_per_pixel == 5
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,9 @@ from export.to_onnx import Normalise
 from service.model_card import Preprocessing
 from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
 from training.resnet import Architecture, ResNet, architecture, build, load_weights
+from training.trained import RUN_FILE, run_around
 
-RUN_FILE = "run.json"
 RUN_FOLDERS = (Path("runs"), Path("training/results"))
-_LEVELS_TO_RUN = 4  # <run>/checkpoints/<step>/weights.safetensors
 
 # Of the pictures that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
 _IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -147,15 +146,10 @@ def _model_name(dataset: str, network: str) -> str:
 
 def read_run(path: Path) -> RunFacts:
     """Return what the run.json of this run, or of the run around this checkpoint, says. Raises ExportError."""
-    if not path.exists():
-        raise ExportError(f"there is no {path}; give --checkpoint a folder made by train-resnet run")
-    folders = [path, *path.absolute().parents][:_LEVELS_TO_RUN]
-    file = next((folder / RUN_FILE for folder in folders if (folder / RUN_FILE).is_file()), None)
-    if file is None:
-        raise ExportError(
-            f"{path} belongs to no run: no {RUN_FILE} in it or above it; give --checkpoint a folder made by "
-            "train-resnet run"
-        )
+    try:
+        file = run_around(path) / RUN_FILE
+    except CheckpointError as error:
+        raise ExportError(str(error)) from None
     try:
         facts = RunFacts.model_validate_json(file.read_bytes())
         facts.architecture()

@@ -33,7 +33,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What resuming needs, read back: weights to serve, training state, the step, and the weights' sha256."""
+    """What resuming needs, read back: the step, the weights to serve, the training's state."""
 
     step: int
     weights: dict[str, Tensor]

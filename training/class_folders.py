@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+# What people call the two parts of a data set that is split.
+TRAINING_NAMES, TEST_NAMES = ("train", "training"), ("test", "val", "validation", "valid")
+
 
 class DataError(Exception):
     """The data cannot be used as it is. The message is one line that names the next step."""
@@ -109,8 +112,8 @@ def find_classes(listing: Listing, source: Path) -> dict[str, list[PurePosixPath
 
 def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str]) -> str:
     hint = "give --data the folder that holds one folder a class"
-    train = next((name for name in folders if name.lower() in ("train", "training")), None)
-    test = next((name for name in folders if name.lower() in ("test", "val", "validation", "valid")), None)
+    train = next((name for name in folders if name.lower() in TRAINING_NAMES), None)
+    test = next((name for name in folders if name.lower() in TEST_NAMES), None)
     if train and test:
         hint = f"give --data {source / train} --test-data {source / test}"
     return f"wrong nesting in {source}: {path} lies deeper than class/picture; {hint}"

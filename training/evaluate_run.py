@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from training.checkpoint import sha256_of, write_whole
+from training.class_folders import TEST_NAMES, TRAINING_NAMES
 from training.data import DEFAULT_MAX_SKIPPED, opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
 from training.measures import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
@@ -30,7 +31,6 @@ from training.views import Pixels, Views, choose
 
 _PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # as many as the caches, or the memory, are good for
 _FILES_AT_A_TIME = 64  # that are decoded side by side
-_TRAINING_NAMES, _TEST_NAMES = ("train", "training"), ("test", "val", "validation", "valid")
 _MOST_CLASSES_SHOWN = 20
 
 
@@ -80,8 +80,8 @@ def _part_for_evaluation(data: Path, say: Callable[[str], None]) -> Path:
     if not data.is_dir():
         return data
     folders = {path.name.lower(): path for path in data.iterdir() if path.is_dir()}
-    part = next((folders[name] for name in _TEST_NAMES if name in folders), None)
-    if part is None or not any(name in folders for name in _TRAINING_NAMES):
+    part = next((folders[name] for name in TEST_NAMES if name in folders), None)
+    if part is None or not any(name in folders for name in TRAINING_NAMES):
         return data
     say(f"{data} is split; evaluating on {part.name}")
     return part

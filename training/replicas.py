@@ -27,6 +27,9 @@ class Replicas:
         self._modules = [model, *(_copy_sharing_weights(model) for _ in range(hardware.replicas - 1))]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
         self._parameters = list(model.parameters())
+        self._statistics = [
+            _statistics(module) for module in self._modules
+        ]  # they change in place
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
     def compute_gradients(
@@ -50,7 +53,7 @@ class Replicas:
                 gradients = [a.add_(b) for a, b in zip(gradients, scaled, strict=True)] if gradients else scaled
                 numbers += weight * part_numbers
         self._average_statistics(replicas)
-        self._world.average([*gradients, numbers, *_statistics(self._modules[0])])
+        self._world.average([*gradients, numbers, *self._statistics[0]])
         self.share_statistics()
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -60,20 +63,20 @@ class Replicas:
         with self._hardware.autocast():
             logits = self._networks[replica](part.images)
         loss = part.loss(logits.float(), label_smoothing)
-        gradients = torch.autograd.grad(loss, list(self._modules[replica].parameters()))
+        gradients = torch.autograd.grad(loss, self._parameters)
         error = 100 * (logits.detach().argmax(1) != part.labels).float().mean()
         return list(gradients), torch.stack((loss.detach(), error, torch.ones_like(error)))
 
     def _average_statistics(self, replicas: int) -> None:
-        statistics = [_statistics(module) for module in self._modules[:replicas]]
-        for other in statistics[1:]:
-            torch._foreach_add_(statistics[0], other)
-        torch._foreach_div_(statistics[0], len(statistics))
+        own, *others = self._statistics[:replicas]
+        for other in others:
+            torch._foreach_add_(own, other)
+        torch._foreach_div_(own, replicas)
 
     def share_statistics(self) -> None:
         """Give the copies the batch-norm statistics of the network itself."""
-        for module in self._modules[1:]:
-            torch._foreach_copy_(_statistics(module), _statistics(self._modules[0]))
+        for other in self._statistics[1:]:
+            torch._foreach_copy_(other, self._statistics[0])
 
 
 def _statistics(module: nn.Module) -> list[Tensor]:

@@ -31,6 +31,7 @@ from training.loop import Training
 from training.prepare import Options, Run, RunError, now, prepare
 from training.progress import Progress
 from training.recipes import Recipe, steps_per_epoch
+from training.resnet import ResNet
 
 _WARM_UP_STEPS, _TIMED_STEPS = 3, 10
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
@@ -100,8 +101,8 @@ def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress
             )
     if earlier["dataset"]["fingerprint"] != facts["dataset"]["fingerprint"]:
         raise RunError("the pictures have changed since this run began; give another --out to train on the new ones")
-    before, now = earlier["hardware"] | earlier["versions"], facts["hardware"] | facts["versions"]
-    changed = [f"{key} was {before.get(key)}, is {now[key]}" for key in now if before.get(key) != now[key]]
+    before, today = earlier["hardware"] | earlier["versions"], facts["hardware"] | facts["versions"]
+    changed = [f"{key} was {before.get(key)}, is {today[key]}" for key in today if before.get(key) != today[key]]
     if changed:
         progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
@@ -130,11 +131,9 @@ def _write_facts(this: Run) -> None:
 
 def _layer_responses(this: Run) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
-    model = copy.deepcopy(this.training.model)
-    model.load_state_dict(this.training.best_weights())
     count = min(_RESPONSE_IMAGES, len(this.train_set))
     sample = this.train_set.images[np.linspace(0, len(this.train_set) - 1, count, dtype=int)]
-    responses = layer_responses(model, sample, this.training.normalise.channels_first)
+    responses = layer_responses(_network_to_hand_on(this), sample, this.training.normalise.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
@@ -262,14 +261,19 @@ def _is_time_to_test(training: Training) -> bool:
 
 
 def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
-    """Return the logits of the weights that the run would hand on, in full precision, uncompiled."""
-    model = copy.deepcopy(this.training.model)
-    model.load_state_dict(this.training.best_weights())
+    """Return the logits of the weights that the run would hand on, in full precision."""
     chosen = np.arange(len(dataset)) if indices is None else indices
     world = this.training.world
     images = dataset.images[chosen[world.part(len(chosen))]]
-    mine = logits_of(model, images, this.training.normalise.channels_first)
+    mine = logits_of(_network_to_hand_on(this), images, this.training.normalise.channels_first)
     return world.join_rows(mine, len(chosen))
+
+
+def _network_to_hand_on(this: Run) -> ResNet:
+    """Return a copy of the network with the weights to evaluate, export and serve, uncompiled."""
+    model = copy.deepcopy(this.training.model)
+    model.load_state_dict(this.training.best_weights())
+    return model
 
 
 def _labels(dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:

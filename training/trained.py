@@ -8,6 +8,7 @@ from typing import Any
 from training.checkpoint import CheckpointError, find_weights, read_weights
 from training.resnet import ResNet, build, load_weights
 
+RUN_FILE = "run.json"
 _LEVELS_TO_RUN = 4  # <run>/checkpoints/<step>/weights.safetensors
 
 
@@ -27,28 +28,34 @@ class Trained:
     standard_deviation: list[float]
 
 
+def run_around(path: Path) -> Path:
+    """Return the run folder that a run folder, a checkpoint or a weights file belongs to. Raises CheckpointError."""
+    if not path.exists():
+        raise CheckpointError(f"there is no {path}; give --checkpoint a folder made by train-resnet run")
+    folders = [path, *path.absolute().parents][:_LEVELS_TO_RUN]
+    run = next((folder for folder in folders if (folder / RUN_FILE).is_file()), None)
+    if run is None:
+        raise CheckpointError(
+            f"{path} belongs to no run: no {RUN_FILE} in it or above it; give --checkpoint a folder made by "
+            "train-resnet run"
+        )
+    return run
+
+
 def read_trained(path: Path) -> Trained:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 
     Raises CheckpointError, also if the run's facts are missing or damaged.
     """
-    if not path.exists():
-        raise CheckpointError(f"there is no {path}; give --checkpoint a folder made by train-resnet run")
-    folders = [path, *path.absolute().parents][:_LEVELS_TO_RUN]
-    run = next((folder for folder in folders if (folder / "run.json").is_file()), None)
-    if run is None:
-        raise CheckpointError(
-            f"{path} belongs to no run: no run.json in it or above it; give --checkpoint a folder made by "
-            "train-resnet run"
-        )
+    run = run_around(path)
     weights = find_weights(path)
     try:
-        trained = _from_facts(json.loads((run / "run.json").read_bytes()), run, weights)
+        trained = _from_facts(json.loads((run / RUN_FILE).read_bytes()), run, weights)
     except OSError as error:
-        raise CheckpointError(f"cannot read {run / 'run.json'}: {error.strerror}") from None
+        raise CheckpointError(f"cannot read {run / RUN_FILE}: {error.strerror}") from None
     except (ValueError, LookupError, TypeError):
         raise CheckpointError(
-            f"{run / 'run.json'} is not what train-resnet run writes; give another --checkpoint"
+            f"{run / RUN_FILE} is not what train-resnet run writes; give another --checkpoint"
         ) from None
     try:
         load_weights(trained.network, read_weights(weights))

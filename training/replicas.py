@@ -27,9 +27,7 @@ class Replicas:
         self._modules = [model, *(_copy_sharing_weights(model) for _ in range(hardware.replicas - 1))]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
         self._parameters = list(model.parameters())
-        self._statistics = [
-            _statistics(module) for module in self._modules
-        ]  # they change in place
+        self._statistics = [_statistics(module) for module in self._modules]  # they change in place
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
     def compute_gradients(

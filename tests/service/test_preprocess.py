@@ -129,6 +129,43 @@ def test_each_orientation_shows_the_same_upright_picture(orientation: int) -> No
     assert np.array_equal(np.asarray(image), upright)
 
 
+def large_photo(width: int, height: int, orientation: int = 1) -> bytes:
+    """A JPEG with detail at every scale, like a photo's."""
+    dice = np.random.default_rng(1)
+    image = Image.fromarray(dice.integers(0, 256, (height // 50, width // 50, 3), np.uint8)).resize((width, height))
+    values = np.asarray(image) // 2 + dice.integers(0, 60, (height, width, 1), np.uint8)
+    data = encoded(Image.fromarray(values), "JPEG", quality=88)
+    return with_segments(data, segment(0xE1, b"Exif\x00\x00" + exif(orientation)))
+
+
+def differences_to_plain_pillow(data: bytes, shorter_side: int) -> NDArray[np.int_]:
+    pixels, info = image_to_pixels(data, shorter_side=shorter_side, crop=(shorter_side, shorter_side))
+    reference = decoded_by_pillow(data)
+    assert (info.width, info.height) == reference.size
+    expected = resized_like_torchvision(reference, shorter_side, (shorter_side, shorter_side), "bilinear")
+    return np.abs(pixels.astype(int) - expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation"),
+    [((2403, 1905), orientation) for orientation in range(1, 9)] + [((4033, 3023), 6), ((6001, 4003), 1)],
+)
+def test_a_large_jpeg_is_decoded_small_and_hardly_differs(size: tuple[int, int], orientation: int) -> None:
+    differences = differences_to_plain_pillow(large_photo(*size, orientation), 224)
+    assert 0 < differences.mean() <= 0.5
+    assert differences.max() <= 16
+
+
+@pytest.mark.parametrize(("size", "side"), [((2000, 1990), 224), ((2403, 1905), 127), ((2403, 1905), 480)])
+def test_smaller_pictures_and_tiny_or_large_targets_stay_exact(size: tuple[int, int], side: int) -> None:
+    assert differences_to_plain_pillow(large_photo(*size), side).max() == 0
+
+
+def test_only_jpeg_is_decoded_small() -> None:
+    photo = Image.open(io.BytesIO(large_photo(2400, 1900)))
+    assert differences_to_plain_pillow(encoded(photo, "PNG", compress_level=1), 224).max() == 0
+
+
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize(
     "size", [(500, 375), (375, 500), (333, 333), (224, 224), (225, 224), (1, 1), (7, 100), (640, 40)]

@@ -35,6 +35,7 @@ from service.model_card import (
     golden_input,
     read_card,
 )
+from service.seal import seal
 
 PRECISION = "fp32"
 MODELS_FOLDER = Path("models")
@@ -63,7 +64,7 @@ def export(source: Source, *, data: Path | None, output: Path | None, say: Calla
     parity = _check_parity(engine, source, temperature, evidence, say)
     accuracy = _measure_accuracy(engine, evidence, say)
     card = _card(source, graph, engine, parity=parity, accuracy=accuracy, calibration=calibration)
-    content = with_card(graph, card)
+    content = seal(with_card(graph, card))
     _check_as_served(content)
     path = _write(content, source, output)
     return Exported(path, len(content), card)

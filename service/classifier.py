@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from service.batcher import Batcher
 from service.engine import Engine
 from service.errors import EngineFailed, ServiceError
-from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
+from service.model_card import GOLDEN_TOLERANCE, METADATA_KEY, ModelCard, golden_input, read_card
 from service.preprocess import ImageInfo, Pixels, image_to_pixels
+from service.seal import is_intact
 
 LARGEST_TOP_K = 1000
 _SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
@@ -168,10 +169,12 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
 
 
 def load_classifier(name: str, version: str, model: bytes, *, providers: str, max_batch: int | None) -> Classifier:
-    """Load a model file, repeat its golden example, and warm it up.
+    """Check a model file's seal, load it, repeat its golden example, and warm it up.
 
     Raises EngineError, BadCard or BadModel, each with one line for an operator.
     """
+    if METADATA_KEY.encode() in model and not is_intact(model):  # without a card, that is what will be told
+        raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
     engine = Engine(model, providers=providers)
     card = read_card(engine.metadata)
     check_golden(engine, card)

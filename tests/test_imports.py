@@ -27,7 +27,7 @@ FORBIDDEN = {
 
 # Folder → the modules of `service` that it may import, and which of its files may.
 BORROWED = {
-    "export": ({"model_card", "preprocess", "engine", "errors"}, None),
+    "export": ({"model_card", "preprocess", "engine", "errors", "seal"}, None),
     "training": ({"preprocess", "errors"}, {"data.py", "evaluate.py"}),
 }
 
@@ -41,7 +41,7 @@ LAYERS = (
     ("registry",),
     ("classifier",),
     ("batcher", "engine", "preprocess", "cores"),
-    ("model_card", "image_header", "errors"),
+    ("model_card", "image_header", "errors", "seal"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py"}
 

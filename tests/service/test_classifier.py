@@ -14,7 +14,8 @@ from service.batcher import Batcher
 from service.classifier import BadModel, Classifier, ModelInfo, check_golden, load_classifier
 from service.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
-from service.model_card import METADATA_KEY, BadCard, ModelCard, read_card
+from service.model_card import BadCard, ModelCard, read_card
+from service.seal import seal
 from tests.service.conftest import picture
 from tests.service.tiny_model import LABELS, SIDE, TOP, tiny_model
 
@@ -120,9 +121,10 @@ def test_a_model_without_a_card_is_refused(model_file: bytes) -> None:
 
 def with_card(model_file: bytes, **fields: Any) -> bytes:
     model = onnx.load_from_string(model_file)
-    entry = next(entry for entry in model.metadata_props if entry.key == METADATA_KEY)
+    entry, _ = model.metadata_props
     entry.value = json.dumps({**json.loads(entry.value), **fields})
-    return bytes(model.SerializeToString())
+    del model.metadata_props[1:]  # the old seal
+    return seal(model.SerializeToString())
 
 
 def test_a_model_that_fails_its_golden_example_may_not_serve(model_file: bytes) -> None:

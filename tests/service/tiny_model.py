@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.engine import Engine
 from service.model_card import METADATA_KEY, golden_input
+from service.seal import seal
 
 SIDE = 8
 LABELS = ("black", "red", "green", "blue", "yellow", "magenta", "cyan", "white")
@@ -29,8 +30,7 @@ def tiny_model(*, card: dict[str, Any] | None = None, poison: bool = False) -> b
     document = {**_card(probabilities), **(card or {})}
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(document)
-    content: bytes = model.SerializeToString()
-    return content
+    return seal(model.SerializeToString())
 
 
 def write_tiny_model(folder: Path, name: str = "tiny", version: str = "1", content: bytes | None = None) -> Path:

@@ -7,7 +7,7 @@ lists, so shifting and mirroring cost no more than copying.
 import torch
 from torch import Tensor
 
-from training.recipes import Recipe
+from training.recipe import Recipe
 
 # Streams of random numbers, so that order, crops and flips of the same step do not share their numbers.
 _ORDER, _CROPS, _FLIPS = 1, 2, 3

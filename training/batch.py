@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.recipes import Recipe
+from training.recipe import Recipe
 
 _MIXING = 4  # its stream of random numbers, apart from those of training.augment
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from training.distributed import World
     from training.hardware import Hardware
     from training.prepare import Options
-    from training.recipes import Recipe
+    from training.recipe import Recipe
 
 main = typer.Typer(
     name="train-resnet",
@@ -48,7 +48,9 @@ def run(
     data: Annotated[
         Path, typer.Option(help="Training pictures: a folder (or a tar of one) with a folder for each class.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run, such as runs/first.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)
+    ] = None,
     test_data: Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     time_budget: Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)] = None,
@@ -68,7 +70,9 @@ def run(
     from training.distributed import join
     from training.hardware import choose
     from training.prepare import Options
+    from training.recipes import chosen
 
+    out = out or Path("runs") / recipe
     lengths = {"epochs": epochs, "steps": steps}
     if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:
         _fail("give only one of --time-budget, --epochs and --steps")
@@ -84,26 +88,14 @@ def run(
     )
     given = [f"{name}={length}" for name, length in lengths.items() if length is not None]
     try:
-        chosen = _recipe(recipe, [*(changes or ()), *given])
+        chosen_recipe = chosen(recipe, [*(changes or ()), *given])
         world = join()
         hardware = choose(precision, compile, threads, processes=world.local_size)
     except ValueError as error:
         _fail(str(error))
-    _train(chosen, options, hardware, world)
+    _train(chosen_recipe, options, hardware, world)
     if world.is_first:
         typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
-
-
-def _recipe(name: str, changes: list[str]) -> "Recipe":
-    """Return a recipe with its changes. Raises ValueError for what does not exist."""
-    from training.recipes import RECIPES, changed
-    from training.resnet import architecture
-
-    if name not in RECIPES:
-        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
-    recipe = changed(RECIPES[name], changes)
-    architecture(recipe.network, recipe.shortcut, recipe.stride_in)
-    return recipe
 
 
 def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World") -> None:
@@ -130,13 +122,15 @@ def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "W
 
 @main.command()
 def recipes() -> None:
-    """List the recipes."""
+    """List the recipes, each with its length, the test error to expect at that length, and where that comes from."""
     from training.recipes import RECIPES
 
+    row = "{:24} {:>13} {:>6}  {:18}  {}"
+    typer.echo(row.format("recipe", "length", "error", "of", "source"))
     for recipe in RECIPES.values():
         length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs:g} epochs"
-        expected = f"{recipe.expected_error:g}% error" if recipe.expected_error is not None else "-"
-        typer.echo(f"{recipe.name:18} {recipe.network:10} {length:14} {expected:14} {recipe.source}")
+        error = f"{recipe.expected_error:.2f}%" if recipe.expected_error is not None else "-"
+        typer.echo(row.format(recipe.name, length, error, recipe.expected_on, recipe.source))
 
 
 @main.command()

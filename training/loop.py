@@ -11,7 +11,7 @@ from training.batch import Batch, mixed
 from training.distributed import World
 from training.hardware import Hardware
 from training.normalise import Normalise
-from training.recipes import Recipe, steps_per_epoch
+from training.recipe import Recipe, steps_per_epoch
 from training.replicas import Replicas
 from training.resnet import ResNet
 

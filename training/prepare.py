@@ -21,7 +21,7 @@ from training.hardware import Hardware
 from training.loop import Training
 from training.normalise import Normalise
 from training.progress import Progress
-from training.recipes import Recipe
+from training.recipe import Recipe
 from training.resnet import build
 
 

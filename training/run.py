@@ -30,7 +30,7 @@ from training.hardware import Hardware
 from training.loop import Training
 from training.prepare import Options, Run, RunError, now, prepare
 from training.progress import Progress
-from training.recipes import Recipe, steps_per_epoch
+from training.recipe import DESCRIPTIVE, Recipe, steps_per_epoch
 from training.resnet import ResNet
 
 _WARM_UP_STEPS, _TIMED_STEPS = 3, 10
@@ -93,7 +93,9 @@ def _earlier_facts(options: Options) -> dict[str, Any] | None:
 
 def _refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
     """Raise RunError if the run in the folder is not the one asked for; say what keeps it from being bit-equal."""
-    earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"]}  # a field that is newer than the run is as now
+    # A field that is newer than the run is as now; what only describes the recipe may change.
+    described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
+    earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
     for what in ("recipe", "seed", "network", "labels", "held_out"):
         if earlier.get(what) != facts[what]:
             raise RunError(

@@ -3,7 +3,8 @@ import dataclasses
 import torch
 
 from training.augment import augment, batch_order
-from training.recipes import RECIPES, Recipe
+from training.recipe import Recipe
+from training.recipes import RECIPES
 
 RECIPE = RECIPES["modern-resnet20"]
 PLAIN = dataclasses.replace(RECIPE, flip="none", crop_padding=0)

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from training.recipes import RECIPES, Recipe, changed, steps_per_epoch
+from training.recipe import Recipe, changed, steps_per_epoch
+from training.recipes import RECIPES, chosen
 from training.resnet import architecture
 
 
@@ -74,9 +75,39 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
         ("batch_size=many", "--set batch_size=many: Input should be a valid integer"),
         ("batch_size=0", "--set batch_size=0: Input should be greater than or equal to 1"),
         ("epochs=null", "without a length"),
+        ("crop_area=[0.1, 2]", "--set crop_area=2: Input should be less than or equal to 1"),
         ("schedule=linear", "--set schedule=linear: Input should be 'cosine' or 'steps'"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         changed(RECIPES["modern-resnet20"], [assignment])
+
+
+@pytest.mark.parametrize(("shortcut", "error"), [("A", 25.03), ("B", 24.52), ("C", 24.19)])
+def test_the_papers_error_is_that_of_the_shortcut_asked_for(shortcut: str, error: float) -> None:
+    assert chosen("paper-resnet34", [f"shortcut={shortcut}"]).expected_error == error
+
+
+def test_another_network_has_no_error_to_expect() -> None:
+    assert chosen("paper-resnet20").expected_error == 8.75
+    assert chosen("paper-resnet20", ["shortcut=A"]).expected_error == 8.75
+    assert chosen("paper-resnet20", ["shortcut=B"]).expected_error is None
+    assert chosen("paper-resnet50", ["stride_in=3x3"]).expected_error is None
+    assert chosen("modern-resnet20", ["network=resnet14"]).expected_error is None
+
+
+def test_every_recipe_says_where_it_comes_from_and_what_its_error_is_of() -> None:
+    for recipe in RECIPES.values():
+        assert recipe.source
+        assert recipe.expected_on.startswith("ImageNet" if recipe.image_size > 32 else "CIFAR-10")
+
+
+def test_the_papers_imagenet_recipe_covers_every_depth_in_its_own_form() -> None:
+    for depth, error in ((18, 27.88), (34, 24.52), (50, 22.85), (101, 21.75), (152, 21.43)):
+        recipe = RECIPES[f"paper-resnet{depth}"]
+        described = architecture(recipe.network, recipe.shortcut, recipe.stride_in)
+        assert recipe.expected_error == error and described.stride_in == ("1x1" if depth >= 50 else None)
+        assert (recipe.batch_size, recipe.steps, recipe.scale_range) == (256, 600_000, (256, 480))
+        rates = [recipe.learning_rate_at(step, 600_000) for step in (0, 199_999, 200_000, 399_999, 400_000, 599_999)]
+        assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])

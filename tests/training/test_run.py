@@ -21,7 +21,8 @@ from training.hardware import choose
 from training.loop import Diverged
 from training.prepare import Options, RunError
 from training.progress import Progress
-from training.recipes import RECIPES, Recipe
+from training.recipe import Recipe
+from training.recipes import RECIPES
 from training.run import run
 
 # The smallest network of the family, and two held-out pictures of each class.
@@ -182,6 +183,17 @@ def test_resuming_with_other_options_is_refused(
         train(pictures, tmp_path / "run", resume=True, **change)
 
 
+def test_a_run_from_before_a_field_and_with_another_source_is_resumed(pictures: Path, tmp_path: Path) -> None:
+    train(pictures, tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    facts = json.loads(file.read_text())
+    facts["recipe"] |= {"source": "hearsay", "expected_error": 1.0}
+    for newer in ("choose_best", "expected_on", "precise_bn_images"):
+        del facts["recipe"][newer]
+    file.write_text(json.dumps(facts))
+    assert train(pictures, tmp_path / "run", resume=True)["results"]
+
+
 def test_resuming_on_changed_pictures_is_refused(pictures: Path, tmp_path: Path) -> None:
     train(pictures, tmp_path / "run")
     (pictures / "red" / "0.png").write_bytes((pictures / "red" / "1.png").read_bytes())
@@ -228,8 +240,11 @@ def test_the_command_reports_an_expected_failure_in_one_line(pictures: Path, tmp
 
 
 def test_recipes_are_listed_with_what_to_expect() -> None:
-    output = CliRunner().invoke(main, ["recipes"]).stdout
-    assert "paper-resnet110" in output and "6.43% error" in output
+    lines = CliRunner().invoke(main, ["recipes"]).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["recipe", *RECIPES]
+    assert max(map(len, lines)) <= 100
+    line = next(line for line in lines if line.startswith("paper-resnet110 "))
+    assert line.split(maxsplit=4)[1:4] == ["64,000", "steps", "6.43%"] and line.endswith("He et al. 2015, table 6")
 
 
 @pytest.mark.parametrize("content", ["{}", "[1, 2]", "not json"])

@@ -9,12 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
-from training.recipes import RECIPES, Recipe
+from training.recipe import DESCRIPTIVE, Recipe
+from training.recipes import RECIPES
 from training.report.published import CIFAR10_CLASSES
 from training.resnet import architecture
 
 # What may differ between a run and its recipe without making it another experiment, or has a column of its own.
-_NOT_A_CHANGE = {"name", "network", "shortcut", "stride_in", "epochs", "steps", "expected_error", "source"}
+_NOT_A_CHANGE = {"network", "shortcut", "stride_in", "epochs", "steps", *DESCRIPTIVE}
 
 
 class ReportError(Exception):

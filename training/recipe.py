@@ -1,0 +1,146 @@
+"""What a recipe is: everything that shapes the weights of a training, as data, with the error to expect beside it.
+
+Where and how fast a training runs (device, precision, threads) is recorded by the run. Lengths are in weight updates,
+moments within a run in fractions of it, so that a recipe can be made shorter without losing its shape.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+# Limits are held only where somebody changes a recipe, by `changed`.
+_AtLeastOne = Annotated[int, Field(ge=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+# Fields that say something about a recipe and change nothing.
+DESCRIPTIVE = ("name", "expected_error", "expected_on", "source")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """Everything about a training that shapes its weights, but the data and the seed."""
+
+    name: str
+    network: str
+    shortcut: str | None = None  # None: what the paper uses for this network
+    stride_in: str | None = None
+
+    image_size: _AtLeastOne = 32  # pixels a side in training, after the augmentation
+    test_size: _AtLeastOne | None = None  # pixels a side in testing and serving; None: image_size
+    test_shorter_side: _AtLeastOne | None = None  # pixels to which the shorter side is resized then; None: test_size
+    crop: Literal["pad", "scale_jitter", "random_resized"] = "pad"
+    crop_padding: Annotated[int, Field(ge=0)] = 4  # pad: pixels on each side, of which a random window is cut
+    scale_range: tuple[_AtLeastOne, _AtLeastOne] = (256, 480)  # scale_jitter: pixels of the shorter side
+    crop_area: tuple[_Share, _Share] = (0.08, 1.0)  # random_resized: share of the picture's area
+    crop_ratio: tuple[_Positive, _Positive] = (3 / 4, 4 / 3)  # random_resized: width to height
+    flip: Literal["random", "alternating", "none"] = "random"
+    pca_colour: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of Krizhevsky's colour shifts; 0: none
+    trivial_augment: bool = False  # Müller and Hutter 2021, the wide set of operations
+    random_erasing: _Share = 0.0  # probability with which a rectangle of a picture is erased
+    subtract: Literal["channel_mean", "pixel_mean"] = "channel_mean"
+
+    epochs: Annotated[float, Field(gt=0)] | None = None  # one of epochs and steps
+    steps: _AtLeastOne | None = None
+    batch_size: _AtLeastOne = 128
+    held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
+
+    schedule: Literal["cosine", "steps"] = "cosine"
+    learning_rate: Annotated[float, Field(gt=0)] = 0.1
+    warmup: float = 0.0  # fraction of the run in which the rate climbs from 0
+    cautious_rate: float | None = None  # the learning rate until the training error falls below `cautious_until_error`
+    cautious_until_error: float = 80.0  # percent
+    milestones: tuple[float, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = (
+        1.0  # factor on the rate of each stage farther from the classifier
+    )
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decay_norms_and_biases: bool = True
+
+    weights: str | None = None  # where training starts: a file of weights, or None for a random start
+    freeze: Literal["stem", "layer1", "layer2", "layer3", "layer4"] | None = None  # up to here nothing is trained
+    class_weights: Literal["balanced"] | None = None  # balanced: rare classes count more in the loss
+
+    label_smoothing: float = 0.0
+    mixup: float = 0.0  # alpha of its Beta distribution; 0: none
+    cutmix: float = 0.0
+    micro_batches: _AtLeastOne = 1  # parts of a batch that are computed one after the other, where memory is short
+    clip_norm: float | None = None  # the largest norm of all gradients together
+    sync_bn: bool = False  # batch-norm statistics over all GPUs instead of each one's
+
+    ema_decay: float | None = None  # None: no moving average
+    ema_every: _AtLeastOne = 20  # steps
+    precise_bn_images: Annotated[int, Field(ge=0)] = (
+        0  # training pictures over which statistics are averaged at the end
+    )
+    choose_best: Literal["error", "loss", "balanced_error"] | None = (
+        None  # of held-out pictures; None: the last weights
+    )
+    early_stopping_patience: _AtLeastOne | None = None  # epochs without a better one before the run ends
+
+    expected_error: float | None = (
+        None  # percent, top-1, at full length; of which pictures and views says the next field
+    )
+    expected_on: str = "CIFAR-10, one view"  # the test set, and what was scored of a picture: one view, 1-crop, 10-crop
+    source: str = ""
+
+    def learning_rate_at(self, step: int, total_steps: int) -> float:
+        """Return the learning rate of one weight update, a pure function of where the run is."""
+        progress = step / total_steps
+        rate = self.learning_rate
+        if self.schedule == "cosine":
+            rate *= 0.5 * (1 + math.cos(math.pi * progress))
+        else:
+            rate *= 0.1 ** sum(progress >= milestone for milestone in self.milestones)
+        if progress < self.warmup:
+            rate *= progress / self.warmup
+        return rate
+
+    def total_steps(self, images: int) -> int:
+        """Return the number of weight updates of a run over a training set of `images` pictures."""
+        if self.steps is not None:
+            return self.steps
+        if self.epochs is None:
+            raise ValueError(f"recipe {self.name} names neither steps nor epochs")
+        return max(1, round(self.epochs * steps_per_epoch(images, self.batch_size)))
+
+
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Return how many whole batches an epoch has; a training set smaller than a batch is one batch."""
+    return max(1, images // batch_size)
+
+
+def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
+    """Return a recipe with fields changed by `name=value`, the value as in JSON or as plain text.
+
+    Raises ValueError that names the field for one that does not exist or a value that does not fit it.
+    """
+    fields: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or name == "name" or name not in Recipe.__dataclass_fields__:
+            raise ValueError(f"--set {assignment}: write field=value with one of {', '.join(_CHANGEABLE)}")
+        try:
+            fields[name] = json.loads(text)
+        except ValueError:
+            fields[name] = text
+        if name in _LENGTHS and fields[name] is not None:
+            fields |= {other: None for other in _LENGTHS if other != name}
+    if {name for name in _LENGTHS if fields.get(name, getattr(recipe, name)) is None} == set(_LENGTHS):
+        raise ValueError("--set leaves the recipe without a length; give it epochs or steps")
+    try:
+        return TypeAdapter(Recipe).validate_python(dataclasses.asdict(recipe) | fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise ValueError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
+
+
+_LENGTHS = ("epochs", "steps")
+_CHANGEABLE = tuple(field for field in Recipe.__dataclass_fields__ if field != "name")

@@ -1,0 +1,150 @@
+"""An answer to one GET, opened within seconds or not at all; the standard library's client with its doors closed.
+
+Only http and https, and no redirect from one to the other or anywhere else. Whoever is offline learns so at once or
+after the time limit, even where the resolver of names would wait for minutes.
+"""
+
+import http.client
+import queue
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.message import Message
+from http.client import HTTPMessage, HTTPResponse
+from typing import IO, cast
+from urllib.parse import urlsplit
+
+OPEN_TIMEOUT_S = 20.0  # until the head of the answer is there: name, connection, redirects, server
+_READ_TIMEOUT_S = 30.0  # without a byte
+_CHUNK = 1 << 18  # bytes
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-[0-9]+/(?:[0-9]+|\*)")
+
+
+class Unreachable(Exception):
+    """There is no answer, or none that can be used. The message is the reason, in a few words."""
+
+
+class CutOff(Exception):
+    """The answer ended too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A file from some byte on. `version` names this state of it, for `If-Range`, if the server gives it a name."""
+
+    start: int  # bytes left out before the first
+    total: int | None  # bytes of the whole file, if the server says so
+    version: str | None
+    body: HTTPResponse
+
+    def chunks(self, until: float) -> Iterator[bytes]:
+        """Yield what comes. Raises CutOff if it ends too early, stands still, or takes beyond `until` (monotonic)."""
+        read = self.start
+        try:
+            while chunk := self.body.read1(_CHUNK):
+                read += len(chunk)
+                yield chunk
+                if time.monotonic() > until:
+                    raise CutOff
+        except (OSError, http.client.HTTPException):
+            raise CutOff from None
+        if self.total is not None and read < self.total:
+            raise CutOff
+
+    def close(self) -> None:
+        """Hang up."""
+        self.body.close()
+
+
+def get(url: str, start: int = 0, version: str | None = None) -> Answer:
+    """Ask for a file from a byte on; the answer says where it really begins. Raises Unreachable."""
+    headers = {"Accept-Encoding": "identity", "User-Agent": "resnet-service"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if version is not None:
+            headers["If-Range"] = version
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise Unreachable("the address is neither http nor https")
+    try:
+        return _answer(_open(urllib.request.Request(url, headers=headers)), start)  # noqa: S310 the scheme is checked
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
+            return get(url)
+        raise Unreachable(f"the server answers {error.code}") from None
+    except (OSError, http.client.HTTPException, ValueError):
+        raise Unreachable("no connection") from None
+
+
+class _SameScheme(urllib.request.HTTPRedirectHandler):
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        if urlsplit(newurl).scheme != urlsplit(req.full_url).scheme:
+            fp.close()
+            raise Unreachable(f"the server redirects to another scheme, {newurl}, which is not followed")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener that knows proxies, http and https, and nothing of files, data URLs or FTP."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _SameScheme(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+def _open(request: urllib.request.Request) -> HTTPResponse:
+    """Open in a thread of its own, since looking up a name has no time limit."""
+    outcome: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            outcome.put(_open_at_once(request))
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        opened = outcome.get(timeout=OPEN_TIMEOUT_S)
+    except queue.Empty:
+        raise Unreachable(f"no answer within {OPEN_TIMEOUT_S:.0f} s") from None
+    if isinstance(opened, Exception):
+        raise opened
+    return opened
+
+
+def _open_at_once(request: urllib.request.Request) -> HTTPResponse:
+    return cast(HTTPResponse, _opener().open(request, timeout=_READ_TIMEOUT_S))
+
+
+def _answer(body: HTTPResponse, asked: int) -> Answer:
+    start = 0
+    if body.status == http.HTTPStatus.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.fullmatch(body.headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != asked:
+            body.close()
+            raise Unreachable("the server sends another part of the file than was asked for")
+        start = asked
+    elif body.status != http.HTTPStatus.OK:
+        body.close()
+        raise Unreachable(f"the server answers {body.status}")
+    total = None if body.length is None else start + body.length
+    return Answer(start, total, _version(body.headers), body)
+
+
+def _version(headers: Message) -> str | None:
+    """Return what `If-Range` may repeat (RFC 9110, 13.1.5): a strong entity tag, or a date."""
+    tag = headers.get("ETag")
+    return tag if tag is not None and not tag.startswith("W/") else headers.get("Last-Modified")

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from service.batcher import Batcher
 from service.engine import Engine
 from service.errors import EngineFailed, ServiceError
-from service.model_card import GOLDEN_TOLERANCE, METADATA_KEY, ModelCard, golden_input, read_card
+from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
 from service.preprocess import ImageInfo, Pixels, image_to_pixels
-from service.seal import is_intact
+from service.seal import is_broken
 
 LARGEST_TOP_K = 1000
 _SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
@@ -173,7 +173,7 @@ def load_classifier(name: str, version: str, model: bytes, *, providers: str, ma
 
     Raises EngineError, BadCard or BadModel, each with one line for an operator.
     """
-    if METADATA_KEY.encode() in model and not is_intact(model):  # without a card, that is what will be told
+    if is_broken(model):
         raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
     engine = Engine(model, providers=providers)
     card = read_card(engine.metadata)

@@ -2,7 +2,8 @@
 
 It is one more entry of the ONNX file's metadata, `content_sha256`, written out by hand as protobuf would write it: a
 reader of ONNX sees metadata, and checking it needs no parser. The golden example says that a model answers right; the
-seal says that it is the very file that was exported, down to the last bit of the last weight.
+seal says that it is the very file that was exported, down to the last bit of the last weight. Files that other programs
+made have none, and are taken without.
 """
 
 import hashlib
@@ -14,6 +15,11 @@ _TAG_OF_METADATA = 0x72  # field 14 of ModelProto, length-delimited; in an entry
 def seal(content: bytes) -> bytes:
     """Return a model file with its seal. Nothing may be written to it afterwards."""
     return content + _seal_of(content)
+
+
+def is_broken(content: bytes) -> bool:
+    """Whether a model file has a seal that is not, or no longer, that of the bytes before it."""
+    return _KEY in content and not is_intact(content)
 
 
 def is_intact(content: bytes) -> bool:

@@ -4,10 +4,12 @@ Random crops out of a padded picture and mirror images are one gather: rows and 
 lists, so shifting and mirroring cost no more than copying.
 """
 
+import functools
+
 import torch
 from torch import Tensor
 
-from training.recipe import Recipe
+from training.recipe import Recipe, steps_per_epoch
 
 # Streams of random numbers, so that order, crops and flips of the same step do not share their numbers.
 _ORDER, _CROPS, _FLIPS = 1, 2, 3
@@ -20,9 +22,16 @@ def generator(seed: int, stream: int, moment: int) -> torch.Generator:
     return torch.Generator().manual_seed(mixed % (2**63))
 
 
+@functools.lru_cache(maxsize=2)
 def batch_order(seed: int, epoch: int, images: int) -> Tensor:
     """Return the order of the training set in one epoch, int64 (images,)."""
     return torch.randperm(images, generator=generator(seed, _ORDER, epoch))
+
+
+def batch_indices(seed: int, step: int, images: int, batch_size: int) -> Tensor:
+    """Return the places in the training set of the pictures of one step, int64 (batch_size,)."""
+    epoch, place = divmod(step, steps_per_epoch(images, batch_size))
+    return batch_order(seed, epoch, images)[place * batch_size :][:batch_size]
 
 
 def augment(

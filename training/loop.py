@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.augment import augment, batch_order
+from training.augment import batch_indices
 from training.batch import Batch, mixed
 from training.distributed import World
 from training.hardware import Hardware
-from training.normalise import Normalise
+from training.pictures import Pictures
 from training.recipe import Recipe, steps_per_epoch
 from training.replicas import Replicas
 from training.resnet import ResNet
@@ -22,22 +22,16 @@ class Diverged(Exception):
 
 @dataclass(slots=True)
 class Training:
-    """A network being trained: its weights, momentum, moving average, and where it is.
-
-    `images` are uint8 (N, H, W, 3) and `labels` int64 (N,), both on the device.
-    """
+    """A network being trained: its weights, momentum, moving average, and where it is."""
 
     recipe: Recipe
     seed: int
     total_steps: int
     hardware: Hardware
     model: ResNet
-    images: Tensor
-    labels: Tensor
-    normalise: Normalise
+    pictures: Pictures
     world: World
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
-    order: tuple[int, Tensor] = field(init=False)  # the epoch whose order is held, and that order
     replicas: Replicas = field(init=False)
     optimizer: torch.optim.SGD = field(init=False)
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
@@ -59,19 +53,18 @@ class Training:
             nesterov=self.recipe.nesterov,
         )
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
-        self.order = (-1, torch.empty(0))
-        self.sums = torch.zeros(3, device=self.labels.device)
+        self.sums = torch.zeros(3, device=self.pictures.labels.device)
         self.is_cautious = self.recipe.cautious_rate is not None
         self.step = 0
 
     @property
     def batch_size(self) -> int:
         """Pictures in a step: the recipe's, or the whole training set if that is smaller."""
-        return min(self.recipe.batch_size, len(self.labels))
+        return min(self.recipe.batch_size, len(self.pictures))
 
     @property
     def epoch(self) -> int:
-        return self.step // steps_per_epoch(len(self.labels), self.recipe.batch_size)
+        return self.step // steps_per_epoch(len(self.pictures), self.recipe.batch_size)
 
     def train(self, steps: int) -> None:
         """Update the weights `steps` times. Raises Diverged when the loss stops being finite."""
@@ -113,18 +106,10 @@ class Training:
 
     def _next_batch(self) -> Batch:
         """Return this process's part of the next batch."""
-        indices = self._batch_indices()
+        indices = batch_indices(self.seed, self.step, len(self.pictures), self.batch_size)
         part = self.world.part(len(indices))
-        chosen = self.normalise(self.images[indices[part]])
-        images = augment(chosen, indices, self.recipe, self.seed, self.epoch, self.step, part)
-        return mixed(images, self.labels[indices[part]], self.recipe, self.seed, self.step)
-
-    def _batch_indices(self) -> Tensor:
-        count, batch = len(self.labels), self.batch_size
-        if self.order[0] != self.epoch:
-            self.order = (self.epoch, batch_order(self.seed, self.epoch, count))
-        start = self.step % steps_per_epoch(count, self.recipe.batch_size) * batch
-        return self.order[1][start : start + batch]
+        images = self.pictures.batch(indices, self.seed, self.epoch, self.step, part)
+        return mixed(images, self.pictures.labels[indices[part]], self.recipe, self.seed, self.step)
 
     def _averaged(self) -> list[Tensor]:
         """Return what is averaged: weights and batch-norm statistics, as live tensors."""

@@ -20,6 +20,7 @@ from training.distributed import World
 from training.hardware import Hardware
 from training.loop import Training
 from training.normalise import Normalise
+from training.pictures import Packed, Pictures
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resnet import build
@@ -88,9 +89,12 @@ def prepare(
         total_steps=recipe.total_steps(len(kept)),
         hardware=hardware,
         model=model.to(hardware.device),
-        images=images.to(hardware.device),
-        labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
-        normalise=normalise,
+        pictures=Pictures(
+            labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
+            pixels=Packed(images.to(hardware.device)),
+            normalise=normalise,
+            recipe=recipe,
+        ),
         world=world,
     )
     facts = _facts(training, train_set, test_set, options)

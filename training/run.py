@@ -63,7 +63,7 @@ def run(
     if earlier:
         _restore(this)
     progress.say(
-        f"training {this.facts['network']} on {len(this.training.labels):,} pictures of {this.train_set.name} "
+        f"training {this.facts['network']} on {len(this.training.pictures):,} pictures of {this.train_set.name} "
         f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}"
     )
     _train(this)
@@ -135,7 +135,7 @@ def _layer_responses(this: Run) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
     count = min(_RESPONSE_IMAGES, len(this.train_set))
     sample = this.train_set.images[np.linspace(0, len(this.train_set) - 1, count, dtype=int)]
-    responses = layer_responses(_network_to_hand_on(this), sample, this.training.normalise.channels_first)
+    responses = layer_responses(_network_to_hand_on(this), sample, this.training.pictures.normalise.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
@@ -179,7 +179,7 @@ def _steps_within(training: Training, minutes: float, progress: Progress) -> dic
 def _train(this: Run) -> None:
     """Train to the end, with a line in metrics.jsonl each epoch and a checkpoint every few minutes."""
     training, recipe = this.training, this.training.recipe
-    epoch_steps = steps_per_epoch(len(training.labels), recipe.batch_size)
+    epoch_steps = steps_per_epoch(len(training.pictures), recipe.batch_size)
     saved_at = time.monotonic()
     with _stop_signals() as asked_to_stop:
         while training.step < training.total_steps:
@@ -239,7 +239,7 @@ def _log_epoch(this: Run) -> None:
     training.sums.zero_()
     line = {
         "step": training.step,
-        "epoch": round(training.step / steps_per_epoch(len(training.labels), training.recipe.batch_size), 3),
+        "epoch": round(training.step / steps_per_epoch(len(training.pictures), training.recipe.batch_size), 3),
         "learning_rate": training.optimizer.param_groups[0]["lr"],
         "train_loss": round(loss, 5),
         "train_error": round(error, 3),  # of augmented pictures, while the weights changed
@@ -258,7 +258,7 @@ def _log_epoch(this: Run) -> None:
 
 def _is_time_to_test(training: Training) -> bool:
     """Whether this epoch's end gives a point of the test curve; without held-out pictures nothing is chosen by it."""
-    epochs = training.total_steps / steps_per_epoch(len(training.labels), training.recipe.batch_size)
+    epochs = training.total_steps / steps_per_epoch(len(training.pictures), training.recipe.batch_size)
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
@@ -267,7 +267,7 @@ def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = Non
     chosen = np.arange(len(dataset)) if indices is None else indices
     world = this.training.world
     images = dataset.images[chosen[world.part(len(chosen))]]
-    mine = logits_of(_network_to_hand_on(this), images, this.training.normalise.channels_first)
+    mine = logits_of(_network_to_hand_on(this), images, this.training.pictures.normalise.channels_first)
     return world.join_rows(mine, len(chosen))
 
 

@@ -1,22 +1,36 @@
-"""`classify FILE…`: the answers of POST /classify on the command line, without a server."""
+"""`classify PICTURE…`: the answers of POST /classify on the command line, without a server or from one."""
 
+import contextlib
 import logging
-from collections.abc import Iterator
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import orjson
 import typer
+from rich.console import Console
+from rich.progress import track
 
 from service.api.answer import classification_as_json
 from service.classifier import LARGEST_TOP_K, Classifier
+from service.client import Client, ServerError
+from service.cores import available_cores
 from service.engine import EngineError
-from service.errors import BadRequest, ServiceError, image_too_large
+from service.errors import ServiceError
+from service.named_pictures import find_pictures, read_picture
 from service.registry import RegistryError, choose_model, find_models, load
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 _BAR_WIDTH = 30
+_MANY = 20  # pictures, from which on a bar shows how far it is
+_REQUESTS_AT_ONCE = 8
+
+Ask = Callable[[bytes], dict[str, Any]]
 
 
 class Format(StrEnum):
@@ -34,7 +48,10 @@ def main() -> None:
 
 
 def classify(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="JPEG, PNG or WebP files.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
+    ],
     models: Annotated[Path, typer.Option(help="Folder of models.", envvar=f"{ENVIRONMENT_PREFIX}MODELS")] = Path(
         "models"
     ),
@@ -44,6 +61,12 @@ def classify(
             help="Model to ask. [default: as serve-resnet chooses]", envvar=f"{ENVIRONMENT_PREFIX}DEFAULT_MODEL"
         ),
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask a running server, not a model in --models.")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(help="For a server that wants one.", envvar=f"{ENVIRONMENT_PREFIX}API_KEY")
+    ] = None,
     output: Annotated[
         Format, typer.Option("--format", help="`json` prints one object per file and line.")
     ] = Format.TABLE,
@@ -51,12 +74,30 @@ def classify(
 ) -> None:
     """Say what each picture shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
-    classifier = _load(models, model)
-    failed = 0
-    for file, answer in _answers(classifier, files, top_k):
-        failed += "error" in answer
-        _print_json(file, answer) if output is Format.JSON else _print_table(file, answer)
+    names = list(find_pictures(pictures))
+    try:
+        if server:
+            with contextlib.closing(Client(server, api_key=api_key)) as client:
+                ask = partial(client.classify, top_k=top_k, model=model)
+                failed = _print_all(names, ask, _REQUESTS_AT_ONCE, output)
+        else:
+            failed = _print_all(names, partial(_ask_model, _load(models, model), top_k), available_cores(), output)
+    except ServerError as error:
+        _fail(str(error))
     raise SystemExit(1 if failed else 0)
+
+
+def _print_all(names: list[str], ask: Ask, at_once: int, output: Format) -> int:
+    """Print each file's answer; return how many failed. Raises ServerError."""
+    failed = 0
+    for name, answer in _with_bar(_answers(names, ask, at_once), len(names)):
+        failed += "error" in answer
+        _print_json(name, answer) if output is Format.JSON else _print_table(name, answer)
+    return failed
+
+
+def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, Any]:
+    return classification_as_json(classifier.info, classifier.classify_now(content, top_k=top_k))
 
 
 def _load(folder: Path, model: str | None) -> Classifier:
@@ -71,40 +112,43 @@ def _load(folder: Path, model: str | None) -> Classifier:
         _fail(str(error))
 
 
-def _answers(classifier: Classifier, files: list[Path], top_k: int) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for file in files:
-        try:
-            classification = classifier.classify_now(_read(file), top_k=top_k)
-            yield file, classification_as_json(classifier.info, classification)
-        except ServiceError as error:
-            yield file, {"error": {"status": error.status, "code": error.code, "detail": error.message}}
-
-
-def _read(file: Path) -> bytes:
+def _answers(names: list[str], ask: Ask, at_once: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each file's answer, in order, while the next ones are worked on; few at a time, whatever their number."""
     most_bytes = Settings.model_fields["max_image_bytes"].default
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(most_bytes + 1)
-    except OSError as error:
-        reason = "There is no such file." if isinstance(error, FileNotFoundError) else "The file cannot be read."
-        raise BadRequest(reason, code="no_file") from None
-    if len(content) > most_bytes:
-        raise image_too_large(most_bytes)
-    if not content:
-        raise BadRequest("The file is empty.", code="no_file")
-    return content
+
+    def answer(name: str) -> dict[str, Any]:
+        try:
+            return ask(read_picture(name, most_bytes))
+        except ServiceError as error:
+            return {"error": {"status": error.status, "code": error.code, "detail": error.message}}
+
+    with ThreadPoolExecutor(at_once) as threads:
+        begun: deque[tuple[str, Future[dict[str, Any]]]] = deque()
+        for name in names:
+            begun.append((name, threads.submit(answer, name)))
+            if len(begun) > 2 * at_once:
+                yield begun[0][0], begun.popleft()[1].result()
+        while begun:
+            yield begun[0][0], begun.popleft()[1].result()
 
 
-def _print_json(file: Path, answer: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps({"file": str(file), **answer}))
+def _with_bar(answers: Iterable[tuple[str, dict[str, Any]]], total: int) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Show on the terminal how far it is, below the answers if they are shown there, too."""
+    if total < _MANY or not sys.stderr.isatty():
+        return answers
+    return track(answers, "classifying", total, console=Console(stderr=not sys.stdout.isatty()), transient=True)
 
 
-def _print_table(file: Path, answer: dict[str, Any]) -> None:
+def _print_json(file: str, answer: dict[str, Any]) -> None:
+    typer.echo(orjson.dumps({"file": file, **answer}).decode())
+
+
+def _print_table(file: str, answer: dict[str, Any]) -> None:
     if "error" in answer:
         typer.echo(f"{file}: {answer['error']['detail']}", err=True)
         return
-    image = answer["image"]
-    typer.echo(f"{file}  ({image.format}, {image.width} x {image.height})")
+    image = orjson.loads(orjson.dumps(answer["image"]))
+    typer.echo(f"{file}  ({image['format']}, {image['width']} x {image['height']})")
     predictions = answer["predictions"]
     width = max(len(best["label"]) for best in predictions)
     for best in predictions:

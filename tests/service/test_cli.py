@@ -15,10 +15,10 @@ from tests.service.conftest import picture
 from tests.service.tiny_model import write_tiny_model
 
 
-def run(*arguments: object) -> Result:
+def run(*arguments: object, input: bytes | None = None) -> Result:
     command = typer.Typer()
     command.command()(cli.classify)
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(command, [str(argument) for argument in arguments], input=input)
 
 
 @pytest.fixture
@@ -81,10 +81,46 @@ def test_files_that_the_server_would_refuse_are_refused(
     assert json.loads(result.stdout)["error"]["code"] == code
 
 
-def test_a_folder_is_not_a_picture(models: Path, tmp_path: Path) -> None:
-    result = run("--models", models, tmp_path)
+def test_a_folder_stands_for_the_pictures_in_it_and_below(models: Path, tmp_path: Path) -> None:
+    inside = ("b/one.PNG", "b/c d/two.jpeg", "a.webp", "b/notes.txt", ".hidden/three.jpg", "[1].jpg")
+    for name in inside:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_bytes(picture((255, 0, 0)))
+    result = run("--models", models, "--format", "json", tmp_path / "in", tmp_path / "in" / "[1].jpg")
+    names = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+    expected = ["[1].jpg", "a.webp", "b/c d/two.jpeg", "b/one.PNG", "[1].jpg"]
+    assert names == [str(tmp_path / "in" / name) for name in expected]
+    assert result.exit_code == 0
+
+
+def test_a_pattern_stands_for_the_files_that_fit_it(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, "--format", "json", files[0].parent / "*.jpg", files[0].parent / "**" / "bl*")
+    names = [json.loads(line)["file"] for line in result.stdout.splitlines()]
+    assert names == [str(files[0]), str(files[1]), str(files[2])]
+
+
+def test_a_folder_or_pattern_without_pictures_is_told(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "cannot be read" in result.stderr
+    assert f"{tmp_path / 'empty'}: The folder holds no JPEG" in result.stderr
+    assert f"{tmp_path / '*.jpg'}: There is no such file." in result.stderr
+
+
+def test_a_dash_is_standard_input(models: Path) -> None:
+    result = run("--models", models, "-", input=picture((0, 0, 255)))
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[0] == "-  (JPEG, 50 x 37)"
+    assert result.stdout.splitlines()[1].split()[0] == "blue"
+
+
+def test_many_files_are_answered_in_their_order(models: Path, tmp_path: Path) -> None:
+    colours = [(255, 0, 0), (0, 0, 255), (0, 255, 0)] * 20
+    for number, colour in enumerate(colours):
+        (tmp_path / f"{number:02}.png").write_bytes(picture(colour, "PNG"))
+    result = run("--models", models, "--format", "json", "--top-k", 1, tmp_path)
+    labels = [json.loads(line)["predictions"][0]["label"] for line in result.stdout.splitlines()]
+    assert labels == ["red", "blue", "green"] * 20
 
 
 def test_as_many_labels_as_asked_for(models: Path, files: list[Path]) -> None:

@@ -1,0 +1,57 @@
+"""What somebody means who names pictures on a command line: files, folders, patterns, and `-` for standard input."""
+
+import glob
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from service.errors import BadRequest, image_too_large
+
+STANDARD_INPUT = "-"
+_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
+
+
+def find_pictures(names: Iterable[str]) -> Iterator[str]:
+    """Yield the files that are meant, in order: a folder stands for the pictures in it and below, by their endings.
+
+    A name that no file, folder or pattern fits comes back as it is, so that reading it tells what is wrong.
+    """
+    for name in names:
+        is_pattern = glob.has_magic(name) and not Path(name).exists()
+        fitting = sorted(glob.glob(name, recursive=True)) if is_pattern else []
+        for found in fitting or [name]:
+            yield from _pictures_in(Path(found)) if Path(found).is_dir() else (found,)
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    found = sorted(path for path in folder.rglob("*") if _is_picture(path, folder))
+    return [str(path) for path in found or [folder]]
+
+
+def _is_picture(path: Path, folder: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return path.suffix.lower() in _ENDINGS and not is_hidden and path.is_file()
+
+
+def read_picture(name: str, most_bytes: int) -> bytes:
+    """Return the content of a file, or of standard input for `-`. Raises BadRequest, TooLarge."""
+    try:
+        content = _read(name, most_bytes + 1)
+    except FileNotFoundError:
+        raise BadRequest("There is no such file.", code="no_file") from None
+    except IsADirectoryError:
+        raise BadRequest("The folder holds no JPEG, PNG or WebP file.", code="no_file") from None
+    except OSError:
+        raise BadRequest("The file cannot be read.", code="no_file") from None
+    if len(content) > most_bytes:
+        raise image_too_large(most_bytes)
+    if not content:
+        raise BadRequest("The file is empty.", code="no_file")
+    return content
+
+
+def _read(name: str, most_bytes: int) -> bytes:
+    if name == STANDARD_INPUT:
+        return sys.stdin.buffer.read(most_bytes)
+    with Path(name).open("rb") as opened:
+        return opened.read(most_bytes)

@@ -18,26 +18,46 @@ _MIXING = 4  # its stream of random numbers, apart from those of training.augmen
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures float (N, 3, H, W), their labels int64 (N,), and the labels of what was mixed in, with their share."""
+    """Pictures float (N, 3, H, W), their labels int64 (N,), and the labels of what was mixed in, with their share.
+
+    `class_weights` (classes,) say how much the pictures of a class count; None: all count as one.
+    """
 
     images: Tensor
     labels: Tensor
     others: Tensor | None = None
     others_share: float = 0.0  # 0…1, of the loss
+    class_weights: Tensor | None = None
 
     def split(self, parts: int) -> list["Batch"]:
         """Return the batch in so many parts of nearly equal size."""
         images, labels = self.images.tensor_split(parts), self.labels.tensor_split(parts)
         others = [None] * parts if self.others is None else self.others.tensor_split(parts)
-        return [Batch(*part, self.others_share) for part in zip(images, labels, others, strict=True)]
+        parts_of_all = zip(images, labels, others, strict=True)
+        return [Batch(*part, self.others_share, self.class_weights) for part in parts_of_all]
 
     def loss(self, logits: Tensor, label_smoothing: float) -> Tensor:
         """Return the mean cross-entropy of logits (N, classes)."""
-        loss = F.cross_entropy(logits, self.labels, label_smoothing=label_smoothing)
+        loss = self._cross_entropy(logits, self.labels, label_smoothing)
         if self.others is None:
             return loss
-        other = F.cross_entropy(logits, self.others, label_smoothing=label_smoothing)
+        other = self._cross_entropy(logits, self.others, label_smoothing)
         return (1 - self.others_share) * loss + self.others_share * other
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+        if self.class_weights is None:
+            return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        # A sum over pictures, not over weights, is what it divides by: then the parts of a batch add up to the whole.
+        weighted = F.cross_entropy(
+            logits, labels, self.class_weights, label_smoothing=label_smoothing, reduction="none"
+        )
+        return weighted.mean()
+
+
+def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
+    """Return weights, float32 (classes,), with which all classes count equally; 1 on average over the pictures."""
+    counts = torch.bincount(labels.cpu(), minlength=num_classes)
+    return (len(labels) / (num_classes * counts.clamp(min=1))).float().to(labels.device)
 
 
 def mixed(images: Tensor, labels: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:

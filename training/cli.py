@@ -52,6 +52,10 @@ def run(
         Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)
     ] = None,
     test_data: Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from these: a file of torchvision, timm or Hugging Face, or a run of this project."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     time_budget: Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)] = None,
     epochs: Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)] = None,
@@ -64,7 +68,12 @@ def run(
     compile: Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)] = 5.0,
-    max_skipped: Annotated[float, typer.Option(help="Share of undecodable files to accept.", min=0, max=1)] = 0.2,
+    max_skipped: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of undecodable files to accept; default: the recipe's.", min=0, max=1, show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
     from training.distributed import join
@@ -85,10 +94,13 @@ def run(
         time_budget_minutes=time_budget,
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
+        fixed=frozenset(change.partition("=")[0].strip() for change in changes or ()),
     )
     given = [f"{name}={length}" for name, length in lengths.items() if length is not None]
     try:
         chosen_recipe = chosen(recipe, [*(changes or ()), *given])
+        if weights is not None:
+            chosen_recipe = dataclasses.replace(chosen_recipe, weights=weights)
         world = join()
         hardware = choose(precision, compile, threads, processes=world.local_size)
     except ValueError as error:

@@ -6,6 +6,7 @@ do not tell where a bottleneck's stride is: the files of torchvision, timm and H
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import CheckpointError, read_weights
-from training.resnet import Architecture, ResNet, refuse_misfit
+from training.resnet import Architecture, ResNet, architecture, refuse_misfit
 
 # Where training scripts keep the state dict in what they save; the averaged weights are the better ones.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -22,6 +23,7 @@ _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _PREFIX = re.compile(r"(?:module\.|_orig_mod\.)+")
 _COUNT_OF_AVERAGED_WEIGHTS = "n_averaged"
 _HEAD = "fc."
+_FIRST_OF_A_BLOCK = re.compile(r"layer([0-9]+)\.[0-9]+\.conv1\.weight")
 
 _PARTS = {"convolution": "conv", "normalization": "bn"}
 _HUGGING_FACE_STEM = re.compile(r"(?:resnet\.)?embedder\.embedder\.(convolution|normalization)\.(\w+)")
@@ -38,8 +40,17 @@ def read_foreign(path: Path, described: Architecture) -> dict[str, Tensor]:
     """Return the weights in a .pth, .pt, .th, .bin or .safetensors file under our names, on the CPU, floats as float32.
 
     They fit a network of that architecture with as many classes as the file has; a file without a head is taken, too.
-    Raises CheckpointError for a file that cannot be read or holds more than tensors, and ValueError, with names and
-    shapes, for the weights of another network.
+    Raises as `read_named` and `refuse_unfit` do.
+    """
+    weights = read_named(path)
+    refuse_unfit(weights, described, path)
+    return weights
+
+
+def read_named(path: Path) -> dict[str, Tensor]:
+    """Return the weights in a file as `read_foreign` does, of whatever network they are.
+
+    Raises CheckpointError for a file that cannot be read or holds more than tensors, ValueError for names that clash.
     """
     weights: dict[str, Tensor] = {}
     for name, value in _state_dict(_read(path), path).items():
@@ -53,8 +64,25 @@ def read_foreign(path: Path, described: Architecture) -> dict[str, Tensor]:
         if ours in weights:
             raise ValueError(f"{path}: two tensors of this file are both {ours}")
         weights[ours] = value.detach().float() if value.is_floating_point() else value.detach()
-    _refuse_unfit(weights, described, path)
     return weights
+
+
+def recognise(weights: Mapping[str, Tensor]) -> Architecture | None:
+    """Return the network that weights under our names are of, told by their names; None for a network unknown here.
+
+    Without any weights in its shortcuts it is taken for residual, with option A: a plain network has the same names.
+    """
+    blocks = [match for name in weights if (match := _FIRST_OF_A_BLOCK.fullmatch(name))]
+    stages = tuple(count for _, count in sorted(Counter(int(match[1]) for match in blocks).items()))
+    is_bottleneck = "layer1.0.conv3.weight" in weights
+    projections = sum(name.endswith(".downsample.0.weight") for name in weights)
+    shortcut = "A" if not projections else "C" if projections == len(blocks) else "B"
+    layers = sum(stages) * (3 if is_bottleneck else 2) + 2
+    try:
+        described = architecture(f"resnet{layers}", shortcut)
+    except ValueError:
+        return None
+    return described if (described.blocks, described.bottleneck) == (stages, is_bottleneck) else None
 
 
 def fit_head(weights: Mapping[str, Tensor], num_classes: int) -> tuple[dict[str, Tensor], str | None]:
@@ -119,10 +147,10 @@ def _our_name(name: str) -> str:
     return name
 
 
-def _refuse_unfit(weights: Mapping[str, Tensor], described: Architecture, path: Path) -> None:
-    """Compare with a network that has no memory for its weights, and as many classes as the file."""
+def refuse_unfit(weights: Mapping[str, Tensor], described: Architecture, path: Path) -> None:
+    """Raise ValueError, with names and shapes, if weights do not fit this network with as many classes as they have."""
     head = weights.get(f"{_HEAD}weight")
-    with torch.device("meta"):
+    with torch.device("meta"):  # no memory for weights that are only compared
         network = ResNet(described, described.num_classes if head is None or head.ndim == 0 else len(head))
     own_head = {name: tensor for name, tensor in network.state_dict().items() if name.startswith(_HEAD)}
     without_head = not any(name.startswith(_HEAD) for name in weights)

@@ -1,14 +1,15 @@
 """The training loop: everything that happens to the weights is on this page."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from training.augment import batch_indices
-from training.batch import Batch, mixed
+from training.batch import Batch, balanced_weights, mixed
 from training.distributed import World
+from training.finetune import parameter_groups
 from training.hardware import Hardware
 from training.pictures import Pictures
 from training.recipe import Recipe, steps_per_epoch
@@ -34,6 +35,7 @@ class Training:
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
     replicas: Replicas = field(init=False)
     optimizer: torch.optim.SGD = field(init=False)
+    class_weights: Tensor | None = field(init=False)  # (classes,), how much each counts in the loss
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
     sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
     is_cautious: bool = field(init=False)  # still at the recipe's cautious rate
@@ -41,13 +43,15 @@ class Training:
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.replicas = Replicas(self.model, self.hardware, self.world)
+        is_balanced = self.recipe.class_weights == "balanced"
+        self.class_weights = balanced_weights(self.pictures.labels, self.model.num_classes) if is_balanced else None
         self.start_afresh()
 
     def start_afresh(self) -> None:
         """Go to step 0 with the weights that the model has now."""
         self.replicas.share_statistics()
         self.optimizer = torch.optim.SGD(
-            _parameter_groups(self.model, self.recipe),
+            parameter_groups(self.model, self.recipe),
             lr=self.recipe.learning_rate,
             momentum=self.recipe.momentum,
             nesterov=self.recipe.nesterov,
@@ -72,7 +76,7 @@ class Training:
         for _ in range(steps):
             batch = self._next_batch()
             for group in self.optimizer.param_groups:
-                group["lr"] = self.learning_rate()
+                group["lr"] = self.learning_rate() * group.get("rate_share", 1.0)  # older checkpoints have none
             losses_and_errors = self.replicas.compute_gradients(
                 batch,
                 whole=self.batch_size,
@@ -90,7 +94,7 @@ class Training:
         if not torch.isfinite(self.sums[0]):  # this is where the CPU waits for it
             raise Diverged(
                 f"the loss is no longer finite at step {self.step}; the last checkpoint is intact: "
-                f"lower the learning rate (it was {self.optimizer.param_groups[0]['lr']:.3g})"
+                f"lower the learning rate (it was {self.optimizer.param_groups[-1]['lr']:.3g})"
             )
 
     def learning_rate(self) -> float:
@@ -109,7 +113,8 @@ class Training:
         indices = batch_indices(self.seed, self.step, len(self.pictures), self.batch_size)
         part = self.world.part(len(indices))
         images = self.pictures.batch(indices, self.seed, self.epoch, self.step, part)
-        return mixed(images, self.pictures.labels[indices[part]], self.recipe, self.seed, self.step)
+        batch = mixed(images, self.pictures.labels[indices[part]], self.recipe, self.seed, self.step)
+        return replace(batch, class_weights=self.class_weights)
 
     def _averaged(self) -> list[Tensor]:
         """Return what is averaged: weights and batch-norm statistics, as live tensors."""
@@ -151,15 +156,3 @@ class Training:
         self.is_cautious = state.get("is_cautious", False)
         self.replicas.share_statistics()
         self.step = step
-
-
-def _parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Split the parameters into those that decay and those that do not (norms and biases, where the recipe says so)."""
-    if recipe.decay_norms_and_biases:
-        return [{"params": list(model.parameters()), "weight_decay": recipe.weight_decay}]
-    kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    return [
-        {"params": kernels, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]

@@ -7,23 +7,26 @@ import platform
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from training.data import DEFAULT_MAX_SKIPPED, Dataset, stratified_hold_out
+from training.data import Dataset, stratified_hold_out
 from training.data import load as load_dataset
 from training.distributed import World
+from training.finetune import freeze
 from training.hardware import Hardware
 from training.loop import Training
 from training.normalise import Normalise
+from training.own_pictures import Part, balance, find_folders, hold_out_share, whole, with_classes
 from training.pictures import Packed, Pictures
 from training.progress import Progress
 from training.recipe import Recipe
-from training.resnet import build
+from training.resnet import ResNet, build
+from training.start import Start, starting_point
 
 
 class RunError(Exception):
@@ -41,7 +44,8 @@ class Options:
     resume: bool = False
     time_budget_minutes: float | None = None
     checkpoint_every_minutes: float = 5.0
-    max_skipped: float = DEFAULT_MAX_SKIPPED
+    max_skipped: float | None = None  # None: what the recipe allows
+    fixed: frozenset[str] = frozenset()  # fields of the recipe that the user has set, which weights do not change
 
 
 @dataclass(slots=True)
@@ -51,10 +55,31 @@ class Run:
     options: Options
     progress: Progress
     train_set: Dataset
+    validation_set: Dataset | None  # the held-out pictures, where they lie in a folder of their own
     test_set: Dataset | None
-    held_out: NDArray[np.int64]  # indices into the training set
+    held_out: NDArray[np.int64]  # indices into the training set; none where there is a validation set
     training: Training
     facts: dict[str, Any]  # what run.json says
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Return the indices of the training set that are trained on."""
+        return np.setdiff1d(np.arange(len(self.train_set)), self.held_out)
+
+    @property
+    def held_out_part(self) -> Part:
+        """Return the pictures that are not trained on."""
+        if self.validation_set is not None:
+            return whole("held out", self.validation_set)
+        return Part("held out", self.train_set, self.held_out)
+
+    @property
+    def parts(self) -> list[Part]:
+        """Return all pictures of the run, by what is done with them."""
+        parts = [Part("train", self.train_set, self.kept), self.held_out_part]
+        if self.test_set is not None:
+            parts.append(whole("test", self.test_set))
+        return parts
 
 
 def prepare(
@@ -69,20 +94,23 @@ def prepare(
 
     Raises RunError, DataError, or ValueError for a recipe that does not fit.
     """
-    train_set = load_dataset(options.data, recipe.image_size, max_skipped=options.max_skipped, announce=progress.say)
-    test_set = _load_test_set(recipe, options, train_set, progress)
-    count = min(recipe.held_out_images, len(train_set) // 10)
-    held_out = stratified_hold_out(train_set.labels, count, options.seed)
+    start = _start(recipe, options, earlier, progress)
+    recipe = start.recipe if start else recipe
+    train_set, validation_set, test_set = _load_parts(recipe, options, progress)
+    held_out = _held_out(recipe, train_set, validation_set, options.seed)
     kept = np.setdiff1d(np.arange(len(train_set)), held_out)
     images = torch.from_numpy(np.array(train_set.images[kept]))
-    preprocessing = earlier["preprocessing"] if earlier else _preprocessing(recipe, images)
+    preprocessing = earlier["preprocessing"] if earlier else _preprocessing(recipe, images, start)
     normalise = Normalise(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
     torch.manual_seed(options.seed)
     model = build(
         recipe.network, num_classes=len(train_set.classes), shortcut=recipe.shortcut, stride_in=recipe.stride_in
     )
-    if recipe.subtract == "pixel_mean":
+    if start:
+        start.put_into(model, train_set.classes, progress.say)
+    elif recipe.subtract == "pixel_mean":
         model.pixel_mean = normalise(images.float().mean(0)).permute(2, 0, 1).contiguous()
+    _freeze(model, recipe)
     training = Training(
         recipe=recipe,
         seed=options.seed,
@@ -99,7 +127,43 @@ def prepare(
     )
     facts = _facts(training, train_set, test_set, options)
     facts |= {"preprocessing": preprocessing, "started": now(), "held_out": held_out.tolist()}
-    return Run(options, progress, train_set, test_set, held_out, training, facts)
+    facts |= {"start": start.facts if start else None}
+    facts |= {"validation_dataset": validation_set.facts() if validation_set else None}
+    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, facts)
+    _report_balance(this)
+    return this
+
+
+def _start(recipe: Recipe, options: Options, earlier: dict[str, Any] | None, progress: Progress) -> Start | None:
+    try:
+        return starting_point(recipe, options.fixed, earlier, progress.say)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
+def _freeze(model: ResNet, recipe: Recipe) -> None:
+    try:
+        freeze(model, recipe.freeze)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
+def _held_out(recipe: Recipe, train_set: Dataset, validation_set: Dataset | None, seed: int) -> NDArray[np.int64]:
+    """Return the indices of the training set that are not trained on."""
+    if validation_set is not None:
+        return np.empty(0, np.int64)
+    if recipe.held_out_share:
+        return hold_out_share(train_set.labels, recipe.held_out_share, seed)
+    return stratified_hold_out(train_set.labels, min(recipe.held_out_images, len(train_set) // 10), seed)
+
+
+def _report_balance(this: Run) -> None:
+    held_out = this.held_out_part
+    counted = balance(this.train_set.classes, this.train_set.labels[this.kept], held_out.labels)
+    this.facts["balance"] = counted.facts()
+    if this.training.recipe.weights is not None:
+        for line in counted.lines(this.training.recipe.class_weights):
+            this.progress.say(line)
 
 
 def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, options: Options) -> dict[str, Any]:
@@ -123,33 +187,64 @@ def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, opt
     }
 
 
-def _preprocessing(recipe: Recipe, images: Tensor) -> dict[str, Any]:
-    """Return how pictures become the network's input, in the model card's terms; the statistics are of `images`."""
+def _preprocessing(recipe: Recipe, images: Tensor, start: Start | None) -> dict[str, Any]:
+    """Return how pictures become the network's input, in the model card's terms.
+
+    The colours are those that the weights were trained with, or else those of `images`.
+    """
+    side = recipe.test_size or recipe.image_size
+    mean, deviation = (start.mean, start.standard_deviation) if start else _colours(images)
+    return {
+        "shorter_side": recipe.test_shorter_side or side,
+        "crop": [side, side],
+        "interpolation": "bilinear",
+        "mean": mean,
+        "standard_deviation": deviation,
+    }
+
+
+def _colours(images: Tensor) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation of each channel of pictures, as fractions of 255."""
     parts = [part.double().div(255).reshape(-1, 3) for part in torch.split(images, 1000)]
     pixels = sum(len(part) for part in parts)
     mean = sum(part.sum(0) for part in parts) / pixels
     variance = sum((part - mean).square().sum(0) for part in parts) / pixels
-    return {
-        "shorter_side": recipe.image_size,
-        "crop": [recipe.image_size, recipe.image_size],
-        "interpolation": "bilinear",
-        "mean": [round(value, 6) for value in torch.as_tensor(mean).tolist()],
-        "standard_deviation": [max(round(value, 6), 1e-3) for value in torch.as_tensor(variance).sqrt().tolist()],
-    }
-
-
-def _load_test_set(recipe: Recipe, options: Options, train_set: Dataset, progress: Progress) -> Dataset | None:
-    if options.test_data is None:
-        return None
-    test_set = load_dataset(
-        options.test_data, recipe.image_size, max_skipped=options.max_skipped, announce=progress.say
+    return (
+        [round(value, 6) for value in torch.as_tensor(mean).tolist()],
+        [max(round(value, 6), 1e-3) for value in torch.as_tensor(variance).sqrt().tolist()],
     )
+
+
+def _load_parts(recipe: Recipe, options: Options, progress: Progress) -> tuple[Dataset, Dataset | None, Dataset | None]:
+    """Return what to train on, what to validate on where that is a folder of its own, and what to test on."""
+    folders = find_folders(options.data)
+    if folders.training != options.data:
+        progress.say(f"{options.data} is split: {folders}")
+    side = recipe.test_size or recipe.image_size
+    allowed = recipe.max_skipped if options.max_skipped is None else options.max_skipped
+
+    def load(folder: Path | None) -> Dataset | None:
+        if folder is None:
+            return None
+        return load_dataset(
+            folder, side, shorter_side=recipe.test_shorter_side, max_skipped=allowed, announce=progress.say
+        )
+
+    train_set, validation_set = cast(Dataset, load(folders.training)), load(folders.validation)
+    if validation_set:
+        validation_set = with_classes(validation_set, train_set.classes)
+    test_set = load(options.test_data or folders.test)
+    if test_set:
+        _refuse_other_classes(test_set, train_set)
+    return train_set, validation_set, test_set
+
+
+def _refuse_other_classes(test_set: Dataset, train_set: Dataset) -> None:
     if test_set.classes != train_set.classes:
         different = sorted(set(test_set.classes) ^ set(train_set.classes))
         raise RunError(
             f"training and test data do not have the same classes; only in one of them: {', '.join(different)}"
         )
-    return test_set
 
 
 def _versions() -> dict[str, str]:

@@ -49,6 +49,8 @@ class Recipe:
     steps: _AtLeastOne | None = None
     batch_size: _AtLeastOne = 128
     held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
+    held_out_share: _Share = 0.0  # of each class, instead of a number; at least one picture on both sides
+    max_skipped: _Share = 0.2  # of the files, that may be skipped because they cannot be decoded
 
     schedule: Literal["cosine", "steps"] = "cosine"
     learning_rate: Annotated[float, Field(gt=0)] = 0.1
@@ -56,16 +58,14 @@ class Recipe:
     cautious_rate: float | None = None  # the learning rate until the training error falls below `cautious_until_error`
     cautious_until_error: float = 80.0  # percent
     milestones: tuple[float, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
-    layer_decay: Annotated[float, Field(gt=0, le=1)] = (
-        1.0  # factor on the rate of each stage farther from the classifier
-    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # factor on the rate for each block below the classifier
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
     decay_norms_and_biases: bool = True
 
-    weights: str | None = None  # where training starts: a file of weights, or None for a random start
-    freeze: Literal["stem", "layer1", "layer2", "layer3", "layer4"] | None = None  # up to here nothing is trained
+    weights: str | None = None  # where training starts: a file or a run, or `published`; None: at chance
+    freeze: Literal["stem", "layer1", "layer2", "layer3", "layer4", "body"] | None = None  # up to here nothing learns
     class_weights: Literal["balanced"] | None = None  # balanced: rare classes count more in the loss
 
     label_smoothing: float = 0.0

@@ -153,6 +153,35 @@ def _torchvision_v2(depth: int, expected_error: float) -> Recipe:
     )
 
 
+def _finetune() -> Recipe:
+    """A short training from others' weights, for a folder of tens to thousands of pictures.
+
+    Small steps of few pictures, so that thirty pictures still give many of them; the first stages, which see edges and
+    textures, are kept as they are, which halves the work.
+    """
+    return Recipe(
+        name="finetune",
+        network="resnet50",
+        weights="published",
+        freeze="layer1",
+        image_size=224,
+        test_shorter_side=256,
+        crop_padding=28,
+        epochs=20,
+        batch_size=16,
+        held_out_share=0.2,
+        max_skipped=0.5,
+        learning_rate=0.01,
+        warmup=0.1,
+        nesterov=True,
+        decay_norms_and_biases=False,
+        layer_decay=0.9,
+        label_smoothing=0.1,
+        expected_on="your own pictures",
+        source="this project",
+    )
+
+
 _ALL = (
     *(_paper_cifar(f"{family}{depth}", depth) for family in ("resnet", "plain") for depth in CIFAR_DEPTHS),
     _paper_cifar("resnet1202", 1202),
@@ -161,6 +190,7 @@ _ALL = (
     _paper_imagenet("resnet18", "A"),
     *(_paper_imagenet(f"resnet{depth}", "B") for depth in (34, 50, 101, 152)),
     *(_modern_imagenet(depth, error) for depth, error in ((18, 33.1), (50, 26.2))),
+    _finetune(),
     *(_torchvision_v2(depth, error) for depth, error in ((50, 19.33), (101, 18.11), (152, 17.72))),
 )
 RECIPES = {recipe.name: recipe for recipe in _ALL}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from training.batch import Batch
 from training.distributed import World
+from training.finetune import learning, set_training_mode
 from training.hardware import Hardware
 
 
@@ -26,7 +27,7 @@ class Replicas:
         self._world = world
         self._modules = [model, *(_copy_sharing_weights(model) for _ in range(hardware.replicas - 1))]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
-        self._parameters = list(model.parameters())
+        self._parameters = learning(model)
         self._statistics = [_statistics(module) for module in self._modules]  # they change in place
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
@@ -38,7 +39,7 @@ class Replicas:
         `batch` is this process's part of one of `whole` pictures; the gradients and what comes back are of the whole.
         """
         for module in self._modules:
-            module.train()
+            set_training_mode(module)
         replicas = len(self._modules) if len(batch.labels) >= 2 * len(self._modules) else 1
         gradients: list[Tensor] = []
         numbers = torch.zeros(3, device=batch.labels.device)

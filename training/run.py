@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from training import checkpoint
 from training.analysis import gradient_norms, layer_responses
-from training.data import Dataset, write_skipped
+from training.data import write_skipped
 from training.distributed import World
 from training.evaluate import errors_of, fit_temperature, logits_of
 from training.hardware import Hardware
 from training.loop import Training
+from training.own_pictures import Part, skipped_files, split_table, whole
 from training.prepare import Options, Run, RunError, now, prepare
 from training.progress import Progress
 from training.recipe import DESCRIPTIVE, Recipe, steps_per_epoch
@@ -114,11 +114,17 @@ def _start_folder(this: Run) -> None:
         return
     try:
         this.options.out.mkdir(parents=True, exist_ok=True)
-        skipped = [row for dataset in (this.train_set, this.test_set) if dataset for row in dataset.skipped]
+        skipped = skipped_files(this.parts, this.options.data)
         if skipped:
             write_skipped(skipped, this.options.out / "skipped.csv")
             where = this.options.out / "skipped.csv"
-            this.progress.say(f"files that cannot be decoded: {len(skipped)}; {where} lists them with reasons")
+            this.progress.say(f"files that cannot be used: {len(skipped)}; {where} lists them with reasons")
+        if this.facts["start"]:
+            (this.options.out / "split.csv").write_text(split_table(this.parts, this.options.data), encoding="utf-8")
+            if (
+                not this.options.resume
+            ):  # the weights that it starts from are kept before run.json says that it has begun
+                _save(this)
     except OSError as error:
         raise RunError(f"cannot write to {this.options.out}: {error.strerror}; give another --out") from None
     _write_facts(this)
@@ -145,6 +151,8 @@ def _restore(this: Run) -> None:
     step = saved.step if saved else 0
     if saved:
         this.training.restore(saved.step, saved.state)
+    elif this.facts["start"]:
+        raise RunError(f"{this.options.out} has no checkpoint left; give another --out to start again")
     if metrics.exists() and this.training.world.is_first:
         lines = metrics.read_text().splitlines(keepends=True)
         kept = [line for line in lines if _step_of(line) <= step]
@@ -240,15 +248,15 @@ def _log_epoch(this: Run) -> None:
     line = {
         "step": training.step,
         "epoch": round(training.step / steps_per_epoch(len(training.pictures), training.recipe.batch_size), 3),
-        "learning_rate": training.optimizer.param_groups[0]["lr"],
+        "learning_rate": training.optimizer.param_groups[-1]["lr"],
         "train_loss": round(loss, 5),
         "train_error": round(error, 3),  # of augmented pictures, while the weights changed
     }
-    if len(this.held_out):
-        held_out = errors_of(_logits(this, this.train_set, this.held_out), _labels(this.train_set, this.held_out))
+    if len(this.held_out_part.indices):
+        held_out = errors_of(*_answers(this, this.held_out_part))
         line |= {"held_out_loss": round(held_out.loss, 5), "held_out_error": round(held_out.top1, 3)}
     elif this.test_set is not None and _is_time_to_test(training):
-        test = errors_of(_logits(this, this.test_set), _labels(this.test_set))
+        test = errors_of(*_answers(this, whole("test", this.test_set)))
         line |= {"test_loss": round(test.loss, 5), "test_error": round(test.top1, 3)}
     if training.world.is_first:
         with (this.options.out / "metrics.jsonl").open("a") as file:
@@ -262,13 +270,12 @@ def _is_time_to_test(training: Training) -> bool:
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
-def _logits(this: Run, dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
-    """Return the logits of the weights that the run would hand on, in full precision."""
-    chosen = np.arange(len(dataset)) if indices is None else indices
+def _answers(this: Run, part: Part) -> tuple[Tensor, Tensor]:
+    """Return the logits of the weights that the run would hand on, in full precision, and the labels."""
     world = this.training.world
-    images = dataset.images[chosen[world.part(len(chosen))]]
+    images = part.dataset.images[part.indices[world.part(len(part.indices))]]
     mine = logits_of(_network_to_hand_on(this), images, this.training.pictures.normalise.channels_first)
-    return world.join_rows(mine, len(chosen))
+    return world.join_rows(mine, len(part.indices)), torch.from_numpy(part.labels)
 
 
 def _network_to_hand_on(this: Run) -> ResNet:
@@ -278,10 +285,6 @@ def _network_to_hand_on(this: Run) -> ResNet:
     return model
 
 
-def _labels(dataset: Dataset, indices: NDArray[np.int64] | None = None) -> Tensor:
-    return torch.from_numpy(dataset.labels if indices is None else dataset.labels[indices])
-
-
 def _save(this: Run) -> None:
     if this.training.world.is_first:
         checkpoint.save(this.options.out, this.training.step, this.training.best_weights(), this.training.state())
@@ -289,15 +292,16 @@ def _save(this: Run) -> None:
 
 def _final_results(this: Run) -> dict[str, Any]:
     """Evaluate the final weights, without augmentation: what they were trained on, what was held out, the test set."""
-    kept = np.setdiff1d(np.arange(len(this.train_set)), this.held_out)
-    train_errors = errors_of(_logits(this, this.train_set, kept), _labels(this.train_set, kept))
+    train_errors = errors_of(*_answers(this, Part("train", this.train_set, this.kept)))
     results: dict[str, Any] = {"train": dataclasses.asdict(train_errors)}
-    if len(this.held_out):
-        logits, labels = _logits(this, this.train_set, this.held_out), _labels(this.train_set, this.held_out)
-        results["held_out"] = dataclasses.asdict(errors_of(logits, labels))
+    if len(this.held_out_part.indices):
+        logits, labels = _answers(this, this.held_out_part)
+        errors = errors_of(logits, labels)
+        results["held_out"] = dataclasses.asdict(errors)
         results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels))
+        this.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} pictures")
     if this.test_set is not None:
-        errors = errors_of(_logits(this, this.test_set), _labels(this.test_set))
+        errors = errors_of(*_answers(this, whole("test", this.test_set)))
         results["test"] = dataclasses.asdict(errors)
         expected = this.training.recipe.expected_error
         beside = f" (the recipe's full length: {expected:g}%)" if expected is not None else ""

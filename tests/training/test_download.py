@@ -214,5 +214,5 @@ def test_a_full_disk_is_one_line(place: Fetching, monkeypatch: pytest.MonkeyPatc
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     place = Fetching(tmp_path / "file" / "weights.pth")
-    with serving(CONTENT) as server, pytest.raises(DownloadError, match="cannot write .*weights.pth: File exists"):
+    with serving(CONTENT) as server, pytest.raises(DownloadError, match=r"cannot write .*weights\.pth: File exists"):
         place.fetch(server)

@@ -2,10 +2,11 @@
 
 export-onnx --depth 20                                    the only trained ResNet-20 under runs/
 export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these pictures
+export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
+export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
 export-onnx --depth 50 --weights random                   untrained, for trying things out
 """
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -13,14 +14,8 @@ import typer
 
 if TYPE_CHECKING:
     from export.export import Exported
-    from export.source import Source
 
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
-
-
-class Weights(StrEnum):
-    trained = "trained"
-    random = "random"
 
 
 def _fail(message: str) -> NoReturn:
@@ -42,7 +37,12 @@ def export_onnx(
     checkpoint: Annotated[
         Path | None, typer.Option(help="A run folder of train-resnet, or a checkpoint in it.")
     ] = None,
-    weights: Annotated[Weights, typer.Option(help="trained, or random for trying things out.")] = Weights.trained,
+    pretrained: Annotated[
+        str | None, typer.Option(help="Published ImageNet weights: torchvision-v1, torchvision-v2, timm-a1, …")
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(help="trained; a .pth or .safetensors file; or random, for trying things out.")
+    ] = "trained",
     seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
     data: Annotated[
@@ -58,10 +58,12 @@ def export_onnx(
     from export.errors import ExportError
 
     try:
+        from export.choose import Asked, choose
         from export.export import export
 
-        _refuse_contradictions(checkpoint, weights, seed, output)
-        source = _source(depth, variant or [], checkpoint, weights, seed or 0, labels, data)
+        _refuse_folder(output)
+        asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
+        source = choose(asked, _say)
         exported = export(source, data=data, output=output, say=_say)
     except ExportError as error:
         _fail(str(error))
@@ -72,42 +74,11 @@ def export_onnx(
     typer.echo(_summary(exported))
 
 
-def _refuse_contradictions(checkpoint: Path | None, weights: Weights, seed: int | None, output: Path | None) -> None:
+def _refuse_folder(output: Path | None) -> None:
     from export.errors import ExportError
 
-    if weights is Weights.random and checkpoint is not None:
-        raise ExportError("--weights random and --checkpoint exclude each other; leave one of them out")
-    if weights is Weights.trained and seed is not None:
-        raise ExportError("--seed is for random weights; add --weights random, or leave it out")
     if output is not None and output.is_dir():
         raise ExportError(f"{output} is a folder; give --output the name of a file in it, such as {output}/model.onnx")
-
-
-def _source(
-    depth: int | None,
-    variants: list[str],
-    checkpoint: Path | None,
-    weights: Weights,
-    seed: int,
-    labels: Path | None,
-    data: Path | None,
-) -> "Source":
-    from export.choice import parse_choice
-    from export.measure import class_names
-    from export.source import find_run, from_random_weights, from_run, read_labels
-
-    choice = parse_choice(depth, variants)
-    if depth is not None:
-        choice.architecture()  # a depth that no network has is told as that, not as a run that is missing
-    names = None if labels is None else read_labels(labels)
-    if weights is Weights.random:
-        if names is None and data is not None:
-            names = class_names(data, choice.architecture(), _say)
-        return from_random_weights(choice, names, seed)
-    run = find_run(choice) if checkpoint is None else checkpoint
-    source = from_run(run, choice, names)
-    _say(f"exporting {run}")
-    return source
 
 
 def _summary(exported: "Exported") -> str:
@@ -125,6 +96,9 @@ def _summary(exported: "Exported") -> str:
         )
     else:
         lines.append("accuracy: not measured, as there are no labelled pictures at hand; give them with --data")
+    if card.published:
+        claim = card.published
+        lines.append(f"published: {claim.top1:.2%} top-1, {claim.top5:.2%} top-5 on {claim.dataset}; not measured here")
     if calibration:
         lines.append(
             f"calibration: temperature {calibration.temperature:.3f}, expected calibration error "

@@ -22,6 +22,7 @@ from export.parity import check_parity
 from export.samples import sample_pixels
 from export.source import Source
 from export.to_onnx import serialise, to_onnx, with_card
+from export.triton import write_triton_config
 from service.engine import Engine, EngineError
 from service.model_card import (
     GOLDEN_TOLERANCE,
@@ -67,6 +68,8 @@ def export(source: Source, *, data: Path | None, output: Path | None, say: Calla
     content = seal(with_card(graph, card))
     _check_as_served(content)
     path = _write(content, source, output)
+    if output is None:
+        write_triton_config(path.parents[1], graph, card.precision, say)
     return Exported(path, len(content), card)
 
 
@@ -108,6 +111,7 @@ def _card(
         depth=described.depth,
         variant=Variant(shortcut=described.shortcut, stride_in=described.stride_in),
         labels=source.labels,
+        synsets=source.synsets,
         preprocessing=source.preprocessing,
         dataset=source.dataset,
         precision=PRECISION,
@@ -122,6 +126,7 @@ def _card(
             created=_created(),
             versions=_versions(graph),
         ),
+        published=source.published,
         golden=Golden(probabilities=tuple(_golden_answer(engine, source.preprocessing.crop).tolist())),
     )
 

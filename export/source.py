@@ -13,7 +13,7 @@ from export.errors import ExportError
 from export.random_weights import random_network, settle
 from export.samples import sample_pixels
 from export.to_onnx import Normalise
-from service.model_card import Preprocessing
+from service.model_card import Preprocessing, PublishedWeights
 from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
 from training.resnet import Architecture, ResNet, architecture, build, load_weights
 from training.trained import RUN_FILE, run_around
@@ -23,6 +23,10 @@ RUN_FOLDERS = (Path("runs"), Path("training/results"))
 # Of the pictures that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
 _IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+class NoRun(ExportError):
+    """Nothing of one's own has been trained for what was asked."""
 
 
 class _Part(BaseModel):
@@ -75,10 +79,13 @@ class Source:
     train_set: DatasetFacts | None = None
     test_set: DatasetFacts | None = None
     held_out: tuple[int, ...] = field(default=(), repr=False)
+    trained_on: str | None = None  # where no run says it
+    synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
+    published: PublishedWeights | None = None  # where the weights are somebody else's
 
     @property
     def dataset(self) -> str | None:
-        return None if self.train_set is None else self.train_set.name
+        return self.trained_on if self.train_set is None else self.train_set.name
 
 
 def default_preprocessing(described: Architecture) -> Preprocessing:
@@ -97,13 +104,14 @@ def from_random_weights(choice: Choice, labels: Sequence[str] | None, seed: int)
     """Return an untrained network that behaves; its labels are class_0, class_1, … unless they are given."""
     described = choice.architecture()
     preprocessing = default_preprocessing(described)
-    named = tuple(labels) if labels is not None else _numbered(described.num_classes)
+    named = tuple(labels) if labels is not None else numbered(described.num_classes)
     network = random_network(described, len(named), seed)
     settle(network, Normalise(preprocessing)(torch.from_numpy(sample_pixels(preprocessing))))
     return Source(network, named, preprocessing, name=f"random-{described.network}", seed=seed)
 
 
-def _numbered(count: int) -> tuple[str, ...]:
+def numbered(count: int) -> tuple[str, ...]:
+    """Return names for classes that nobody has named: class_0, class_1, …"""
     digits = len(str(count - 1))
     return tuple(f"class_{index:0{digits}}" for index in range(count))
 
@@ -127,7 +135,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         network=network.eval(),
         labels=facts.labels,
         preprocessing=facts.preprocessing,
-        name=_model_name(facts.dataset.name, network.architecture.network),
+        name=model_name(facts.dataset.name, network.architecture.network),
         checkpoint_sha256=sha256_of(weights),
         recipe=facts.recipe.name,
         seed=facts.seed,
@@ -138,7 +146,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
     )
 
 
-def _model_name(dataset: str, network: str) -> str:
+def model_name(dataset: str, network: str) -> str:
     """Return a name that the service takes: lower-case letters, digits, dots and dashes, 64 at most."""
     plain = re.sub(r"[^a-z0-9.]+", "-", dataset.lower()).strip(".-") or "pictures"
     return f"{plain[: 63 - len(network)]}-{network}"
@@ -191,7 +199,7 @@ def _refuse_contradictions(facts: RunFacts, choice: Choice, labels: Sequence[str
 def find_run(choice: Choice) -> Path:
     """Return the only run that fits, of those under runs/, else of those under training/results/.
 
-    Raises ExportError that lists them if there are several, and says what to do if there is none.
+    Raises ExportError that lists them if there are several, and NoRun if there is none.
     """
     for folder in RUN_FOLDERS:
         fitting = [path for path in _runs_in(folder) if _fits(path, choice)]
@@ -200,7 +208,7 @@ def find_run(choice: Choice) -> Path:
         if fitting:
             listed = ", ".join(str(path) for path in fitting)
             raise ExportError(f"several runs fit {choice}; choose one with --checkpoint: {listed}")
-    raise ExportError(
+    raise NoRun(
         f"no run fits {choice}: train one with train-resnet run, name one with --checkpoint, or try --weights random"
     )
 

@@ -82,6 +82,18 @@ class Parity(_Part):
     batch_sizes: tuple[Positive, ...]
 
 
+class PublishedWeights(_Part):
+    """Weights that others trained, and their publisher's claims: published, never measured here."""
+
+    name: str  # torchvision-v2
+    url: str
+    licence: str  # SPDX
+    top1: Probability
+    top5: Probability
+    dataset: str
+    said_by: str
+
+
 class Provenance(_Part):
     """Where the weights come from, and what made the file."""
 
@@ -109,6 +121,7 @@ class ModelCard(_Part):
     depth: Positive
     variant: Variant
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
+    synsets: tuple[str, ...] | None = None  # of the labels in WordNet 3.0, where they are ImageNet's
     preprocessing: Preprocessing
     dataset: str | None
     precision: Literal["fp32", "fp16", "int8"]
@@ -116,7 +129,14 @@ class ModelCard(_Part):
     calibration: Calibration | None
     parity: Parity
     provenance: Provenance
+    published: PublishedWeights | None = None  # None: trained by this project
     golden: Golden
+
+    @model_validator(mode="after")
+    def _synsets_cover_labels(self) -> "ModelCard":
+        if self.synsets is not None and len(self.synsets) != len(self.labels):
+            raise ValueError(f"{len(self.synsets)} synsets for {len(self.labels)} labels")
+        return self
 
     @model_validator(mode="after")
     def _golden_covers_labels(self) -> "ModelCard":

@@ -125,6 +125,11 @@ def find_published(depth: int, name: str | None = None) -> Published:
     raise PublishedError(f"no weights for {depth} layers are published as {name!r}; choose one of {names}")
 
 
+def published_as(sha256: str, depth: int) -> Published | None:
+    """Return what a file with this digest was published as, or None if it is not in the table."""
+    return next((row for row in PUBLISHED if row.depth == depth and sha256.startswith(row.digest)), None)
+
+
 def cached_path(published: Published) -> Path:
     """Return where the file lies once it has come, or where to put one that was fetched by other means."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -13,14 +13,16 @@ from export.source import Source, from_random_weights
 from export.to_onnx import serialise, to_onnx
 from tests.training.conftest import write_pictures
 from training.cli import main as train
+from training.published_weights import MIRROR
 
 TEMPERATURE = 1.5
 
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test works in a folder of its own, where there are no runs and no models yet."""
+    """Each test works offline in a folder of its own, where there are no runs and no models yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv(MIRROR, "http://127.0.0.1:1")  # nobody listens there: no test reaches the world
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"

@@ -1,5 +1,6 @@
 """`export-onnx` as people use it: defaults that work, one line where something is missing, never a torn file."""
 
+import dataclasses
 import re
 import signal
 import subprocess
@@ -9,15 +10,24 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 import export.export
+from export.choice import Choice
 from export.cli import main
 from export.errors import ExportError
+from export.random_weights import random_network
+from export.source import from_random_weights
 from service.engine import Engine, EngineError
 from service.model_card import golden_input, read_card
 from tests.export.conftest import Trained, copy_run
+from tests.training.file_server import serving
+from training import published_weights
+from training.checkpoint import sha256_of
+from training.published_weights import MIRROR, find_published
+from training.resnet import architecture
 
 ROOT = Path(__file__).parents[2]
 
@@ -97,7 +107,23 @@ def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Tra
     [
         (("--depth", 21), "no network has 21 layers"),
         ((), "no run fits any depth"),
-        (("--depth", 50), r"no run fits depth 50: .*train-resnet run.*--checkpoint.*--weights random"),
+        (
+            ("--depth", 50),
+            r"no run fits depth 50 .*--checkpoint.*resnet50-11ad3fa6\.pth: no connection; .*weights random",
+        ),
+        (("--depth", 50, "--variant", "v1"), r"no run fits depth 50, variant v1: .*train-resnet run"),
+        (
+            ("--depth", 50, "--pretrained", "timm-a1"),
+            r"resnet50_a1_0-14fe96d1\.pth: no connection; .* put it at .*/cache/",
+        ),
+        (("--depth", 50, "--pretrained", "tv"), r"as 'tv'; choose one of torchvision-v2, torchvision-v1, timm-a1"),
+        (("--pretrained", "torchvision-v1"), "which network.*--depth"),
+        (
+            ("--depth", 50, "--pretrained", "timm-a1", "--weights", "random"),
+            "--pretrained and --weights random exclude",
+        ),
+        (("--checkpoint", "absent", "--weights", "absent.pth"), "exclude each other"),
+        (("--weights", "absent.pth"), r"there is no file absent\.pth"),
         (("--depth", 21, "--weights", "random"), "no network has 21 layers"),
         (("--weights", "random"), "which network.*--depth"),
         (("--depth", 20, "--variant", "D"), "no variant is called 'D'"),
@@ -124,6 +150,45 @@ def test_several_fitting_runs_are_listed(trained: Trained) -> None:
     for name in ("one", "two"):
         copy_run(trained, Path("runs") / name)
     assert "runs/one, runs/two" in refusal("--depth", 20)
+
+
+def test_weights_of_another_program_become_a_file_that_says_what_was_assumed(tmp_path: Path) -> None:
+    weights = random_network(architecture("resnet8", "B"), 3, seed=2).state_dict()
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in weights.items()}}, tmp_path / "mine.pth")
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    result = export_onnx("--weights", tmp_path / "mine.pth", "--labels", tmp_path / "labels.txt")
+    assert result.exit_code == 0, result.output
+    assert "assumed are 32 pixels" in result.stderr
+    card = read_card(Engine(Path("models/mine-resnet8/1/model.onnx").read_bytes(), providers="cpu").metadata)
+    assert (card.network, card.variant.shortcut, card.labels) == ("resnet8", "B", ("red", "green", "blue"))
+    assert card.published is card.synsets is card.accuracy is card.dataset is None
+    assert card.provenance.checkpoint_sha256 == sha256_of(tmp_path / "mine.pth")
+    assert Path("models/mine-resnet8/config.pbtxt").read_text().count('name: "mine-resnet8"') == 1
+
+
+@pytest.mark.long
+def test_published_weights_become_a_file_whose_accuracy_is_a_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = from_random_weights(Choice(depth=18), None, seed=1)
+    torch.save(source.network.state_dict(), tmp_path / "weights.pth")
+    digest = sha256_of(tmp_path / "weights.pth")
+    row = dataclasses.replace(
+        find_published(18), url=f"https://publisher.invalid/w-{digest[:8]}.pth", digest=digest[:8]
+    )
+    monkeypatch.setattr(published_weights, "PUBLISHED", (row,))
+    with serving((tmp_path / "weights.pth").read_bytes()) as server:
+        server.cut_after = [10_000_000]
+        monkeypatch.setenv(MIRROR, server.url)
+        result = export_onnx("--depth", 18)
+    assert result.exit_code == 0, result.output
+    assert "published: 69.76% top-1, 89.08% top-5" in result.stdout and "accuracy: not measured" in result.stdout
+    card = read_card(Engine(Path("models/imagenet-resnet18/1/model.onnx").read_bytes(), providers="cpu").metadata)
+    assert card.accuracy is None and card.published is not None
+    assert (card.published.name, card.published.top1, card.published.url) == ("torchvision-v1", row.top1, row.url)
+    assert card.provenance.checkpoint_sha256 == digest
+    assert card.synsets is not None and (card.labels[1], card.synsets[1]) == ("goldfish", "n01443537")
+    assert "dims: [ 224, 224, 3 ]" in Path("models/imagenet-resnet18/config.pbtxt").read_text()
 
 
 @pytest.mark.parametrize("step", ["to_onnx", "check_parity", "with_card"])

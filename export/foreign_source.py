@@ -1,0 +1,175 @@
+"""Networks that others trained: published weights by name, or a file in torchvision's, timm's or Hugging Face's names.
+
+A file says nothing of labels and preprocessing. One that is in the table of published weights, which its digest shows,
+gets what its publisher says; of any other the usual is assumed, and that is said.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from export.choice import Choice
+from export.errors import ExportError
+from export.imagenet import imagenet_classes
+from export.source import Source, default_preprocessing, model_name, numbered
+from service.model_card import Preprocessing, PublishedWeights
+from training.checkpoint import CheckpointError, sha256_of
+from training.foreign_weights import read_named, recognise, refuse_unfit
+from training.published_weights import (
+    CROP,
+    MEAN,
+    STANDARD_DEVIATION,
+    Published,
+    PublishedError,
+    fetch_published,
+    find_published,
+    published_as,
+)
+from training.resnet import Architecture, ResNet, load_weights
+
+Say = Callable[[str], None]
+
+_IMAGENET = "imagenet"
+
+
+def has_published(choice: Choice) -> bool:
+    """Whether somebody has published weights for what was asked for."""
+    try:
+        return choice.depth is not None and not _departures(choice) and bool(find_published(choice.depth))
+    except PublishedError:
+        return False
+
+
+def from_published(choice: Choice, name: str | None, labels: Sequence[str] | None, say: Say) -> Source:
+    """Return the published network of this name, or the default of the depth, from the cache or from its publisher.
+
+    Raises ExportError if there is none, or if it cannot be had here.
+    """
+    depth = choice.architecture().depth
+    if departures := _departures(choice):
+        raise ExportError(
+            f"published weights are of residual networks with shortcuts B, v1.5; leave out --variant {departures}"
+        )
+    try:
+        published = find_published(depth, name)
+    except PublishedError as error:
+        raise ExportError(f"{error}; choose another --pretrained or --depth") from None
+    try:
+        path = fetch_published(published, say)
+    except PublishedError as error:
+        raise ExportError(f"{error}, give --weights a file, or try --weights random") from None
+    say(f"exporting {published.name} for {published.network}, {published.licence}, as {published.said_by} describe it")
+    return from_file(path, choice, labels, None, say)
+
+
+def _departures(choice: Choice) -> str:
+    words = ["plain"] if choice.plain else []
+    words += [choice.shortcut] if choice.shortcut not in (None, "B") else []
+    words += ["v1"] if choice.stride_in == "1x1" else []
+    return ",".join(words)
+
+
+def from_file(
+    path: Path,
+    choice: Choice,
+    labels: Sequence[str] | None,
+    class_names: Callable[[Architecture], Sequence[str]] | None,
+    say: Say,
+) -> Source:
+    """Return the network whose weights a .pth, .bin or .safetensors file holds.
+
+    `class_names` is asked for labels where `labels` are not given and the classes are not ImageNet's. Raises
+    ExportError for a file that cannot be read or does not fit what was asked for, with names and shapes.
+    """
+    weights, described = _read(path, choice)
+    classes = len(weights["fc.weight"])
+    network = ResNet(described, classes)
+    load_weights(network, weights)
+    sha256 = sha256_of(path)
+    published = published_as(sha256, described.depth)
+    is_imagenet = described.imagenet and classes == described.num_classes
+    if labels is None:
+        labels = _labels(described, classes, class_names, is_imagenet=is_imagenet, say=say)
+    if len(labels) != classes:
+        raise ExportError(f"{path} has {classes:,} classes, there are {len(labels):,} labels; give --labels the others")
+    return Source(
+        network=network.eval(),
+        labels=tuple(labels),
+        preprocessing=_preprocessing(published, described, say),
+        name=model_name(_IMAGENET if is_imagenet else path.stem, described.network),
+        checkpoint_sha256=sha256,
+        trained_on=_IMAGENET if is_imagenet else None,
+        synsets=imagenet_classes()[1] if is_imagenet else None,
+        published=None if published is None else _claim(published),
+    )
+
+
+def _read(path: Path, choice: Choice) -> tuple[dict[str, Tensor], Architecture]:
+    try:
+        weights = read_named(path)
+        described = _recognised(weights, choice, path)
+        refuse_unfit(weights, described, path)
+    except (CheckpointError, ValueError) as error:
+        raise ExportError(f"{error}; give --weights another file, or choose another --depth or --variant") from None
+    if "fc.weight" not in weights:
+        raise ExportError(f"{path} has no last layer, so it names no classes; train one with train-resnet finetune")
+    return weights, described
+
+
+def _recognised(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> Architecture:
+    """Return what the names show; a choice fills in what they cannot show, and must fit in the rest."""
+    found = recognise(weights)
+    if found is None and choice.depth is None:
+        raise ExportError(f"{path} holds no network that is known here; say which one it should be with --depth")
+    if found is not None:
+        shortcut = choice.shortcut or (None if choice.plain else found.shortcut)
+        choice = dataclasses.replace(choice, depth=choice.depth or found.depth, shortcut=shortcut)
+    return choice.architecture()
+
+
+def _labels(
+    described: Architecture,
+    classes: int,
+    class_names: Callable[[Architecture], Sequence[str]] | None,
+    *,
+    is_imagenet: bool,
+    say: Say,
+) -> Sequence[str]:
+    if is_imagenet:
+        say("its 1,000 classes are taken for ImageNet's; if they are others, give their names with --labels")
+        return imagenet_classes()[0]
+    if class_names is not None:
+        return class_names(described)
+    say("the file does not name its classes, so they are numbered; give their names with --labels")
+    return numbered(classes)
+
+
+def _preprocessing(published: Published | None, described: Architecture, say: Say) -> Preprocessing:
+    if published is not None:
+        return Preprocessing(
+            shorter_side=published.shorter_side,
+            crop=(CROP, CROP),
+            interpolation=published.interpolation,
+            mean=MEAN,
+            standard_deviation=STANDARD_DEVIATION,
+        )
+    usual = default_preprocessing(described)
+    say(
+        f"the file does not say how pictures were prepared; assumed are {usual.shorter_side} pixels on the shorter "
+        f"side, {usual.interpolation}, and the colours of {'ImageNet' if described.imagenet else 'CIFAR-10'}"
+    )
+    return usual
+
+
+def _claim(published: Published) -> PublishedWeights:
+    return PublishedWeights(
+        name=published.name,
+        url=published.url,
+        licence=published.licence,
+        top1=published.top1,
+        top5=published.top5,
+        dataset="ImageNet, 50,000 validation pictures",
+        said_by=published.said_by,
+    )

@@ -63,6 +63,7 @@ def _serve_with(flags: dict[str, str]) -> None:
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
 
     from service.app import create_admin_app, create_app
+    from service.connection import Patience
     from service.engine import EngineError, check_one_runtime
     from service.registry import RegistryError
     from service.server import Drain, serve
@@ -71,7 +72,7 @@ def _serve_with(flags: dict[str, str]) -> None:
         check_one_runtime()
         app = create_app(settings)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-        serve(app, create_admin_app(app), listener, admin_listener, drain)
+        serve(app, create_admin_app(app), listener, admin_listener, drain, Patience(body_s=settings.body_timeout_s))
     except (EngineError, RegistryError) as error:
         _fail(str(error))
     sys.stderr.flush()

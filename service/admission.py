@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.errors import NotReady, ServiceError
+from service.errors import NotReady, Overloaded, ServiceError
 from service.exchange import FORM_BYTES, Exchange, UploadMemory
 from service.metrics import Metrics
 from service.problem import internal_error, problem_response
@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 class Admission:
     """Wraps an ASGI app, which finds the `Exchange` in its scope.
 
-    Only a POST to `working_paths` may have a body; `check_room` raises if one would be refused after its upload.
+    Only a POST to `working_paths` may have a body; `check_room` raises if one that expires at the given moment would be
+    refused after its upload.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Admission:
         metrics: Metrics,
         paths: Collection[str],
         working_paths: Collection[str] = (),
-        check_room: Callable[[], None] = lambda: None,
+        check_room: Callable[[float], None] = lambda _: None,
         max_image_bytes: int,
         max_upload_bytes: int,
     ) -> None:
@@ -69,6 +70,7 @@ class Admission:
         except ServiceError as error:
             self._metrics.note_refusal(error)
             if exchange.status is None:
+                scope["was_refused"] = isinstance(error, Overloaded)  # the connection is not heard for a moment
                 await exchange.answer(problem_response(error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:
@@ -86,7 +88,8 @@ class Admission:
         if scope["method"] == "POST" and scope["path"] in self._working_paths:  # all others: the router knows best
             exchange.expect_image(self._max_image_bytes)
             self._readiness.check_started()
-            self._check_room()
+            exchange.read_deadline()
+            self._check_room(exchange.expires_at)
 
 
 def _given_up() -> NotReady:

@@ -34,12 +34,14 @@ from service.metrics import Metrics
 from service.problem import problem, problem_response
 from service.readiness import Readiness
 from service.registry import Registry, load_models
+from service.room import QueueLimits
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
+_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit: then that one holds for all
 _STOP_ENGINE_S = 1.5  # for what is still running when all clients have been answered or given up
 # FastAPI would export traces, and exceptions' texts with them, wherever the environment tells it to.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
@@ -76,11 +78,12 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def _make_parts(settings: Settings) -> _Parts:
-    batcher = Batcher(
-        threads=settings.engine_threads or available_cores(),
-        max_waiting=settings.max_queue,
-        max_age_s=settings.max_queue_age_s,
+    limits = (
+        QueueLimits(settings.max_queue, _QUEUE_AGE_S, never_refused=_NEVER_REFUSED)
+        if settings.max_queue_age_s is None
+        else QueueLimits(settings.max_queue, settings.max_queue_age_s)
     )
+    batcher = Batcher(limits, threads=settings.engine_threads or available_cores())
     metrics = Metrics()
     metrics.queue_depth = lambda: batcher.waiting
     return _Parts(Readiness(), Registry(), metrics, batcher)
@@ -205,4 +208,4 @@ def _log_models(registry: Registry, batcher: Batcher) -> None:
             info.provider,
             classifier.max_batch,
         )
-    log.info("%d engine threads, at most %d pictures waiting", batcher.thread_count, batcher.max_waiting)
+    log.info("%d engine threads", batcher.thread_count)

@@ -2,7 +2,8 @@
 
 While the engine is busy, arrivals collect; the moment a thread is free it takes its share of them, up to the model's
 `max_batch`. A quiet server answers at once with batches of one; a busy server fills its batches by itself. Models
-take turns on the same threads. The only promise to keep: every submitted job gets an answer.
+take turns on the same threads. A job that needs long work first is set aside for a thread of its own, so that it does
+not hold up its batch. The only promise to keep: every submitted job gets an answer.
 """
 
 import asyncio
@@ -11,64 +12,55 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from queue import SimpleQueue
+from typing import Any
 
-from service.errors import EngineFailed, Expired, NotReady, Overloaded, ServiceError
+from service.board import Board
+from service.errors import NotReady, ServiceError
+from service.jobs import Answer, Job, Model, SetAside, Waiting, answer_all, call, deliver, prepare, settle, share_of
+from service.pulse import Pulse
+from service.room import QueueLimits, Room
 
 log = logging.getLogger(__name__)
 
-Job = TypeVar("Job")
-Answer = TypeVar("Answer")
-
-_LONGEST_RETRY_AFTER_S = 30
-_RECENT = 0.1  # weight of the newest batch in the running mean of seconds a job
-
-
-class Model(Protocol[Job, Answer]):
-    """What answers batches: jobs of one model share a batch. Called from the engine's threads."""
-
-    @property
-    def max_batch(self) -> int: ...
-
-    def answer_batch(self, jobs: list[Job], /) -> list[Answer | ServiceError]: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Waiting:
-    job: Any
-    answer: asyncio.Future[Any]
-    is_wanted: Callable[[], bool]  # false once the client has gone
-    expires_at: float  # monotonic seconds
+_LOOK_FOR_THE_GONE_S = 0.05  # not at every refusal: those have to be cheap
+_LONGEST_PREPARATION_S = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    model: Model[Any, Any]
-    wanted: list[_Waiting]
-    refused: list[tuple[_Waiting, ServiceError]]
+    wanted: list[Waiting]
+    refused: list[tuple[Waiting, ServiceError]]
+    is_alone: bool
 
 
 class Batcher:
     """Owns the queue between the event loop and the engine's threads."""
 
-    def __init__(self, *, threads: int, max_waiting: int, max_age_s: float) -> None:
-        if threads < 1 or max_waiting < 1 or max_age_s <= 0:
-            raise ValueError(f"threads {threads}, max_waiting {max_waiting} and max_age_s {max_age_s} must be positive")
-        self.thread_count = threads
-        self.max_waiting = max_waiting
-        self._max_age_s = max_age_s
-        self._changed = threading.Condition()
-        self._queues: dict[Model[Any, Any], deque[_Waiting]] = {}  # in the order of their turns; never an empty queue
-        self._waiting = 0
+    def __init__(self, limits: QueueLimits, *, threads: int = 1, board: Board | None = None, place: int = 0) -> None:
+        if threads < 1:
+            raise ValueError(f"threads {threads} must be positive")
+        self.thread_count = threads  # may be set until the start
+        self._room = Room(limits)
+        self._board, self._place = board or Board(1), place
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._queues: dict[Model[Any, Any], deque[Waiting]] = {}  # in the order of their turns; never an empty queue
+        self._to_prepare: SimpleQueue[tuple[Waiting, SetAside[Any]] | None] = SimpleQueue()
+        self._waiting = 0  # in a queue or set aside
+        self._set_aside = 0
+        self._running = 0
         self._idle = 0
         self._running_threads = 0
         self._is_closing = False
-        self._seconds_per_job = 0.0
+        self._calls = 0
+        self._pulses: list[Pulse] = []
         # These belong to the event loop.
         self._unanswered: set[asyncio.Future[Any]] = set()
         self._all_ended = asyncio.Event()
+        self._looked_for_the_gone_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -79,13 +71,16 @@ class Batcher:
         """Start the threads. Call it on the event loop that will submit."""
         loop = asyncio.get_running_loop()
         self._running_threads = self.thread_count
-        for number in range(self.thread_count):
-            # Daemons: a model that hangs may not keep the process from ending.
-            threading.Thread(target=self._run_engine_thread, args=(loop,), name=f"engine-{number}", daemon=True).start()
+        for work, name in ((self._run_engine_thread, "engine"), (self._run_preparing_thread, "prepare")):
+            for number in range(self.thread_count):
+                pulse = Pulse()
+                self._pulses.append(pulse)
+                # Daemons: a model that hangs may not keep the process from ending.
+                threading.Thread(target=work, args=(loop, pulse), name=f"{name}-{number}", daemon=True).start()
 
     async def stop(self, timeout_s: float) -> None:
         """Answer everything that was accepted, then end the threads; after `timeout_s`, refuse what is left."""
-        with self._changed:
+        with self._lock:
             self._is_closing = True
             self._changed.notify_all()
         if self._running_threads:
@@ -98,29 +93,49 @@ class Batcher:
                 answer.set_exception(NotReady("The server stopped before this image had its turn.", retry_after_s=5))
         self._unanswered.clear()
 
-    def check_room(self) -> None:
-        """Raise Overloaded if one more job would be refused, NotReady if the server is stopping."""
+    def is_sound(self) -> bool:
+        """Call all threads, and return whether each has answered the last calls or is busy for a sensible time."""
+        with self._lock:
+            self._calls += 1
+            self._changed.notify_all()
+        now = time.monotonic()
+        return all(pulse.is_sound(self._calls, now) for pulse in self._pulses)
+
+    def check_room(self, expires_at: float = math.inf) -> None:
+        """Raise what `submit` would raise for one more job now; `expires_at` is its client's limit."""
         if self._is_closing:
             raise NotReady("The server is stopping; send requests elsewhere.", code="draining", retry_after_s=5)
-        if self._waiting >= self.max_waiting:
-            raise Overloaded(
-                "Too many images are waiting already; try again a little later.", retry_after_s=self._retry_after_s()
-            )
+        if self._room.is_full(self._board.waiting()):
+            self._drop_the_gone()
+            if self._room.is_full(self._board.waiting()):
+                raise self._room.overloaded(self._waiting, self.thread_count)
+        self._room.check(
+            waiting=self._waiting,
+            outstanding=self._waiting + self._running,
+            threads=self.thread_count,
+            seconds_left=expires_at - time.monotonic(),
+        )
 
     async def submit(
-        self, model: Model[Job, Answer], job: Job, *, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        model: Model[Job, Answer],
+        job: Job,
+        *,
+        is_wanted: Callable[[], bool] = lambda: True,
+        expires_at: float = math.inf,
     ) -> Answer:
-        """Return the model's answer to one job.
+        """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
 
-        Raises Overloaded if too much is waiting, Expired if its turn came too late, NotReady if the server stops,
-        EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
+        Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
+        server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(job, answer, is_wanted, time.monotonic() + self._max_age_s)
-        with self._changed:
-            self.check_room()
+        with self._lock:
+            self.check_room(expires_at)
+            expires_at = min(expires_at, self._room.expiry(time.monotonic(), self._waiting + self._running))
+            waiting = Waiting(model, job, answer, is_wanted, expires_at)
             self._queues.setdefault(model, deque()).append(waiting)
-            self._waiting += 1
+            self._count(waiting=1)
             self._changed.notify()
         self._unanswered.add(answer)
         try:
@@ -128,96 +143,96 @@ class Batcher:
         finally:
             self._unanswered.discard(answer)
 
-    def _retry_after_s(self) -> int:
-        until_empty = self._waiting * self._seconds_per_job / self.thread_count
-        return max(1, min(math.ceil(until_empty), _LONGEST_RETRY_AFTER_S))
+    def _count(self, *, waiting: int = 0, running: int = 0) -> None:
+        """Call it with the lock."""
+        self._waiting += waiting
+        self._running += running
+        self._board.write(self._place, waiting=self._waiting, outstanding=self._waiting + self._running)
 
-    def _run_engine_thread(self, loop: asyncio.AbstractEventLoop) -> None:
-        while (batch := self._take_batch()) is not None:
+    def _drop_the_gone(self) -> None:
+        """Make room: clients that left wait no more."""
+        now = time.monotonic()
+        if now - self._looked_for_the_gone_at < _LOOK_FOR_THE_GONE_S:
+            return
+        self._looked_for_the_gone_at = now
+        dropped: list[tuple[Waiting, Any]] = []
+        with self._lock:
+            for model, queue in list(self._queues.items()):
+                refused = [(waiting, refusal) for waiting in queue if (refusal := waiting.refusal(now)) is not None]
+                gone = {waiting for waiting, _ in refused}
+                self._queues[model] = deque(waiting for waiting in queue if waiting not in gone)
+                if not self._queues[model]:
+                    del self._queues[model]
+                dropped += refused
+            self._count(waiting=-len(dropped))
+        settle(dropped)
+
+    def _run_engine_thread(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+        while (batch := self._take_batch(pulse)) is not None:
             if batch.refused:
-                _deliver(loop, batch.refused)
+                deliver(loop, batch.refused)
             if batch.wanted:
                 started = time.monotonic()
-                answers = _answer_all(batch.model, [waiting.job for waiting in batch.wanted])
-                _deliver(loop, zip(batch.wanted, answers, strict=True))
-                self._note_speed((time.monotonic() - started) / len(batch.wanted))
-        with self._changed:
+                answers = answer_all(batch.wanted, pulse, is_alone=batch.is_alone)
+                self._hand_on(loop, batch.wanted, answers)
+                self._room.note_speed((time.monotonic() - started) / len(batch.wanted))
+        with self._lock:
             self._running_threads -= 1
             is_last = self._running_threads == 0
         if is_last:
-            _call(loop, self._all_ended.set)
+            for _ in range(self.thread_count):
+                self._to_prepare.put(None)
+            call(loop, self._all_ended.set)
 
-    def _take_batch(self) -> _Batch | None:
+    def _take_batch(self, pulse: Pulse) -> _Batch | None:
         """Wait for work, then take a fair share of one model's: `ceil(waiting / (idle threads + 1))`.
 
         What nobody wants any more is skipped, what has expired is refused, and neither counts. None at the end.
         """
-        with self._changed:
+        with self._lock:
             self._idle += 1
-            self._changed.wait_for(lambda: self._queues or self._is_closing)
+            pulse.end()
+            pulse.hear(self._calls)
+            while not self._queues and not (self._is_closing and not self._set_aside):
+                self._changed.wait()
+                pulse.hear(self._calls)
             self._idle -= 1
             if not self._queues:
                 return None
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            batch = _share_of(model, queue, math.ceil(before / (self._idle + 1)))
-            self._waiting -= before - len(queue)
+            wanted, refused = share_of(queue, min(math.ceil(before / (self._idle + 1)), model.max_batch))
+            self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
-            return batch
+            return _Batch(wanted, refused, is_alone=self._board.outstanding() == 1)
 
-    def _note_speed(self, seconds_per_job: float) -> None:
-        with self._changed:
-            self._seconds_per_job += _RECENT * (seconds_per_job - self._seconds_per_job)
+    def _hand_on(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], answers: list[Any]) -> None:
+        """Give each answer to whoever waits for it, and what was set aside to the threads for that."""
+        answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
+        set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
+        with self._lock:
+            self._set_aside += len(set_aside)
+            self._count(waiting=len(set_aside), running=-len(batch))
+        for pair in set_aside:
+            self._to_prepare.put(pair)
+        deliver(loop, answered)
 
-
-def _share_of(model: Model[Any, Any], queue: deque[_Waiting], share: int) -> _Batch:
-    batch = _Batch(model, [], [])
-    now = time.monotonic()
-    while queue and len(batch.wanted) < min(share, model.max_batch):
-        waiting = queue.popleft()
-        if waiting.answer.done() or not waiting.is_wanted():
-            batch.refused.append((waiting, Expired("The client left before its turn.", code="client_left")))
-        elif now > waiting.expires_at:
-            batch.refused.append((waiting, Expired("The image waited too long; try again later.", retry_after_s=1)))
-        else:
-            batch.wanted.append(waiting)
-    return batch
-
-
-def _answer_all(model: Model[Job, Answer], jobs: list[Job]) -> list[Answer | ServiceError]:
-    """Answer a batch; if it fails as a whole, each job gets another chance alone."""
-    try:
-        answers = model.answer_batch(jobs)
-        if len(answers) != len(jobs):
-            raise ValueError(f"{len(answers)} answers to {len(jobs)} jobs")
-        return answers
-    except Exception as error:  # whatever breaks, the thread has to live and everybody has to hear
-        if not isinstance(error, ServiceError):
-            log.exception("a batch of %d failed", len(jobs))
-        if len(jobs) > 1:
-            return [answer for job in jobs for answer in _answer_all(model, [job])]
-        failed = error if isinstance(error, ServiceError) else None
-        return [failed or EngineFailed("The model failed on this image; the server's log has the cause.")]
-
-
-def _deliver(loop: asyncio.AbstractEventLoop, answers: Iterable[tuple[_Waiting, Any]]) -> None:
-    _call(loop, _settle, list(answers))  # one wake-up of the loop a batch
-
-
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
-    try:
-        loop.call_soon_threadsafe(callback, *arguments)
-    except RuntimeError:
-        log.warning("an engine thread outlived the event loop; nobody is left to hear its answer")
-
-
-def _settle(answers: list[tuple[_Waiting, Any]]) -> None:
-    for waiting, answer in answers:
-        if waiting.answer.done():
-            continue  # cancelled by its own task, or refused at the end
-        if isinstance(answer, ServiceError):
-            waiting.answer.set_exception(answer)
-        else:
-            waiting.answer.set_result(answer)
+    def _run_preparing_thread(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+        pulse.hear(math.inf)  # where it waits, nobody can call it
+        while (entry := self._to_prepare.get()) is not None:
+            waiting, set_aside = entry
+            pulse.begin(_LONGEST_PREPARATION_S)
+            job = prepare(waiting, set_aside)
+            pulse.end()
+            is_refused = isinstance(job, ServiceError)
+            with self._lock:
+                self._set_aside -= 1
+                if is_refused:
+                    self._count(waiting=-1)
+                else:
+                    self._queues.setdefault(waiting.model, deque()).appendleft(replace(waiting, job=job))
+                self._changed.notify_all()
+            if is_refused:
+                deliver(loop, [(waiting, job)])

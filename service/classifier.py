@@ -1,13 +1,16 @@
 """One loaded model: picture bytes in, labels with probabilities out.
 
 The story of a request after HTTP: `classify` puts the picture into the queue; an engine thread comes by with
-`answer_batch`, which decodes each picture apart, runs them together, and takes the best labels of each.
+`answer_batch`, which decodes each picture apart, runs them together, and takes the best labels of each. A picture that
+takes long to decode is set aside for another thread, so that it does not hold up the small ones.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +19,10 @@ from numpy.typing import NDArray
 from service.batcher import Batcher
 from service.engine import Engine
 from service.errors import EngineFailed, ServiceError
+from service.image_header import ImageHeader, read_header
+from service.jobs import SetAside
 from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
-from service.preprocess import ImageInfo, Pixels, image_to_pixels
+from service.preprocess import ImageInfo, Pixels, header_to_pixels
 from service.seal import is_broken
 
 LARGEST_TOP_K = 1000
@@ -25,6 +30,9 @@ _SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batch
 _SMALL_MODEL_BATCH = 32
 _GPU_BATCH = 32
 _WARM_UP_RUNS = 3
+# Larger pictures are decoded apart from the batch: some 10 ms of work and more.
+_LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
+_LIGHT_BYTES = 512 * 1024
 
 
 class BadModel(Exception):
@@ -74,69 +82,105 @@ class Classification:
 
 
 @dataclass(frozen=True, slots=True)
-class _Picture:
-    content: bytes
-    top_k: int
-    submitted_at: float  # monotonic seconds
-
-
-@dataclass(frozen=True, slots=True)
 class _Decoded:
     pixels: Pixels
     image: ImageInfo
-    top_k: int
-    queue_s: float
     decode_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What is asked about: a file, and its pixels if it was decoded before its batch."""
+
+    content: bytes
+    top_k: int
+    submitted_at: float  # monotonic seconds
+    decoded: _Decoded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What the first runs of a model showed."""
+
+    max_batch: int
+    alone_s: float  # one picture
+    longest_batch_s: float
 
 
 class Classifier:
     """One model that was checked and is warm. `answer_batch` may run in several threads at once."""
 
-    def __init__(self, engine: Runner, card: ModelCard, info: ModelInfo, *, max_batch: int) -> None:
+    def __init__(self, engine: Runner, card: ModelCard, info: ModelInfo, warm_up: WarmUp) -> None:
         self.card = card
         self.info = info
-        self.max_batch = max_batch
+        self.max_batch = warm_up.max_batch
+        self.alone_s = warm_up.alone_s
+        self.longest_batch_s = warm_up.longest_batch_s
         self._engine = engine
 
     async def classify(
-        self, content: bytes, *, top_k: int, batcher: Batcher, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        content: bytes,
+        *,
+        top_k: int,
+        batcher: Batcher,
+        is_wanted: Callable[[], bool] = lambda: True,
+        expires_at: float = math.inf,
     ) -> Classification:
         """Return the best `top_k` labels of a picture, or all if there are fewer.
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
-        picture = _Picture(content, top_k, time.monotonic())
-        return await batcher.submit(self, picture, is_wanted=is_wanted)
+        picture = Picture(content, top_k, time.monotonic())
+        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
         """As `classify`, in the calling thread and without a queue."""
-        answer = self.answer_batch([_Picture(content, top_k, time.monotonic())])[0]
-        if isinstance(answer, ServiceError):
-            raise answer
+        picture = Picture(content, top_k, time.monotonic())
+        answer = self.answer_batch([picture], is_alone=True)[0]
+        if isinstance(answer, SetAside):
+            answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
+        if not isinstance(answer, Classification):
+            raise (
+                answer if isinstance(answer, ServiceError) else AssertionError("a prepared picture is set aside again")
+            )
         return answer
 
-    def answer_batch(self, pictures: list[_Picture]) -> list[Classification | ServiceError]:
-        """Answer each picture, in order: one that cannot be decoded fails alone. Raises EngineFailed for all."""
-        taken_at = time.monotonic()
-        decoded = [self._decode(picture, taken_at) for picture in pictures]
-        good = [picture for picture in decoded if isinstance(picture, _Decoded)]
-        classified = iter(self._infer(good) if good else ())
-        return [next(classified) if isinstance(picture, _Decoded) else picture for picture in decoded]
+    def answer_batch(
+        self, pictures: list[Picture], /, *, is_alone: bool
+    ) -> list[Classification | ServiceError | SetAside[Picture]]:
+        """Answer each picture, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
 
-    def _decode(self, picture: _Picture, taken_at: float) -> _Decoded | ServiceError:
-        steps = self.card.preprocessing
+        `is_alone`: nothing else runs, so all cores may work on this.
+        """
+        taken_at = time.monotonic()
+        ready = [self._make_ready(picture) for picture in pictures]
+        good = [picture for picture in ready if isinstance(picture, Picture)]
+        classified = iter(self._infer(good, taken_at) if good else ())
+        return [next(classified) if isinstance(picture, Picture) else picture for picture in ready]
+
+    def _make_ready(self, picture: Picture) -> Picture | ServiceError | SetAside[Picture]:
+        if picture.decoded is not None:
+            return picture
         started = time.monotonic()
         try:
-            pixels, image = image_to_pixels(
-                picture.content, shorter_side=steps.shorter_side, crop=steps.crop, interpolation=steps.interpolation
-            )
+            header = read_header(picture.content)
+            work = partial(self._decode, picture, header, time.monotonic() - started)
+            return work() if _is_light(header, picture.content) else SetAside(work)
         except ServiceError as error:
             return error
-        queue_s = max(0.0, taken_at - picture.submitted_at)
-        return _Decoded(pixels, image, picture.top_k, queue_s, time.monotonic() - started)
 
-    def _infer(self, pictures: list[_Decoded]) -> list[Classification | ServiceError]:
-        images = np.stack([picture.pixels for picture in pictures])
+    def _decode(self, picture: Picture, header: ImageHeader, spent_s: float) -> Picture:
+        steps = self.card.preprocessing
+        started = time.monotonic()
+        pixels, image = header_to_pixels(
+            header, shorter_side=steps.shorter_side, crop=steps.crop, interpolation=steps.interpolation
+        )
+        return replace(picture, decoded=_Decoded(pixels, image, spent_s + time.monotonic() - started))
+
+    def _infer(self, pictures: list[Picture], taken_at: float) -> list[Classification | ServiceError]:
+        decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
+        images = np.stack([picture.pixels for picture in decoded])
         started = time.monotonic()
         probabilities, top_indices = self._engine.run(images)
         inference_s = time.monotonic() - started
@@ -144,15 +188,17 @@ class Classifier:
         return [
             Classification(
                 self._best(row, best, picture.top_k),
-                picture.image,
-                picture.decode_s,
-                picture.queue_s,
+                pixels.image,
+                pixels.decode_s,
+                max(0.0, taken_at - picture.submitted_at),
                 inference_s,
                 len(pictures),
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for picture, row, best, is_finite in zip(pictures, probabilities, top_indices, finite, strict=True)
+            for picture, pixels, row, best, is_finite in zip(
+                pictures, decoded, probabilities, top_indices, finite, strict=True
+            )
         ]
 
     def _best(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
@@ -160,6 +206,10 @@ class Classifier:
         values = row[indices].tolist()
         labels = self.card.labels
         return [Prediction(labels[i], i, p) for i, p in zip(indices.tolist(), values, strict=True)]
+
+
+def _is_light(header: ImageHeader, content: bytes) -> bool:
+    return header.width * header.height * max(1, header.scans) <= _LIGHT_PIXELS and len(content) <= _LIGHT_BYTES
 
 
 def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -179,7 +229,7 @@ def load_classifier(name: str, version: str, model: bytes, *, providers: str, ma
     card = read_card(engine.metadata)
     check_golden(engine, card)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
-    return Classifier(engine, card, info, max_batch=_warm_up(engine, max_batch))
+    return Classifier(engine, card, info, warm_up(engine, max_batch))
 
 
 def check_golden(engine: Runner, card: ModelCard) -> None:
@@ -209,8 +259,8 @@ def _run_golden(engine: Runner) -> list[NDArray[Any]]:
         raise BadModel("the model fails on its own golden example") from None
 
 
-def _warm_up(engine: Runner, max_batch: int | None) -> int:
-    """Run the smallest and the largest batch, and return the largest: as given, or by the speed of one picture."""
+def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
+    """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one picture."""
     picture = golden_input(engine.input_height, engine.input_width)
     alone_s = min(_seconds_of_a_run(engine, picture) for _ in range(_WARM_UP_RUNS))
     if max_batch is None and engine.provider != "CPUExecutionProvider":
@@ -218,10 +268,10 @@ def _warm_up(engine: Runner, max_batch: int | None) -> int:
     elif max_batch is None:
         max_batch = _SMALL_MODEL_BATCH if alone_s < _SMALL_MODEL_S else 1
     try:
-        engine.run(np.repeat(picture, max_batch, axis=0))
+        longest_s = _seconds_of_a_run(engine, np.repeat(picture, max_batch, axis=0))
     except EngineFailed:
         raise BadModel(f"the model fails on a batch of {max_batch}; set a smaller --max-batch") from None
-    return max_batch
+    return WarmUp(max_batch, alone_s, longest_s)
 
 
 def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:

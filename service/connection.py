@@ -1,10 +1,15 @@
-"""uvicorn's HTTP protocol, with a limit on the head of a request and this server's own words where uvicorn has its own.
+"""uvicorn's HTTP protocol, with limits on what a client may send and how long it may take.
 
 Neither uvicorn nor its parser limits a head, and the parser copies an unfinished header anew for each piece that comes:
-31 MB of one header cost 1.4 s on the event loop. So bytes are counted until the head is complete.
+31 MB of one header cost 1.4 s on the event loop. So bytes are counted until the head is complete. Nor does uvicorn
+mind how slowly a request comes, or an answer is read. And a client whose request was refused for want of room is not
+heard for a moment: those who ask again at once would eat the cores that answer the others.
 """
 
-from typing import Any
+import asyncio
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -13,6 +18,7 @@ from service.problem import MEDIA_TYPE, problem_body
 MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
 _DISCARD_S = 1.0
+_MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
 
 
 def _refusal(status: int, code: str, title: str, detail: str) -> bytes:
@@ -31,22 +37,61 @@ _TOO_LARGE = _refusal(
     "Request header fields too large",
     f"The path and the headers together may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes).",
 )
+_TOO_SLOW = _refusal(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client may take."""
+
+    head_s: float = 5.0  # from connecting, or from the first byte of a later request, to the end of its headers
+    body_s: float = 30.0  # for the whole body
+    body_start_s: float = 5.0  # until the body has to have come at the least rate
+    least_bytes_per_s: int = 16 * 1024
+    reading_s: float = 30.0  # for the client to take what was sent, once the buffers are full
+    refused_s: float = 0.2  # before a client that was refused is heard again
+
+
+class _Part(Enum):
+    NONE = "between two requests"
+    HEAD = "in the request line or the headers"
+    BODY = "in the body"
 
 
 class Connection(HttpToolsProtocol):
     """One client's connection."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
+    _paused: ClassVar[int] = 0  # connections of this process that are not heard
+
+    def __init__(self, *arguments: Any, patience: Patience | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._is_in_head = True
+        self._patience = patience or Patience()
+        self._part = _Part.NONE
+        self._part_began = 0.0
+        self._body_bytes = 0  # that have come of the current body
+        self._reading_limit: asyncio.TimerHandle | None = None
+        self._writing_limit: asyncio.TimerHandle | None = None
         self._head_bytes = 0  # of a head that is not complete yet
         self._refusal: bytes | None = None  # once set, nothing that comes is parsed any more
+        self._is_refusal_sent = False
         self._discarded = 0
 
     @property
     def is_silent(self) -> bool:
         """Whether the client has connected and not asked for anything yet."""
         return self.cycle is None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End all waiting."""
+        super().connection_lost(exc)
+        self._end_reading_limit()
+        if self._writing_limit is not None:
+            self._writing_limit.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces so small that a head cannot grow far beyond its limit within one."""
@@ -55,11 +100,17 @@ class Connection(HttpToolsProtocol):
             if self._refusal is not None:
                 self._discard(piece)
                 return
-            if self._is_in_head:
+            if self._part is not _Part.BODY:
                 self._head_bytes += len(piece)
             super().data_received(piece)
-            if self._is_in_head and self._head_bytes > MAX_HEAD_BYTES:
+            if self._part is not _Part.BODY and self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(_TOO_LARGE)
+        self._watch()
+
+    def on_message_begin(self) -> None:
+        """Begin the head of a request."""
+        super().on_message_begin()
+        self._enter(_Part.HEAD)
 
     def on_headers_complete(self) -> None:
         """Begin a request whose head has the right size."""
@@ -67,37 +118,113 @@ class Connection(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             self._refuse(_TOO_LARGE)
             raise ValueError(f"a head of {size} bytes, above {MAX_HEAD_BYTES}")  # stops the parser, and goes no further
-        self._is_in_head, self._head_bytes = False, 0
+        self._enter(_Part.BODY)
+        self._end_reading_limit()
+        self._head_bytes = self._body_bytes = 0
+        self.scope["client_has_left"] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request: what comes next is a head."""
-        self._is_in_head = True
+        self._enter(_Part.NONE)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or with the refusal that waited for this answer."""
         super().on_response_complete()
-        if self._refusal is not None and self.cycle.response_complete:
-            self._send_refusal(self._refusal)
+        if self._refusal is not None:
+            self._send_refusal_in_turn()
+        elif self.cycle.scope.get("was_refused"):
+            self._pause()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take what was sent, but not for ever."""
+        super().pause_writing()
+        self._writing_limit = self.loop.call_later(self._patience.reading_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on sending."""
+        super().resume_writing()
+        if self._writing_limit is not None:
+            self._writing_limit.cancel()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
         self._refuse(_BAD_HTTP)
 
-    def _refuse(self, refusal: bytes) -> None:
-        if self._refusal is not None:
-            return
-        self._refusal = refusal
-        is_first_in_line = self.cycle is None or self.cycle.response_complete or not self._is_in_head
-        if is_first_in_line:
-            self._send_refusal(refusal)
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
 
-    def _send_refusal(self, refusal: bytes) -> None:
-        if self.transport.is_closing():
+    def _enter(self, part: _Part) -> None:
+        self._part, self._part_began = part, self.loop.time()
+
+    def _watch(self) -> None:
+        """Set an alarm for what the client has to send next; none while it waits for an answer or is just idle."""
+        if self.transport.is_closing() or (self._part is not _Part.BODY and self._is_answering):
+            self._end_reading_limit()
+        elif self._reading_limit is None and self.timeout_keep_alive_task is None and self._refusal is None:
+            self._part_began = self.loop.time()
+            self._reading_limit = self.loop.call_later(self._seconds_left(), self._look_at_the_time)
+
+    def _end_reading_limit(self) -> None:
+        if self._reading_limit is not None:
+            self._reading_limit.cancel()
+            self._reading_limit = None
+
+    def _seconds_left(self) -> float:
+        allowed_s = self._patience.head_s
+        if self._part is _Part.BODY:
+            at_least_rate_s = self._patience.body_start_s + self._body_bytes / self._patience.least_bytes_per_s
+            allowed_s = min(self._patience.body_s, at_least_rate_s)
+        return self._part_began + allowed_s - self.loop.time()
+
+    def _look_at_the_time(self) -> None:
+        self._reading_limit = None
+        if self.transport.is_closing() or self._refusal is not None:
             return
+        if self.flow.read_paused:  # the delay is ours
+            self._part_began = self.loop.time()
+        left_s = self._seconds_left()
+        if left_s > 0:
+            self._reading_limit = self.loop.call_later(left_s, self._look_at_the_time)
+        elif self._head_bytes == 0 and self._part is not _Part.BODY:
+            self.transport.close()  # it has said nothing, so there is nothing to answer
+        elif self._part is _Part.BODY and self.cycle.response_started:
+            self.transport.close()  # it has its answer
+        else:
+            self._refuse(_TOO_SLOW)
+
+    def _pause(self) -> None:
+        if Connection._paused < _MAX_PAUSED and not self.pipeline and not self.transport.is_closing():
+            Connection._paused += 1
+            self.flow.pause_reading()
+            self.loop.call_later(self._patience.refused_s, self._resume)
+
+    def _resume(self) -> None:
+        Connection._paused -= 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+
+    def _refuse(self, refusal: bytes) -> None:
+        if self._refusal is None:
+            self._refusal = refusal
+            self._send_refusal_in_turn()
+
+    def _send_refusal_in_turn(self) -> None:
+        """Send the refusal, unless an earlier request still waits for its answer."""
+        is_next = not self.pipeline and (self._part is _Part.BODY or not self._is_answering)
+        if self._refusal is None or not is_next or self._is_refusal_sent or self.transport.is_closing():
+            return
+        self._is_refusal_sent = True
         self._unset_keepalive_if_required()
-        self.transport.write(refusal)
+        self.transport.write(self._refusal)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 
     def _discard(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ ServiceError
 ├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
 ├── EngineFailed       500  the model itself broke; the log has the cause
 ├── Overloaded         503  too much is already waiting; try again later
-├── Expired            503  waited longer than the limit, so it was dropped before any work was done
+├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
 └── NotReady           503  starting, or draining before a stop
 
 The message is for people and never holds an address, a path or a library's own words.

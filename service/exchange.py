@@ -8,7 +8,10 @@ server, which skips it and keeps the connection.)
 
 import asyncio
 import contextlib
+import math
 import re
+import time
+from collections.abc import Callable
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -19,6 +22,7 @@ FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
 LINGER_S = 1.0
 
+MOST_TIMEOUT_MS = 3_600_000
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CLOSE = (b"connection", b"close")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
@@ -44,7 +48,7 @@ class Exchange:
 
     __slots__ = (
         "_body_ended", "_closes", "_is_last", "_max_image_bytes", "_memory", "_read", "_receive", "_scope", "_send",
-        "headers", "is_form", "lingers", "status",
+        "client_has_left", "expires_at", "headers", "is_form", "lingers", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
@@ -60,6 +64,9 @@ class Exchange:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         # Whether the body says that it is a form, not the picture itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
+        # From the connection, which knows; may be asked from any thread.
+        self.client_has_left: Callable[[], bool] = scope.get("client_has_left", _never)
+        self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
 
@@ -72,6 +79,17 @@ class Exchange:
             raise BadRequest("Content-Length must be a number.", code="bad_content_length")
         else:
             self._body_ended = declared == b"0"
+
+    def read_deadline(self) -> None:
+        """Set `expires_at` from X-Request-Timeout-Ms, counted from now. Raises BadRequest."""
+        declared = self.headers.get(b"x-request-timeout-ms")
+        if declared is None:
+            return
+        if _DIGITS.fullmatch(declared) is None or not 1 <= int(declared) <= MOST_TIMEOUT_MS:
+            raise BadRequest(
+                f"X-Request-Timeout-Ms must be a whole number from 1 to {MOST_TIMEOUT_MS}.", code="bad_timeout"
+            )
+        self.expires_at = time.monotonic() + int(declared) / 1000
 
     def expect_image(self, max_image_bytes: int) -> None:
         """Let a body in that holds an image: without this, who reads one is refused.
@@ -148,3 +166,7 @@ class Exchange:
                         return
                     discarded += len(message["body"])
                 await asyncio.Event().wait()  # read no more, but leave the client its moment
+
+
+def _never() -> bool:
+    return False

@@ -95,6 +95,18 @@ def image_to_pixels(
     a limit.
     """
     header = read_header(data)
+    return header_to_pixels(header, shorter_side=shorter_side, crop=crop, interpolation=interpolation, limits=limits)
+
+
+def header_to_pixels(
+    header: ImageHeader,
+    *,
+    shorter_side: int,
+    crop: tuple[int, int],
+    interpolation: str = "bilinear",
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> tuple[Pixels, ImageInfo]:
+    """As `image_to_pixels`, when the header was read already."""
     divisor = _divisor(header, shorter_side, interpolation)
     image = _decode(header, limits, divisor)
     info = _info(header)

@@ -7,6 +7,7 @@ everything that was accepted is answered; the engine's threads end; the admin po
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import signal
@@ -21,7 +22,7 @@ import uvloop
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from service.connection import Connection
+from service.connection import Connection, Patience
 from service.listener import turn_away_new_clients
 
 log = logging.getLogger(__name__)
@@ -58,18 +59,28 @@ class _Server(uvicorn.Server):
 
 
 def serve(
-    public: FastAPI, admin: ASGIApp, listener: socket.socket, admin_listener: socket.socket, drain: Drain
+    public: FastAPI,
+    admin: ASGIApp,
+    listener: socket.socket,
+    admin_listener: socket.socket,
+    drain: Drain,
+    patience: Patience,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end gracefully. Raises what the application's start raises."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(public, admin, listener, admin_listener, drain))
+        runner.run(_serve(public, admin, listener, admin_listener, drain, patience))
 
 
 async def _serve(
-    public: FastAPI, admin: ASGIApp, listener: socket.socket, admin_listener: socket.socket, drain: Drain
+    public: FastAPI,
+    admin: ASGIApp,
+    listener: socket.socket,
+    admin_listener: socket.socket,
+    drain: Drain,
+    patience: Patience,
 ) -> None:
     told_to_stop, told_twice = _watch_signals()
-    server, admin_server = _make_server(public, drain), _make_server(admin, drain)
+    server, admin_server = _make_server(public, drain, patience), _make_server(admin, drain, patience)
     serving = asyncio.create_task(server.serve([listener]))
     serving_admin = asyncio.create_task(admin_server.serve([admin_listener]))
     async with contextlib.AsyncExitStack() as lifespan:
@@ -128,10 +139,10 @@ def _watch_signals() -> tuple[asyncio.Event, asyncio.Event]:
     return first, second
 
 
-def _make_server(app: ASGIApp, drain: Drain) -> _Server:
+def _make_server(app: ASGIApp, drain: Drain, patience: Patience) -> _Server:
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=functools.partial(Connection, patience=patience),  # type: ignore[arg-type]  # whatever makes one will do
         ws="none",
         lifespan="off",
         access_log=False,

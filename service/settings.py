@@ -43,8 +43,20 @@ class Settings(BaseSettings):
         None, ge=1, le=1024, description="Most pictures in one batch. [default: by the model's measured speed]"
     )
     max_queue: int = Field(256, ge=1, le=100_000, description="Most pictures that may wait; beyond, requests get 503.")
-    max_queue_age_s: float = Field(
-        5.0, gt=0, le=600, allow_inf_nan=False, description="Seconds a picture may wait before it is refused."
+    max_queue_age_s: float | None = Field(
+        None,
+        gt=0,
+        le=600,
+        allow_inf_nan=False,
+        description="Seconds a picture may wait before it is refused. "
+        "[default: 5, but the first 64 outstanding pictures of a process wait as long as it takes]",
+    )
+    body_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        allow_inf_nan=False,
+        description="Seconds the whole body of a request may take to arrive; also at least 16 KiB a second after 5.",
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
     max_upload_bytes: int = Field(

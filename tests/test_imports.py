@@ -17,6 +17,7 @@ FORBIDDEN = {
     "training": {"export", "fastapi", "onnxruntime"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "service/batcher.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
+    "service/jobs.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
     "service/classifier.py": {"fastapi", "starlette", "onnxruntime"},
     "service/engine.py": {"fastapi", "starlette"},
     "service/preprocess.py": {"fastapi", "starlette", "onnxruntime"},
@@ -34,14 +35,15 @@ BORROWED = {
 # From the top of the request's path to its bottom: nobody imports what stands above.
 LAYERS = (
     ("__main__", "cli"),
-    ("server",),
+    ("server", "client", "named_pictures"),
     ("app", "settings"),
     ("api", "admission", "connection", "listener"),
     ("exchange", "metrics", "problem", "readiness"),
     ("registry",),
     ("classifier",),
     ("batcher", "engine", "preprocess", "cores"),
-    ("model_card", "image_header", "errors", "seal"),
+    ("jobs", "room"),
+    ("model_card", "image_header", "errors", "seal", "board", "pulse"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py"}
 

@@ -3,7 +3,6 @@
 A plain ASGI endpoint, because it is the hot path; `openapi.py` documents it beside the other routes.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from service.api.answer import classification_as_json
 from service.api.multipart import file_in_form
 from service.batcher import Batcher
-from service.classifier import LARGEST_TOP_K, Classification, Classifier
+from service.classifier import LARGEST_TOP_K
 from service.errors import BadRequest, NotAnImage, image_too_large
 from service.exchange import Exchange
 from service.metrics import Metrics
@@ -52,7 +51,13 @@ class ClassifyEndpoint:
             return  # the client left while uploading
         picture = file_in_form(body, exchange.headers[b"content-type"]) if exchange.is_form else body
         self._check_size(picture)
-        classification = await self._classify(classifier, picture, question.top_k, receive)
+        classification = await classifier.classify(
+            picture,
+            top_k=question.top_k,
+            batcher=self._batcher,
+            is_wanted=lambda: not exchange.client_has_left(),
+            expires_at=exchange.expires_at,
+        )
         await _send_json(send, classification_as_json(classifier.info, classification))
         self._metrics.note_classification(classifier.info.name, classification, time.monotonic() - started)
 
@@ -61,15 +66,6 @@ class ClassifyEndpoint:
             raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
         if len(picture) > self._max_image_bytes:
             raise image_too_large(self._max_image_bytes)
-
-    async def _classify(self, classifier: Classifier, picture: bytes, top_k: int, receive: Receive) -> Classification:
-        gone = asyncio.ensure_future(receive())  # after the body, all that can still come is that the client leaves
-        try:
-            return await classifier.classify(
-                picture, top_k=top_k, batcher=self._batcher, is_wanted=lambda: not gone.done()
-            )
-        finally:
-            gone.cancel()
 
 
 def _read_question(query: bytes) -> _Question:

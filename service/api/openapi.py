@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from service.api.classify import DEFAULT_TOP_K, PATH
 from service.classifier import LARGEST_TOP_K
+from service.exchange import MOST_TIMEOUT_MS
 from service.problem import MEDIA_TYPE
 
 _DESCRIPTION = (
@@ -34,12 +35,14 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
             "no_file",
             "several_files",
             "bad_content_length",
+            "bad_timeout",
             "bad_request",
             "bad_http",
         ),
     ),
     404: ("There is no such path or model.", ("not_found", "model_not_found")),
     405: ("The path exists, the method does not; Allow names those that do.", ("method_not_allowed",)),
+    408: ("The request did not arrive in time.", ("request_timeout",)),
     413: ("More bytes than the limit, usually 20 MiB.", ("too_large",)),
     415: ("Not a JPEG, PNG or WebP file by its bytes, or encoded.", ("not_an_image", "unsupported_encoding")),
     422: ("The picture cannot be decoded, or has too many pixels or scans.", ("bad_image",)),
@@ -47,7 +50,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
     500: ("The server or its model failed.", ("engine_failed", "internal_error")),
     503: (
         "Not now: too much is waiting, or the server starts or stops. Retry-After says when to try again.",
-        ("overloaded", "expired", "client_left", "not_ready", "draining"),
+        ("overloaded", "expired", "cannot_make_it", "client_left", "not_ready", "draining"),
     ),
 }
 _ANSWER_SCHEMA = {
@@ -124,6 +127,12 @@ _PARAMETERS = [
         "in": "query",
         "description": "The model, as `name` or `name:version`; the default one if left out.",
         "schema": {"type": "string"},
+    },
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "description": "How long the answer is worth waiting for: what cannot make it is refused at once.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
     },
 ]
 _PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

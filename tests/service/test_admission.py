@@ -83,7 +83,7 @@ async def answer_ok(send: Send, text: str) -> None:
     await send({"type": "http.response.body", "body": text.encode()})
 
 
-def no_room() -> None:
+def no_room(_: float) -> None:
     raise Overloaded("full", retry_after_s=3)
 
 
@@ -93,7 +93,7 @@ async def ask(
     *,
     app: Any = reading_app,
     state: Any = "ready",
-    check_room: Callable[[], None] = lambda: None,
+    check_room: Callable[[float], None] = lambda _: None,
     method: str = "POST",
     path: str = "/classify",
     max_upload_bytes: int = 10_000_000,

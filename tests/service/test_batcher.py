@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from service import pulse as pulses
 from service.batcher import Batcher
+from service.board import Board
 from service.errors import BadImage, EngineFailed, Expired, NotReady, Overloaded, ServiceError
+from service.jobs import SetAside
+from service.room import QueueLimits
+from tests.service.served import wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -16,14 +21,18 @@ pytestmark = pytest.mark.anyio
 class GatedModel:
     """Answers a number with its double, one batch each time the gate is opened, and notes the batches."""
 
+    longest_batch_s = 0.0
+
     def __init__(self, max_batch: int = 8) -> None:
         self.max_batch = max_batch
+        self.lonely: list[bool] = []
         self.batches: list[list[int]] = []
         self.gate = threading.Semaphore(0)
         self._begun = threading.Semaphore(0)
 
-    def answer_batch(self, jobs: list[int]) -> list[int | ServiceError]:
+    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
+        self.lonely.append(is_alone)
         self._begun.release()
         self.gate.acquire()
         return [2 * job for job in jobs]
@@ -40,11 +49,12 @@ class OpenModel:
     """Answers at once: 13 breaks the whole batch, a negative number is a bad picture."""
 
     max_batch = 8
+    longest_batch_s = 0.0
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
 
-    def answer_batch(self, jobs: list[int]) -> list[int | ServiceError]:
+    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
         if 13 in jobs:
             raise RuntimeError("thirteen")
@@ -52,8 +62,16 @@ class OpenModel:
 
 
 @contextlib.asynccontextmanager
-async def running(*, threads: int = 1, max_waiting: int = 100, max_age_s: float = 60.0) -> AsyncIterator[Batcher]:
-    batcher = Batcher(threads=threads, max_waiting=max_waiting, max_age_s=max_age_s)
+async def running(
+    *,
+    threads: int = 1,
+    max_waiting: int = 100,
+    max_age_s: float = 60.0,
+    never_refused: int = 0,
+    board: Board | None = None,
+) -> AsyncIterator[Batcher]:
+    limits = QueueLimits(max_waiting, max_age_s, never_refused=never_refused)
+    batcher = Batcher(limits, threads=threads, board=board)
     batcher.start()
     yield batcher
     await batcher.stop(10)
@@ -95,10 +113,10 @@ async def test_no_batch_is_larger_than_the_model_allows() -> None:
 
 async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() -> None:
     model = GatedModel()
-    batcher = Batcher(threads=2, max_waiting=100, max_age_s=60)
+    batcher = Batcher(QueueLimits(100, 60), threads=2)
     tasks = await submitted(batcher, model, 1, 2, 3, 4)  # before any thread runs, so that the shares are known
     batcher._idle = 1  # the thread that looks first sees one more that is idle
-    batch = batcher._take_batch()
+    batch = batcher._take_batch(pulses.Pulse())
     assert batch is not None
     assert [waiting.job for waiting in batch.wanted] == [1, 2]
     for task in tasks:
@@ -129,21 +147,24 @@ async def test_a_full_queue_refuses_instead_of_growing() -> None:
             await batcher.submit(model, 3)
         with pytest.raises(Overloaded):
             batcher.check_room()
-        assert refusal.value.retry_after_s == 1
+        assert refusal.value.retry_after_s in (1, 2, 3)
         model.open()
         assert await asyncio.gather(*first, *second) == [2, 4]
 
 
-async def test_the_refusal_says_how_long_the_queue_will_last() -> None:
+async def test_the_refusal_says_how_long_the_queue_will_last_but_not_the_same_to_all() -> None:
     async with running(max_waiting=1) as batcher:
-        batcher._seconds_per_job = 3.5
+        batcher._room._seconds_per_picture = 3.5
         model = GatedModel()
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         tasks += await submitted(batcher, model, 2)
-        with pytest.raises(Overloaded) as refusal:
-            batcher.check_room()
-        assert refusal.value.retry_after_s == 4
+        told = set()
+        for _ in range(50):
+            with pytest.raises(Overloaded) as refusal:
+                batcher.check_room()
+            told.add(refusal.value.retry_after_s)
+        assert told == {4, 5, 6}
         model.open()
         await asyncio.gather(*tasks)
 
@@ -223,7 +244,7 @@ async def test_a_failing_batch_is_tried_again_one_by_one_and_the_next_batch_stil
 
 async def test_a_model_that_loses_answers_fails_instead_of_mixing_them_up() -> None:
     class Forgetful(OpenModel):
-        def answer_batch(self, jobs: list[int]) -> list[int | ServiceError]:
+        def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
             return []
 
     async with running() as batcher:
@@ -233,7 +254,7 @@ async def test_a_model_that_loses_answers_fails_instead_of_mixing_them_up() -> N
 
 async def test_stopping_answers_everything_that_was_accepted() -> None:
     model = GatedModel(max_batch=1)
-    batcher = Batcher(threads=2, max_waiting=100, max_age_s=60)
+    batcher = Batcher(QueueLimits(100, 60), threads=2)
     batcher.start()
     tasks = await submitted(batcher, model, *range(10))
     await model.has_begun()
@@ -249,7 +270,7 @@ async def test_stopping_answers_everything_that_was_accepted() -> None:
 
 async def test_a_hanging_model_does_not_keep_anybody_waiting_at_the_end() -> None:
     model = GatedModel()
-    batcher = Batcher(threads=1, max_waiting=100, max_age_s=60)
+    batcher = Batcher(QueueLimits(100, 60), threads=1)
     batcher.start()
     running_job = await submitted(batcher, model, 1)
     await model.has_begun()
@@ -263,13 +284,15 @@ async def test_a_hanging_model_does_not_keep_anybody_waiting_at_the_end() -> Non
 
 
 async def test_a_batcher_that_never_ran_stops_at_once() -> None:
-    await Batcher(threads=1, max_waiting=1, max_age_s=1).stop(10)
+    await Batcher(QueueLimits(1, 1), threads=1).stop(10)
 
 
-@pytest.mark.parametrize("wrong", [{"threads": 0}, {"max_waiting": 0}, {"max_age_s": 0.0}])
-async def test_limits_must_be_positive(wrong: dict[str, float]) -> None:
+async def test_limits_must_be_positive() -> None:
+    for wrong in ((0, 1.0), (1, 0.0)):
+        with pytest.raises(ValueError, match="must be positive"):
+            QueueLimits(*wrong)
     with pytest.raises(ValueError, match="must be positive"):
-        Batcher(**{"threads": 1, "max_waiting": 1, "max_age_s": 1.0, **wrong})  # type: ignore[arg-type]
+        Batcher(QueueLimits(1, 1), threads=0)
 
 
 async def test_ten_thousand_jobs_on_four_threads_each_get_their_own_answer() -> None:
@@ -280,3 +303,176 @@ async def test_ten_thousand_jobs_on_four_threads_each_get_their_own_answer() -> 
         answers = await asyncio.gather(*(batcher.submit(model, job) for job in jobs))
     assert answers == [2 * job for job in jobs]
     assert sum(map(len, model.batches)) == len(jobs)
+
+
+class SortingModel(OpenModel):
+    """Sets large numbers aside, and makes them small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_prepare = threading.Event()
+
+    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError | SetAside[int]]:  # type: ignore[override]
+        self.batches.append(jobs)
+        return [SetAside(lambda job=job: self._smaller(job)) if job > 1000 else 2 * job for job in jobs]  # type: ignore[misc]
+
+    def _smaller(self, job: int) -> int:
+        self.may_prepare.wait()
+        if job == 1013:
+            raise BadImage("thirteen")
+        if job == 1014:
+            raise RuntimeError("fourteen")
+        return job - 1000
+
+
+async def test_a_big_picture_does_not_hold_up_the_small_ones() -> None:
+    model = SortingModel()
+    async with running() as batcher:
+        big, small = await submitted(batcher, model, 1001, 2)
+        assert await small == 4
+        assert await batcher.submit(model, 3) == 6
+        assert (batcher.waiting, big.done()) == (1, False)
+        model.may_prepare.set()
+        assert await big == 2
+    assert model.batches[-1] == [1]
+
+
+async def test_a_picture_that_fails_on_its_way_is_answered_alone() -> None:
+    model = SortingModel()
+    model.may_prepare.set()
+    async with running() as batcher:
+        tasks = await submitted(batcher, model, 1013, 1014, 1005)
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [BadImage, EngineFailed, int]
+
+
+async def test_stopping_waits_for_what_was_set_aside() -> None:
+    model = SortingModel()
+    batcher = Batcher(QueueLimits(100, 60), threads=2)
+    batcher.start()
+    tasks = await submitted(batcher, model, *range(1020, 1030))
+    stopping = asyncio.create_task(batcher.stop(10))
+    await asyncio.sleep(0)
+    model.may_prepare.set()
+    await stopping
+    assert await asyncio.gather(*tasks) == [2 * job for job in range(20, 30)]
+
+
+async def test_a_picture_is_alone_only_if_no_process_has_another() -> None:
+    board, model = Board(2), GatedModel()
+    model.open()
+    async with running(board=board) as batcher:
+        await batcher.submit(model, 1)
+        board.write(1, waiting=0, outstanding=1)
+        await batcher.submit(model, 2)
+        board.write(1, waiting=0, outstanding=0)
+        await batcher.submit(model, 3)
+    assert model.lonely == [True, False, True]
+    assert board.outstanding() == 0
+
+
+async def test_what_waits_in_other_processes_counts_too() -> None:
+    board, model = Board(2), OpenModel()
+    async with running(max_waiting=5, board=board) as batcher:
+        board.write(1, waiting=5, outstanding=5)
+        with pytest.raises(Overloaded):
+            batcher.check_room()
+        board.write(1, waiting=4, outstanding=5)
+        assert await batcher.submit(model, 1) == 2
+
+
+async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None:
+    model, has_left = GatedModel(), threading.Event()
+    async with running(max_waiting=2) as batcher:
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        gone = asyncio.create_task(batcher.submit(model, 2, is_wanted=lambda: not has_left.is_set()))
+        tasks += await submitted(batcher, model, 3)
+        has_left.set()
+        tasks += await submitted(batcher, model, 4)
+        model.open()
+        assert await asyncio.gather(*tasks) == [2, 6, 8]
+        with pytest.raises(Expired):
+            await gone
+    assert model.batches == [[1], [3, 4]]
+
+
+async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> None:
+    model = GatedModel()
+    async with running(max_age_s=5) as batcher:
+        batcher._room._seconds_per_picture = 3.0
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        tasks += await submitted(batcher, model, 2, 3)
+        with pytest.raises(Overloaded) as refusal:
+            batcher.check_room()
+        assert refusal.value.retry_after_s in (6, 7, 8)
+        model.open()
+        await asyncio.gather(*tasks)
+
+
+async def test_the_first_pictures_wait_as_long_as_it_takes() -> None:
+    model = GatedModel()
+    async with running(max_age_s=0.001, never_refused=3) as batcher:
+        batcher._room._seconds_per_picture = 3.0
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        tasks += await submitted(batcher, model, 2, 3)
+        with pytest.raises(Overloaded):
+            batcher.check_room()
+        await asyncio.sleep(0.01)
+        model.open()
+        assert await asyncio.gather(*tasks) == [2, 4, 6]
+
+
+async def test_what_cannot_make_its_clients_deadline_is_refused_at_once() -> None:
+    model, loop = GatedModel(), asyncio.get_running_loop()
+    async with running() as batcher:
+        batcher._room._seconds_per_picture = 3.0
+        batcher.check_room(loop.time() + 1)  # nothing to do: it tries
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        batcher.check_room(loop.time() + 100)
+        with pytest.raises(Expired) as refusal:
+            await batcher.submit(model, 2, expires_at=loop.time() + 1)
+        assert (refusal.value.code, refusal.value.status) == ("cannot_make_it", 503)
+        model.open()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_clients_own_deadline_holds_in_the_queue() -> None:
+    model, loop = GatedModel(), asyncio.get_running_loop()
+    async with running(never_refused=64) as batcher:
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        late = asyncio.create_task(batcher.submit(model, 2, expires_at=loop.time() + 0.001))
+        await asyncio.sleep(0.01)
+        model.open()
+        await asyncio.gather(*tasks)
+        with pytest.raises(Expired):
+            await late
+    assert model.batches == [[1]]
+
+
+async def test_idle_threads_answer_when_they_are_called() -> None:
+    async with running(threads=2) as batcher:
+        engine_pulses = batcher._pulses[:2]
+        for _ in range(20):
+            assert batcher.is_sound()
+            await asyncio.to_thread(wait_until, lambda: all(pulse._heard >= batcher._calls for pulse in engine_pulses))
+
+
+async def test_a_model_that_hangs_is_noticed_and_one_that_is_slow_by_nature_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pulses, "_SHORTEST_LIMIT_S", 0.01)
+    model = GatedModel()
+    async with running() as batcher:
+        for expected_s, is_sound in ((0.0, False), (60.0, True)):
+            model.longest_batch_s = expected_s
+            tasks = await submitted(batcher, model, 1)
+            await model.has_begun()
+            await asyncio.sleep(0.05)
+            assert batcher.is_sound() is is_sound
+            model.gate.release()
+            await asyncio.gather(*tasks)

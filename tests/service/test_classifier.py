@@ -11,10 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 from service.batcher import Batcher
-from service.classifier import BadModel, Classifier, ModelInfo, check_golden, load_classifier
+from service.classifier import (
+    BadModel,
+    Classification,
+    Classifier,
+    ModelInfo,
+    Picture,
+    WarmUp,
+    check_golden,
+    load_classifier,
+)
 from service.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
+from service.jobs import SetAside
 from service.model_card import BadCard, ModelCard, read_card
+from service.room import QueueLimits
 from service.seal import seal
 from tests.service.conftest import picture
 from tests.service.tiny_model import LABELS, SIDE, TOP, tiny_model
@@ -40,7 +51,7 @@ class FakeEngine:
 
 
 def faked(row: list[float], top: list[int], model_file: bytes) -> Classifier:
-    return Classifier(FakeEngine(row, top), read_card(Engine(model_file).metadata), INFO, max_batch=1)
+    return Classifier(FakeEngine(row, top), read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
 
 
 def test_a_picture_gets_its_labels_best_first(model_file: bytes) -> None:
@@ -87,7 +98,7 @@ def test_an_answer_that_is_not_a_number_is_a_failure_and_never_a_label(model_fil
 @pytest.mark.anyio
 async def test_in_a_batch_each_picture_has_its_own_answer_or_its_own_failure() -> None:
     classifier = load(tiny_model(poison=True))
-    batcher = Batcher(threads=1, max_waiting=10, max_age_s=60)
+    batcher = Batcher(QueueLimits(10, 60))
     contents = [picture((255, 0, 0)), b"no picture", picture((255, 255, 255), "PNG"), picture((0, 255, 0), "WEBP")]
     tasks = [asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher)) for content in contents]
     await asyncio.sleep(0)  # all four are queued before the one thread looks
@@ -166,3 +177,16 @@ def test_a_crop_that_does_not_fit_the_model_is_refused(model_file: bytes) -> Non
     wrong = card.preprocessing.model_dump(mode="json") | {"crop": [SIDE, SIDE - 1]}
     with pytest.raises(BadModel, match=r"crops to \(8, 7\), but the model takes \(8, 8\)"):
         load(with_card(model_file, preprocessing=wrong))
+
+
+def test_a_big_picture_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
+    classifier = load(model_file)
+    big, small = picture((255, 0, 0), size=(2000, 1500)), picture((0, 0, 255))
+    pictures = [Picture(content, 1, 0.0) for content in (small, big)]
+    first, second = classifier.answer_batch(pictures, is_alone=False)
+    assert isinstance(first, Classification)
+    assert isinstance(second, SetAside)
+    (later,) = classifier.answer_batch([second.prepare()], is_alone=False)
+    assert isinstance(later, Classification)
+    assert (later.predictions[0].label, later.image.width) == ("red", 2000)
+    assert later.predictions == classifier.classify_now(big, top_k=1).predictions

@@ -240,3 +240,14 @@ async def test_a_file_that_is_too_large_is_told_the_limit_on_images(client: http
         )
         assert_problem(answer, 413, "too_large")
         assert answer.json()["detail"] == "An image may have at most 100,000 bytes."
+
+
+@pytest.mark.parametrize("value", ["", "0", "-5", "1.5", "soon", "99999999999", "3600001"])
+async def test_a_deadline_that_makes_no_sense_is_refused(client: httpx.AsyncClient, red: bytes, value: str) -> None:
+    answer = await client.post("/classify", content=red, headers={"X-Request-Timeout-Ms": value})
+    assert_problem(answer, 400, "bad_timeout")
+
+
+async def test_a_deadline_that_can_be_made_is(client: httpx.AsyncClient, red: bytes) -> None:
+    answer = await client.post("/classify", content=red, headers={"X-Request-Timeout-Ms": "60000"})
+    assert answer.status_code == 200

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connection import MAX_HEAD_BYTES, Connection
+from service.connection import MAX_HEAD_BYTES, Connection, Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -31,12 +33,16 @@ async def size_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected() -> AsyncIterator[Stream]:
-    """A client of a server that has `size_app`."""
-    config, state = uvicorn.Config(size_app, lifespan="off", log_config=None, ws="none"), ServerState()
+async def connected(app: Any = size_app, **patience: float) -> AsyncIterator[Stream]:
+    """A client of a server."""
+    config, state = uvicorn.Config(app, lifespan="off", log_config=None, ws="none"), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(lambda: Connection(config, state, {}), "127.0.0.1", 0) as server:
+    async with await loop.create_server(
+        lambda: Connection(config, state, {}, patience=Patience(**patience)),  # type: ignore[arg-type]
+        "127.0.0.1",
+        0,
+    ) as server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         try:
             yield reader, writer
@@ -110,3 +116,158 @@ async def test_what_is_not_http_is_refused_after_the_answers_that_are_due() -> N
         status, body = await next_answer(reader)
         assert (status, json.loads(body)["code"]) == (400, "bad_http")
         assert await reader.read() == b""
+
+
+async def assert_timed_out(reader: asyncio.StreamReader, dripping: "asyncio.Task[None] | None" = None) -> None:
+    status, body = await next_answer(reader)
+    if dripping is not None:
+        dripping.cancel()
+    assert (status, json.loads(body)["code"]) == (408, "request_timeout")
+    assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("before", [0, 2])
+@pytest.mark.parametrize("start", [b"GET /", HEAD, HEAD + b"X: a"])
+async def test_a_head_that_comes_too_slowly_is_given_up(before: int, start: bytes) -> None:
+    async with connected(head_s=0.1) as (reader, writer):
+        for _ in range(before):
+            writer.write(HEAD + b"\r\n")
+            assert await next_answer(reader) == (200, b"0")
+        writer.write(start)
+        dripping = asyncio.create_task(drip(writer))
+        await assert_timed_out(reader, dripping)
+
+
+async def drip(writer: asyncio.StreamWriter) -> None:
+    while True:
+        await asyncio.sleep(0.02)
+        writer.write(b"a")
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n"])
+async def test_a_client_that_says_nothing_is_not_waited_for(said: bytes) -> None:
+    async with connected(head_s=0.1) as (reader, writer):
+        writer.write(said)
+        rest = await reader.read()
+        assert rest == b"" or (said and rest.startswith(b"HTTP/1.1 408"))
+
+
+async def test_empty_lines_do_not_keep_a_connection_alive() -> None:
+    async with connected(head_s=0.1) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        assert await next_answer(reader) == (200, b"0")
+        for _ in range(3):
+            writer.write(b"\r\n")
+            await asyncio.sleep(0.02)
+        await assert_timed_out(reader)
+
+
+async def test_an_idle_connection_is_kept() -> None:
+    async with connected(head_s=0.05) as (reader, writer):
+        for _ in range(3):
+            writer.write(HEAD + b"\r\n")
+            assert await next_answer(reader) == (200, b"0")
+            await asyncio.sleep(0.1)
+
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
+
+
+async def test_a_body_below_the_least_rate_is_given_up() -> None:
+    async with connected(body_start_s=0.1, least_bytes_per_s=10_000) as (reader, writer):
+        writer.write(POST)
+        dripping = asyncio.create_task(drip(writer))
+        await assert_timed_out(reader, dripping)
+
+
+async def test_a_body_that_takes_too_long_as_a_whole_is_given_up() -> None:
+    async with connected(body_s=0.2, body_start_s=0.05, least_bytes_per_s=10) as (reader, writer):
+        writer.write(POST)
+        dripping = asyncio.create_task(drip(writer))
+        await assert_timed_out(reader, dripping)
+
+
+async def test_a_body_at_a_fair_rate_may_take_its_time() -> None:
+    async with connected(body_start_s=0.1, least_bytes_per_s=1000) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        for _ in range(10):
+            writer.write(b"a" * 100)
+            await asyncio.sleep(0.04)
+        assert await next_answer(reader) == (200, b"1000")
+
+
+async def test_a_body_that_was_answered_early_has_its_limit_too() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async with connected(early, body_start_s=0.1) as (reader, writer):
+        writer.write(POST)
+        assert await next_answer(reader) == (404, b"")
+        assert await reader.read() == b""  # and no second answer
+
+
+class Slow:
+    """Answers when it is told to, and knows whether its client is still there."""
+
+    def __init__(self) -> None:
+        self.began, self.go_on = asyncio.Event(), asyncio.Event()
+        self.has_left: Any = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.has_left = scope["client_has_left"]
+        self.began.set()
+        await self.go_on.wait()
+        await size_app(scope, receive, send)
+
+
+async def test_waiting_for_an_answer_is_not_the_clients_delay() -> None:
+    slow = Slow()
+    async with connected(slow, head_s=0.05, body_start_s=0.05) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        await slow.began.wait()
+        await asyncio.sleep(0.2)
+        assert not slow.has_left()
+        slow.go_on.set()
+        assert await next_answer(reader) == (200, b"0")
+
+
+async def test_it_is_known_when_a_client_has_left() -> None:
+    slow = Slow()
+    async with connected(slow) as (_, writer):
+        writer.write(HEAD + b"\r\n")
+        await slow.began.wait()
+        writer.close()
+        while not slow.has_left():  # noqa: ASYNC110  # a flag that threads read has no event
+            await asyncio.sleep(0.01)
+        slow.go_on.set()
+
+
+async def test_a_refused_client_is_not_heard_for_a_moment_and_then_again() -> None:
+    heard: list[float] = []
+
+    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
+        heard.append(asyncio.get_running_loop().time())
+        scope["was_refused"] = True
+        await size_app(scope, receive, send)
+
+    async with connected(refusing, refused_s=0.2) as (reader, writer):
+        for _ in range(3):
+            writer.write(HEAD + b"\r\n")
+            assert (await next_answer(reader))[0] == 200  # at once
+    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(heard))
+    assert Connection._paused <= 1  # the last pause may still last
+
+
+async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
+    gone = asyncio.Event()
+
+    async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while not scope["client_has_left"]():
+            await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+        gone.set()
+
+    async with connected(talkative, reading_s=0.1) as (_, writer):
+        writer.write(HEAD + b"\r\n")
+        await gone.wait()

@@ -101,7 +101,7 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     document = (await client.get("/openapi.json")).json()
     assert set(document["paths"]) == {"/classify", "/health/live", "/health/ready", "/models"}
     operation = document["paths"]["/classify"]["post"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "model"}
+    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "model", "X-Request-Timeout-Ms"}
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} <= set(operation["requestBody"]["content"])
     for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
         assert promise in operation["description"]

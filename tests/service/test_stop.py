@@ -85,7 +85,7 @@ def test_it_stops_in_time_whatever_clients_do(models: Path) -> None:
         served.stop()
         answer = http.client.HTTPResponse(slow_body)
         answer.begin()  # it is told in the end, and not just cut off
-        assert (answer.status, json.loads(answer.read())["code"]) == (503, "draining")
+        assert (answer.status, json.loads(answer.read())["code"]) in ((503, "draining"), (408, "request_timeout"))
         assert served.process.wait(20) == 0
         assert time.monotonic() - started < 10  # the promise itself
         assert silent.recv(1) == b""

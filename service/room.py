@@ -1,0 +1,73 @@
+"""Whether one more picture has a chance of being answered in time, and when to come back if it has none.
+
+Decided by number and by age: how many wait, and how long the last of them will wait at the speed of the last batches.
+"""
+
+import math
+import random
+from dataclasses import dataclass
+
+from service.errors import Expired, Overloaded
+
+_LONGEST_RETRY_AFTER_S = 30
+_SPREAD_S = 2  # clients that were refused together shall not come back together
+_RECENT = 0.1  # weight of the newest batch in the running mean of seconds a picture
+
+
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much may wait, and for how long."""
+
+    max_waiting: int  # pictures, in all processes together
+    max_age_s: float
+    never_refused: int = 0  # this many outstanding pictures of a process wait as long as it takes
+
+    def __post_init__(self) -> None:
+        if self.max_waiting < 1 or self.max_age_s <= 0:
+            raise ValueError(f"max_waiting {self.max_waiting} and max_age_s {self.max_age_s} must be positive")
+
+
+class Room:
+    """Watches the speed of a process's engine threads and judges who may still come in."""
+
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
+        self._seconds_per_picture = 0.0  # of one thread
+
+    def note_speed(self, seconds_per_picture: float) -> None:
+        """Take one more batch into account."""
+        self._seconds_per_picture += _RECENT * (seconds_per_picture - self._seconds_per_picture)
+
+    def is_full(self, waiting_everywhere: int) -> bool:
+        """Whether as many wait as may wait."""
+        return waiting_everywhere >= self._limits.max_waiting
+
+    def expiry(self, now: float, outstanding: int) -> float:
+        """Return until when a picture that comes now may wait."""
+        return math.inf if outstanding < self._limits.never_refused else now + self._limits.max_age_s
+
+    def check(self, *, waiting: int, outstanding: int, threads: int, seconds_left: float) -> None:
+        """Raise Overloaded or Expired for a picture that would wait too long, or longer than its client does.
+
+        `waiting` and `outstanding` are this process's; a process that has nothing to do always tries.
+        """
+        wait_s = waiting * self._seconds_per_picture / threads
+        if outstanding >= max(1, self._limits.never_refused) and wait_s > self._limits.max_age_s:
+            raise self.overloaded(waiting, threads)
+        if outstanding and wait_s + self._seconds_per_picture > seconds_left:
+            raise Expired(
+                "The answer would come later than X-Request-Timeout-Ms allows.",
+                code="cannot_make_it",
+                retry_after_s=self._retry_after_s(waiting, threads),
+            )
+
+    def overloaded(self, waiting: int, threads: int) -> Overloaded:
+        """Return the refusal of a picture that finds too much waiting."""
+        return Overloaded(
+            "Too many images are waiting already; try again a little later.",
+            retry_after_s=self._retry_after_s(waiting, threads),
+        )
+
+    def _retry_after_s(self, waiting: int, threads: int) -> int:
+        until_empty = math.ceil(waiting * self._seconds_per_picture / threads)
+        return min(max(1, until_empty) + random.randint(0, _SPREAD_S), _LONGEST_RETRY_AFTER_S)  # noqa: S311

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -64,7 +66,7 @@ def run(
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: what the processor is fast at.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: what is fast here.")] = "auto",
     compile: Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)] = 5.0,
@@ -74,6 +76,15 @@ def run(
             help="Share of undecodable files to accept; default: the recipe's.", min=0, max=1, show_default=False
         ),
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Refuse operations that may differ from run to run on a GPU.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="One batch through everything; leaves nothing behind.")
+    ] = False,
+    overfit_batch: Annotated[
+        bool, typer.Option("--overfit-batch", help="Only see whether the network can learn one batch.")
+    ] = False,
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
     from training.distributed import join
@@ -102,25 +113,31 @@ def run(
         if weights is not None:
             chosen_recipe = dataclasses.replace(chosen_recipe, weights=weights)
         world = join()
-        hardware = choose(precision, compile, threads, processes=world.local_size)
+        hardware = choose(precision, compile, threads, processes=world.local_size, deterministic=deterministic)
     except ValueError as error:
         _fail(str(error))
-    _train(chosen_recipe, options, hardware, world)
-    if world.is_first:
+    trial = "dry_run" if dry_run else "overfit_batch" if overfit_batch else None
+    _train(chosen_recipe, options, hardware, world, trial)
+    if world.is_first and trial is None:
         typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
 
 
-def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World") -> None:
+def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World", trial: str | None) -> None:
+    from training import trial as trials
     from training.checkpoint import CheckpointError
     from training.data import DataError
     from training.loop import Diverged
-    from training.prepare import RunError
+    from training.prepare import Interrupted, RunError
     from training.progress import Progress
     from training.run import run as train
 
+    do = {"dry_run": trials.dry_run, "overfit_batch": trials.overfit_batch}[trial] if trial else train
     progress = Progress(is_quiet=not world.is_first)
     try:
-        train(recipe, options, hardware, progress, world)
+        do(recipe, options, hardware, progress, world)
+    except Interrupted as error:
+        progress.close()
+        _end_now(str(error))
     except (RunError, DataError, CheckpointError, Diverged) as error:
         _fail(str(error))
     except OSError as error:
@@ -130,6 +147,13 @@ def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "W
     finally:
         progress.close()
         world.leave()
+
+
+def _end_now(message: str) -> NoReturn:
+    """End without waiting for threads that still compute what has been left, or for other processes."""
+    typer.echo(f"train-resnet: {message}", err=True)
+    sys.stderr.flush()
+    os._exit(1)
 
 
 @main.command()

@@ -19,13 +19,15 @@ class Hardware:
     device: str
     processor: str
     threads: int
-    precision: str  # fp32 or bf16 (autocast)
+    precision: str  # fp32, or bf16 or fp16 (autocast)
     compiled: bool
     replicas: int = 1  # parts of a batch that are computed side by side
+    deterministic: bool = False  # operations whose results could differ from run to run are refused
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network runs."""
-        return torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16")
+        narrow = torch.float16 if self.precision == "fp16" else torch.bfloat16
+        return torch.autocast(self.device, narrow, enabled=self.precision != "fp32")
 
     def facts(self) -> dict[str, Any]:
         """Return what a run records."""
@@ -36,26 +38,39 @@ class Hardware:
             "precision": self.precision,
             "compiled": self.compiled,
             "replicas": self.replicas,
+            "deterministic": self.deterministic,
         }
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compiled else "not compiled"
         parallel = f"{self.replicas} parts" if self.replicas > 1 else f"{self.threads} threads"
-        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}"
+        repeatable = ", deterministic" if self.deterministic else ""
+        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}{repeatable}"
 
 
 def choose(
-    precision: str = "auto", compiled: str = "auto", threads: int | None = None, *, processes: int = 1
+    precision: str = "auto",
+    compiled: str = "auto",
+    threads: int | None = None,
+    *,
+    processes: int = 1,
+    deterministic: bool = False,
 ) -> Hardware:
     """Choose the device, and the precision and compilation where they are `auto`; sets the number of threads.
 
-    `processes` share this machine's cores.
+    `processes` share this machine's cores. With `deterministic`, PyTorch refuses operations that may differ from run to
+    run; without it a GPU may use them, a CPU has none in these networks.
 
-    Raises ValueError for a precision or a choice of compilation that does not exist.
+    Raises ValueError for a precision or a choice of compilation that does not exist, or not on this device.
     """
-    if precision not in ("auto", "fp32", "bf16") or compiled not in ("auto", "on", "off"):
-        raise ValueError("--precision is auto, fp32 or bf16, and --compile is auto, on or off")
+    if precision not in ("auto", "fp32", "bf16", "fp16") or compiled not in ("auto", "on", "off"):
+        raise ValueError("--precision is auto, fp32, bf16 or fp16, and --compile is auto, on or off")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
+    torch.use_deterministic_algorithms(deterministic)
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if precision == "fp16" and device == "cpu":
+        raise ValueError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
     cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
@@ -69,6 +84,7 @@ def choose(
         precision=precision,
         compiled=is_compiled,
         replicas=replicas,
+        deterministic=deterministic,
     )
 
 

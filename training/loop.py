@@ -1,5 +1,6 @@
 """The training loop: everything that happens to the weights is on this page."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +16,9 @@ from training.pictures import Pictures
 from training.recipe import Recipe, steps_per_epoch
 from training.replicas import Replicas
 from training.resnet import ResNet
+from training.signals import Stop
+
+_FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients overflow
 
 
 class Diverged(Exception):
@@ -32,17 +36,19 @@ class Training:
     model: ResNet
     pictures: Pictures
     world: World
+    stop: Stop = field(default_factory=Stop)
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
     replicas: Replicas = field(init=False)
     optimizer: torch.optim.SGD = field(init=False)
     class_weights: Tensor | None = field(init=False)  # (classes,), how much each counts in the loss
+    scaler: torch.amp.GradScaler = field(init=False)  # does nothing but in float16
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
     sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
     is_cautious: bool = field(init=False)  # still at the recipe's cautious rate
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.replicas = Replicas(self.model, self.hardware, self.world)
+        self.replicas = Replicas(self.model, self.hardware, self.world, self.stop)
         is_balanced = self.recipe.class_weights == "balanced"
         self.class_weights = balanced_weights(self.pictures.labels, self.model.num_classes) if is_balanced else None
         self.start_afresh()
@@ -56,6 +62,9 @@ class Training:
             momentum=self.recipe.momentum,
             nesterov=self.recipe.nesterov,
         )
+        is_float16 = self.hardware.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(self.hardware.device, init_scale=_FIRST_LOSS_SCALE, enabled=is_float16)
+        self.scaler.scale(torch.zeros((), device=self.hardware.device))  # it makes its tensors at the first use
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
         self.sums = torch.zeros(3, device=self.pictures.labels.device)
         self.is_cautious = self.recipe.cautious_rate is not None
@@ -67,25 +76,38 @@ class Training:
         return min(self.recipe.batch_size, len(self.pictures))
 
     @property
-    def epoch(self) -> int:
-        return self.step // steps_per_epoch(len(self.pictures), self.recipe.batch_size)
+    def epoch_steps(self) -> int:
+        return steps_per_epoch(len(self.pictures), self.recipe.batch_size)
 
-    def train(self, steps: int) -> None:
-        """Update the weights `steps` times. Raises Diverged when the loss stops being finite."""
-        self.model.train()
+    @property
+    def epoch(self) -> int:
+        return self.step // self.epoch_steps
+
+    def is_epoch_complete(self) -> bool:
+        """Whether an epoch (or the run) ends here, and `means` are still those of it: nobody has logged them."""
+        return (self.step % self.epoch_steps == 0 or self.step == self.total_steps) and bool(self.sums[2] > 0)
+
+    def train(self, steps: int, batch: Batch | None = None) -> None:
+        """Update the weights `steps` times, each with the next batch or all with the one given.
+
+        Raises Diverged when the loss stops being finite, and Stopped if the process is to end and a step takes too
+        long; that step is then as if it had not begun.
+        """
         for _ in range(steps):
-            batch = self._next_batch()
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate() * group.get("rate_share", 1.0)  # older checkpoints have none
             losses_and_errors = self.replicas.compute_gradients(
-                batch,
+                batch or self.next_batch(),
                 whole=self.batch_size,
                 micro_batches=self.recipe.micro_batches,
                 label_smoothing=self.recipe.label_smoothing,
+                scale=self.scaler.scale if self.scaler.is_enabled() else None,
             )
+            self.scaler.unscale_(self.optimizer)
             if self.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-            self.optimizer.step()
+            self.scaler.step(self.optimizer)  # left out if a gradient has overflowed
+            self.scaler.update()
             self.step += 1
             self._update_average()
             self.sums += losses_and_errors  # no waiting for a GPU here
@@ -108,13 +130,23 @@ class Training:
         loss, error, steps = self.sums.tolist()
         return loss / max(steps, 1), error / max(steps, 1)
 
-    def _next_batch(self) -> Batch:
+    def next_batch(self) -> Batch:
         """Return this process's part of the next batch."""
-        indices = batch_indices(self.seed, self.step, len(self.pictures), self.batch_size)
+        images, labels = self._pictures_of(self.step)
+        return replace(mixed(images, labels, self.recipe, self.seed, self.step), class_weights=self.class_weights)
+
+    def unmixed_parts(self, images: int) -> Iterator[Tensor]:
+        """Yield this process's share of about so many augmented pictures, (N, 3, H, W), in parts as in a step."""
+        for step in range(self.step, self.step + max(1, images // self.batch_size)):
+            pictures, _ = self._pictures_of(step)
+            parts = self.hardware.replicas * self.recipe.micro_batches
+            yield from pictures.tensor_split(parts if len(pictures) >= 2 * parts else 1)
+
+    def _pictures_of(self, step: int) -> tuple[Tensor, Tensor]:
+        indices = batch_indices(self.seed, step, len(self.pictures), self.batch_size)
         part = self.world.part(len(indices))
-        images = self.pictures.batch(indices, self.seed, self.epoch, self.step, part)
-        batch = mixed(images, self.pictures.labels[indices[part]], self.recipe, self.seed, self.step)
-        return replace(batch, class_weights=self.class_weights)
+        images = self.pictures.batch(indices, self.seed, step // self.epoch_steps, step, part)
+        return images, self.pictures.labels[indices[part]]
 
     def _averaged(self) -> list[Tensor]:
         """Return what is averaged: weights and batch-norm statistics, as live tensors."""
@@ -127,8 +159,8 @@ class Training:
         decay = min(self.recipe.ema_decay, (1 + updates) / (10 + updates))  # quick to leave the random start behind
         torch._foreach_lerp_(self.average, self._averaged(), 1 - decay)
 
-    def best_weights(self) -> dict[str, Tensor]:
-        """Return the state dict to evaluate, export and serve: the moving average where there is one."""
+    def weights_to_keep(self) -> dict[str, Tensor]:
+        """Return a state dict worth evaluating and serving: the moving average where there is one."""
         weights = dict(self.model.state_dict())
         if self.average is not None:
             names = [name for name, tensor in weights.items() if tensor.is_floating_point()]
@@ -141,6 +173,7 @@ class Training:
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
+            "scaler": self.scaler.state_dict(),
             "sums": self.sums,
             "is_cautious": self.is_cautious,
         }
@@ -152,6 +185,7 @@ class Training:
         if self.average is not None:
             for tensor, saved in zip(self.average, state["average"], strict=True):
                 tensor.copy_(saved)
+        self.scaler.load_state_dict(state.get("scaler", {}))
         self.sums.copy_(state["sums"])
         self.is_cautious = state.get("is_cautious", False)
         self.replicas.share_statistics()

@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.data import Dataset, stratified_hold_out
 from training.data import load as load_dataset
@@ -26,11 +26,17 @@ from training.pictures import Packed, Pictures
 from training.progress import Progress
 from training.recipe import Recipe
 from training.resnet import ResNet, build
+from training.selection import Selection, selection_of
+from training.signals import Stop
 from training.start import Start, starting_point
 
 
 class RunError(Exception):
     """A run cannot start or go on. The message is one line that names the next step."""
+
+
+class Interrupted(RunError):
+    """The run was asked to stop and has saved what there was to save."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,7 @@ class Run:
     test_set: Dataset | None
     held_out: NDArray[np.int64]  # indices into the training set; none where there is a validation set
     training: Training
+    selection: Selection | None  # of the best weights; None: the last ones are handed on
     facts: dict[str, Any]  # what run.json says
 
     @property
@@ -89,11 +96,14 @@ def prepare(
     world: World,
     progress: Progress,
     earlier: dict[str, Any] | None,
+    stop: Stop,
 ) -> Run:
     """Load the data, build the network, and write down the facts; an earlier run's statistics are kept.
 
     Raises RunError, DataError, or ValueError for a recipe that does not fit.
     """
+    if recipe.sync_bn and hardware.device == "cpu":
+        raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
     start = _start(recipe, options, earlier, progress)
     recipe = start.recipe if start else recipe
     train_set, validation_set, test_set = _load_parts(recipe, options, progress)
@@ -111,6 +121,8 @@ def prepare(
     elif recipe.subtract == "pixel_mean":
         model.pixel_mean = normalise(images.float().mean(0)).permute(2, 0, 1).contiguous()
     _freeze(model, recipe)
+    if recipe.sync_bn:
+        model = cast(ResNet, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
     training = Training(
         recipe=recipe,
         seed=options.seed,
@@ -124,12 +136,15 @@ def prepare(
             recipe=recipe,
         ),
         world=world,
+        stop=stop,
     )
     facts = _facts(training, train_set, test_set, options)
     facts |= {"preprocessing": preprocessing, "started": now(), "held_out": held_out.tolist()}
     facts |= {"start": start.facts if start else None}
     facts |= {"validation_dataset": validation_set.facts() if validation_set else None}
-    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, facts)
+    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection_of(recipe), facts)
+    if this.selection and not len(this.held_out_part.labels):
+        raise RunError("to choose the best weights takes held-out pictures; --set held_out_share=0.1, or more data")
     _report_balance(this)
     return this
 

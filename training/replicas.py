@@ -8,35 +8,55 @@ computed side by side, one after the other, or by several processes.
 """
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from training.batch import Batch
 from training.distributed import World
 from training.finetune import learning, set_training_mode
 from training.hardware import Hardware
+from training.signals import Stop, Stopped
+
+_SECONDS_BETWEEN_LOOKS = 1.0  # at whether the step is to be left
+Scale = Callable[[Tensor], Tensor]
 
 
 class Replicas:
-    """A network, and copies of it that share its weights but have batch-norm statistics of their own."""
+    """Copies of a network that share its weights but have batch-norm statistics of their own.
 
-    def __init__(self, model: nn.Module, hardware: Hardware, world: World) -> None:
+    The network's own statistics change only when a step is complete, so a step can be left at any moment.
+    """
+
+    def __init__(self, model: nn.Module, hardware: Hardware, world: World, stop: Stop | None = None) -> None:
         self._hardware = hardware
         self._world = world
-        self._modules = [model, *(_copy_sharing_weights(model) for _ in range(hardware.replicas - 1))]
+        self._stop = stop or Stop()
+        self._modules = [_copy_sharing_weights(model) for _ in range(hardware.replicas)]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
         self._parameters = learning(model)
-        self._statistics = [_statistics(module) for module in self._modules]  # they change in place
+        self._own = _own_buffers(model)  # they change in place, as do those of the copies
+        self._buffers = [_own_buffers(module) for module in self._modules]
+        self._statistics = [statistics_of(module) for module in self._modules]
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
     def compute_gradients(
-        self, batch: Batch, *, whole: int, micro_batches: int = 1, label_smoothing: float = 0.0
+        self,
+        batch: Batch,
+        *,
+        whole: int,
+        micro_batches: int = 1,
+        label_smoothing: float = 0.0,
+        scale: Scale | None = None,
     ) -> Tensor:
         """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,).
 
         `batch` is this process's part of one of `whole` pictures; the gradients and what comes back are of the whole.
+        `scale` enlarges losses before they are differentiated, and so the gradients: float16 would lose small ones.
+        Raises Stopped if the process is to end and the step takes too long; then nothing has changed.
         """
         for module in self._modules:
             set_training_mode(module)
@@ -45,7 +65,11 @@ class Replicas:
         numbers = torch.zeros(3, device=batch.labels.device)
         for micro_batch in batch.split(micro_batches):
             parts = micro_batch.split(replicas)
-            results = self._pool.map(self._gradients, range(replicas), parts, [label_smoothing] * replicas)
+            futures = [
+                self._pool.submit(self._gradients, replica, part, label_smoothing, scale)
+                for replica, part in enumerate(parts)
+            ]
+            results = self._results(futures)
             for part, (part_gradients, part_numbers) in zip(parts, results, strict=True):
                 weight = len(part.labels) * self._world.size / whole
                 scaled = list(torch._foreach_mul(part_gradients, weight))
@@ -53,16 +77,23 @@ class Replicas:
                 numbers += weight * part_numbers
         self._average_statistics(replicas)
         self._world.average([*gradients, numbers, *self._statistics[0]])
+        torch._foreach_copy_(self._own, self._buffers[0])
         self.share_statistics()
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return numbers
 
-    def _gradients(self, replica: int, part: Batch, label_smoothing: float) -> tuple[list[Tensor], Tensor]:
+    def _results(self, futures: Sequence["Future[_Result]"]) -> list["_Result"]:
+        while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
+            if self._stop.is_overdue():
+                raise Stopped
+        return [future.result() for future in futures]
+
+    def _gradients(self, replica: int, part: Batch, label_smoothing: float, scale: Scale | None) -> "_Result":
         with self._hardware.autocast():
             logits = self._networks[replica](part.images)
         loss = part.loss(logits.float(), label_smoothing)
-        gradients = torch.autograd.grad(loss, self._parameters)
+        gradients = torch.autograd.grad(scale(loss) if scale else loss, self._parameters)
         error = 100 * (logits.detach().argmax(1) != part.labels).float().mean()
         return list(gradients), torch.stack((loss.detach(), error, torch.ones_like(error)))
 
@@ -74,16 +105,32 @@ class Replicas:
 
     def share_statistics(self) -> None:
         """Give the copies the batch-norm statistics of the network itself."""
-        for other in self._statistics[1:]:
-            torch._foreach_copy_(other, self._statistics[0])
+        for buffers in self._buffers:
+            torch._foreach_copy_(buffers, self._own)
 
 
-def _statistics(module: nn.Module) -> list[Tensor]:
-    norms = [inner for inner in module.modules() if isinstance(inner, nn.modules.batchnorm._BatchNorm)]
-    found = [statistic for norm in norms for statistic in (norm.running_mean, norm.running_var)]
+_Result = tuple[list[Tensor], Tensor]
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms of a network, in order."""
+    return [inner for inner in module.modules() if isinstance(inner, _BatchNorm)]
+
+
+def statistics_of(module: nn.Module) -> list[Tensor]:
+    """Return the running means and variances of a network, as live tensors."""
+    found = [statistic for norm in batch_norms(module) for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in found if statistic is not None]
 
 
+def _own_buffers(module: nn.Module) -> list[Tensor]:
+    """Return what batch norms change in training: statistics, and how many batches they have seen."""
+    counts = [norm.num_batches_tracked for norm in batch_norms(module) if norm.num_batches_tracked is not None]
+    return [*statistics_of(module), *counts]
+
+
 def _copy_sharing_weights(model: nn.Module) -> nn.Module:
-    # Handing deepcopy the weights as already copied makes the copy refer to the same ones.
-    return copy.deepcopy(model, {id(parameter): parameter for parameter in model.parameters()})
+    own = {id(buffer) for buffer in _own_buffers(model)}
+    shared = [*model.parameters(), *(buffer for buffer in model.buffers() if id(buffer) not in own)]
+    # Handing deepcopy tensors as already copied makes the copy refer to the same ones.
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})

@@ -60,7 +60,7 @@ def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress
         first = None
         while training.step < _STEPS_TO_LEARN:
             training.sums.zero_()
-            training.train(1 if first is None else _STEPS_BETWEEN_LOOKS, batch)
+            training.train(1 if first is None else min(_STEPS_BETWEEN_LOOKS, _STEPS_TO_LEARN - training.step), batch)
             loss, error = training.means()
             first = loss if first is None else first
             progress.show(training.step, _STEPS_TO_LEARN, training.batch_size, (loss, error))

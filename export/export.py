@@ -31,14 +31,16 @@ from service.model_card import (
     Golden,
     ModelCard,
     Parity,
+    Precision,
     Provenance,
     Variant,
     golden_input,
     read_card,
 )
+from service.provider_options import recommended
 from service.seal import seal
 
-PRECISION = "fp32"
+PRECISION: Precision = "fp32"
 MODELS_FOLDER = Path("models")
 
 
@@ -128,6 +130,7 @@ def _card(
         ),
         published=source.published,
         golden=Golden(probabilities=tuple(_golden_answer(engine, source.preprocessing.crop).tolist())),
+        recommended=recommended(*source.preprocessing.crop, PRECISION),
     )
 
 

@@ -6,6 +6,7 @@ Nothing happens at import. `create_app` only builds; the lifespan loads the mode
 import asyncio
 import concurrent.futures
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -29,9 +30,12 @@ from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, metrics_route, page_answer
 from service.batcher import Batcher
 from service.cores import available_cores
+from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound
 from service.metrics import Metrics
+from service.private_cache import cache_root
 from service.problem import problem, problem_response
+from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
 from service.registry import Registry, load_models
 from service.room import QueueLimits
@@ -42,6 +46,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 _QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit: then that one holds for all
+_LAST_WORDS_S = 0.5  # for the answers to those whose pictures a lost GPU had
 _STOP_ENGINE_S = 1.5  # for what is still running when all clients have been answered or given up
 # FastAPI would export traces, and exceptions' texts with them, wherever the environment tells it to.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
@@ -98,6 +103,7 @@ async def _lifespan(settings: Settings, parts: _Parts) -> AsyncIterator[None]:
             default_model=settings.default_model,
             providers=settings.providers,
             max_batch=settings.max_batch,
+            host=_host(settings, parts.readiness),
         )
     )
     parts.batcher.start()
@@ -108,6 +114,24 @@ async def _lifespan(settings: Settings, parts: _Parts) -> AsyncIterator[None]:
     yield
     parts.readiness.state = "draining"
     await parts.batcher.stop(_STOP_ENGINE_S)
+
+
+def _host(settings: Settings, readiness: Readiness) -> Host:
+    def note(activity: str | None) -> None:
+        readiness.activity = activity
+
+    def leave() -> None:
+        readiness.state = "broken"
+        log.critical("leaving with status %d, to be started again", DEVICE_LOST_STATUS)
+        threading.Timer(_LAST_WORDS_S, os._exit, (DEVICE_LOST_STATUS,)).start()
+
+    return Host(
+        alone_threads=settings.engine_threads or available_cores(),
+        cache=cache_root(),
+        largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
+        report=note,
+        on_device_lost=leave,
+    )
 
 
 async def _in_a_thread(work: Callable[[], Result]) -> Result:

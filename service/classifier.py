@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batcher import Batcher
-from service.engine import Engine
+from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
 from service.image_header import ImageHeader, read_header
 from service.jobs import SetAside
@@ -28,8 +28,8 @@ from service.seal import is_broken
 LARGEST_TOP_K = 1000
 _SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
 _SMALL_MODEL_BATCH = 32
-_GPU_BATCH = 32
 _WARM_UP_RUNS = 3
+_PLAIN_HOST = Host()
 # Larger pictures are decoded apart from the batch: some 10 ms of work and more.
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
@@ -46,7 +46,10 @@ class Runner(Protocol):
     input_height: int
     input_width: int
 
-    def run(self, images: NDArray[np.uint8], /) -> list[NDArray[Any]]: ...
+    @property
+    def largest_batch(self) -> int | None: ...
+
+    def run(self, images: NDArray[np.uint8], /, *, alone: bool = False) -> list[NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +159,7 @@ class Classifier:
         taken_at = time.monotonic()
         ready = [self._make_ready(picture) for picture in pictures]
         good = [picture for picture in ready if isinstance(picture, Picture)]
-        classified = iter(self._infer(good, taken_at) if good else ())
+        classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
         return [next(classified) if isinstance(picture, Picture) else picture for picture in ready]
 
     def _make_ready(self, picture: Picture) -> Picture | ServiceError | SetAside[Picture]:
@@ -178,11 +181,13 @@ class Classifier:
         )
         return replace(picture, decoded=_Decoded(pixels, image, spent_s + time.monotonic() - started))
 
-    def _infer(self, pictures: list[Picture], taken_at: float) -> list[Classification | ServiceError]:
+    def _infer(
+        self, pictures: list[Picture], taken_at: float, *, is_alone: bool
+    ) -> list[Classification | ServiceError]:
         decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
         images = np.stack([picture.pixels for picture in decoded])
         started = time.monotonic()
-        probabilities, top_indices = self._engine.run(images)
+        probabilities, top_indices = self._engine.run(images, alone=is_alone)
         inference_s = time.monotonic() - started
         finite = np.isfinite(probabilities).all(axis=1)
         return [
@@ -218,14 +223,16 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
     return np.concatenate([best, order[~np.isin(order, best)]])
 
 
-def load_classifier(name: str, version: str, model: bytes, *, providers: str, max_batch: int | None) -> Classifier:
+def load_classifier(
+    name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST
+) -> Classifier:
     """Check a model file's seal, load it, repeat its golden example, and warm it up.
 
     Raises EngineError, BadCard or BadModel, each with one line for an operator.
     """
     if is_broken(model):
         raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
-    engine = Engine(model, providers=providers)
+    engine = Engine(model, providers=providers, host=host)
     card = read_card(engine.metadata)
     check_golden(engine, card)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
@@ -262,16 +269,20 @@ def _run_golden(engine: Runner) -> list[NDArray[Any]]:
 def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
     """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one picture."""
     picture = golden_input(engine.input_height, engine.input_width)
+    engine.run(picture, alone=True)
     alone_s = min(_seconds_of_a_run(engine, picture) for _ in range(_WARM_UP_RUNS))
-    if max_batch is None and engine.provider != "CPUExecutionProvider":
-        max_batch = _GPU_BATCH
-    elif max_batch is None:
-        max_batch = _SMALL_MODEL_BATCH if alone_s < _SMALL_MODEL_S else 1
+    largest = _largest_batch(engine, max_batch, alone_s)
     try:
-        longest_s = _seconds_of_a_run(engine, np.repeat(picture, max_batch, axis=0))
+        longest_s = _seconds_of_a_run(engine, np.repeat(picture, largest, axis=0))
     except EngineFailed:
-        raise BadModel(f"the model fails on a batch of {max_batch}; set a smaller --max-batch") from None
-    return WarmUp(max_batch, alone_s, longest_s)
+        raise BadModel(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
+    return WarmUp(largest, alone_s, longest_s)
+
+
+def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
+    if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
+        return min(wanted or engine.largest_batch, engine.largest_batch)
+    return wanted or (_SMALL_MODEL_BATCH if alone_s < _SMALL_MODEL_S else 1)
 
 
 def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:

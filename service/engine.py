@@ -1,163 +1,149 @@
-"""One ONNX Runtime session over one model file: which processor runs it, and arrays in, arrays out.
+"""One model file, ready to run: which processor runs it, and arrays in, arrays out.
 
-The only file that imports ONNX Runtime. It knows nothing of HTTP, labels or pictures: uint8 pixels go in as the model
-file's contract says, arrays come out, and `provider` is what really runs, not what was asked for.
+It knows nothing of HTTP, labels or pictures: uint8 pixels go in as the model file's contract says, arrays come out, and
+`provider` is what really runs, not what was asked for. How a CPU and a GPU are used well is in `cpu_sessions.py` and
+`gpu_sessions.py`.
 """
 
 import logging
-import os
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.contract import Contract, read_contract
+from service.cpu_sessions import CpuSessions
 from service.errors import EngineFailed
+from service.gpu_sessions import DeviceLost
+from service.gpu_start import open_gpu
+from service.provider_choice import choose_providers
+from service.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH
+from service.runtime import DAMAGED, EngineError, check_one_runtime, open_session
+from service.tensorrt_engines import Report, ignore_report
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the wheel has it on, and reads this when it is imported
-import onnxruntime
+__all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "Host", "check_one_runtime"]
 
 log = logging.getLogger(__name__)
 
-INPUT = "images"
-# Name → element type and number of axes. `images` is [N, height, width, 3].
-_OUTPUTS = {
-    "probabilities": ("tensor(float)", 2),
-    "embedding": ("tensor(float)", 2),
-    "top_indices": ("tensor(int64)", 2),
-    "class_maps": ("tensor(float)", 4),
-}
-
-_TENSORRT, _CUDA, _CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-# What is handed to ONNX Runtime to get each one: the first is wanted, the rest run what it cannot.
-_FALLBACKS = {_TENSORRT: (_TENSORRT, _CUDA, _CPU), _CUDA: (_CUDA, _CPU), _CPU: (_CPU,)}
-_CHOICES = {"auto": (_TENSORRT, _CUDA, _CPU), "tensorrt": (_TENSORRT,), "cuda": (_CUDA,), "cpu": (_CPU,)}
-PROVIDER_CHOICES = tuple(_CHOICES)
-# EXHAUSTIVE, the default, searches again for every new batch size: 634 ms against 1.9.
-_PROVIDER_OPTIONS = {_CUDA: {"cudnn_conv_algo_search": "HEURISTIC"}}
+DEVICE_LOST_STATUS = 70  # what a process should end with when its GPU answers nothing any more: start it again
 
 # The key `location` of an external-data entry, as protobuf writes it.
 _EXTERNAL_DATA = b"\x0a\x08location"
-# Given bytes, ONNX Runtime looks for external data in the working folder; this one cannot exist.
-_NO_FOLDER = os.devnull + "/no-external-data"
 
 
-class EngineError(Exception):
-    """The model cannot be loaded as asked. The message is one line for an operator."""
+class _Sessions(Protocol):
+    @property
+    def largest_batch(self) -> int | None: ...
+
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    sessions: _Sessions
+    provider: str
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a model gets of the machine, and who hears of it. The defaults suit a program that runs one model once."""
+
+    alone_threads: int | None = None  # for a run that is alone; None: no more than for the others
+    cache: Path | None = None  # what is made for this host alone; None: nothing is shared, engines are built each time
+    largest_gpu_batch: int = LARGEST_GPU_BATCH
+    report: Report = ignore_report  # what takes long while a model is loaded
+    on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
+
+
+_PLAIN_HOST = Host()
 
 
 class Engine:
-    """One ONNX Runtime session over one model file. Safe to `run` from several threads at once."""
+    """A model on the best of the wanted processors, warm if that is a GPU. Safe to `run` from several threads at once.
 
-    def __init__(self, model: bytes, *, providers: str = "auto", intra_op_threads: int = 1) -> None:
-        if providers not in _CHOICES:
-            raise ValueError(f"providers is {providers!r}, not one of {', '.join(_CHOICES)}")
+    Raises EngineError if the model cannot be loaded as asked.
+    """
+
+    def __init__(
+        self, model: bytes, *, providers: str = "auto", intra_op_threads: int = 1, host: Host = _PLAIN_HOST
+    ) -> None:
+        if providers not in CHOICES:
+            raise ValueError(f"providers is {providers!r}, not one of {', '.join(CHOICES)}")
         check_one_runtime()
         if _EXTERNAL_DATA in model:
             raise EngineError("the model keeps weights outside its file; export it again as a single file")
-        self._session = _open_session(model, providers, intra_op_threads)
-        self.provider: str = self._session.get_providers()[0]
-        self.metadata: dict[str, str] = dict(self._session.get_modelmeta().custom_metadata_map)
-        self.input_height, self.input_width = _read_input_size(self._session)
-        _check_outputs(self._session)
+        opened = _open_first_possible(model, providers, intra_op_threads, host)
+        self._sessions = opened.sessions
+        self._on_device_lost = host.on_device_lost
+        self.provider: str = opened.provider
+        self.metadata: dict[str, str] = opened.contract.metadata
+        self.input_height, self.input_width = opened.contract.height, opened.contract.width
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The largest batch that is run in one piece; None if any is."""
+        return self._sessions.largest_batch
 
     def run(
-        self, images: NDArray[np.uint8], outputs: Sequence[str] = ("probabilities", "top_indices")
+        self,
+        images: NDArray[np.uint8],
+        outputs: Sequence[str] = ("probabilities", "top_indices"),
+        *,
+        alone: bool = False,
     ) -> list[NDArray[Any]]:
-        """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed."""
+        """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed.
+
+        `alone`: nothing else is being run on this machine by any process, so that all cores may work on this.
+        """
         try:
-            return list(self._session.run(list(outputs), {INPUT: images}))
+            return self._sessions.run(images, outputs, alone=alone)
+        except DeviceLost:
+            log.critical("the GPU answers nothing any more in this process", exc_info=True)
+            self._on_device_lost()
         except Exception:  # ONNX Runtime has no closed list of failures, and they share no base class
             log.exception("inference failed on a batch of %d", len(images))
-            raise EngineFailed("The model failed on this image; the server's log has the cause.") from None
+        raise EngineFailed("The model failed on this image; the server's log has the cause.")
 
 
-def check_one_runtime() -> None:
-    """Raise EngineError if the CPU and the GPU build of ONNX Runtime are both installed: they share one folder."""
-    if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
-        raise EngineError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; uninstall both, then "
-            "install this project with the extra `cpu` or the extra `gpu`"
-        )
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _open_session(model: bytes, providers: str, intra_op_threads: int) -> onnxruntime.InferenceSession:
-    """Return a session that really runs on the first possible of the wanted providers."""
-    available = onnxruntime.get_available_providers()
-    wanted = [provider for provider in _CHOICES[providers] if provider in available]
-    if not wanted:
-        raise EngineError(f"this ONNX Runtime has no {providers} provider; it has {_names(available)}")
-    if _CUDA in available:
-        onnxruntime.preload_dlls(directory="")  # from the nvidia packages beside it, as there is no torch
-    failures: list[str] = []  # told when it is clear that the model is not the reason
-    for provider in wanted:
-        session = _try_provider(model, provider, available, intra_op_threads, failures)
-        if session is not None:
+def _open_first_possible(model: bytes, providers: str, threads: int, host: Host) -> _Opened:
+    failures: list[str] = []
+    for provider in choose_providers(providers):
+        opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
+        if opened is not None:
             break
-    for failure in failures:
+    for failure in failures:  # told only now that the model is not the reason
         log.warning("%s", failure)
-    if session is not None:
-        return session
-    raise EngineError(f"the {providers} provider is installed, but cannot run here; are the driver and the GPU there?")
+    if opened is None:
+        raise EngineError(f"the {providers} provider is installed, but cannot run this model here; the log says why")
+    return opened
 
 
-def _try_provider(
-    model: bytes, provider: str, available: Sequence[str], threads: int, failures: list[str]
-) -> onnxruntime.InferenceSession | None:
-    chain = [(name, _PROVIDER_OPTIONS.get(name, {})) for name in _FALLBACKS[provider] if name in available]
+def _open_cpu(model: bytes, threads: int, host: Host) -> _Opened:
+    sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
+    return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
+
+
+def _try_gpu(model: bytes, provider: str, host: Host, failures: list[str]) -> _Opened | None:
+    contract = _contract_of(model)
     try:
-        session = onnxruntime.InferenceSession(model, _session_options(threads), providers=chain, enable_fallback=0)
+        sessions = open_gpu(
+            model, provider, contract, largest_batch=host.largest_gpu_batch, cache=host.cache, report=host.report
+        )
     except Exception as error:
-        if provider == _CPU:
-            raise EngineError(
-                "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
-            ) from error
         failures.append(f"{provider} could not load the model: {' '.join(str(error).split())}")
         return None
-    if session.get_providers()[0] != provider:
-        failures.append(f"{provider} is installed, but does not start here; are the driver and the GPU there?")
-        return None
-    return session
+    return _Opened(sessions, provider, contract)
 
 
-def _session_options(threads: int) -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # 0 would be the host's cores, whatever this container was given
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # failures are raised, and told in our own words
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", _NO_FOLDER)
-    return options
-
-
-def _read_input_size(session: onnxruntime.InferenceSession) -> tuple[int, int]:
-    inputs = session.get_inputs()
-    if [(node.name, node.type) for node in inputs] != [(INPUT, "tensor(uint8)")]:
-        found = ", ".join(f"{node.name} {node.type}" for node in inputs)
-        raise EngineError(f"the model must have one input, `images` of uint8; it has {found or 'none'}")
-    shape = list(inputs[0].shape)
-    if len(shape) != 4 or isinstance(shape[0], int) or not all(isinstance(n, int) for n in shape[1:]) or shape[3] != 3:
-        raise EngineError(f"`images` must be [N, height, width, 3] with only N open; the model has {shape}")
-    return shape[1], shape[2]
-
-
-def _check_outputs(session: onnxruntime.InferenceSession) -> None:
-    found = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
-    for name, (kind, axes) in _OUTPUTS.items():
-        if found.get(name) != (kind, axes):
-            has = "no such output" if name not in found else "{} with {} axes".format(*found[name])
-            raise EngineError(f"the model's output `{name}` must be {kind} with {axes} axes; the file has {has}")
-
-
-def _names(providers: Sequence[str]) -> str:
-    return ", ".join(name.removesuffix("ExecutionProvider") for name in providers)
+def _contract_of(model: bytes) -> Contract:
+    """Read the file as any processor can, so that what fails afterwards is not the file's fault."""
+    try:
+        return read_contract(open_session(model, optimised=False))
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(DAMAGED) from error

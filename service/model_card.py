@@ -23,6 +23,7 @@ _FLAWS = {
     "json_invalid": "it is not JSON",
 }
 
+Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -111,6 +112,15 @@ class Golden(_Part):
     probabilities: tuple[Probability, ...]
 
 
+class Recommended(_Part):
+    """How to serve the file on a GPU: the batch sizes to warm up, and options in ONNX Runtime's own words."""
+
+    precision: Precision
+    batch_sizes: tuple[Positive, ...]
+    cuda: dict[str, str]
+    tensorrt: dict[str, str]  # with the range of shapes of its profile
+
+
 class ModelCard(_Part):
     """Everything a server or a reader needs to know about a model file."""
 
@@ -124,13 +134,14 @@ class ModelCard(_Part):
     synsets: tuple[str, ...] | None = None  # of the labels in WordNet 3.0, where they are ImageNet's
     preprocessing: Preprocessing
     dataset: str | None
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     accuracy: Accuracy | None
     calibration: Calibration | None
     parity: Parity
     provenance: Provenance
     published: PublishedWeights | None = None  # None: trained by this project
     golden: Golden
+    recommended: Recommended | None = None  # files of before it was recorded have none
 
     @model_validator(mode="after")
     def _synsets_cover_labels(self) -> "ModelCard":

@@ -9,7 +9,8 @@ class Readiness:
     """Whether work is accepted, and whether load balancers should send more."""
 
     def __init__(self) -> None:
-        self.state: Literal["starting", "ready", "draining"] = "starting"
+        self.state: Literal["starting", "ready", "broken", "draining"] = "starting"
+        self.activity: str | None = None  # what takes long while it starts, for those who wait
 
     @property
     def is_draining(self) -> bool:
@@ -23,6 +24,9 @@ class Readiness:
         self.check_started()
 
     def check_started(self) -> None:
-        """Raise NotReady until the models are loaded, checked and warm."""
+        """Raise NotReady until the models are loaded, checked and warm, and when nothing can run them any more."""
         if self.state == "starting":
-            raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
+            doing = f" ({self.activity})" if self.activity else ""
+            raise NotReady(f"The server is still loading its models{doing}; try again soon.", retry_after_s=1)
+        if self.state == "broken":
+            raise NotReady("The server's GPU has failed and it will start again; try again soon.", retry_after_s=5)

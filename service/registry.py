@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from service.classifier import BadModel, Classifier, load_classifier
-from service.engine import EngineError
+from service.engine import EngineError, Host
 from service.errors import NotFound, NotReady
 from service.model_card import BadCard
 
@@ -22,6 +22,7 @@ SHIPPED_MODEL = "cifar10-resnet20"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _FILE = "model.onnx"
+_PLAIN_HOST = Host()
 
 
 class RegistryError(Exception):
@@ -68,22 +69,27 @@ class Registry:
 
 
 def load_models(
-    folder: Path, *, default_model: str | None, providers: str, max_batch: int | None
+    folder: Path,
+    *,
+    default_model: str | None,
+    providers: str,
+    max_batch: int | None,
+    host: Host = _PLAIN_HOST,
 ) -> tuple[list[Classifier], str]:
     """Load every model in the folder; return them and the default's name. Raises RegistryError at the first flaw."""
     files = find_models(folder)
     default = choose_model(files, default_model, flag="--default-model")
-    classifiers = [load(file, providers=providers, max_batch=max_batch) for file in files]
+    classifiers = [load(file, providers=providers, max_batch=max_batch, host=host) for file in files]
     for name in sorted({entry.name for entry in _folders(folder)} - {file.name for file in files}):
         log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
     return classifiers, default
 
 
-def load(file: ModelFile, *, providers: str, max_batch: int | None) -> Classifier:
+def load(file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST) -> Classifier:
     """Load one model. Raises RegistryError."""
     try:
         model = file.path.read_bytes()
-        return load_classifier(file.name, file.version, model, providers=providers, max_batch=max_batch)
+        return load_classifier(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
     except OSError:
         raise RegistryError(f"{file.path} cannot be read; check its permissions") from None
     except (EngineError, BadCard, BadModel) as error:

@@ -40,12 +40,12 @@ def load(model: bytes, max_batch: int | None = 4) -> Classifier:
 class FakeEngine:
     """Answers every picture with the same row."""
 
-    provider, input_height, input_width = "CPUExecutionProvider", SIDE, SIDE
+    provider, input_height, input_width, largest_batch = "CPUExecutionProvider", SIDE, SIDE, None
 
     def __init__(self, row: list[float], top: list[int]) -> None:
         self._row, self._top = row, top
 
-    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> list[NDArray[Any]]:
         rows = np.tile(np.array(self._row, np.float32), (len(images), 1))
         return [rows, np.tile(np.array(self._top, np.int64), (len(images), 1))]
 

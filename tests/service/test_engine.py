@@ -13,8 +13,11 @@ import onnxruntime
 import pytest
 
 from service import engine as engine_module
-from service.engine import Engine, EngineError, check_one_runtime
+from service import provider_choice, runtime
+from service.engine import Engine, EngineError, Host, check_one_runtime
 from service.errors import EngineFailed
+from service.gpu_device import Gpu
+from service.gpu_sessions import DeviceLost
 from tests.service.tiny_model import LABELS, SIDE, TOP
 
 
@@ -92,29 +95,38 @@ def test_a_file_that_breaks_the_contract_is_refused(model_file: bytes, change: s
 
 def test_a_provider_that_is_not_there_is_refused(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    with pytest.raises(EngineError, match="no cuda provider; it has CPU"):
+    with pytest.raises(EngineError, match="no cuda provider, it has CPU; install this project with the extra `gpu`"):
         Engine(model_file, providers="cuda")
 
 
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that has a GPU, its driver and its libraries, with an ONNX Runtime that knows CUDA."""
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
+    monkeypatch.setattr(provider_choice, "find_gpu", lambda: Gpu("Test GPU", "9.0"))
+
+
+@pytest.mark.usefixtures("gpu")
 def test_a_provider_that_does_not_run_is_not_replaced_in_silence(
     model_file: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     session = onnxruntime.InferenceSession
 
     def without_a_gpu(model: bytes, options: Any, *, providers: list[Any], **_: Any) -> Any:
         return session(model, options, providers=[name for name, _ in providers if name.startswith("CPU")])
 
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_a_gpu)
-    with pytest.raises(EngineError, match="cannot run here"):
+    with pytest.raises(EngineError, match="cannot run this model here; the log says why"):
         Engine(model_file, providers="cuda")
     caplog.clear()
     assert Engine(model_file, providers="auto").provider == "CPUExecutionProvider"
-    assert "CUDAExecutionProvider is installed, but does not start here" in caplog.text
+    (record,) = caplog.records
+    assert "CUDAExecutionProvider could not load the model: ONNX Runtime goes on without it" in record.getMessage()
 
 
+@pytest.mark.usefixtures("gpu")
 def test_why_a_provider_failed_is_in_the_log_in_one_line(
     model_file: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -125,9 +137,6 @@ def test_why_a_provider_failed_is_in_the_log_in_one_line(
             raise RuntimeError("CUDA failure 2:\nout of memory")
         return session(model, options, providers=["CPUExecutionProvider"])
 
-    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", out_of_memory)
     assert Engine(model_file).provider == "CPUExecutionProvider"
     (record,) = caplog.records
@@ -137,6 +146,25 @@ def test_why_a_provider_failed_is_in_the_log_in_one_line(
     with pytest.raises(EngineError, match="cut off or damaged"):
         Engine(b"\x08\x0agarbage")
     assert caplog.records == []  # a broken model has one reason, which is the error's
+
+
+class LosesItsDevice:
+    """Sessions whose context was poisoned by an earlier run."""
+
+    largest_batch = 8
+
+    def run(self, images: Any, outputs: Any, *, alone: bool = False) -> Any:
+        raise DeviceLost("CUDA failure 700: an illegal memory access was encountered")
+
+
+def test_a_lost_device_is_told_before_the_answer_fails(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    engine = Engine(model_file, host=Host(on_device_lost=lambda: told.append("lost")))
+    monkeypatch.setattr(engine, "_sessions", LosesItsDevice())
+    with pytest.raises(EngineFailed):
+        engine.run(batch((0, 0, 0)))
+    assert told == ["lost"]
+    assert engine.largest_batch == 8
 
 
 def test_an_unknown_choice_of_provider_is_a_programmers_mistake(model_file: bytes) -> None:
@@ -151,7 +179,7 @@ def test_a_failing_run_is_told_without_the_librarys_words(model_file: bytes) -> 
 
 
 def test_both_builds_of_the_runtime_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "version", lambda distribution: "1.0")
+    monkeypatch.setattr(runtime, "version", lambda distribution: "1.0")
     with pytest.raises(EngineError, match="both installed"):
         check_one_runtime()
 
@@ -162,7 +190,7 @@ def test_one_build_of_the_runtime_is_fine(monkeypatch: pytest.MonkeyPatch) -> No
             raise PackageNotFoundError(distribution)
         return "1.0"
 
-    monkeypatch.setattr(engine_module, "version", version)
+    monkeypatch.setattr(runtime, "version", version)
     check_one_runtime()
 
 

@@ -1,0 +1,75 @@
+"""Which GPU is here, asked of the driver itself: so that a machine without one is told in one line, not in ten.
+
+Only the driver's library is needed, neither CUDA's nor ONNX Runtime. It also loads TensorRT's libraries, which ONNX
+Runtime does not look for where pip puts them.
+"""
+
+import contextlib
+import ctypes
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+_DRIVER = "libcuda.so.1"
+_TENSORRT_DISTRIBUTION = "tensorrt-cu13-libs"
+# The major that ONNX Runtime's wheel links: tests/gpu/test_wheel.py holds it, and the pin, to the real wheel.
+TENSORRT_LIBRARY = "libnvinfer.so.10"
+_CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
+_NAME_BYTES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """The first CUDA device: what an engine built for it depends on."""
+
+    name: str
+    compute_capability: str  # "9.0"
+
+
+def find_gpu() -> Gpu | None:
+    """Return the first CUDA device that this process may use, None if there is none or no driver."""
+    try:
+        driver = ctypes.CDLL(_DRIVER)
+    except OSError:
+        return None
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value < 1:
+        return None
+    return _describe(driver)
+
+
+def _describe(driver: ctypes.CDLL) -> Gpu:
+    name = ctypes.create_string_buffer(_NAME_BYTES)
+    driver.cuDeviceGetName(name, _NAME_BYTES, 0)
+    numbers = []
+    for attribute in (_CAPABILITY_MAJOR, _CAPABILITY_MINOR):
+        number = ctypes.c_int()
+        driver.cuDeviceGetAttribute(ctypes.byref(number), attribute, 0)
+        numbers.append(str(number.value))
+    return Gpu(name.value.decode(errors="replace"), ".".join(numbers))
+
+
+def load_tensorrt() -> bool:
+    """Load TensorRT's libraries into this process; False if those that ONNX Runtime links are not installed."""
+    with contextlib.suppress(ImportError):  # a TensorRT that the system has will do
+        importlib.import_module("tensorrt_libs")  # the wheel's own package, which loads what lies beside it
+    try:
+        ctypes.CDLL(TENSORRT_LIBRARY, mode=ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
+def tensorrt_version() -> str:
+    """Return the installed TensorRT's version, for the key of what is built with it."""
+    try:
+        return version(_TENSORRT_DISTRIBUTION)
+    except PackageNotFoundError:
+        return _ask_library()
+
+
+def _ask_library() -> str:
+    try:
+        return str(ctypes.CDLL(TENSORRT_LIBRARY).getInferLibVersion())
+    except (OSError, AttributeError):
+        return "unknown"

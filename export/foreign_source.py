@@ -114,7 +114,7 @@ def _read(path: Path, choice: Choice) -> tuple[dict[str, Tensor], Architecture]:
     except (CheckpointError, ValueError) as error:
         raise ExportError(f"{error}; give --weights another file, or choose another --depth or --variant") from None
     if "fc.weight" not in weights:
-        raise ExportError(f"{path} has no last layer, so it names no classes; train one with train-resnet finetune")
+        raise ExportError(f"{path} has no last layer, so it knows no classes; train a new one with train-resnet run")
     return weights, described
 
 

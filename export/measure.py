@@ -1,5 +1,6 @@
 """What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -129,8 +130,12 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
 
 
 def _load_fitting(path: Path, source: Source, say: Callable[[str], None]) -> Dataset:
-    """Load a data set that has the network's classes."""
+    """Load a data set that has the network's classes; of ImageNet's some will do, under names or synset ids."""
     dataset = _load(path, source.preprocessing, say)
+    for names in (source.labels, source.synsets) if source.synsets else ():
+        if names is not None and set(dataset.classes) <= set(names):
+            indices = np.array([names.index(name) for name in dataset.classes])
+            return dataclasses.replace(dataset, classes=source.labels, labels=indices[dataset.labels])
     if dataset.classes != source.labels:
         raise ExportError(
             f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
@@ -140,18 +145,14 @@ def _load_fitting(path: Path, source: Source, say: Callable[[str], None]) -> Dat
 
 
 def _load(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) -> Dataset:
-    _refuse_unusual(preprocessing)
+    height, width = preprocessing.crop
+    if height != width:
+        raise ExportError("data sets are prepared with square crops only; export without --data")
+    shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
     try:
-        return load(path, preprocessing.crop[0], shorter_side=preprocessing.shorter_side, announce=say)
+        return load(path, height, shorter_side=shorter_side, interpolation=interpolation, announce=say)
     except DataError as error:
         raise ExportError(str(error)) from None
-
-
-def _refuse_unusual(preprocessing: Preprocessing) -> None:
-    if preprocessing.interpolation != "bilinear" or preprocessing.crop[0] != preprocessing.crop[1]:
-        raise ExportError(
-            "data sets are prepared with bilinear interpolation and square crops only; export without --data"
-        )
 
 
 def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:

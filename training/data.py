@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ServiceError
-from service.preprocess import image_to_pixels
+from service.preprocess import Pixels, image_to_pixels
 from training.class_folders import DataError, Listing, existing, find_classes, listed, strays
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 _PACK_VERSION = 1
+_USUAL_INTERPOLATION = "bilinear"
 DEFAULT_MAX_SKIPPED = 0.2
 
 
@@ -66,11 +67,31 @@ class Dataset:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """How much of a picture is kept, and how it is made smaller."""
+
+    size: int  # pixels, each side
+    shorter_side: int
+    interpolation: str
+
+    def __str__(self) -> str:
+        resized = "" if self.shorter_side == self.size else f"-of-{self.shorter_side}"
+        return f"{self.size}{resized}" + (
+            "" if self.interpolation == _USUAL_INTERPOLATION else f"-{self.interpolation}"
+        )
+
+    def pixels(self, content: bytes) -> Pixels:
+        crop = (self.size, self.size)
+        return image_to_pixels(content, shorter_side=self.shorter_side, crop=crop, interpolation=self.interpolation)[0]
+
+
 def load(
     source: Path,
     size: int,
     *,
     shorter_side: int | None = None,
+    interpolation: str = _USUAL_INTERPOLATION,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
 ) -> Dataset:
@@ -81,11 +102,10 @@ def load(
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    shorter_side = shorter_side or size
-    resized = "" if shorter_side == size else f"-of-{shorter_side}"
-    packed = _cache_folder() / f"{_source_key(source)}-{size}{resized}"
+    frame = _Frame(size, shorter_side or size, interpolation)
+    packed = _cache_folder() / f"{_source_key(source)}-{frame}"
     if not (packed / "dataset.json").is_file():
-        _pack(source, size, shorter_side, max_skipped, packed, announce)
+        _pack(source, frame, max_skipped, packed, announce)
     facts = json.loads((packed / "dataset.json").read_text())
     dataset = Dataset(
         name=_name_of(source),
@@ -156,9 +176,7 @@ def _source_key(source: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _pack(
-    source: Path, size: int, shorter_side: int, max_skipped: float, packed: Path, announce: Callable[[str], None]
-) -> None:
+def _pack(source: Path, frame: _Frame, max_skipped: float, packed: Path, announce: Callable[[str], None]) -> None:
     """Decode every picture into a hidden folder beside `packed`, then give it its name in one step."""
     try:
         packed.parent.mkdir(parents=True, exist_ok=True)
@@ -170,7 +188,7 @@ def _pack(
                 announce(
                     f"packing {sum(map(len, classes.values())):,} files in {len(classes)} classes from {source.name}"
                 )
-                facts = _decode_all(listing, classes, size, shorter_side, working, max_skipped)
+                facts = _decode_all(listing, classes, frame, working, max_skipped)
             (working / "dataset.json").write_text(json.dumps(facts))
             try:
                 working.rename(packed)
@@ -187,8 +205,7 @@ def _pack(
 def _decode_all(
     listing: Listing,
     classes: dict[str, list[PurePosixPath]],
-    size: int,
-    shorter_side: int,
+    frame: _Frame,
     working: Path,
     max_skipped: float,
 ) -> dict[str, Any]:
@@ -200,7 +217,7 @@ def _decode_all(
         for label, paths in enumerate(classes.values()):
             for path in paths:
                 try:
-                    pixels, _ = image_to_pixels(listing.read(path), shorter_side=shorter_side, crop=(size, size))
+                    pixels = frame.pixels(listing.read(path))
                 except (ServiceError, OSError) as error:
                     skipped.append((str(path), error.message if isinstance(error, ServiceError) else "cannot be read"))
                     continue

@@ -7,6 +7,7 @@ after the time limit, even where the resolver of names would wait for minutes.
 import http.client
 import queue
 import re
+import ssl
 import threading
 import time
 import urllib.error
@@ -67,17 +68,18 @@ def get(url: str, start: int = 0, version: str | None = None) -> Answer:
         headers["Range"] = f"bytes={start}-"
         if version is not None:
             headers["If-Range"] = version
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise Unreachable("the address is neither http nor https")
     try:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise Unreachable("the address is neither http nor https")
         return _answer(_open(urllib.request.Request(url, headers=headers)), start)  # noqa: S310 the scheme is checked
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and start:
             return get(url)
         raise Unreachable(f"the server answers {error.code}") from None
-    except (OSError, http.client.HTTPException, ValueError):
-        raise Unreachable("no connection") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        is_untrusted = isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError)
+        raise Unreachable("its certificate is not trusted" if is_untrusted else "no connection") from None
 
 
 class _SameScheme(urllib.request.HTTPRedirectHandler):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,31 @@ def test_larger_networks_see_pictures_as_the_service_would_cut_them(tmp_path: Pa
     assert evidence.test.pixels.shape == (3, 224, 224, 3)
     (expected,) = to_pixels([(pictures / "blue" / "0.png").read_bytes()], large)
     np.testing.assert_array_equal(evidence.test.pixels[0], expected)
+
+
+def test_pictures_are_resized_as_the_network_wants_them(tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "large", each=1, side=50)
+    source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
+    for interpolation in ("bilinear", "bicubic"):
+        wanted = source.preprocessing.model_copy(update={"interpolation": interpolation})
+        evidence = find_evidence(dataclasses.replace(source, preprocessing=wanted), pictures, silent)
+        assert evidence.test is not None
+        (expected,) = to_pixels([(pictures / "blue" / "0.png").read_bytes()], wanted)
+        np.testing.assert_array_equal(evidence.test.pixels[0], expected)
+
+
+@pytest.mark.parametrize("folders", [("n02", "n03"), ("wolf", "hen")])
+def test_of_imagenet_some_classes_will_do_under_names_or_synset_ids(tmp_path: Path, folders: tuple[str, str]) -> None:
+    pictures = write_pictures(tmp_path / "pictures", each=2)
+    shutil.rmtree(pictures / "red")
+    for old, new in zip(("blue", "green"), folders, strict=True):
+        (pictures / old).rename(pictures / new)
+    source = from_random_weights(Choice(depth=8), ["tench", "hen", "wolf"], seed=0)
+    source = dataclasses.replace(source, synsets=("n01", "n02", "n03"))
+    evidence = find_evidence(source, pictures, silent)
+    assert evidence.test is not None
+    np.testing.assert_array_equal(evidence.test.labels, [1, 1, 2, 2])
+    with pytest.raises(ExportError, match="classes that are not the network's"):
+        find_evidence(
+            dataclasses.replace(source, synsets=("n01", "n04", "n05"), labels=("a", "b", "c")), pictures, silent
+        )

@@ -216,3 +216,9 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     place = Fetching(tmp_path / "file" / "weights.pth")
     with serving(CONTENT) as server, pytest.raises(DownloadError, match=r"cannot write .*weights\.pth: File exists"):
         place.fetch(server)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/weights.pth", "http://[", "weights.pth"])
+def test_an_address_that_is_none_of_the_web_is_refused(place: Fetching, url: str) -> None:
+    with pytest.raises(DownloadError, match="cannot fetch"):
+        download(url, place.path, digest=DIGEST, largest=1, say=place.said.append)

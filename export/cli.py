@@ -4,16 +4,24 @@ export-onnx --depth 20                                    the only trained ResNe
 export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these pictures
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
+export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
 export-onnx --depth 50 --weights random                   untrained, for trying things out
+export-onnx check models/pets-resnet20/1/model.onnx       is the file what its card claims, here and now?
+export-onnx inspect models/pets-resnet20/1/model.onnx     what is in it
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from export.options import Format, Precision, Provider, Target, Wanted
+
 if TYPE_CHECKING:
     from export.export import Exported
+    from service.model_card import PrecisionLoss
 
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
 
@@ -27,8 +35,9 @@ def _say(line: str) -> None:
     typer.echo(line, err=True)
 
 
-@main.command()
+@main.callback(invoke_without_command=True)
 def export_onnx(
+    context: typer.Context,
     depth: Annotated[int | None, typer.Option(help="Layers of the network: 20, 50, …")] = None,
     variant: Annotated[
         list[str] | None,
@@ -49,29 +58,91 @@ def export_onnx(
         Path | None,
         typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
     ] = None,
+    precision: Annotated[Precision, typer.Option(help="fp32, or faster: fp16 on GPUs, int8.")] = Precision.FP32,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="For int8: a folder (or a tar) of a few hundred pictures like those to be served."),
+    ] = None,
+    target: Annotated[Target, typer.Option(help="For int8: what it will run on.")] = Target.X86,
+    max_accuracy_loss: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Points of top-1 that fp16 or int8 may lose against fp32; 100: any."),
+    ] = 0.5,
     output: Annotated[
         Path | None,
         typer.Option(help="The file to write; default: models/<dataset>-<network>/<next version>/model.onnx."),
     ] = None,
 ) -> None:
     """Export a network to one .onnx file, checked against PyTorch and measured before it gets its name."""
-    from export.errors import ExportError
-
-    try:
+    if context.invoked_subcommand is not None:
+        _refuse_options_before_a_command(context)
+        return
+    with _failing_in_one_line():
         from export.choose import Asked, choose
         from export.export import export
 
         _refuse_folder(output)
+        _refuse_options_of_int8(context, precision)
+        wanted = Wanted(precision, target, calibration, max_accuracy_loss)
         asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(asked, _say)
-        exported = export(source, data=data, output=output, say=_say)
+        typer.echo(_summary(export(source, data=data, output=output, wanted=wanted, say=_say)))
+
+
+@main.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled pictures: a folder (or a tar of one) with a folder for each class.")
+    ] = None,
+    provider: Annotated[Provider, typer.Option(help="What to run it on.")] = Provider.CPU,
+) -> None:
+    """Hold a model file to what its card claims. Exits with 1 at any difference."""
+    with _failing_in_one_line():
+        from export.check import as_table, check_file
+
+        findings = check_file(file, data, provider, _say)
+        typer.echo(as_table(findings))
+        if failed := [finding.name for finding in findings if not finding.passed]:
+            _fail(f"{file} is not what it should be: {', '.join(failed)}")
+
+
+@main.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
+    output: Annotated[Format, typer.Option("--format", help="`json` prints one object.")] = Format.TABLE,
+) -> None:
+    """Say what is in a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
+    with _failing_in_one_line():
+        from export.inspection import as_json, as_table, inspect_file
+
+        found = inspect_file(file)
+        typer.echo(as_json(found) if output is Format.JSON else as_table(found))
+
+
+@contextlib.contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    from export.errors import ExportError
+
+    try:
+        yield
     except ExportError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
         _fail(f"{error.name} is not installed; install this project with the extras export and cpu")
     except KeyboardInterrupt:
         _fail("stopped; nothing was written")
-    typer.echo(_summary(exported))
+
+
+def _refuse_options_before_a_command(context: typer.Context) -> None:
+    for name in context.params:
+        if _is_typed(context, name):
+            _fail(f"--{name.replace('_', '-')} is for an export; {context.invoked_subcommand} has options of its own")
+
+
+def _is_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _refuse_folder(output: Path | None) -> None:
@@ -79,6 +150,14 @@ def _refuse_folder(output: Path | None) -> None:
 
     if output is not None and output.is_dir():
         raise ExportError(f"{output} is a folder; give --output the name of a file in it, such as {output}/model.onnx")
+
+
+def _refuse_options_of_int8(context: typer.Context, precision: Precision) -> None:
+    from export.errors import ExportError
+
+    for name in ("calibration", "target"):
+        if precision is not Precision.INT8 and _is_typed(context, name):
+            raise ExportError(f"--{name} is for --precision int8; add that, or leave it out")
 
 
 def _summary(exported: "Exported") -> str:
@@ -89,6 +168,8 @@ def _summary(exported: "Exported") -> str:
         f"parity: {parity.agreeing_images} of {parity.images} pictures get PyTorch's label, probabilities differ by at "
         f"most {parity.largest_probability_difference:.1e}",
     ]
+    if card.precision_loss:
+        lines.append(_loss(card.precision, card.precision_loss))
     if accuracy:
         lines.append(
             f"accuracy: {accuracy.top1:.2%} top-1, {accuracy.top5:.2%} top-5 on {accuracy.images:,} pictures of "
@@ -105,3 +186,11 @@ def _summary(exported: "Exported") -> str:
             f"{calibration.expected_calibration_error:.2%} on {calibration.images:,} held-out pictures"
         )
     return "\n".join(lines)
+
+
+def _loss(precision: str, loss: "PrecisionLoss") -> str:
+    top1 = "" if loss.top1_loss is None else f", {loss.top1_loss:+.2f} points of top-1 lost"
+    return (
+        f"{precision} against fp32: {loss.agreement:.2%} of {loss.images:,} pictures of {loss.dataset} keep their "
+        f"label{top1}"
+    )

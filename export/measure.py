@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from rich.progress import track
 from export.errors import ExportError
 from export.source import DatasetFacts, Source, default_preprocessing
 from export.to_onnx import Normalise
-from service.engine import Engine
+from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
 from service.preprocess import Pixels
 from training.data import DataError, Dataset, load
@@ -70,21 +71,80 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
     return Evidence(held_out if test is None else _named(test), held_out)
 
 
+class Described(Protocol):
+    """What pictures must fit: a source, or the card of a file."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def synsets(self) -> tuple[str, ...] | None: ...
+    @property
+    def preprocessing(self) -> Preprocessing: ...
+
+
+def labelled_pictures(data: Path, fitting: Described, say: Callable[[str], None]) -> Pictures:
+    """Return the pictures of a data set that has these classes. Raises ExportError."""
+    return _named(_load_fitting(data, fitting, say))
+
+
 def class_names(data: Path, described: Architecture, say: Callable[[str], None]) -> tuple[str, ...]:
     """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
     return _load(data, default_preprocessing(described), say).classes
 
 
-def measure_accuracy(engine: Engine, pictures: Pictures) -> Accuracy:
-    """Return the share of pictures whose label is the best, and among the best five, as the engine answers them."""
-    top1 = top5 = 0
-    for start in _with_a_bar(range(0, len(pictures.labels), _BATCH)):
-        (best,) = engine.run(np.ascontiguousarray(pictures.pixels[start : start + _BATCH]), outputs=("top_indices",))
-        right = best == pictures.labels[start : start + _BATCH, None]
-        top1 += int(right[:, 0].sum())
-        top5 += int(right.any(axis=1).sum())
-    count = len(pictures.labels)
-    return Accuracy(top1=top1 / count, top5=top5 / count, images=count, dataset=pictures.name, provider=engine.provider)
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What an engine says of N pictures: probabilities float32 (N, classes), the best classes int64 (N, up to 5).
+
+    Where a probability is not a number, the best classes are -1, which is no label.
+    """
+
+    probabilities: NDArray[np.float32]
+    best: NDArray[np.int64]
+
+
+def engine_over(content: bytes, providers: str = "cpu") -> Engine:
+    """Return an engine on all cores that this process may use. Raises ExportError.
+
+    Exports are measured on a CPU whatever there is: a GPU's TF32 differs from PyTorch by more than parity allows.
+    """
+    try:
+        return Engine(content, providers=providers, intra_op_threads=len(os.sched_getaffinity(0)))
+    except EngineError as error:
+        raise ExportError(f"{error}; nothing was written") from None
+
+
+def answers_of(engine: Engine, pixels: Pixels) -> Answers:
+    """Return an engine's answers to pictures uint8 (N, H, W, 3)."""
+    batches = [
+        engine.run(np.ascontiguousarray(pixels[start : start + _BATCH]))
+        for start in _with_a_bar(range(0, len(pixels), _BATCH))
+    ]
+    probabilities, best = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    best[~np.isfinite(probabilities).all(axis=1)] = -1
+    return Answers(probabilities, best)
+
+
+def accuracy_of(answers: Answers, pictures: Pictures, provider: str) -> Accuracy:
+    """Return the share of pictures whose label is the best, and among the best five."""
+    right = answers.best == pictures.labels[:, None]
+    return Accuracy(
+        top1=float(right[:, 0].mean()),
+        top5=float(right.any(axis=1).mean()),
+        images=len(pictures.labels),
+        dataset=pictures.name,
+        provider=provider,
+    )
+
+
+def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pixels | None:
+    """Return up to so many pictures that the run was trained on, from all over the set; None if it is not there."""
+    dataset = _run_data(source.train_set, source, say)
+    if dataset is None:
+        return None
+    trained = np.setdiff1d(np.arange(len(dataset)), np.array(source.held_out, dtype=int))
+    chosen = trained[np.linspace(0, len(trained) - 1, min(most, len(trained))).round().astype(int)]
+    return np.array(dataset.images[chosen])
 
 
 def calibrate(source: Source, pictures: Pictures) -> Calibration:
@@ -129,7 +189,7 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     return dataset
 
 
-def _load_fitting(path: Path, source: Source, say: Callable[[str], None]) -> Dataset:
+def _load_fitting(path: Path, source: Described, say: Callable[[str], None]) -> Dataset:
     """Load a data set that has the network's classes; of ImageNet's some will do, under names or synset ids."""
     dataset = _load(path, source.preprocessing, say)
     for names in (source.labels, source.synsets) if source.synsets else ():

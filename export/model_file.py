@@ -12,10 +12,25 @@ import shutil
 from pathlib import Path
 
 from export.errors import ExportError
+from service.model_card import METADATA_KEY
+from service.seal import is_intact
 from training.checkpoint import flush
 
 MODEL_FILE = "model.onnx"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the content of a model file whose seal is intact. Raises ExportError for any other file."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        raise ExportError(f"{path} cannot be read; give the path of a model.onnx") from None
+    if METADATA_KEY.encode() not in content:
+        raise ExportError(f"{path} is not a model file with a model card, or only a part of one; export it again")
+    if not is_intact(content):
+        raise ExportError(f"{path} has been cut off or changed since its export; copy it anew, or export it again")
+    return content
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -84,6 +84,11 @@ class Source:
     published: PublishedWeights | None = None  # where the weights are somebody else's
 
     @property
+    def is_random(self) -> bool:
+        """Whether the weights come from a seed alone, so that no answer is worth anything."""
+        return self.checkpoint_sha256 is None
+
+    @property
     def dataset(self) -> str | None:
         return self.trained_on if self.train_set is None else self.train_set.name
 

@@ -5,6 +5,7 @@ the convolutions. All that the file says beyond the computation is its model car
 """
 
 import copy
+import itertools
 import logging
 import warnings
 
@@ -12,6 +13,7 @@ import onnx
 import torch
 from onnx.checker import ValidationError
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.errors import ExportError
 from service.model_card import METADATA_KEY, ModelCard, Preprocessing
@@ -45,7 +47,10 @@ class Normalise(nn.Module):
 
 
 class Deployed(nn.Module):
-    """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order."""
+    """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order.
+
+    Pictures are normalised in float32, and the outputs are float32, whatever the network itself computes in.
+    """
 
     temperature: Tensor
 
@@ -57,23 +62,23 @@ class Deployed(nn.Module):
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        features = self.network.features(self.normalise(images))
+        features = self.network.features(self.normalise(images).to(self.network.fc.weight.dtype))
         embedding = features.mean(dim=(2, 3))
-        logits = self.network.fc(embedding)
+        logits = self.network.fc(embedding).float()
         probabilities = torch.softmax(logits / self.temperature, dim=1)
         top_indices = logits.topk(self.top, dim=1).indices
         # Class activation maps (Zhou et al. 2016): their mean over the map, plus the bias, is the class's logit.
         rows = self.network.fc.weight[top_indices]
         class_maps = (rows @ features.flatten(2)).reshape(-1, self.top, *features.shape[2:])
-        return probabilities, embedding, top_indices, class_maps
+        return probabilities, embedding.float(), top_indices, class_maps.float()
 
 
 def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -> onnx.ModelProto:
-    """Return the network as a model file's content, without a card yet, checked by the ONNX checker.
+    """Return a network that `deployable` made as a model file's content, without a card yet.
 
-    Raises ExportError if the checker finds fault with it.
+    Raises ExportError if the ONNX checker finds fault with it.
     """
-    deployed = Deployed(_with_convolutions_for_zero_padding(network), preprocessing, temperature).eval()
+    deployed = Deployed(network, preprocessing, temperature).eval()
     # A batch of two: the tracer would take one for a constant.
     example = torch.zeros((2, *preprocessing.crop, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
@@ -94,8 +99,8 @@ def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -
     if program is None:
         raise ExportError("the exporter gave no graph; nothing was written")
     model = program.model_proto
-    _remove_notes(model)
-    _check(model)
+    remove_notes(model)
+    check_graph(model)
     return model
 
 
@@ -104,7 +109,7 @@ def with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
     carded = onnx.ModelProto()
     carded.CopyFrom(model)
     onnx.helper.set_model_props(carded, {METADATA_KEY: card.model_dump_json()})
-    _check(carded)
+    check_graph(carded)
     return serialise(carded)
 
 
@@ -113,22 +118,35 @@ def serialise(model: onnx.ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _with_convolutions_for_zero_padding(network: ResNet) -> ResNet:
-    """Return a copy in which shortcuts of option A are 1x1 convolutions by ones and zeros, which give the same numbers.
-
-    Slices and paddings take the data out of the layout that convolutions run in, and back: 4% of ResNet-20's time.
-    """
-    copied = copy.deepcopy(network)
-    for block in [module for module in copied.modules() if isinstance(module, BasicBlock | Bottleneck)]:
-        if isinstance(block.downsample, ZeroPadShortcut):
-            channels, stride = block.conv1.in_channels, block.downsample.stride
-            same = nn.Conv2d(channels, channels + block.downsample.new_channels, 1, stride, bias=False)
-            nn.init.dirac_(same.weight)
-            block.downsample = same
+def deployable(network: ResNet) -> ResNet:
+    """Return a copy that gives the same numbers in fewer steps: batch norm folded, shortcuts A as convolutions."""
+    copied = copy.deepcopy(network).eval()
+    for parent in list(copied.modules()):
+        _fold_batch_norm(parent)
+        if isinstance(parent, BasicBlock | Bottleneck) and isinstance(parent.downsample, ZeroPadShortcut):
+            parent.downsample = _as_convolution(parent.downsample, parent.conv1.in_channels)
     return copied
 
 
-def _remove_notes(model: onnx.ModelProto) -> None:
+def _fold_batch_norm(parent: nn.Module) -> None:
+    for (name, module), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
+        if isinstance(module, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(parent, name, fuse_conv_bn_eval(module.double(), norm.double()).float())
+            setattr(parent, norm_name, nn.Identity())
+
+
+def _as_convolution(shortcut: ZeroPadShortcut, channels: int) -> nn.Conv2d:
+    """Return a 1x1 convolution by ones and zeros.
+
+    Slices and paddings take the data out of the layout that convolutions run in, and back: 4% of ResNet-20's time.
+    """
+    convolution = nn.Conv2d(channels, channels + shortcut.new_channels, 1, shortcut.stride, bias=False)
+    nn.init.dirac_(convolution.weight)
+    return convolution
+
+
+def remove_notes(model: onnx.ModelProto) -> None:
+    """Take out what tools wrote on the parts of a model: names of files, shapes that follow from the graph."""
     for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *_values(model.graph)):
         for note in _NOTES:
             part.ClearField(note)
@@ -139,7 +157,8 @@ def _values(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     return [*graph.input, *graph.output, *graph.value_info]
 
 
-def _check(model: onnx.ModelProto) -> None:
+def check_graph(model: onnx.ModelProto) -> None:
+    """Raise ExportError if the ONNX checker finds fault with a model."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except ValidationError:

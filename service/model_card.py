@@ -95,6 +95,25 @@ class PublishedWeights(_Part):
     said_by: str
 
 
+class PrecisionLoss(_Part):
+    """What fp16 or int8 costs: this file beside the same network in fp32, both through ONNX Runtime."""
+
+    agreement: Probability  # share of pictures that keep the best label of fp32
+    top1_loss: float | None  # points of top-1 that fp32 is better; None where the pictures have no labels
+    images: Positive
+    dataset: str
+    provider: str
+
+
+class Quantisation(_Part):
+    """How the ranges of int8 were found, and what stayed in float."""
+
+    target: Literal["x86", "arm", "tensorrt"]
+    method: Literal["entropy", "percentile", "min-max"]
+    images: Positive  # that the ranges come from
+    float_layers: tuple[str, ...]
+
+
 class Provenance(_Part):
     """Where the weights come from, and what made the file."""
 
@@ -138,6 +157,8 @@ class ModelCard(_Part):
     accuracy: Accuracy | None
     calibration: Calibration | None
     parity: Parity
+    precision_loss: PrecisionLoss | None = None  # None for fp32
+    quantisation: Quantisation | None = None  # None but for int8
     provenance: Provenance
     published: PublishedWeights | None = None  # None: trained by this project
     golden: Golden

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from export.choice import Choice
 from export.source import Source, from_random_weights
-from export.to_onnx import serialise, to_onnx
+from export.to_onnx import deployable, serialise, to_onnx
 from tests.training.conftest import write_pictures
 from training.cli import main as train
 from training.published_weights import MIRROR
@@ -44,7 +44,7 @@ class Converted:
 def tiny() -> Converted:
     """ResNet-8, the smallest of the family, with six classes and random weights."""
     source = from_random_weights(Choice(depth=8), [f"kind {index}" for index in range(6)], seed=1)
-    return Converted(source, to_onnx(source.network, source.preprocessing, TEMPERATURE))
+    return Converted(source, to_onnx(deployable(source.network), source.preprocessing, TEMPERATURE))
 
 
 @dataclass(frozen=True, slots=True)

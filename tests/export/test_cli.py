@@ -15,6 +15,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import export.export
+import export.measure
 from export.choice import Choice
 from export.cli import main
 from export.errors import ExportError
@@ -231,7 +232,7 @@ def test_a_session_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPat
     def refuse(*_arguments: object, **_options: object) -> None:
         raise EngineError("two runtimes are installed")
 
-    monkeypatch.setattr(export.export, "Engine", refuse)
+    monkeypatch.setattr(export.measure, "Engine", refuse)
     assert "two runtimes are installed" in refusal("--depth", 8, "--weights", "random")
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from export.choice import Choice
 from export.errors import ExportError
-from export.measure import Pictures, calibrate, class_names, find_evidence, measure_accuracy
+from export.measure import Pictures, accuracy_of, answers_of, calibrate, class_names, find_evidence
 from export.samples import to_pixels
 from export.source import default_preprocessing, from_random_weights, from_run
 from export.to_onnx import Normalise
@@ -24,11 +25,9 @@ from training.evaluate import expected_calibration_error
 class ReadsTheFirstPixels:
     """An engine whose best classes are what the first five values of each picture say."""
 
-    provider = "CPUExecutionProvider"
-
-    def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[np.int64]]:
-        assert outputs == ("top_indices",)
-        return [images.reshape(len(images), -1)[:, :5].astype(np.int64)]
+    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+        first = images.reshape(len(images), -1)[:, :5]
+        return [np.where(first == 255, np.nan, 0.1).astype(np.float32), first.astype(np.int64)]
 
 
 def silent(_line: str) -> None:
@@ -39,10 +38,18 @@ def test_accuracy_is_the_share_of_pictures_whose_label_is_first_or_among_five() 
     pixels = np.zeros((70, 2, 2, 3), np.uint8)
     pixels.reshape(70, -1)[:, :5] = (7, 6, 5, 4, 3)
     labels = np.array([7] * 40 + [3] * 20 + [9] * 10)
-    accuracy = measure_accuracy(ReadsTheFirstPixels(), Pictures(pixels, labels, "made up"))  # type: ignore[arg-type]
+    answers = answers_of(ReadsTheFirstPixels(), pixels)  # type: ignore[arg-type]
+    accuracy = accuracy_of(answers, Pictures(pixels, labels, "made up"), "CPUExecutionProvider")
     assert accuracy.top1 == pytest.approx(40 / 70)
     assert accuracy.top5 == pytest.approx(60 / 70)
     assert (accuracy.images, accuracy.dataset, accuracy.provider) == (70, "made up", "CPUExecutionProvider")
+
+
+def test_an_answer_that_is_not_a_number_is_never_right() -> None:
+    pixels = np.zeros((3, 2, 2, 3), np.uint8)
+    pixels[1, 0, 0, 1] = 255
+    answers = answers_of(ReadsTheFirstPixels(), pixels)  # type: ignore[arg-type]
+    assert answers.best[:, 0].tolist() == [0, -1, 0]
 
 
 def test_calibration_finds_the_temperature_that_mends_overconfidence() -> None:

@@ -39,7 +39,7 @@ def test_a_faithful_file_passes_and_the_figures_are_reported(tiny: Converted) ->
         TEMPERATURE,
         sample_pixels(tiny.source.preprocessing),
     )
-    assert parity.batch_sizes == (1, 2, 3, 8)
+    assert parity.batch_sizes == (1, 2, 3, 8, 16)
     assert parity.images == parity.agreeing_images == 17
     assert 0 < parity.largest_probability_difference <= 1e-5
 

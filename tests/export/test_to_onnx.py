@@ -13,7 +13,7 @@ from export.choice import Choice, parse_choice
 from export.parity import check_parity, probabilities_in_pytorch
 from export.samples import sample_pixels
 from export.source import from_random_weights
-from export.to_onnx import Normalise, serialise, to_onnx, with_card
+from export.to_onnx import Normalise, deployable, serialise, to_onnx, with_card
 from service.engine import Engine
 from service.model_card import Golden, ModelCard, Parity, Provenance, Variant, read_card
 from tests.export.conftest import TEMPERATURE, Converted
@@ -101,7 +101,7 @@ def test_batch_norm_is_folded_and_only_standard_operators_are_left(tiny: Convert
 def test_every_kind_of_shortcut_answers_as_in_pytorch(variant: str) -> None:
     source = from_random_weights(parse_choice(8, [variant]), None, seed=2)
     state = {name: tensor.clone() for name, tensor in source.network.state_dict().items()}
-    engine = Engine(serialise(to_onnx(source.network, source.preprocessing, 1.0)), providers="cpu")
+    engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")
     check_parity(engine, source.network, source.preprocessing, 1.0, sample_pixels(source.preprocessing))
     assert state.keys() == source.network.state_dict().keys()  # the network itself is left alone
     assert all(torch.equal(tensor, source.network.state_dict()[name]) for name, tensor in state.items())
@@ -120,7 +120,7 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(tiny: Converted) ->
 
 def test_a_network_with_three_classes_names_all_three() -> None:
     source = from_random_weights(Choice(depth=8), ["a", "b", "c"], seed=0)
-    engine = Engine(serialise(to_onnx(source.network, source.preprocessing, 1.0)), providers="cpu")
+    engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")
     pixels = sample_pixels(source.preprocessing)[:2]
     probabilities, best, maps = engine.run(pixels, outputs=("probabilities", "top_indices", "class_maps"))
     assert (probabilities.shape, best.shape, maps.shape) == ((2, 3), (2, 3), (2, 3, 8, 8))
@@ -130,7 +130,7 @@ def test_a_network_with_three_classes_names_all_three() -> None:
 def test_the_mean_picture_that_some_recipes_subtract_is_part_of_the_graph() -> None:
     source = from_random_weights(Choice(depth=8), None, seed=0)
     source.network.pixel_mean = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
-    engine = Engine(serialise(to_onnx(source.network, source.preprocessing, 1.0)), providers="cpu")
+    engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")
     pixels = sample_pixels(source.preprocessing)[:3]
     (probabilities,) = engine.run(pixels, outputs=("probabilities",))
     expected = probabilities_in_pytorch(source.network, source.preprocessing, 1.0, pixels)

@@ -1,0 +1,80 @@
+"""The pictures that the ranges of int8 come from, and those that stay apart to judge the result.
+
+A few hundred that look like what will be served: from a folder or a tar of any layout, else of the run's own training
+pictures. They pass through the service's own preprocessing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from export.errors import ExportError
+from export.measure import training_pixels
+from export.samples import sample_pixels, to_pixels
+from export.source import Source
+from service.errors import ServiceError
+from service.model_card import Preprocessing
+from service.preprocess import Pixels
+from training.class_folders import DataError, existing, listed
+
+_MOST_PICTURES = 384
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationPictures:
+    """Two thirds to measure ranges on, one third to judge with; both uint8 (N, height, width, 3)."""
+
+    measured: Pixels
+    judging: Pixels
+    name: str
+
+
+def find_pictures(source: Source, folder: Path | None, say: Callable[[str], None]) -> CalibrationPictures:
+    """Return the pictures of a folder or a tar, else training pictures of the run, else (random weights) the samples.
+
+    Raises ExportError if there are none.
+    """
+    if folder is not None:
+        return _divided(_read(folder, source.preprocessing, say), folder.name)
+    training = training_pixels(source, _MOST_PICTURES, say)
+    if training is not None:
+        return _divided(training, "training pictures")
+    if source.is_random:
+        pixels = sample_pixels(source.preprocessing)
+        return CalibrationPictures(pixels, pixels[:0], "sample pictures")
+    raise ExportError(
+        "--precision int8 needs pictures like those to be served; give a few hundred with --calibration FOLDER"
+    )
+
+
+def _divided(pixels: Pixels, name: str) -> CalibrationPictures:
+    judges = np.arange(len(pixels)) % 3 == 2
+    return CalibrationPictures(pixels[~judges], pixels[judges], name)
+
+
+def _read(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) -> Pixels:
+    try:
+        with listed(existing(path)) as listing:
+            pixels, skipped = [], 0
+            for file in _spread_out(listing.files):
+                try:
+                    pixels.append(to_pixels([listing.read(file)], preprocessing)[0])
+                except (ServiceError, OSError):
+                    skipped += 1
+    except DataError:
+        raise ExportError(
+            f"{path} is neither a folder nor a tar file; give --calibration a folder of pictures"
+        ) from None
+    if not pixels:
+        raise ExportError(f"{path} holds no picture that can be decoded; give --calibration a folder of pictures")
+    if skipped:
+        say(f"{skipped} files of {path} are no pictures that can be decoded, and are left out")
+    return np.stack(pixels)
+
+
+def _spread_out(files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+    """Return so many of them that time and memory stay small, from all over the list."""
+    chosen = np.linspace(0, len(files) - 1, min(_MOST_PICTURES, len(files))).round().astype(int)
+    return [files[index] for index in chosen]

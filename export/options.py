@@ -1,0 +1,47 @@
+"""What the command line can ask for, in words; kept apart so that `--help` needs none of the slow imports."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+
+class Precision(StrEnum):
+    """What a network computes in."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class Target(StrEnum):
+    """What an int8 file is made for."""
+
+    X86 = "x86"
+    ARM = "arm"
+    TENSORRT = "tensorrt"
+
+
+class Provider(StrEnum):
+    """What runs a file, in the service's words."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+    TENSORRT = "tensorrt"
+    AUTO = "auto"
+
+
+class Format(StrEnum):
+    """How findings are printed: for people, or for programs."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The precision of a file, and what decides whether it may have it."""
+
+    precision: Precision = Precision.FP32
+    target: Target = Target.X86  # int8 only
+    calibration: Path | None = None  # int8 only
+    max_loss: float = 0.5  # points of top-1

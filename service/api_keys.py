@@ -1,0 +1,57 @@
+"""Who may use the service: a file of hashed keys, one line each, as `name sha256-of-the-key` in hexadecimal.
+
+Keys are long random strings, so one round of SHA-256 protects them as well as a slow hash would, at a microsecond a
+request. The file holds no key: who reads it cannot use the service.
+"""
+
+import hashlib
+import hmac
+import re
+from pathlib import Path
+
+_BEARER = re.compile(rb"bearer +(\S+) *", re.IGNORECASE)
+_LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+([0-9a-fA-F]{64})")
+
+
+class BadKeyFile(Exception):
+    """The file of keys cannot be used. The message is one line for an operator."""
+
+
+class ApiKeys:
+    """The keys that are accepted."""
+
+    def __init__(self, digests: dict[str, bytes]) -> None:
+        self._digests = digests  # by the name of whom the key was given to
+
+    def owner(self, headers: dict[bytes, bytes]) -> str | None:
+        """Return whose key a request carries (`Authorization: Bearer …` or `X-Api-Key: …`), or None.
+
+        Takes as long for a key that is nearly right as for any other.
+        """
+        bearer = _BEARER.fullmatch(headers.get(b"authorization", b""))
+        key = bearer[1] if bearer else headers.get(b"x-api-key", b"")
+        given = hashlib.sha256(key).digest()
+        found = [name for name, digest in self._digests.items() if hmac.compare_digest(given, digest)]
+        return found[0] if found and key else None
+
+
+def read_key_file(path: Path) -> ApiKeys:
+    """Return the keys of a file. Raises BadKeyFile, which names the line that is wrong, and never shows its content."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise BadKeyFile(f"{path} cannot be read as a file of API keys; check the path and its permissions") from None
+    digests: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        match = _LINE.fullmatch(text)
+        if match is None:
+            raise BadKeyFile(f"{path}, line {number}: write `name` and the SHA-256 of the key in hexadecimal")
+        if match[1] in digests:
+            raise BadKeyFile(f"{path}, line {number}: the name {match[1]} is there twice")
+        digests[match[1]] = bytes.fromhex(match[2])
+    if not digests:
+        raise BadKeyFile(f"{path} holds no key; write a line for each: `name sha256-of-the-key`")
+    return ApiKeys(digests)

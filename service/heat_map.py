@@ -52,5 +52,5 @@ def _heat(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.floa
     """Return the map at a size (width, height), from 0 to 1."""
     smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
     positive: NDArray[np.float32] = smooth.clip(0)
-    positive /= max(float(positive.max()), np.finfo(np.float32).tiny)
+    positive /= max(float(positive.max()), 1e-30)
     return positive

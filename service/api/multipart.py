@@ -1,4 +1,4 @@
-"""Take the one picture out of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1.1), whole in memory.
+"""Take the pictures out of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1.1), whole in memory.
 
 One search a part for the next boundary, so that no body costs more than a pass over its bytes: a parser that goes
 character by character needs seconds for 20 MiB of almost-boundaries, on the event loop. By the RFC a boundary is one
@@ -6,11 +6,12 @@ wherever a line begins with it.
 """
 
 import re
+from collections.abc import Collection, Iterator
 
 from service.errors import BadRequest
 
 FILE_FIELDS = frozenset((b"file", b"image"))
-MAX_PARTS = 64
+MAX_PARTS = 128
 MAX_HEAD_BYTES = 8192  # of one part
 MAX_BOUNDARY_BYTES = 200  # the RFC says 70
 
@@ -28,22 +29,28 @@ def file_in_form(body: bytes, content_type: bytes) -> bytes:
 
     Raises BadRequest: `bad_multipart`, `no_file`, `several_files`.
     """
+    pictures = files_in_form(body, content_type, FILE_FIELDS)
+    picture = next(pictures, None)
+    if picture is None:
+        raise BadRequest("The form has no file: send the image in a field named file.", code="no_file")
+    if next(pictures, None) is not None:
+        raise BadRequest("The form has several files; send one image a request.", code="several_files")
+    return picture
+
+
+def files_in_form(body: bytes, content_type: bytes, fields: Collection[bytes]) -> Iterator[bytes]:
+    """Yield the content of each part that has one of these names, in order. Raises BadRequest: `bad_multipart`."""
     delimiter = b"\r\n--" + _boundary(content_type)
     position = _after_first(delimiter, body)
-    picture: bytes | None = None
     for _ in range(MAX_PARTS + 1):
         if body.startswith(b"--", position):
-            if picture is None:
-                raise BadRequest("The form has no file: send the image in a field named file.", code="no_file")
-            return picture
+            return
         head_start, head_end = _find_head(body, position)
         end = body.find(delimiter, head_end + 2)
         if end < 0:
             raise _bad_form("The form is cut off: its closing boundary is missing.")
-        if _name(body[head_start:head_end]) in FILE_FIELDS:
-            if picture is not None:
-                raise BadRequest("The form has several files; send one image a request.", code="several_files")
-            picture = body[head_end + 4 : end]
+        if _name(body[head_start:head_end]) in fields:
+            yield body[head_end + 4 : end]
         position = end + len(delimiter)
     raise _bad_form(f"The form has more than {MAX_PARTS} parts.")
 

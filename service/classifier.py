@@ -8,8 +8,8 @@ takes long to decode is set aside for another thread, so that it does not hold u
 import hashlib
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -26,6 +26,8 @@ from service.preprocess import ImageInfo, Pixels, header_to_pixels
 from service.seal import is_broken
 
 LARGEST_TOP_K = 1000
+DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
+_ALWAYS = ("probabilities", "top_indices")
 _SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
 _SMALL_MODEL_BATCH = 32
 _WARM_UP_RUNS = 3
@@ -49,7 +51,9 @@ class Runner(Protocol):
     @property
     def largest_batch(self) -> int | None: ...
 
-    def run(self, images: NDArray[np.uint8], /, *, alone: bool = False) -> list[NDArray[Any]]: ...
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = ..., /, *, alone: bool = False
+    ) -> list[NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Classification:
     queue_s: float
     inference_s: float
     batch_size: int
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class Picture:
     top_k: int
     submitted_at: float  # monotonic seconds
     decoded: _Decoded | None = None
+    outputs: tuple[str, ...] = ()  # of the model, to be handed on as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +135,30 @@ class Classifier:
         batcher: Batcher,
         is_wanted: Callable[[], bool] = lambda: True,
         expires_at: float = math.inf,
+        outputs: tuple[str, ...] = (),
     ) -> Classification:
-        """Return the best `top_k` labels of a picture, or all if there are fewer.
+        """Return the best `top_k` labels of a picture, or all if there are fewer, and the model's `outputs` as named.
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
-        picture = Picture(content, top_k, time.monotonic())
+        picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
+        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
+
+    async def infer(
+        self,
+        pixels: Pixels,
+        outputs: tuple[str, ...],
+        *,
+        batcher: Batcher,
+        is_wanted: Callable[[], bool] = lambda: True,
+        expires_at: float = math.inf,
+    ) -> Classification:
+        """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.
+
+        Raises EngineFailed, and what `Batcher.submit` raises.
+        """
+        decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
+        picture = Picture(b"", 0, time.monotonic(), decoded, outputs)
         return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
@@ -186,9 +210,12 @@ class Classifier:
     ) -> list[Classification | ServiceError]:
         decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
         images = np.stack([picture.pixels for picture in decoded])
+        further = {name for picture in pictures for name in picture.outputs}.difference(_ALWAYS)
+        names = (*_ALWAYS, *sorted(further))
         started = time.monotonic()
-        probabilities, top_indices = self._engine.run(images, alone=is_alone)
+        answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
         inference_s = time.monotonic() - started
+        probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities).all(axis=1)
         return [
             Classification(
@@ -198,11 +225,12 @@ class Classifier:
                 max(0.0, taken_at - picture.submitted_at),
                 inference_s,
                 len(pictures),
+                {name: answers[name][number] for name in picture.outputs},
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for picture, pixels, row, best, is_finite in zip(
-                pictures, decoded, probabilities, top_indices, finite, strict=True
+            for number, (picture, pixels, row, best, is_finite) in enumerate(
+                zip(pictures, decoded, probabilities, top_indices, finite, strict=True)
             )
         ]
 

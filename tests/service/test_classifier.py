@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class FakeEngine:
     def __init__(self, row: list[float], top: list[int]) -> None:
         self._row, self._top = row, top
 
-    def run(self, images: NDArray[np.uint8], *, alone: bool = False) -> list[NDArray[Any]]:
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = (), /, *, alone: bool = False
+    ) -> list[NDArray[Any]]:
         rows = np.tile(np.array(self._row, np.float32), (len(images), 1))
         return [rows, np.tile(np.array(self._top, np.int64), (len(images), 1))]
 
@@ -190,3 +193,26 @@ def test_a_big_picture_is_decoded_apart_from_its_batch(model_file: bytes) -> Non
     assert isinstance(later, Classification)
     assert (later.predictions[0].label, later.image.width) == ("red", 2000)
     assert later.predictions == classifier.classify_now(big, top_k=1).predictions
+
+
+@pytest.mark.anyio
+async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes) -> None:
+    classifier = load(model_file)
+    batcher = Batcher(QueueLimits(10, 60))
+    content = picture((0, 0, 255), "PNG")
+    plain = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher))
+    mapped = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher, outputs=("class_maps",)))
+    pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
+    wanted = ("embedding", "probabilities", "top_indices")
+    raw = asyncio.create_task(classifier.infer(pixels, wanted, batcher=batcher))
+    await asyncio.sleep(0)
+    batcher.start()
+    answers = await asyncio.gather(plain, mapped, raw)
+    await batcher.stop(10)
+    assert [answer.batch_size for answer in answers] == [3, 3, 3]
+    assert [set(answer.outputs) for answer in answers] == [set(), {"class_maps"}, set(wanted)]
+    assert answers[1].outputs["class_maps"].shape[0] == TOP
+    engine = Engine(model_file)
+    for name, expected in zip(wanted, engine.run(pixels[None], wanted), strict=True):
+        np.testing.assert_allclose(answers[2].outputs[name], expected[0], rtol=1e-5, atol=1e-6)
+    assert answers[2].predictions == []

@@ -19,8 +19,9 @@ from export.to_onnx import Normalise
 from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
 from service.preprocess import Pixels
-from training.data import DataError, Dataset, load
+from training.data import DEFAULT_MAX_SKIPPED, DataError, Dataset, load
 from training.evaluate import fit_temperature, logits_of
+from training.own_pictures import with_classes
 from training.resnet import Architecture
 
 _BATCH = 32
@@ -150,7 +151,7 @@ def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pi
 def calibrate(source: Source, pictures: Pictures) -> Calibration:
     """Return the temperature that suits the held-out pictures best, and the calibration error that is left."""
     logits = logits_of(source.network, pictures.pixels, Normalise(source.preprocessing), batch_size=_BATCH)
-    fit = fit_temperature(logits, torch.from_numpy(np.array(pictures.labels)))
+    fit = fit_temperature(logits, torch.from_numpy(np.array(pictures.labels)), caution=1.0)
     return Calibration(
         temperature=float(np.float32(fit.temperature)),  # as the graph holds it
         expected_calibration_error=fit.expected_calibration_error,
@@ -164,6 +165,9 @@ def _with_a_bar(starts: range) -> Iterable[int]:
 
 
 def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
+    if source.validation_set is not None:
+        validation_set = _run_data(source.validation_set, source, say)
+        return None if validation_set is None else _named(validation_set)
     dataset = _run_data(source.train_set, source, say) if source.held_out else None
     if dataset is None:
         return None
@@ -179,8 +183,9 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
         say(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:
-        dataset = _load(facts.source, source.preprocessing, say)
-    except ExportError as error:
+        dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0)  # the run has taken them as they are
+        dataset = with_classes(dataset, source.labels)
+    except (ExportError, DataError) as error:
         say(f"{error}; nothing is measured on it")
         return None
     if dataset.fingerprint != facts.fingerprint:
@@ -204,13 +209,22 @@ def _load_fitting(path: Path, source: Described, say: Callable[[str], None]) -> 
     return dataset
 
 
-def _load(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) -> Dataset:
+def _load(
+    path: Path, preprocessing: Preprocessing, say: Callable[[str], None], max_skipped: float = DEFAULT_MAX_SKIPPED
+) -> Dataset:
     height, width = preprocessing.crop
     if height != width:
         raise ExportError("data sets are prepared with square crops only; export without --data")
     shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
     try:
-        return load(path, height, shorter_side=shorter_side, interpolation=interpolation, announce=say)
+        return load(
+            path,
+            height,
+            shorter_side=shorter_side,
+            interpolation=interpolation,
+            max_skipped=max_skipped,
+            announce=say,
+        )
     except DataError as error:
         raise ExportError(str(error)) from None
 

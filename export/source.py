@@ -57,6 +57,7 @@ class RunFacts(_Part):
     seed: int
     git_commit: str | None = None
     dataset: DatasetFacts
+    validation_dataset: DatasetFacts | None = None  # held-out pictures that have a folder of their own
     test_dataset: DatasetFacts | None = None
     held_out: tuple[int, ...] = ()
 
@@ -77,6 +78,7 @@ class Source:
     seed: int | None = None
     git_commit: str | None = None
     train_set: DatasetFacts | None = None
+    validation_set: DatasetFacts | None = None
     test_set: DatasetFacts | None = None
     held_out: tuple[int, ...] = field(default=(), repr=False)
     trained_on: str | None = None  # where no run says it
@@ -146,6 +148,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         seed=facts.seed,
         git_commit=facts.git_commit,
         train_set=facts.dataset,
+        validation_set=facts.validation_dataset,
         test_set=facts.test_dataset,
         held_out=facts.held_out,
     )

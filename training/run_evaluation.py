@@ -73,7 +73,7 @@ def final_results(this: Run, weights: Weights) -> dict[str, Any]:
         logits, labels = answers(this, weights, this.held_out_part)
         errors = errors_of(logits, labels)
         results["held_out"] = dataclasses.asdict(errors)
-        results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels))
+        results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels, caution=1.0))
         this.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} pictures")
     if this.test_set is not None:
         errors = errors_of(*answers(this, weights, whole("test", this.test_set)))

@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long test-containers check bench train-default
+.PHONY: help serve test test-long test-containers check bench bench-serving train-default
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -28,8 +28,12 @@ check: .venv/.develop ## formatting, lint, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_imports.py
 
-bench: .venv/.develop ## measure; nothing else should be running
-	@for file in tests/benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
+	$(BIN)/python -m tests.benchmarks.preprocess
+	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
+
+bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
+	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
 train-default: .venv/.develop ## train the shipped ResNet-20 again on CIFAR-10 (DATA=folder of the two tars), and export it
 	$(BIN)/train-resnet run --recipe modern-resnet20 --data $(DATA)/cifar10-train.tar \

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from export.measure import Answers, answers_of
 from service.engine import Engine
 from service.model_card import PrecisionLoss
-from service.preprocess import Pixels
+from training.images import Images
 
 SMALLEST_AGREEMENT = 0.98
 NO_LIMIT = 100.0  # points of top-1: no loss is larger
@@ -23,7 +23,7 @@ NO_LIMIT = 100.0  # points of top-1: no loss is larger
 class Jury:
     """Pictures, uint8 (N, height, width, 3), that an engine is judged with, and fp32's answers to them."""
 
-    pixels: Pixels
+    pixels: Images
     labels: NDArray[np.int64] | None
     name: str
     fp32: Engine

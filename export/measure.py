@@ -19,8 +19,9 @@ from export.to_onnx import Normalise
 from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
 from service.preprocess import Pixels
-from training.data import DEFAULT_MAX_SKIPPED, DataError, Dataset, load
+from training.data import DEFAULT_MAX_SKIPPED, DataError, Dataset, Reading, load, reading_of
 from training.evaluate import fit_temperature, logits_of
+from training.images import Images
 from training.own_pictures import with_classes
 from training.resnet import Architecture
 
@@ -32,7 +33,7 @@ _PARITY_PICTURES = 64
 class Pictures:
     """Labelled pictures as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
 
-    pixels: Pixels
+    pixels: Images
     labels: NDArray[np.int64]
     name: str
 
@@ -58,7 +59,9 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
     """
     held_out = _held_out(source, say)
     if data is not None:
-        given = _load_fitting(data, source, say)
+        # What was trained on can be known again only if it is read in the same way.
+        was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
+        given = _load_fitting(data, source, say, "streamed" if was_streamed else None)
         if source.train_set is None or given.fingerprint != source.train_set.fingerprint:
             return Evidence(_named(given), held_out)
         if held_out is None:
@@ -115,7 +118,7 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
         raise ExportError(f"{error}; nothing was written") from None
 
 
-def answers_of(engine: Engine, pixels: Pixels) -> Answers:
+def answers_of(engine: Engine, pixels: Images) -> Answers:
     """Return an engine's answers to pictures uint8 (N, H, W, 3)."""
     batches = [
         engine.run(np.ascontiguousarray(pixels[start : start + _BATCH]))
@@ -172,7 +175,7 @@ def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
     if dataset is None:
         return None
     indices = np.array(source.held_out)
-    return Pictures(dataset.images[indices], dataset.labels[indices], f"{_name_of(dataset)}, held out of training")
+    return Pictures(dataset.chosen(indices), dataset.labels[indices], f"{_name_of(dataset)}, held out of training")
 
 
 def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
@@ -183,7 +186,9 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
         say(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:
-        dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0)  # the run has taken them as they are
+        # The run has taken them as they are, and read them in one of two ways.
+        reading = reading_of(facts.fingerprint)
+        dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0, reading=reading)
         dataset = with_classes(dataset, source.labels)
     except (ExportError, DataError) as error:
         say(f"{error}; nothing is measured on it")
@@ -194,9 +199,9 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     return dataset
 
 
-def _load_fitting(path: Path, source: Described, say: Callable[[str], None]) -> Dataset:
+def _load_fitting(path: Path, source: Described, say: Callable[[str], None], reading: Reading | None = None) -> Dataset:
     """Load a data set that has the network's classes; of ImageNet's some will do, under names or synset ids."""
-    dataset = _load(path, source.preprocessing, say)
+    dataset = _load(path, source.preprocessing, say, reading=reading)
     for names in (source.labels, source.synsets) if source.synsets else ():
         if names is not None and set(dataset.classes) <= set(names):
             indices = np.array([names.index(name) for name in dataset.classes])
@@ -210,7 +215,12 @@ def _load_fitting(path: Path, source: Described, say: Callable[[str], None]) -> 
 
 
 def _load(
-    path: Path, preprocessing: Preprocessing, say: Callable[[str], None], max_skipped: float = DEFAULT_MAX_SKIPPED
+    path: Path,
+    preprocessing: Preprocessing,
+    say: Callable[[str], None],
+    *,
+    max_skipped: float = DEFAULT_MAX_SKIPPED,
+    reading: Reading | None = None,
 ) -> Dataset:
     height, width = preprocessing.crop
     if height != width:
@@ -224,6 +234,7 @@ def _load(
             interpolation=interpolation,
             max_skipped=max_skipped,
             announce=say,
+            reading=reading,
         )
     except DataError as error:
         raise ExportError(str(error)) from None

@@ -107,11 +107,39 @@ def header_to_pixels(
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[Pixels, ImageInfo]:
     """As `image_to_pixels`, when the header was read already."""
+    picture = _reduced(header, shorter_side, interpolation, limits)
+    return resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box), picture.info
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """An RGB image, perhaps at a part of its size, the box of it that the picture covers, and what the picture was."""
+
+    image: Image.Image
+    box: Box
+    info: ImageInfo
+
+    def resized(self, size: tuple[int, int], box: Box) -> Pixels:
+        """Return a part of the picture, in pixels of its whole size, resized to uint8 (height, width, 3)."""
+        left, top, right, bottom = self.box
+        across, down = (right - left) / self.info.width, (bottom - top) / self.info.height
+        inside = (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
+        within = (*inside[:2], min(inside[2], right), min(inside[3], bottom))  # rounding may lead beyond the edge
+        return np.array(self.image.resize(size[::-1], Image.Resampling.BILINEAR, box=within))
+
+
+def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
+    """Return a picture; a large JPEG is only as large as needed for a resize to that shorter side.
+
+    Raises as `image_to_pixels` does.
+    """
+    return _reduced(read_header(data), shorter_side, "bilinear", DEFAULT_LIMITS)
+
+
+def _reduced(header: ImageHeader, shorter_side: int, interpolation: str, limits: ImageLimits) -> Reduced:
     divisor = _divisor(header, shorter_side, interpolation)
-    image = _decode(header, limits, divisor)
-    info = _info(header)
-    box = _covered(image, info, header.orientation, divisor)
-    return resize_and_crop(image, shorter_side, crop, interpolation, box=box), info
+    image, info = _decode(header, limits, divisor), _info(header)
+    return Reduced(image, _covered(image, info, header.orientation, divisor), info)
 
 
 def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Image, ImageInfo]:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.evaluate import images_at_a_time
+from training.images import Images
 from training.resnet import ResNet
 
 Responses = dict[str, float]
@@ -19,7 +20,7 @@ Responses = dict[str, float]
 
 @torch.inference_mode()
 def layer_responses(
-    model: ResNet, images: NDArray[np.uint8], to_input: Callable[[Tensor], Tensor], batch_size: int = 500
+    model: ResNet, images: Images, to_input: Callable[[Tensor], Tensor], batch_size: int | None = None
 ) -> Responses:
     """Return the standard deviation of every 3x3 layer's response, by layer name, over uint8 pictures (N, H, W, 3).
 
@@ -38,6 +39,7 @@ def layer_responses(
 
     hooks = [norm.register_forward_hook(watch(name)) for name, norm in _norms_after_3x3(model).items()]
     model.eval()
+    batch_size = batch_size or images_at_a_time(images)
     for start in range(0, len(images), batch_size):
         model(to_input(torch.from_numpy(np.array(images[start : start + batch_size]))))
     for hook in hooks:

@@ -43,7 +43,7 @@ def augment(
     `indices` are the places of the whole batch in the training set, which decide on alternating flips; `part` says
     which of them the images are.
     """
-    side, padding = images.shape[1], recipe.crop_padding
+    side, padding = images.shape[1], recipe.crop_padding if recipe.crop == "pad" else 0
     random = generator(seed, _CROPS, step)
     padded = torch.nn.functional.pad(images, (0, 0, padding, padding, padding, padding))
     top, left = torch.randint(0, 2 * padding + 1, (2, len(indices), 1), generator=random)[:, part]

@@ -5,6 +5,7 @@ refused in one line that says what to change.
 """
 
 import contextlib
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +21,31 @@ class DataError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where the bytes of a picture are: a whole file, or a part of a tar."""
+
+    path: str
+    offset: int = 0
+    length: int = -1  # bytes; -1: to the end
+
+    def read(self) -> bytes:
+        """Return the bytes. Raises OSError."""
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            return file.read(self.length)
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
-    """The files and folders of a data set, by their path inside it, and how to read a file."""
+    """The files and folders of a data set, by their path inside it, how to read a file, and where its bytes are.
+
+    In a compressed tar they are at no place.
+    """
 
     files: Sequence[PurePosixPath]
     folders: Sequence[PurePosixPath]
     read: Callable[[PurePosixPath], bytes]
+    place: Callable[[PurePosixPath], Place | None]
 
 
 def existing(source: Path) -> Path:
@@ -49,7 +69,12 @@ def listed(source: Path) -> Iterator[Listing]:
         folders = [PurePosixPath(path) for path in found if (source / path).is_dir()]
         # A link that leads nowhere counts as a file, so that it is listed among those that cannot be read.
         files = [PurePosixPath(path) for path in found if (source / path).is_file() or _is_dangling(source / path)]
-        yield Listing(_visible(files), _visible(folders), lambda path: (source / path).read_bytes())
+        yield Listing(
+            _visible(files),
+            _visible(folders),
+            lambda path: (source / path).read_bytes(),
+            lambda path: Place(str(source / path)),
+        )
         return
     with contextlib.ExitStack() as stack:
         try:
@@ -64,10 +89,15 @@ def listed(source: Path) -> Iterator[Listing]:
             file = tar.extractfile(members[path])
             return file.read() if file else b""
 
+        def place(path: PurePosixPath) -> Place | None:
+            member = members[path]
+            return Place(str(source), member.offset_data, member.size) if is_plain else None
+
+        is_plain = isinstance(tar.fileobj, io.BufferedReader)
         ordered = sorted(members)
         files = [path for path in ordered if members[path].isfile()]
         folders = [path for path in ordered if members[path].isdir()]
-        yield Listing(_visible(files), _visible(folders), read)
+        yield Listing(_visible(files), _visible(folders), read, place)
 
 
 def _is_dangling(path: Path) -> bool:

@@ -6,7 +6,7 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
@@ -85,6 +85,14 @@ def run(
     overfit_batch: Annotated[
         bool, typer.Option("--overfit-batch", help="Only see whether the network can learn one batch.")
     ] = False,
+    reading: Annotated[
+        Literal["auto", "packed", "streamed"],
+        typer.Option(help="packed: pixels in memory; streamed: decoded for each step; auto: packed if it fits."),
+    ] = "auto",
+    decoders: Annotated[
+        int | None,
+        typer.Option(help="Processes that decode what is streamed; default: one a core.", min=1, show_default=False),
+    ] = None,
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
     from training.distributed import join
@@ -106,6 +114,8 @@ def run(
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
         fixed=frozenset(change.partition("=")[0].strip() for change in changes or ()),
+        reading=None if reading == "auto" else reading,
+        decoders=decoders,
     )
     given = [f"{name}={length}" for name, length in lengths.items() if length is not None]
     try:

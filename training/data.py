@@ -1,29 +1,40 @@
-"""Pictures in folders, or in a tar of folders, packed once into a memory map of uint8 pixels.
+"""Pictures in folders, or in a tar of folders: labels, class names, and pixels as testing sees them.
 
-The data itself may be read-only: the packed form lives in the user's cache folder, under the sizes and times of the
-source's files. Pictures are decoded by the service's own code, so training and serving see the same pixels. What
-cannot be decoded is skipped, counted and listed with its reason; too many, or a class left empty, and packing refuses.
+What fits is packed once into a memory map of uint8 pixels; what is too big is looked through once and then decoded
+whenever it is needed. The data itself may be read-only: both leave what they found in the user's cache folder, under
+the sizes and times of the source's files. What cannot be decoded is skipped, counted and listed with its reason; too
+many, or a class left empty, and loading refuses.
 """
 
 import contextlib
 import csv
-import errno
 import hashlib
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import ServiceError
-from service.preprocess import Pixels, image_to_pixels
-from training.class_folders import DataError, Listing, existing, find_classes, listed, strays
+from training.capacity import too_big
+from training.class_folders import DataError, Place, existing, find_classes, listed
+from training.decoders import Decoders
+from training.images import Chosen, Images, Streamed
+from training.packing import (
+    FACTS,
+    LABELS,
+    OF_FILES,
+    PIXELS,
+    look_through,
+    pack,
+    places_of,
+    refuse_too_many_skipped,
+)
+from training.windows import Window
 
 __all__ = [
     "DEFAULT_MAX_SKIPPED",
@@ -31,30 +42,45 @@ __all__ = [
     "Dataset",
     "load",
     "opened",
+    "reading_of",
     "refuse_too_many_skipped",
     "stratified_hold_out",
     "write_skipped",
 ]
 
-_PACK_VERSION = 1
+Reading = Literal["packed", "streamed"]
 _USUAL_INTERPOLATION = "bilinear"
+_PACK_VERSION = 2  # 1: large JPEGs were decoded at full scale
 DEFAULT_MAX_SKIPPED = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Packed pictures: uint8 (N, size, size, 3) memory-mapped, labels int64 (N,), class names in label order."""
+    """Pictures as testing sees them: uint8 (N, size, size, 3), labels int64 (N,), class names in label order."""
 
     name: str
     source: str
     classes: tuple[str, ...]
-    images: NDArray[np.uint8]
+    images: Images
     labels: NDArray[np.int64]
-    fingerprint: str  # sha256 over class names, labels and pixels
+    fingerprint: str  # sha256 over class names, labels and pixels; streamed: over the files' names and sizes
     skipped: tuple[tuple[str, str], ...]  # file, reason
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def reading(self) -> Reading:
+        """Whether the pixels are packed, or decoded each time."""
+        return reading_of(self.fingerprint)
+
+    def chosen(self, indices: NDArray[np.int64]) -> Images:
+        """Return some of the pictures, none of which is read before it is asked for."""
+        return Chosen(self.images, indices)
+
+    def places(self) -> Sequence[Place]:
+        """Return where the file of each picture is, in their order. Raises DataError for a compressed tar."""
+        return _used_places(existing(Path(self.source)), self.skipped)
 
     def facts(self) -> dict[str, Any]:
         """Return what a run records of its data."""
@@ -64,26 +90,13 @@ class Dataset:
             "images": len(self),
             "skipped": len(self.skipped),
             "fingerprint": self.fingerprint,
+            "reading": self.reading,
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Frame:
-    """How much of a picture is kept, and how it is made smaller."""
-
-    size: int  # pixels, each side
-    shorter_side: int
-    interpolation: str
-
-    def __str__(self) -> str:
-        resized = "" if self.shorter_side == self.size else f"-of-{self.shorter_side}"
-        return f"{self.size}{resized}" + (
-            "" if self.interpolation == _USUAL_INTERPOLATION else f"-{self.interpolation}"
-        )
-
-    def pixels(self, content: bytes) -> Pixels:
-        crop = (self.size, self.size)
-        return image_to_pixels(content, shorter_side=self.shorter_side, crop=crop, interpolation=self.interpolation)[0]
+def reading_of(fingerprint: str) -> Reading:
+    """Return how the data set with this fingerprint was read."""
+    return "streamed" if fingerprint.startswith(OF_FILES) else "packed"
 
 
 def load(
@@ -94,30 +107,73 @@ def load(
     interpolation: str = _USUAL_INTERPOLATION,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
+    reading: Reading | None = None,
+    decoders: Decoders | None = None,
+    processes: int = 1,
 ) -> Dataset:
     """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
 
-    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out. Packs at the first call,
-    maps the packed file later.
+    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out. Packs or looks through at
+    the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    frame = _Frame(size, shorter_side or size, interpolation)
-    packed = _cache_folder() / f"{_source_key(source)}-{frame}"
-    if not (packed / "dataset.json").is_file():
-        _pack(source, frame, max_skipped, packed, announce)
-    facts = json.loads((packed / "dataset.json").read_text())
+    window = Window(size, shorter_side=shorter_side or size, interpolation=interpolation)
+    reading = reading or choose_reading(source, window, processes, announce)
+    target = _target(source, window, reading)
+    if reading == "packed":
+        pack(source, target, window, max_skipped, announce)
+    else:
+        decoders = decoders or Decoders(len(os.sched_getaffinity(0)))
+        look_through(source, target, window, max_skipped, announce, decoders)
+    facts = json.loads((target / FACTS).read_text())
+    skipped = tuple((file, reason) for file, reason in facts["skipped"])
+    images: Images
+    if reading == "packed" or decoders is None:
+        images = np.memmap(target / PIXELS, np.uint8, "r", shape=(facts["images"], size, size, 3))
+    else:
+        images = Streamed(_used_places(source, skipped), window, decoders)
     dataset = Dataset(
         name=_name_of(source),
         source=str(given),
         classes=tuple(facts["classes"]),
-        images=np.memmap(packed / "images.u8", np.uint8, "r", shape=(facts["images"], size, size, 3)),
-        labels=np.load(packed / "labels.npy"),
+        images=images,
+        labels=np.load(target / LABELS),
         fingerprint=facts["fingerprint"],
-        skipped=tuple((file, reason) for file, reason in facts["skipped"]),
+        skipped=skipped,
     )
     refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
     return dataset
+
+
+def choose_reading(source: Path, window: Window, processes: int, announce: Callable[[str], None]) -> Reading:
+    """Return how a data set is to be read, by the bytes it would take packed; says so if it is too big for that."""
+    packed = _target(source, window, "packed") / FACTS
+    if packed.is_file():
+        count, folder = json.loads(packed.read_text())["images"], None
+    else:
+        with listed(source) as listing:
+            count, folder = sum(map(len, find_classes(listing, source).values())), _cache_folder()
+    reason = too_big(count, window.size, folder, processes=processes)
+    if reason is None:
+        return "packed"
+    announce(f"the {count:,} pictures of {source.name} are decoded as they are needed: {reason}")
+    return "streamed"
+
+
+def _target(source: Path, window: Window, reading: Reading) -> Path:
+    """Return the folder for what is found, which for looking through does not depend on the pictures' size."""
+    resized = "" if window.shorter_side == window.size else f"-of-{window.shorter_side}"
+    interpolated = "" if window.interpolation == _USUAL_INTERPOLATION else f"-{window.interpolation}"
+    what = "files" if reading == "streamed" else f"{window.size}{resized}{interpolated}"
+    return _cache_folder() / f"{_source_key(source)}-{what}"
+
+
+def _used_places(source: Path, skipped: Sequence[tuple[str, str]]) -> list[Place]:
+    left_out = {file for file, _ in skipped}
+    with listed(source) as listing:
+        files = [path for paths in find_classes(listing, source).values() for path in paths]
+        return places_of(source, listing, [path for path in files if str(path) not in left_out])
 
 
 @contextlib.contextmanager
@@ -174,78 +230,3 @@ def _source_key(source: Path) -> str:
             facts = path.stat()
             digest.update(f"{path.relative_to(source)}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:32]
-
-
-def _pack(source: Path, frame: _Frame, max_skipped: float, packed: Path, announce: Callable[[str], None]) -> None:
-    """Decode every picture into a hidden folder beside `packed`, then give it its name in one step."""
-    try:
-        packed.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".packing-", dir=packed.parent, ignore_cleanup_errors=True) as folder:
-            working = Path(folder) / "packed"
-            working.mkdir()
-            with listed(source) as listing:
-                classes = find_classes(listing, source)
-                announce(
-                    f"packing {sum(map(len, classes.values())):,} files in {len(classes)} classes from {source.name}"
-                )
-                facts = _decode_all(listing, classes, frame, working, max_skipped)
-            (working / "dataset.json").write_text(json.dumps(facts))
-            try:
-                working.rename(packed)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # another process packed the same meanwhile
-                    raise
-    except OSError as error:
-        raise DataError(
-            f"cannot pack the pictures into {packed.parent}: {os.strerror(error.errno or errno.EIO)}; "
-            "free space there, or set XDG_CACHE_HOME to a folder on another disk"
-        ) from None
-
-
-def _decode_all(
-    listing: Listing,
-    classes: dict[str, list[PurePosixPath]],
-    frame: _Frame,
-    working: Path,
-    max_skipped: float,
-) -> dict[str, Any]:
-    """Write images.u8 and labels.npy into `working` and return the facts for dataset.json."""
-    digest = hashlib.sha256("\n".join(classes).encode())
-    labels: list[int] = []
-    skipped = [(str(path), "lies in no class folder") for path in strays(listing, classes)]
-    with (working / "images.u8").open("wb") as images:
-        for label, paths in enumerate(classes.values()):
-            for path in paths:
-                try:
-                    pixels = frame.pixels(listing.read(path))
-                except (ServiceError, OSError) as error:
-                    skipped.append((str(path), error.message if isinstance(error, ServiceError) else "cannot be read"))
-                    continue
-                content = pixels.tobytes()
-                images.write(content)
-                digest.update(content)
-                labels.append(label)
-    refuse_too_many_skipped(tuple(classes), Counter(labels), skipped, max_skipped)
-    np.save(working / "labels.npy", np.array(labels, np.int64))
-    digest.update(np.array(labels, np.int64).tobytes())
-    return {
-        "classes": list(classes),
-        "images": len(labels),
-        "fingerprint": digest.hexdigest(),
-        "skipped": skipped,
-    }
-
-
-def refuse_too_many_skipped(
-    classes: Sequence[str], counts: Counter[int], skipped: Sequence[tuple[str, str]], max_skipped: float
-) -> None:
-    """Raise DataError if a class has no picture (counts by label), or too large a share cannot be decoded."""
-    total = counts.total() + len(skipped)
-    example = f"; the first is {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
-    for label, name in enumerate(classes):
-        if not counts[label]:
-            raise DataError(f"no picture of class {name!r} can be decoded{example}")
-    if len(skipped) > max_skipped * total:
-        raise DataError(
-            f"{len(skipped)} of {total} files cannot be used, more than --max-skipped {max_skipped:g} allows{example}"
-        )

@@ -13,12 +13,12 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from service.errors import ServiceError
 from service.preprocess import decode, resize_and_crop
+from training.images import Images
 from training.views import Pixels, Size, Views
 
 _BINS = 15
@@ -48,9 +48,14 @@ class TemperatureFit:
     images: int
 
 
+def images_at_a_time(images: Images) -> int:
+    """Return how many of these pictures go through a network together: half a million pixels."""
+    return max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
+
+
 def logits_of(
     model: nn.Module,
-    images: NDArray[np.uint8],
+    images: Images,
     to_input: Callable[[Tensor], Tensor],
     *,
     batch_size: int | None = None,
@@ -62,7 +67,7 @@ def logits_of(
     default of half a million pixels, are computed side by side; what comes back does not depend on how many.
     """
     model.eval()
-    size = batch_size or max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
+    size = batch_size or images_at_a_time(images)
 
     @torch.inference_mode()
     def logits(start: int) -> Tensor:

@@ -1,16 +1,26 @@
 """The training set as the loop sees it: labels, and the augmented pictures of one step.
 
-Where the pixels come from is the one thing that differs: `Packed` holds all of them on the device, as uint8.
+Where the pixels come from is the one thing that differs: `Packed` holds all of them on the device, as uint8; `Streamed`
+has the files decoded by other processes, some steps ahead. Neither keeps a state that the pictures depend on.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from training.augment import augment
+from training.augment import augment, batch_indices
+from training.class_folders import Place
+from training.decoders import Decoders, gathered
+from training.decoding import Decoded
 from training.normalise import Normalise
 from training.recipe import Recipe
+from training.windows import Window
+
+_STEPS_AHEAD = 3
 
 
 class Pixels(Protocol):
@@ -32,6 +42,64 @@ class Packed:
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
         """Return the chosen pictures; the step does not matter."""
         return self.images[indices[part]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Pictures that are being decoded."""
+
+    indices: Tensor
+    part: slice
+    places: list[Place]
+    answers: list["Future[Decoded]"]
+
+    def is_for(self, indices: Tensor, part: slice) -> bool:
+        return self.part == part and torch.equal(self.indices, indices)
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """Pictures that are decoded for each step anew, a few steps ahead of the one that needs them.
+
+    The windows cut out of them follow from (seed, step, place in the batch). Raises DataError if a picture no longer
+    can be decoded, or a process that decodes has died.
+    """
+
+    places: Sequence[Place]
+    window: Window
+    decoders: Decoders
+    device: str
+    seed: int
+    batch_size: int
+    _asked: dict[int, _Asked] = field(default_factory=dict)  # by step
+
+    def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
+        """Return the pictures of a step, and have those of the next ones decoded."""
+        self._forget_all_but(range(step, step + _STEPS_AHEAD + 1))
+        if step not in self._asked or not self._asked[step].is_for(indices, part):
+            self._ask(indices, step, part)
+        for later in range(step + 1, step + _STEPS_AHEAD + 1):
+            if later not in self._asked:
+                self._ask(batch_indices(self.seed, later, len(self.places), self.batch_size), later, part)
+        asked = self._asked.pop(step)
+        return torch.from_numpy(gathered(asked.answers, asked.places)).to(self.device)
+
+    def _ask(self, indices: Tensor, step: int, part: slice) -> None:
+        places = [self.places[index] for index in indices[part].tolist()]
+        draws = [(self.seed, step, position) for position in range(len(indices))[part]]
+        self._asked[step] = _Asked(indices, part, places, self.decoders.submit(places, self.window, draws))
+
+    def _forget_all_but(self, steps: range) -> None:
+        for step in [step for step in self._asked if step not in steps]:
+            for answer in self._asked.pop(step).answers:
+                answer.cancel()
+
+
+def window_of(recipe: Recipe) -> Window:
+    """Return what is cut out of a picture for training; the padded crop comes later, from the whole batch."""
+    if recipe.crop == "pad":
+        return Window(recipe.image_size, shorter_side=recipe.image_size)
+    return Window(recipe.image_size, recipe.crop, 0, recipe.scale_range, recipe.crop_area, recipe.crop_ratio)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from training.data import Dataset, stratified_hold_out
-from training.data import load as load_dataset
+from training.data import Dataset, Reading, stratified_hold_out
 from training.distributed import World
 from training.finetune import freeze
 from training.hardware import Hardware
 from training.loop import Training
 from training.normalise import Normalise
-from training.own_pictures import Part, balance, find_folders, hold_out_share, whole, with_classes
+from training.own_pictures import Part, balance, hold_out_share, whole
 from training.pictures import Packed, Pictures
 from training.progress import Progress
+from training.reader import Reader
 from training.recipe import Recipe
 from training.resnet import ResNet, build
 from training.selection import Selection, selection_of
 from training.signals import Stop
 from training.start import Start, starting_point
+from training.statistics import Statistics, measure, sample
+from training.windows import Window
 
 
 class RunError(Exception):
@@ -52,6 +54,8 @@ class Options:
     checkpoint_every_minutes: float = 5.0
     max_skipped: float | None = None  # None: what the recipe allows
     fixed: frozenset[str] = frozenset()  # fields of the recipe that the user has set, which weights do not change
+    reading: Reading | None = None  # packed or streamed; None: what fits is packed
+    decoders: int | None = None  # processes that decode what is streamed; None: one a core
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class Run:
     training: Training
     selection: Selection | None  # of the best weights; None: the last ones are handed on
     facts: dict[str, Any]  # what run.json says
+    reader: Reader
 
     @property
     def kept(self) -> NDArray[np.int64]:
@@ -106,11 +111,12 @@ def prepare(
         raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
     start = _start(recipe, options, earlier, progress)
     recipe = start.recipe if start else recipe
-    train_set, validation_set, test_set = _load_parts(recipe, options, progress)
+    reader = _reader(recipe, options, world, progress)
+    train_set, validation_set, test_set = reader.parts(options.data, options.test_data, earlier or {})
     held_out = _held_out(recipe, train_set, validation_set, options.seed)
     kept = np.setdiff1d(np.arange(len(train_set)), held_out)
-    images = torch.from_numpy(np.array(train_set.images[kept]))
-    preprocessing = earlier["preprocessing"] if earlier else _preprocessing(recipe, images, start)
+    statistics = measure(train_set.chosen(sample(kept, reader.tested.size, options.seed)))
+    preprocessing = earlier["preprocessing"] if earlier else _preprocessing(reader.tested, statistics, start)
     normalise = Normalise(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
     torch.manual_seed(options.seed)
     model = build(
@@ -119,7 +125,7 @@ def prepare(
     if start:
         start.put_into(model, train_set.classes, progress.say)
     elif recipe.subtract == "pixel_mean":
-        model.pixel_mean = normalise(images.float().mean(0)).permute(2, 0, 1).contiguous()
+        model.pixel_mean = _pixel_mean(recipe, reader.tested, statistics, normalise)
     _freeze(model, recipe)
     if recipe.sync_bn:
         model = cast(ResNet, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
@@ -131,7 +137,7 @@ def prepare(
         model=model.to(hardware.device),
         pictures=Pictures(
             labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
-            pixels=Packed(images.to(hardware.device)),
+            pixels=reader.pixels(train_set, kept, hardware.device, options.seed),
             normalise=normalise,
             recipe=recipe,
         ),
@@ -142,7 +148,10 @@ def prepare(
     facts |= {"preprocessing": preprocessing, "started": now(), "held_out": held_out.tolist()}
     facts |= {"start": start.facts if start else None}
     facts |= {"validation_dataset": validation_set.facts() if validation_set else None}
-    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection_of(recipe), facts)
+    is_packed = isinstance(training.pictures.pixels, Packed)
+    facts |= {"training_pixels": "packed" if is_packed else "streamed", "statistics_of": statistics.images}
+    selection = selection_of(recipe)
+    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection, facts, reader)
     if this.selection and not len(this.held_out_part.labels):
         raise RunError("to choose the best weights takes held-out pictures; --set held_out_share=0.1, or more data")
     _report_balance(this)
@@ -202,64 +211,36 @@ def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, opt
     }
 
 
-def _preprocessing(recipe: Recipe, images: Tensor, start: Start | None) -> dict[str, Any]:
+def _reader(recipe: Recipe, options: Options, world: World, progress: Progress) -> Reader:
+    allowed = recipe.max_skipped if options.max_skipped is None else options.max_skipped
+    try:
+        return Reader(recipe, world, progress, allowed, options.reading, options.decoders)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+
+
+def _preprocessing(tested: Window, statistics: Statistics, start: Start | None) -> dict[str, Any]:
     """Return how pictures become the network's input, in the model card's terms.
 
-    The colours are those that the weights were trained with, or else those of `images`.
+    The colours are those that the weights were trained with, or else those of the pictures.
     """
-    side = recipe.test_size or recipe.image_size
-    mean, deviation = (start.mean, start.standard_deviation) if start else _colours(images)
+    colours = start or statistics
     return {
-        "shorter_side": recipe.test_shorter_side or side,
-        "crop": [side, side],
-        "interpolation": "bilinear",
-        "mean": mean,
-        "standard_deviation": deviation,
+        "shorter_side": tested.shorter_side,
+        "crop": [tested.size, tested.size],
+        "interpolation": tested.interpolation,
+        "mean": colours.mean,
+        "standard_deviation": colours.standard_deviation,
     }
 
 
-def _colours(images: Tensor) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel of pictures, as fractions of 255."""
-    parts = [part.double().div(255).reshape(-1, 3) for part in torch.split(images, 1000)]
-    pixels = sum(len(part) for part in parts)
-    mean = sum(part.sum(0) for part in parts) / pixels
-    variance = sum((part - mean).square().sum(0) for part in parts) / pixels
-    return (
-        [round(value, 6) for value in torch.as_tensor(mean).tolist()],
-        [max(round(value, 6), 1e-3) for value in torch.as_tensor(variance).sqrt().tolist()],
-    )
-
-
-def _load_parts(recipe: Recipe, options: Options, progress: Progress) -> tuple[Dataset, Dataset | None, Dataset | None]:
-    """Return what to train on, what to validate on where that is a folder of its own, and what to test on."""
-    folders = find_folders(options.data)
-    if folders.training != options.data:
-        progress.say(f"{options.data} is split: {folders}")
-    side = recipe.test_size or recipe.image_size
-    allowed = recipe.max_skipped if options.max_skipped is None else options.max_skipped
-
-    def load(folder: Path | None) -> Dataset | None:
-        if folder is None:
-            return None
-        return load_dataset(
-            folder, side, shorter_side=recipe.test_shorter_side, max_skipped=allowed, announce=progress.say
-        )
-
-    train_set, validation_set = cast(Dataset, load(folders.training)), load(folders.validation)
-    if validation_set:
-        validation_set = with_classes(validation_set, train_set.classes)
-    test_set = load(options.test_data or folders.test)
-    if test_set:
-        _refuse_other_classes(test_set, train_set)
-    return train_set, validation_set, test_set
-
-
-def _refuse_other_classes(test_set: Dataset, train_set: Dataset) -> None:
-    if test_set.classes != train_set.classes:
-        different = sorted(set(test_set.classes) ^ set(train_set.classes))
+def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalise: Normalise) -> Tensor:
+    if recipe.image_size != tested.size:
         raise RunError(
-            f"training and test data do not have the same classes; only in one of them: {', '.join(different)}"
+            f"a mean picture of {tested.size} pixels cannot be subtracted from pictures of {recipe.image_size}; "
+            "add --set subtract=channel_mean, or train and test at one size"
         )
+    return normalise(torch.from_numpy(statistics.mean_picture)).permute(2, 0, 1).contiguous()
 
 
 def _versions() -> dict[str, str]:

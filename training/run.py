@@ -58,17 +58,22 @@ def run(
                 this = _prepared(recipe, options, hardware, progress, world or World(), stop, earlier)
         except Stopped:
             raise Interrupted("stopped before the first step; give the same command again") from None
-        start_folder(this)
-        if earlier:
-            _restore(this)
-        _train(this, stop)
-        try:
-            with stop.at_once():
-                return _finished(this)
-        except Stopped:
-            raise Interrupted(
-                f"stopped while evaluating; the weights of step {this.training.step:,} are saved: go on with --resume"
-            ) from None
+        with contextlib.closing(this.reader):
+            return _trained(this, stop, is_resumed=earlier is not None)
+
+
+def _trained(this: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
+    start_folder(this)
+    if is_resumed:
+        _restore(this)
+    _train(this, stop)
+    try:
+        with stop.at_once():
+            return _finished(this)
+    except Stopped:
+        raise Interrupted(
+            f"stopped while evaluating; the weights of step {this.training.step:,} are saved: go on with --resume"
+        ) from None
 
 
 def _prepared(

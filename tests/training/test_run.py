@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from tests.training.conftest import write_pictures
 from training.checkpoint import load_latest
 from training.cli import main
+from training.data import DataError
 from training.hardware import choose
 from training.loop import Diverged
 from training.prepare import Options, RunError
@@ -222,7 +223,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_good_checkpoint_is_touched(p
 def test_training_and_test_classes_must_be_the_same(pictures: Path, tmp_path: Path) -> None:
     test_data = write_pictures(tmp_path / "unseen", each=2)
     (test_data / "red").rename(test_data / "pink")
-    with pytest.raises(RunError, match="same classes; only in one of them: pink, red"):
+    with pytest.raises(DataError, match="same classes; only in one of them: pink, red"):
         train(pictures, tmp_path / "run", test_data=test_data)
 
 

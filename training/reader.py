@@ -1,0 +1,128 @@
+"""How a run reads its pictures: each data set packed or streamed, and the processes that decode for all of them."""
+
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.class_folders import existing
+from training.data import DataError, Dataset, Reading, choose_reading, load, reading_of
+from training.decoders import Decoders
+from training.distributed import World
+from training.own_pictures import find_folders, with_classes
+from training.pictures import Packed, Pixels, Streamed, window_of
+from training.progress import Progress
+from training.recipe import Recipe
+from training.windows import Window
+
+
+class Reader:
+    """Reads the data sets of one run. Every process of a run has its own, and all decide alike."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        world: World,
+        progress: Progress,
+        max_skipped: float,
+        reading: Reading | None,
+        decoders: int | None,
+    ) -> None:
+        """Without `reading` the size of each data set decides; `decoders` are processes, by default one a core.
+
+        Raises ValueError for a test size that is larger than the side it is cut out of.
+        """
+        self._recipe, self._world, self._progress = recipe, world, progress
+        self._max_skipped, self._reading = max_skipped, reading
+        self.tested = tested_window(recipe)
+        cores = len(os.sched_getaffinity(0))
+        self._decoders = Decoders(decoders or max(1, cores // world.local_size))
+
+    def parts(
+        self, data: Path, test_data: Path | None, earlier: dict[str, Any]
+    ) -> tuple[Dataset, Dataset | None, Dataset | None]:
+        """Return what to train on, what to validate on where that is a folder of its own, and what to test on.
+
+        All are as testing sees them. `earlier` is what run.json says of a run that is resumed, which goes on reading
+        as it did. Raises DataError.
+        """
+        folders = find_folders(data)
+        if folders.training != data:
+            self._progress.say(f"{data} is split: {folders}")
+
+        def part(folder: Path | None, name: str) -> Dataset | None:
+            if folder is None:
+                return None
+            facts = earlier.get(name)
+            return self._load(folder, self.tested, reading_of(facts["fingerprint"]) if facts else self._reading)
+
+        train_set = cast(Dataset, part(folders.training, "dataset"))
+        validation_set = part(folders.validation, "validation_dataset")
+        if validation_set:
+            validation_set = with_classes(validation_set, train_set.classes)
+        test_set = part(test_data or folders.test, "test_dataset")
+        if test_set:
+            _refuse_other_classes(test_set, train_set)
+        return train_set, validation_set, test_set
+
+    def _load(self, source: Path, window: Window, reading: Reading | None) -> Dataset:
+        local, say = self._world.local_size, self._progress.say
+        if reading is None:
+            mine = choose_reading(existing(source), window, local, say)
+            reading = "streamed" if self._world.any(mine == "streamed") else "packed"
+        return load(
+            source,
+            window.size,
+            shorter_side=window.shorter_side,
+            interpolation=window.interpolation,
+            max_skipped=self._max_skipped,
+            announce=say,
+            reading=reading,
+            decoders=self._decoders,
+        )
+
+    def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
+        """Return where training takes the pixels of the pictures in `kept` from. Raises DataError."""
+        window = window_of(self._recipe)
+        if window.crop == "centre" and dataset.reading == "packed":
+            packed = dataset
+            if window != self.tested:
+                packed = self._load(Path(dataset.source), window, "packed")
+            return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
+        self._progress.say(f"training pictures are decoded for each step anew, by {self._decoders.count} processes")
+        places = dataset.places()
+        return Streamed(
+            places=[places[index] for index in kept.tolist()],
+            window=window,
+            decoders=self._decoders,
+            device=device,
+            seed=seed,
+            batch_size=min(self._recipe.batch_size, len(kept)),
+        )
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._decoders.close()
+
+
+def tested_window(recipe: Recipe) -> Window:
+    """Return what testing and serving cut out of a picture. Raises ValueError where it does not fit."""
+    size = recipe.test_size or recipe.image_size
+    shorter_side = recipe.test_shorter_side or size
+    if shorter_side < size:
+        raise ValueError(
+            f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
+            "give --set test_shorter_side or --set test_size another value"
+        )
+    return Window(size, shorter_side=shorter_side)
+
+
+def _refuse_other_classes(test_set: Dataset, train_set: Dataset) -> None:
+    if test_set.classes != train_set.classes:
+        different = sorted(set(test_set.classes) ^ set(train_set.classes))
+        raise DataError(
+            f"training and test data do not have the same classes; only in one of them: {', '.join(different)}"
+        )

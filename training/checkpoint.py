@@ -5,7 +5,8 @@
                                       meta.json            step, and the sha256 of both files
     runs/<name>/checkpoints/latest    the step of the newest one
 
-Each is made as a hidden folder, flushed to the disk, renamed in one step; only then does `latest` change.
+Each is made as a hidden folder, flushed to the disk, renamed in one step; only then does `latest` change. One that
+takes the place of another of the same step moves that aside first, and whoever reads finds it there.
 """
 
 import errno
@@ -24,6 +25,7 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 _KEPT = 2  # checkpoints a run keeps: the newest, and the one before it
+_PARTIAL, _REPLACED = ".partial", ".replaced"
 WEIGHTS, STATE, META = "weights.safetensors", "state.pt", "meta.json"
 
 
@@ -43,41 +45,67 @@ class Checkpoint:
 def save(run: Path, step: int, weights: dict[str, Tensor], state: dict[str, Any]) -> Path:
     """Write a checkpoint and return its folder. Raises CheckpointError, and then the earlier ones are untouched."""
     folder = run / "checkpoints"
-    working, final = folder / f".{step}.partial", folder / str(step)
+    working, final = folder / f".{step}{_PARTIAL}", folder / str(step)
+    aside = folder / f".{step}{_REPLACED}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir()
-        contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        (working / WEIGHTS).write_bytes(save_safetensors(contiguous))
-        with (working / STATE).open("wb") as file:
-            torch.save(state, file)
-        digests = {name: sha256_of(working / name) for name in (WEIGHTS, STATE)}
-        (working / META).write_text(json.dumps({"step": step, "sha256": digests}, indent=2))
-        for path in (*working.iterdir(), working):
-            flush(path)
-        shutil.rmtree(final, ignore_errors=True)
+        for left_behind in folder.glob(f".*{_PARTIAL}"):  # by a process that was killed
+            shutil.rmtree(left_behind, ignore_errors=True)
+        _write(working, step, weights, state)
+        if final.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            final.rename(aside)
         working.rename(final)
         write_whole(folder / "latest", f"{step}\n".encode())
-    except (OSError, RuntimeError) as error:  # torch.save tells of a full disk with a RuntimeError
+    except (OSError, RuntimeError) as error:
         shutil.rmtree(working, ignore_errors=True)
-        number = error.errno if isinstance(error, OSError) and error.errno else errno.ENOSPC
         raise CheckpointError(
-            f"cannot write the checkpoint of step {step} to {folder}: {os.strerror(number)}; "
+            f"cannot write the checkpoint of step {step} to {folder}: {_reason(error)}; "
             "the earlier ones are untouched: make room, then run again with --resume"
         ) from None
+    shutil.rmtree(aside, ignore_errors=True)
     _remove_old(folder, keep=step)
     return final
 
 
+def _write(working: Path, step: int, weights: dict[str, Tensor], state: dict[str, Any]) -> None:
+    """Write the files of a checkpoint into a new folder, and wait until they are on the disk."""
+    working.mkdir()
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    (working / WEIGHTS).write_bytes(save_safetensors(contiguous))
+    with (working / STATE).open("wb") as file:
+        torch.save(state, file)
+    digests = {name: sha256_of(working / name) for name in (WEIGHTS, STATE)}
+    (working / META).write_text(json.dumps({"step": step, "sha256": digests}, indent=2))
+    for path in (*working.iterdir(), working):
+        flush(path)
+
+
+def _reason(error: BaseException) -> str:
+    """Return why a file cannot be written; torch.save tells of it with a RuntimeError around the operating system's."""
+    told = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(told, OSError):
+        raise error
+    return os.strerror(told.errno or errno.EIO)
+
+
 def _remove_old(folder: Path, keep: int) -> None:
-    steps = sorted((step for step in _steps(folder) if step <= keep), reverse=True)
-    for step in steps[_KEPT:]:
-        shutil.rmtree(folder / str(step), ignore_errors=True)
+    found = [path for step, path in _found(folder) if step <= keep]
+    for path in found[_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _steps(folder: Path) -> list[int]:
-    return [int(path.name) for path in folder.iterdir() if path.name.isdigit()]
+def _found(folder: Path) -> list[tuple[int, Path]]:
+    """Return the steps of all checkpoints, whole or not, and their folders, the newest first."""
+    if not folder.is_dir():
+        return []
+    named = {int(path.name): path for path in folder.iterdir() if path.name.isdigit()}
+    aside = {
+        int(path.name[1 : -len(_REPLACED)]): path
+        for path in folder.glob(f".*{_REPLACED}")
+        if path.name[1 : -len(_REPLACED)].isdigit()
+    }
+    return sorted((aside | named).items(), reverse=True)
 
 
 def load_latest(run: Path) -> Checkpoint | None:
@@ -86,14 +114,15 @@ def load_latest(run: Path) -> Checkpoint | None:
     A folder whose files do not match their digests is passed over for the one before it. Raises CheckpointError if
     there are checkpoints and none is whole.
     """
-    folder = run / "checkpoints"
-    steps = sorted(_steps(folder), reverse=True) if folder.is_dir() else []
-    for step in steps:
-        if _is_whole(folder / str(step)):
-            state = torch.load(folder / str(step) / STATE, map_location="cpu", weights_only=True)
-            return Checkpoint(step, read_weights(folder / str(step) / WEIGHTS), state)
-    if steps:
-        raise CheckpointError(f"none of the {len(steps)} checkpoints in {folder} is whole; start again in a new folder")
+    found = _found(run / "checkpoints")
+    for step, folder in found:
+        if _is_whole(folder):
+            state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+            return Checkpoint(step, read_weights(folder / WEIGHTS), state)
+    if found:
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {run / 'checkpoints'} is whole; start again in a new folder"
+        )
     return None
 
 
@@ -120,10 +149,9 @@ def find_weights(run_or_checkpoint: Path) -> Path:
         return path
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
-    folder = path / "checkpoints"
-    for step in sorted(_steps(folder), reverse=True) if folder.is_dir() else []:
-        if _is_whole(folder / str(step)):
-            return folder / str(step) / WEIGHTS
+    for _, folder in _found(path / "checkpoints"):
+        if _is_whole(folder):
+            return folder / WEIGHTS
     raise CheckpointError(
         f"{path} holds no checkpoint; give a run folder made by train-resnet run, or a .safetensors file"
     )

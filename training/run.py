@@ -7,6 +7,7 @@ runs/<name>/checkpoints/    see `training.checkpoint`
 """
 
 import contextlib
+import math
 import time
 from typing import Any
 
@@ -176,8 +177,10 @@ def _moments(training: Training) -> tuple[int, int, int]:
 
 def _log_gradients(this: Run) -> None:
     norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(this.training.model).items()}
-    this.facts.setdefault("gradient_norms", {})[str(this.training.step)] = norms
-    write_facts(this)
+    logged = this.facts.setdefault("gradient_norms", {})
+    if all(map(math.isfinite, norms.values())):  # in float16 they may overflow, and then the step has been left out
+        logged[str(this.training.step)] = norms
+        write_facts(this)
 
 
 def _log_epoch(this: Run, stop: Stop) -> None:

@@ -57,6 +57,32 @@ def test_a_run_without_checkpoints_begins_at_the_beginning(tmp_path: Path) -> No
     assert load_latest(tmp_path) is None
 
 
+def test_a_checkpoint_is_never_missing_while_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1, WEIGHTS, state(1))
+    rename, renamed = Path.rename, []
+
+    def look_before(path: Path, target: Path) -> Path:
+        renamed.append(path.name)
+        found = load_latest(tmp_path)
+        assert found is not None and found.state["count"] == 1
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", look_before)
+    save(tmp_path, 1, WEIGHTS, state(2))
+    assert renamed == ["1", ".1.partial"]
+    found = load_latest(tmp_path)
+    assert found is not None and found.state["count"] == 2
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["1", "latest"]
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints" / ".3.partial").mkdir(parents=True)
+    save(tmp_path, 7, WEIGHTS, state(7))
+    assert not list((tmp_path / "checkpoints").glob(".*"))
+
+
 @pytest.mark.parametrize("failing", ["write_bytes", "mkdir", "rename"])
 def test_a_full_disk_leaves_the_earlier_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str

@@ -1,19 +1,25 @@
 # The service and what it needs, on a slim Python. Nothing else: no torch, no compiler, no sources of training or export.
 #   docker build -f docker/service.Dockerfile -t resnet-service .
-# BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu.
+# BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu. With gpu come
+# CUDA, cuDNN and TensorRT as wheels; the driver is the host's. TensorRT's wheel lies on NVIDIA's own index, which the
+# package on the usual one asks: where it cannot be reached, --build-arg TENSORRT=no leaves it out.
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS build
 ARG FLAVOUR=cpu
+ARG TENSORRT=yes
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
 # The dependencies come before the code, so that a change in the code leaves their layer alone.
 COPY pyproject.toml constraints.txt ./
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*project['dependencies'], *project['optional-dependencies']['${FLAVOUR}'], sep='\n')" > requirements.txt \
+extras = ['${FLAVOUR}', *['tensorrt'] * ('${FLAVOUR}${TENSORRT}' == 'gpuyes')]; \
+print(*project['dependencies'], *(line for extra in extras for line in project['optional-dependencies'][extra]), sep='\n')" \
+    > requirements.txt \
  && python -m venv --without-pip /opt/venv \
  && python -m pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt \
+    --no-binary tensorrt-cu13-libs \
  && cd /opt/venv/lib/python3*/site-packages \
  && find . -type d -name tests -prune -exec rm -r {} + \
  && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
@@ -34,6 +40,8 @@ ENV PATH=/app/bin:/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     ORT_DISABLE_TELEMETRY=1 \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     XDG_CACHE_HOME=/cache \
     RESNET_HOST=0.0.0.0 \
     RESNET_PORT=8000 \

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from service.runtime import DeviceValue, device_value
 
-_CUDA_LIBRARY = "libcudart.so.13"  # of ONNX Runtime's wheel: tests/gpu/test_wheel.py holds it to that
+CUDA_LIBRARY = "libcudart.so.13"  # of ONNX Runtime's wheel: tests/gpu/test_wheel.py holds it to that
 
 
 class CudaDevice:
@@ -35,7 +35,7 @@ class CudaDevice:
 
 def _lock_pages(array: NDArray[Any], size: int) -> None:
     with contextlib.suppress(OSError):  # no such library
-        library = ctypes.CDLL(_CUDA_LIBRARY)
+        library = ctypes.CDLL(CUDA_LIBRARY)
         address = ctypes.c_void_p(array.ctypes.data)
         if library.cudaHostRegister(address, ctypes.c_size_t(size), 0) == 0:
             weakref.finalize(array, library.cudaHostUnregister, address).atexit = False

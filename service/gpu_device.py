@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 _DRIVER = "libcuda.so.1"
-_TENSORRT_DISTRIBUTION = "tensorrt-cu13-libs"
+TENSORRT_DISTRIBUTION = "tensorrt-cu13-libs"
 # The major that ONNX Runtime's wheel links: tests/gpu/test_wheel.py holds it, and the pin, to the real wheel.
 TENSORRT_LIBRARY = "libnvinfer.so.10"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
@@ -63,7 +63,7 @@ def load_tensorrt() -> bool:
 def tensorrt_version() -> str:
     """Return the installed TensorRT's version, for the key of what is built with it."""
     try:
-        return version(_TENSORRT_DISTRIBUTION)
+        return version(TENSORRT_DISTRIBUTION)
     except PackageNotFoundError:
         return _ask_library()
 

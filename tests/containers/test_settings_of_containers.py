@@ -29,7 +29,9 @@ def test_the_image_fixes_the_rest() -> None:
 
 
 def test_the_example_names_every_variable_of_the_compose_file() -> None:
-    variables = names_in("docker-compose.yml", r"\$\{(\w+):-")
+    variables = {
+        name for file in ("docker-compose.yml", "docker-compose.gpu.yml") for name in names_in(file, r"\$\{(\w+):-")
+    }
     assert names_in(".env.example", r"^# ([A-Z_]+)=") - SETTINGS == variables
 
 

@@ -64,6 +64,7 @@ def load_cuda_libraries() -> None:
     """Load CUDA and cuDNN from the packages beside ONNX Runtime, as there is no torch that would bring them."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    onnxruntime.set_default_logger_severity(4)  # what fails is told in our own words
     said = io.StringIO()
     with contextlib.redirect_stdout(said):  # it prints what it misses
         onnxruntime.preload_dlls(directory="")

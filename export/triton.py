@@ -12,11 +12,11 @@ import onnx
 from onnx import TensorProto
 
 from export.model_file import write_file
+from service.provider_options import LARGEST_GPU_BATCH, profile_shapes
 
 CONFIG_FILE = "config.pbtxt"
 GENERATED = "# Written by export-onnx, and again at the next export; without this line it is left as it is."
-MAX_BATCH = 32
-_USUAL_BATCH = 8  # what TensorRT tunes for
+MAX_BATCH = LARGEST_GPU_BATCH
 _TYPES: dict[int, str] = {
     TensorProto.UINT8: "TYPE_UINT8",
     TensorProto.FLOAT: "TYPE_FP32",
@@ -79,12 +79,10 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 
 
 def _parameters(images: onnx.ValueInfoProto, precision: str) -> str:
-    shape = "x".join(str(dim.dim_value) for dim in images.type.tensor_type.shape.dim[1:])
+    _, height, width, _ = (dim.dim_value for dim in images.type.tensor_type.shape.dim)
     values = {
         "precision_mode": _PRECISION_MODES[precision],
         "max_workspace_size_bytes": str(1 << 30),
-        "trt_profile_min_shapes": f"{images.name}:1x{shape}",
-        "trt_profile_opt_shapes": f"{images.name}:{_USUAL_BATCH}x{shape}",
-        "trt_profile_max_shapes": f"{images.name}:{MAX_BATCH}x{shape}",
+        **profile_shapes(height, width, MAX_BATCH),
     }
     return "\n".join(f'        parameters {{ key: "{key}" value: "{value}" }}' for key, value in values.items())

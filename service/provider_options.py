@@ -10,6 +10,7 @@ from service.model_card import Precision, Recommended
 
 INPUT = "images"
 LARGEST_GPU_BATCH = 32
+_USUAL_BATCH = 8  # what TensorRT tunes for: between a lone request and a full batch
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 # What is asked for → what may run the model, best first.
@@ -41,11 +42,11 @@ def bucket_of(count: int, sizes: Sequence[int]) -> int:
 
 
 def profile_shapes(height: int, width: int, largest: int) -> dict[str, str]:
-    """Return TensorRT's profile for every batch from 1 to `largest`, tuned for the largest.
+    """Return TensorRT's profile for every batch from 1 to `largest`.
 
     Without one, ONNX Runtime builds a new engine whenever a batch leaves the range seen so far.
     """
-    shapes = {"min": 1, "opt": largest, "max": largest}
+    shapes = {"min": 1, "opt": min(_USUAL_BATCH, largest), "max": largest}
     return {f"trt_profile_{name}_shapes": f"{INPUT}:{batch}x{height}x{width}x3" for name, batch in shapes.items()}
 
 

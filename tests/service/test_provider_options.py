@@ -37,7 +37,7 @@ def test_a_batch_is_padded_to_the_next_size(count: int, bucket: int) -> None:
 def test_the_profile_covers_every_batch_from_one_to_the_largest() -> None:
     assert profile_shapes(224, 160, 32) == {
         "trt_profile_min_shapes": "images:1x224x160x3",
-        "trt_profile_opt_shapes": "images:32x224x160x3",
+        "trt_profile_opt_shapes": "images:8x224x160x3",
         "trt_profile_max_shapes": "images:32x224x160x3",
     }
 

@@ -14,6 +14,10 @@ class Normalise:
     def __call__(self, images: Tensor) -> Tensor:
         return images.to(self._scale.device).float() * self._scale + self._shift
 
+    def difference(self, colours: Tensor) -> Tensor:
+        """Return what differences between colours, as fractions of 255 (…, 3), become in the network's input."""
+        return colours.to(self._scale.device) * self._scale * 255
+
     def channels_first(self, images: Tensor) -> Tensor:
         """Return the same as (N, 3, H, W), in channels-last memory order: a network's input."""
         return self(images).permute(0, 3, 1, 2)

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from training.augment import augment, batch_indices
+from training.augment import augment, batch_indices, colour_shifts, erased, trivially_augmented
 from training.class_folders import Place
 from training.decoders import Decoders, gathered
 from training.decoding import Decoded
@@ -119,5 +119,14 @@ class Pictures:
 
         `indices` are the places of the step's whole batch in the training set, int64 (N,) on the CPU.
         """
-        chosen = self.normalise(self.pixels.of(indices, step, part))
-        return augment(chosen, indices, self.recipe, seed, epoch, step, part)
+        recipe, count = self.recipe, len(indices)
+        pixels = self.pixels.of(indices, step, part)
+        if recipe.trivial_augment:
+            pixels = trivially_augmented(pixels, count, seed, step, part)
+        images = augment(self.normalise(pixels), indices, recipe, seed, epoch, step, part)
+        if recipe.pca_colour > 0:
+            shifts = colour_shifts(count, recipe.pca_colour, seed, step)[part]
+            images = images + self.normalise.difference(shifts)[:, :, None, None]
+        if recipe.random_erasing > 0:
+            images = erased(images, count, recipe.random_erasing, seed, step, part)
+        return images

@@ -2,7 +2,7 @@ import dataclasses
 
 import torch
 
-from training.augment import augment, batch_order
+from training.augment import augment, batch_indices, batch_order, colour_shifts, erased
 from training.recipe import Recipe
 from training.recipes import RECIPES
 
@@ -64,3 +64,44 @@ def test_the_same_step_gives_the_same_pictures_and_another_gives_others() -> Non
 
 def test_pictures_come_out_channels_last() -> None:
     assert cut(RECIPE).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_step_takes_the_next_places_of_its_epochs_order() -> None:
+    steps = [batch_indices(3, step, 10, 4) for step in range(4)]
+    assert torch.equal(torch.cat(steps[:2]), batch_order(3, 0, 10)[:8])
+    assert torch.equal(torch.cat(steps[2:]), batch_order(3, 1, 10)[:8])
+    assert len(batch_indices(3, 5, 6, 6)) == 6
+
+
+def test_colours_shift_along_imagenets_components_by_a_tenth_of_their_deviations() -> None:
+    shifts = colour_shifts(20_000, 0.1, seed=0, step=0).double()
+    values, directions = torch.linalg.eigh(torch.cov(shifts.T))
+    torch.testing.assert_close(values.sqrt(), torch.tensor([0.00045, 0.00188, 0.02175]).double(), rtol=0.05, atol=0)
+    brightest = directions[:, 2].abs()
+    torch.testing.assert_close(brightest, torch.tensor([0.5675, 0.5808, 0.5836]).double(), rtol=0.01, atol=0.001)
+    assert torch.equal(colour_shifts(8, 0.1, 0, 5), colour_shifts(8, 0.1, 0, 5))
+    assert not torch.equal(colour_shifts(8, 0.1, 0, 5), colour_shifts(8, 0.1, 0, 6))
+
+
+def test_a_share_of_the_pictures_loses_one_rectangle_of_allowed_area_and_shape() -> None:
+    images = torch.ones(400, 3, 64, 64).contiguous(memory_format=torch.channels_last)
+    result = erased(images, 400, 0.25, seed=0, step=1)
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    gone = result[:, 0] == 0
+    assert torch.equal(gone, result[:, 1] == 0) and torch.equal(gone, result[:, 2] == 0)
+    hit = gone[gone.flatten(1).any(1)]
+    assert 70 < len(hit) < 130
+    heights, widths = hit.any(2).sum(1), hit.any(1).sum(1)
+    areas = hit.flatten(1).sum(1)
+    assert torch.equal(areas, heights * widths)  # a rectangle
+    assert areas.min() / 64**2 > 0.015 and areas.max() / 64**2 < 0.34
+    assert (heights / widths).min() > 0.25 and (heights / widths).max() < 4.0
+    assert len({*hit.any(2).int().argmax(1).tolist()}) > 10  # at many places
+
+
+def test_the_parts_of_an_erased_batch_are_those_of_the_whole() -> None:
+    images = torch.ones(20, 3, 32, 32)
+    whole = erased(images, 20, 0.5, seed=0, step=1)
+    parts = [erased(images[part], 20, 0.5, 0, 1, part) for part in (slice(0, 7), slice(7, 20))]
+    assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(erased(images, 20, 0.0, seed=0, step=1), images)

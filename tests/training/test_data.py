@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.training.conftest import write_pictures
-from training.data import DataError, load, stratified_hold_out, write_skipped
+from training.data import DataError, load, reading_of, stratified_hold_out, write_skipped
 
 
 def tar_of(folder: Path, target: Path, inside: str) -> Path:
@@ -142,3 +142,58 @@ def test_held_out_pictures_are_stratified_seeded_and_exact_in_number() -> None:
     np.testing.assert_array_equal(held_out, stratified_hold_out(labels, 100, seed=3))
     assert not np.array_equal(held_out, stratified_hold_out(labels, 100, seed=4))
     assert len(stratified_hold_out(labels, 0, seed=3)) == 0
+
+
+def test_what_is_too_big_to_pack_is_streamed_and_says_why(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("training.capacity.free_memory", lambda: 100_000)
+    dataset = load(pictures, 32, announce=lines.append)
+    assert dataset.reading == "streamed" and "packed they would take" in lines[0]
+    monkeypatch.undo()
+    assert load(pictures, 32).reading == "packed"
+
+
+def test_streamed_pictures_are_the_packed_ones_with_the_same_labels_and_skipped_files(
+    pictures: Path, tmp_path: Path, private_cache: Path
+) -> None:
+    (pictures / "red" / "notes.txt").write_text("not a picture")
+    (pictures / "blue" / "1.png").write_bytes((pictures / "blue" / "1.png").read_bytes()[:200])
+    tar = tar_of(pictures, tmp_path / "colours.tar", "train")
+    packed = load(pictures, 24, shorter_side=28, reading="packed")
+    for source in (pictures, tar):
+        streamed = load(source, 24, shorter_side=28, reading="streamed")
+        np.testing.assert_array_equal(streamed.images[:], packed.images)
+        np.testing.assert_array_equal(streamed.labels, packed.labels)
+        assert [reason for _, reason in streamed.skipped] == [reason for _, reason in packed.skipped]
+        assert len(streamed.places()) == len(streamed) == 119
+
+
+def test_a_tree_is_looked_through_once_whatever_the_size_of_its_pictures(pictures: Path) -> None:
+    lines: list[str] = []
+    first = load(pictures, 32, reading="streamed", announce=lines.append)
+    second = load(pictures, 16, reading="streamed", announce=lines.append)
+    assert len(lines) == 1 and "looking through 120 files" in lines[0]
+    assert first.fingerprint == second.fingerprint and reading_of(first.fingerprint) == "streamed"
+    assert second.images.shape == (120, 16, 16, 3)
+
+
+def test_streamed_sets_hold_to_the_share_that_may_be_skipped(pictures: Path) -> None:
+    for index in range(20):
+        (pictures / "red" / f"broken{index}.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"20 of 140 files cannot be used, more than --max-skipped 0.1"):
+        load(pictures, 32, max_skipped=0.1, reading="streamed")
+
+
+def test_a_compressed_tar_cannot_be_streamed_and_is_told_what_to_do(pictures: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "colours.tar.gz", "w:gz") as tar:
+        tar.add(pictures, arcname="train")
+    with pytest.raises(DataError, match=r"compressed tar.* unpack it"):
+        load(tmp_path / "colours.tar.gz", 32, reading="streamed")
+    assert len(load(tmp_path / "colours.tar.gz", 32, reading="packed")) == 120
+
+
+def test_a_picture_that_has_gone_since_it_was_looked_at_is_named(pictures: Path) -> None:
+    dataset = load(pictures, 32, reading="streamed")
+    (pictures / "green" / "7.png").unlink()
+    with pytest.raises(DataError, match=r"green/7\.png could be decoded before and no longer can"):
+        dataset.images[:]

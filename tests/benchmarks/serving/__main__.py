@@ -16,7 +16,8 @@ from pathlib import Path
 from tests.benchmarks.serving.campaign import COLUMNS, MATCHES, Campaign, Plan, known
 from tests.benchmarks.serving.duel import Arena
 from tests.benchmarks.serving.environment import peers_python
-from tests.benchmarks.serving.results import ROOT, Results, say
+from tests.benchmarks.serving.progress import say
+from tests.benchmarks.serving.results import ROOT, Results
 from tests.benchmarks.serving.servers import PEERS
 from tests.benchmarks.serving.workload import NETWORKS, PRECISIONS
 

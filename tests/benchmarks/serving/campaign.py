@@ -6,7 +6,8 @@ from pathlib import Path
 
 from tests.benchmarks.serving import overload
 from tests.benchmarks.serving.duel import Arena, Match, Pair, contenders, duel, footprint, median_rate, raw_runtime
-from tests.benchmarks.serving.results import Results, say
+from tests.benchmarks.serving.progress import say
+from tests.benchmarks.serving.results import Results
 from tests.benchmarks.serving.servers import PEERS, SERVICE, ServerFailed
 from tests.benchmarks.serving.table import render
 from tests.benchmarks.serving.workload import NotThere, Workload, make_workload

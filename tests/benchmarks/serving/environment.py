@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.benchmarks.serving.results import say
+from tests.benchmarks.serving.progress import say
 
 _REQUIREMENTS = Path(__file__).parent / "peers" / "requirements.txt"
 

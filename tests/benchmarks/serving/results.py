@@ -5,7 +5,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -110,9 +109,3 @@ def _processor() -> str:
     flags = set(facts.get("flags", "").split())
     has = ", ".join(flag for flag in _CPU_FLAGS if flag in flags) or "no vector extensions"
     return f"{facts.get('model name', platform.machine())} ({has})"
-
-
-def say(text: str) -> None:
-    """Tell whoever waits."""
-    sys.stderr.write(f"{datetime.datetime.now():%H:%M:%S}  {text}\n")
-    sys.stderr.flush()

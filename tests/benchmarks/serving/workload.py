@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.benchmarks.serving.connections import Question
+from tests.benchmarks.serving.progress import say
 
 ROOT = Path(__file__).parents[3]
 _SHIPPED = ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx"
@@ -21,6 +22,7 @@ _EXPORTS = {
     "resnet20": ["--checkpoint", str(_RUN_OF_THE_SHIPPED)],
     "resnet50": ["--depth", "50", "--weights", "random"],
 }
+_EXPORTER = [sys.executable, "-c", "from export.cli import main; main()"]  # export-onnx, of this checkout
 NETWORKS = tuple(_EXPORTS)
 PRECISIONS = ("fp32", "int8")
 _BOUNDARY = b"benchmark-4c1f7a"
@@ -126,18 +128,12 @@ def _model(network: str, precision: str, cache: Path) -> Path:
         model.parent.mkdir(parents=True)
         shutil.copyfile(_SHIPPED, model)
         return model
-    exporter = [sys.executable, "-m", "export.cli"]
     choice = [] if precision == "fp32" else ["--precision", precision]
-    if (
-        choice
-        and "--precision"
-        not in subprocess.run([*exporter, "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    ):
-        raise NotThere(f"export-onnx has no --precision yet, so there is no {precision}")
-    command = [*exporter, *_EXPORTS[network], *choice, "--output", str(model)]
+    command = [*_EXPORTER, *_EXPORTS[network], *choice, "--output", str(model)]
+    say(f"exporting {network} {precision}")
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        raise NotThere(f"{network} {precision} could not be exported: {made.stderr.strip().splitlines()[-1]}")
+    if made.returncode != 0 or not model.exists():
+        raise NotThere(f"{network} {precision} could not be exported: {(made.stderr.strip() or '?').splitlines()[-1]}")
     return model
 
 

@@ -37,9 +37,9 @@ class Progress:
             self._bar.update(self._bar.task_ids[0], completed=step, description=text)
             if step >= total_steps:
                 self.close()
-        elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
+        elif self._images_per_s and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
-            minutes = (total_steps - step) * batch_size / max(self._images_per_s, 1e-9) / 60
+            minutes = (total_steps - step) * batch_size / self._images_per_s / 60
             self.say(f"step {step:,}/{total_steps:,}  {text}  {minutes:.0f} min left")
 
     def log(self, line: dict[str, Any], total_steps: int) -> None:

@@ -178,7 +178,9 @@ def _moments(training: Training) -> tuple[int, int, int]:
 def _log_gradients(this: Run) -> None:
     norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(this.training.model).items()}
     logged = this.facts.setdefault("gradient_norms", {})
-    if all(map(math.isfinite, norms.values())):  # in float16 they may overflow, and then the step has been left out
+    if norms and all(
+        map(math.isfinite, norms.values())
+    ):  # in float16 they may overflow, and then the step has been left out
         logged[str(this.training.step)] = norms
         write_facts(this)
 
@@ -201,6 +203,8 @@ def _log_epoch(this: Run, stop: Stop) -> None:
     }
     if this.selection:
         this.selection.see(measured[f"held_out_{this.selection.metric}"], training.step, weights)
+        if this.selection.is_over:
+            _log_gradients(this)
     append_metrics(this, line)
     this.progress.log(line, training.total_steps)
 

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,19 @@ def test_every_picture_is_counted_once_whatever_the_batch_size() -> None:
     assert whole.shape == (23, 2)
     torch.testing.assert_close(whole, parts)
     assert whole[:, 0].tolist() == images.reshape(23, -1).sum(1).tolist()
+
+
+def test_batches_are_computed_side_by_side_and_come_back_in_order() -> None:
+    together = threading.Barrier(2, timeout=30)  # lets nobody on before two have come
+
+    class Waiting(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            together.wait()
+            return images[:, :1, 0, 0]
+
+    images = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
+    logits = logits_of(Waiting(), images, lambda batch: batch.permute(0, 3, 1, 2), batch_size=2, threads=2)
+    assert logits.flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 
 def test_errors_are_percentages_of_wrong_first_and_wrong_first_five() -> None:

@@ -69,6 +69,7 @@ def test_a_run_that_does_not_get_better_ends_early_and_hands_on_its_best_weights
     facts = train(pictures, tmp_path / "run", recipe)
     assert facts["best"] == {"metric": "held_out_loss", "value": 0.5, "step": 14}
     assert facts["stopped_early"] == 28 and facts["steps"] == 70
+    assert list(facts["gradient_norms"]) == ["1", "28"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [7, 14, 21, 28]
     # Another run that is stopped at the best epoch has these very weights.

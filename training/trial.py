@@ -138,6 +138,8 @@ def _try_evaluation(this: Run) -> str:
 
 def _try_a_checkpoint(this: Run) -> str:
     training = this.training
+    if not training.world.is_first:
+        return "checkpoint: the first process writes it"
     folder = checkpoint.save(this.options.out, training.step, training.weights_to_keep(), training.state())
     saved = checkpoint.load_latest(this.options.out)
     if saved is None:

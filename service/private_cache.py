@@ -18,7 +18,7 @@ from pathlib import Path
 
 _PROGRAM = "resnet-service"
 _DIGESTS = "digests.json"
-_KEPT_ENTRIES = 8
+_UNUSED_S = 30 * 24 * 3600.0
 _ABANDONED_S = 3600.0  # a temporary folder this old belongs to a process that died
 _TEMPORARY = "."
 
@@ -52,8 +52,7 @@ def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) 
     folder = private_folder(root, kind)
     entry = folder / key
     if is_intact(entry):
-        with contextlib.suppress(OSError):  # a cache that cannot be written can be read all the same
-            os.utime(entry)
+        note_use(entry)
         return entry
     with _temporary_folder(folder) as temporary:
         make(temporary)
@@ -61,6 +60,12 @@ def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) 
         _publish(temporary, entry)
     remove_old_entries(folder)
     return entry
+
+
+def note_use(entry: Path) -> None:
+    """Keep an entry from being removed for a while, if the cache can be written; it can be read all the same."""
+    with contextlib.suppress(OSError):
+        os.utime(entry)
 
 
 def is_intact(entry: Path) -> bool:
@@ -72,14 +77,13 @@ def is_intact(entry: Path) -> bool:
         return False
 
 
-def remove_old_entries(folder: Path, kept: int = _KEPT_ENTRIES) -> None:
-    """Remove all entries but those used last, and what dead processes left. Files in use stay readable."""
+def remove_old_entries(folder: Path) -> None:
+    """Remove what nobody has used for long, and what dead processes left half made. Files in use stay readable."""
     now = time.time()
-    entries = [(path.stat().st_mtime, path) for path in folder.iterdir() if path.is_dir()]
-    abandoned = [path for used, path in entries if path.name.startswith(_TEMPORARY) and now - used > _ABANDONED_S]
-    finished = sorted((item for item in entries if not item[1].name.startswith(_TEMPORARY)), reverse=True)
-    for path in [*abandoned, *(path for _, path in finished[kept:])]:
-        shutil.rmtree(path, ignore_errors=True)
+    for path in folder.iterdir():
+        limit_s = _ABANDONED_S if path.name.startswith(_TEMPORARY) else _UNUSED_S
+        if path.is_dir() and now - path.stat().st_mtime > limit_s:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

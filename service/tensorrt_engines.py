@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from service.private_cache import locked, private_folder, remove_old_entries
+from service.private_cache import locked, note_use, private_folder, remove_old_entries
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ def engine_folder(cache: Path | None, key: str) -> Iterator[Path | None]:
         if entry is not None:
             with contextlib.suppress(OSError):
                 (entry / _FINISHED).touch()
+            note_use(entry)
 
 
 @contextlib.contextmanager

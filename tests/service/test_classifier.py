@@ -21,6 +21,7 @@ from service.classifier import (
     WarmUp,
     check_golden,
     load_classifier,
+    warm_up,
 )
 from service.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
@@ -45,10 +46,12 @@ class FakeEngine:
 
     def __init__(self, row: list[float], top: list[int]) -> None:
         self._row, self._top = row, top
+        self.alone: list[bool] = []
 
     def run(
         self, images: NDArray[np.uint8], outputs: Sequence[str] = (), /, *, alone: bool = False
     ) -> list[NDArray[Any]]:
+        self.alone.append(alone)
         rows = np.tile(np.array(self._row, np.float32), (len(images), 1))
         return [rows, np.tile(np.array(self._top, np.int64), (len(images), 1))]
 
@@ -216,3 +219,18 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
     for name, expected in zip(wanted, engine.run(pixels[None], wanted), strict=True):
         np.testing.assert_allclose(answers[2].outputs[name], expected[0], rtol=1e-5, atol=1e-6)
     assert answers[2].predictions == []
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_the_engine_hears_whether_a_picture_is_alone(model_file: bytes, is_alone: bool) -> None:
+    engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
+    classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
+    classifier.answer_batch([Picture(picture((255, 0, 0)), 1, 0.0)], is_alone=is_alone)
+    assert engine.alone == [is_alone]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(None, 8), (4, 4), (64, 8)])
+def test_a_gpu_gets_batches_as_large_as_it_holds(wanted: int | None, expected: int) -> None:
+    engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
+    engine.largest_batch = 8  # type: ignore[assignment]
+    assert warm_up(engine, wanted).max_batch == expected

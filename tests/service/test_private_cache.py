@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -81,12 +82,13 @@ def test_two_that_make_the_same_entry_at_once_both_get_it(tmp_path: Path) -> Non
     assert [path.name for path in (tmp_path / "kind").iterdir()] == ["key"]
 
 
-def test_the_entries_used_last_are_kept_and_what_dead_processes_left_is_not(tmp_path: Path) -> None:
-    for age, name in enumerate(("newest", "middle", "oldest", ".abandoned", ".being-made")):
+def test_what_was_not_used_for_a_month_goes_and_what_dead_processes_left_goes_sooner(tmp_path: Path) -> None:
+    for name, age_days in (("used", 29), ("unused", 31), (".being-made", 0.01), (".abandoned", 1)):
         (tmp_path / name).mkdir()
-        os.utime(tmp_path / name, (2e9 - age, 2e9 - age) if name == ".being-made" else (1e9 - age, 1e9 - age))
-    remove_old_entries(tmp_path, kept=2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".being-made", "middle", "newest"]
+        last = time.time() - age_days * 24 * 3600
+        os.utime(tmp_path / name, (last, last))
+    remove_old_entries(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".being-made", "used"]
 
 
 def test_use_keeps_an_entry_young(tmp_path: Path) -> None:

@@ -66,11 +66,14 @@ def evaluate(
     out = out or trained.run / "evaluation" / views
     _make(out)
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
-    scored = _score(trained, data, chosen, max_skipped)
+    is_known = trained.trained_on.resolve() == data.resolve()
+    scored = _score(trained, data, chosen, 1.0 if is_known else max_skipped)  # the run has taken them as they are
     matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
-    if facts["trained_on_these_pictures"]:
+    facts |= {"trained_on_these_pictures": is_known, "held_out": None}
+    if is_known:
         say("the network was trained on these pictures; expect larger errors on new ones")
+        facts["held_out"] = _measured_held_out(trained, scored, say)
     _write(out, facts, matrix, scored.skipped, say)
     return facts, out
 
@@ -185,7 +188,6 @@ def _about(trained: Trained, data: Path, views: Views, scored: _Scored) -> dict[
         "checkpoint": str(trained.weights),
         "checkpoint_sha256": sha256_of(trained.weights),
         "data": str(data),
-        "trained_on_these_pictures": trained.trained_on.resolve() == data.resolve(),
         "views": dataclasses.asdict(views) | {"per_picture": views.count},
         "images": len(scored.labels),
         "skipped": len(scored.skipped),
@@ -210,6 +212,16 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
         "classes": [dataclasses.asdict(measured) for measured in classes],
         "confusion_matrix": matrix.tolist(),  # rows: true classes; columns: chosen ones
     }
+
+
+def _measured_held_out(trained: Trained, scored: _Scored, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the errors of those of a run's pictures that it held out; None if there are none or not all are there."""
+    if not trained.held_out or max(trained.held_out) >= len(scored.labels):
+        return None
+    places = torch.tensor(trained.held_out)
+    errors = errors_of(scored.log_scores[places], scored.labels[places])
+    say(f"of the {errors.images:,} pictures among them that were held out, {errors.top1:.2f}% get a wrong label")
+    return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
 
 
 def _write(

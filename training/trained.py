@@ -21,6 +21,7 @@ class Trained:
     weights: Path
     labels: tuple[str, ...]
     trained_on: Path  # the data as the run was told of it
+    held_out: tuple[int, ...]  # the places of those of its pictures that were not trained on
     shorter_side: int
     crop: tuple[int, int]
     interpolation: str
@@ -74,6 +75,7 @@ def _from_facts(facts: dict[str, Any], run: Path, weights: Path) -> Trained:
         weights=weights,
         labels=labels,
         trained_on=Path(facts["dataset"]["source"]),
+        held_out=tuple(facts.get("held_out", ())),
         shorter_side=preprocessing["shorter_side"],
         crop=(height, width),
         interpolation=preprocessing["interpolation"],

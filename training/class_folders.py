@@ -132,12 +132,18 @@ def find_classes(listing: Listing, source: Path) -> dict[str, list[PurePosixPath
             classes.setdefault(inner[0], []).append(path)
     if not classes:
         raise DataError(f"the pictures lie directly in {source}; put those of each class into a folder named after it")
+    _refuse_unusable(classes, source)
+    return dict(sorted(classes.items()))
+
+
+def _refuse_unusable(classes: dict[str, list[PurePosixPath]], source: Path) -> None:
     for name, files in sorted(classes.items()):
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python tells of bytes that are not UTF-8
+            raise DataError(f"the name of class folder {name!r} is not UTF-8; rename it")
         if not files:
             raise DataError(f"class folder {name!r} of {source} is empty; put pictures into it or remove it")
     if len(classes) == 1:
         raise DataError(f"{source} has only one class folder, {next(iter(classes))!r}; a classifier needs at least two")
-    return dict(sorted(classes.items()))
 
 
 def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str]) -> str:

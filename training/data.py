@@ -189,7 +189,7 @@ def opened(source: Path) -> Iterator[tuple[dict[str, list[PurePosixPath]], Calla
 
 def write_skipped(skipped: Sequence[tuple[str, str]], path: Path) -> None:
     """List skipped files with their reasons, as CSV."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = csv.writer(file)
         rows.writerow(("file", "reason"))
         rows.writerows(skipped)
@@ -228,5 +228,6 @@ def _source_key(source: Path) -> str:
     for path in [source] if source.is_file() else sorted(source.rglob("*")):
         if path.is_file():
             facts = path.stat()
-            digest.update(f"{path.relative_to(source)}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode())
+            line = f"{path.relative_to(source)}\t{facts.st_size}\t{facts.st_mtime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))  # a name may be any bytes
     return digest.hexdigest()[:32]

@@ -160,7 +160,7 @@ def skipped_files(parts: Iterable[Part], data: Path) -> list[tuple[str, str]]:
     ]
 
 
-def split_table(parts: Iterable[Part], data: Path) -> str:
+def split_table(parts: Iterable[Part], data: Path) -> bytes:
     """Return split.csv: each file that is used, as its path inside the data if it is there, its class, and its part."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
@@ -169,7 +169,7 @@ def split_table(parts: Iterable[Part], data: Path) -> str:
         folder, files = _folder_in(data, part.dataset), used_files(part.dataset)
         for index, label in zip(part.indices, part.labels, strict=True):
             rows.writerow((folder / files[index], part.dataset.classes[label], part.name))
-    return text.getvalue()
+    return text.getvalue().encode(errors="surrogateescape")  # a file's name may be any bytes
 
 
 def _folder_in(data: Path, dataset: Dataset) -> Path:

@@ -166,7 +166,9 @@ def _finetune() -> Recipe:
         freeze="layer1",
         image_size=224,
         test_shorter_side=256,
-        crop_padding=28,
+        crop="random_resized",
+        crop_area=(0.25, 1.0),  # of a smaller part there may be nothing to see that says what the picture is of
+        crop_padding=28,  # of crop=pad, where somebody sets that: without decoding each picture anew
         epochs=20,
         batch_size=16,
         held_out_share=0.2,

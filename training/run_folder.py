@@ -64,7 +64,7 @@ def start_folder(this: Run) -> None:
             where = this.options.out / "skipped.csv"
             this.progress.say(f"files that cannot be used: {len(skipped)}; {where} lists them with reasons")
         if this.facts["start"]:
-            (this.options.out / "split.csv").write_text(split_table(this.parts, this.options.data), encoding="utf-8")
+            (this.options.out / "split.csv").write_bytes(split_table(this.parts, this.options.data))
             if not this.options.resume:  # kept before run.json says that the run has begun
                 save(this, this.training.weights_to_keep())
     except OSError as error:

@@ -134,12 +134,15 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say)
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
     if chosen != wanted and source.path.parent != _SHIPPED:  # of that one it has been said already
-        say(f"{source.path.name} has the weights of {_described(chosen)}, so that is trained, not {_described(wanted)}")
+        say(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
     return chosen
 
 
-def _described(network: Architecture) -> str:
-    return network.network if network.shortcut is None else f"{network.network} with shortcuts {network.shortcut}"
+def _told_apart(network: Architecture, other: Architecture) -> str:
+    if network.network != other.network:
+        return f"{network.network}, not {other.network}"
+    stride = f" and the stride in the {network.stride_in}" if network.stride_in else ""
+    return f"{network.network} with shortcuts {network.shortcut}{stride}"
 
 
 def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,18 +82,27 @@ def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_pat
     dataset = load(data, 32, max_skipped=0.5)
     held_out = hold_out_share(dataset.labels, 0.2, 0)
     kept = np.setdiff1d(np.arange(len(dataset)), held_out)
-    rows = list(
-        csv.reader(io.StringIO(split_table([Part("train", dataset, kept), Part("held out", dataset, held_out)], data)))
-    )
+    table = split_table([Part("train", dataset, kept), Part("held out", dataset, held_out)], data)
+    rows = list(csv.reader(io.StringIO(table.decode())))
     assert rows[0] == ["file", "label", "part"] and len(rows) == 9
     assert all((data / file).is_file() and Path(file).parent.name == label for file, label, _ in rows[1:])
     assert [part for *_, part in rows].count("held out") == 3
     assert "blue/0.png" not in {row[0] for row in rows}
 
 
+def test_names_of_files_may_be_any_bytes_and_those_of_classes_are_text(tmp_path: Path) -> None:
+    data = write_pictures(tmp_path / "data", each=1)
+    os.rename(data / "red" / "0.png", os.fsencode(data / "red") + b"/caf\xe9.png")
+    table = split_table([whole("train", load(data, 32))], data)
+    assert b"\nred/caf\xe9.png,red,train\n" in table
+    os.rename(data / "red", os.fsencode(data) + b"/caf\xe9")
+    with pytest.raises(DataError, match=r"class folder 'caf\\udce9' is not UTF-8; rename it"):
+        load(data, 32)
+
+
 def test_parts_in_folders_of_their_own_are_named_by_their_paths_in_the_data(tmp_path: Path) -> None:
     parts = [whole(name, load(write_pictures(tmp_path / name, each=2), 32)) for name in ("train", "val")]
-    rows = list(csv.reader(io.StringIO(split_table(parts, tmp_path))))
+    rows = list(csv.reader(io.StringIO(split_table(parts, tmp_path).decode())))
     assert rows[1] == ["train/blue/0.png", "blue", "train"] and rows[-1] == ["val/red/1.png", "red", "val"]
     (tmp_path / "val" / "red" / "0.png").write_bytes(b"broken")
     parts[1] = whole("val", load(tmp_path / "val", 32))

@@ -40,6 +40,9 @@ def train(data: Path, out: Path, *options: str | Path) -> Result:
     return CliRunner().invoke(main, [str(word) for word in (*command, *options)])
 
 
+PACKED = ("--set", "crop=pad")  # no processes that decode each picture anew
+
+
 def facts_of(run: Path) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads((run / "run.json").read_text())
     return facts
@@ -98,20 +101,20 @@ def test_the_weights_are_in_the_first_checkpoint_before_run_json_says_that_there
 
     monkeypatch.setattr("training.loop.Training.train", killed)
     data = write_pictures(tmp_path / "pictures", each=8)
-    train(data, tmp_path / "run", "--weights", weights)
+    train(data, tmp_path / "run", "--weights", weights, *PACKED)
     found = load_latest(tmp_path / "run")
     assert found is not None and found.step == 0
     assert torch.equal(found.weights["conv1.weight"], settled("resnet8").conv1.weight)
     weights.unlink()
     monkeypatch.undo()
-    assert train(data, tmp_path / "run", "--resume").exit_code == 0
+    assert train(data, tmp_path / "run", "--resume", *PACKED).exit_code == 0
 
 
 def test_parts_in_folders_of_the_usual_names_are_used_as_they_are(weights: Path, tmp_path: Path) -> None:
     for name, each in (("train", 6), ("val", 2), ("test", 3)):
         write_pictures(tmp_path / "pictures" / name, each=each, seed=each)
     shutil.rmtree(tmp_path / "pictures" / "val" / "green")
-    result = train(tmp_path / "pictures", tmp_path / "run", "--weights", weights, "--steps", "4")
+    result = train(tmp_path / "pictures", tmp_path / "run", "--weights", weights, "--steps", "4", *PACKED)
     lines = "\n".join(said_lines(result))
     assert "is split: train on train, validate on val, test on test" in lines
     assert "no picture of 'green' is held out" in lines

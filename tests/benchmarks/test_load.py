@@ -56,7 +56,9 @@ def test_latency_counts_from_the_schedule_even_if_the_request_could_not_be_sent_
             is_over.set()
 
     with fake_server(stall_until_the_schedule_is_over) as address:
-        outcomes = open_loop(address, [QUESTION], schedule, at=watch).outcomes
+        measured = open_loop(address, [QUESTION], schedule, at=watch)
+    outcomes = measured.outcomes
+    assert measured.late_share == (len(schedule) - 1) / len(schedule)
     assert len(outcomes) == len(schedule)
     assert all(found.ended_s >= schedule[-1] for found in outcomes)
     # A closed loop would have seen one slow request; here each that came meanwhile was slow, the early ones most.
@@ -87,6 +89,38 @@ def test_a_connection_that_was_just_refused_is_asked_again_only_if_there_is_no_o
 def test_a_connection_that_the_server_breaks_is_an_outcome_and_the_load_goes_on() -> None:
     outcomes = open_outcomes(lambda number: b"" if number == 0 else answer(), [0, 0.02, 0.04])
     assert sorted(found.status for found in outcomes) == [BROKEN, 200, 200]
+
+
+def test_requests_that_never_got_a_connection_are_outcomes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "_FIRST_CONNECTIONS", 1)
+    monkeypatch.setattr(load, "_MAX_CONNECTIONS", 1)
+    monkeypatch.setattr(load, "_GIVE_UP_S", 0.1)
+    is_over = threading.Event()
+
+    def never_answer(_: int) -> bytes:
+        is_over.wait(20)
+        return b""
+
+    with fake_server(never_answer) as address:
+        outcomes = open_loop(address, [QUESTION], [0, 0.01, 0.02]).outcomes
+        is_over.set()
+    assert [found.status for found in outcomes] == [BROKEN] * 3
+
+
+def test_a_request_that_waits_for_a_connection_gets_a_new_one_when_the_old_one_breaks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "_FIRST_CONNECTIONS", 1)
+    monkeypatch.setattr(load, "_MAX_CONNECTIONS", 1)
+    is_late = threading.Event()
+
+    def break_first(number: int) -> bytes:
+        is_late.wait(20)
+        return b"" if number == 0 else answer()
+
+    with fake_server(break_first) as address:
+        run = open_loop(address, [QUESTION], [0, 0.01], at=lambda passed_s: is_late.set() if passed_s > 0.01 else None)
+    assert sorted(found.status for found in run.outcomes) == [BROKEN, 200]
 
 
 def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:

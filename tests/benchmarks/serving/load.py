@@ -33,6 +33,7 @@ class Load:
     seconds: float
     generator_cpu: float  # cores: 0.1 is a tenth of one
     send_lag_p99_s: float  # how late requests were sent though a connection was free: the generator's own weakness
+    late_share: float  # of the requests: all connections that there may be were busy with the server when it was due
 
 
 class _Run:
@@ -43,6 +44,7 @@ class _Run:
         self.questions = itertools.cycle(questions)
         self.outcomes: list[Outcome] = []
         self.lags: list[float] = []
+        self.late_count = 0
         self.outstanding: set[Connection] = set()
         self.cpu_before = time.process_time()
         self.started = clock()
@@ -79,7 +81,8 @@ class _Run:
         self.connections.close()
         seconds = now - self.started
         cpu = (time.process_time() - self.cpu_before) / seconds
-        return Load(self.outcomes, seconds, cpu, quantile(self.lags, 0.99) if self.lags else 0.0)
+        lag_s = quantile(self.lags, 0.99) if self.lags else 0.0
+        return Load(self.outcomes, seconds, cpu, lag_s, self.late_count / max(1, len(self.outcomes)))
 
 
 class _Open(_Run):
@@ -90,20 +93,26 @@ class _Open(_Run):
         self.late: deque[float] = deque()  # scheduled, and no connection to be had
 
     def go_on(self, connection: Connection, now: float) -> None:
-        if not self.connections.is_open(connection):
-            return
+        is_open = self.connections.is_open(connection)
         if self.late:
-            self.ask(connection, self.late.popleft())
-        else:
+            self.ask(connection if is_open else self.connections.open(), self.late.popleft())
+        elif is_open:
             (self.resting if now - connection.refused_at < RESTED_S else self.idle).append(connection)
 
     def send(self, scheduled_at: float, now: float) -> None:
         connection = self._take(now)
         if connection is None:
             self.late.append(scheduled_at)
+            self.late_count += 1
             return
         self.lags.append(now - scheduled_at)
         self.ask(connection, scheduled_at)
+
+    def finish(self) -> Load:
+        for scheduled_at in self.late:  # never sent: the server kept every connection busy to the end
+            waited_s = clock() - scheduled_at
+            self.outcomes.append(Outcome(scheduled_at - self.started, waited_s, BROKEN, False, True, None))
+        return super().finish()
 
     def _take(self, now: float) -> Connection | None:
         while self.resting and now - self.resting[0].refused_at >= RESTED_S:

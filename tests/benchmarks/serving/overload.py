@@ -26,7 +26,7 @@ MAX_QUEUE_AGE_S = 0.25  # of our service, here; its default is made for people, 
 OVERLOAD = 4
 _BUSY = 0.8  # of the peak: what normal means
 _AGAIN_NORMAL = 1.2  # of the p99 when busy
-_CLIENTS_AT_PEAK = (4, 8, 16, 32)
+_CLIENTS_AT_PEAK = (4, 8, 16, 32, 64)
 _INSISTING_CLIENTS = 256
 _SLOW_SENDERS = 500
 SLOW_S = 40  # longer than any sender may take
@@ -78,6 +78,7 @@ def overload(server: Running, peak: Peak, seconds: float) -> dict[str, float]:
         "recovery": recovery_s(load.outcomes, after, _AGAIN_NORMAL * normal_p99),
         "generator_cpu": load.generator_cpu,
         "send_lag_p99": load.send_lag_p99_s,
+        "late_share": load.late_share,
         **_retry_after(outcomes),
         **_mistakes(load, peak.wrong),
     }

@@ -164,6 +164,7 @@ _OVERLOAD_ROWS: dict[str, tuple[str, str, float]] = {
     "failed": ("other statuses, broken or unanswered", _COUNT, 1),
     "generator_cpu": ("load generator, cores", "{:.2f}", 1),
     "send_lag_p99": ("sent late by the generator, p99", "{:.1f} ms", 1000),
+    "late_share": ("due while all 2,048 connections were busy", _SHARE, 1),
     "insisting_goodput_share": ("256 clients that retry at once: goodput, of the peak", _SHARE, 1),
     "insisting_refusals_per_s": ("… 503s a second", _COUNT, 1),
     "insisting_wrong": ("… 200s with wrong labels", _COUNT, 1),

@@ -82,8 +82,8 @@ class Run:
     def held_out_part(self) -> Part:
         """Return the pictures that are not trained on."""
         if self.validation_set is not None:
-            return whole("held out", self.validation_set)
-        return Part("held out", self.train_set, self.held_out)
+            return whole("val", self.validation_set)
+        return Part("val", self.train_set, self.held_out)
 
     @property
     def parts(self) -> list[Part]:

@@ -82,11 +82,11 @@ def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_pat
     dataset = load(data, 32, max_skipped=0.5)
     held_out = hold_out_share(dataset.labels, 0.2, 0)
     kept = np.setdiff1d(np.arange(len(dataset)), held_out)
-    table = split_table([Part("train", dataset, kept), Part("held out", dataset, held_out)], data)
+    table = split_table([Part("train", dataset, kept), Part("val", dataset, held_out)], data)
     rows = list(csv.reader(io.StringIO(table.decode())))
     assert rows[0] == ["file", "label", "part"] and len(rows) == 9
     assert all((data / file).is_file() and Path(file).parent.name == label for file, label, _ in rows[1:])
-    assert [part for *_, part in rows].count("held out") == 3
+    assert [part for *_, part in rows].count("val") == 3
     assert "blue/0.png" not in {row[0] for row in rows}
 
 

@@ -68,7 +68,7 @@ def test_a_messy_folder_trains_with_no_option_and_says_what_it_skipped(messy: Pa
     assert {row["file"] for row in rows_of(run / "skipped.csv")} == BROKEN | STRAYS
     assert all(row["reason"] for row in rows_of(run / "skipped.csv"))
     split = rows_of(run / "split.csv")
-    assert {row["label"] for row in split if row["part"] == "held out"} == set(CLASSES)
+    assert {row["label"] for row in split if row["part"] == "val"} == set(CLASSES)
     assert len(split) == 29 and all((messy / row["file"]).is_file() for row in split)
     facts = facts_of(run)
     assert facts["balance"]["classes"]["red"] == {"train": 5, "held_out": 1}

@@ -5,7 +5,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long test-containers check bench bench-serving train-default
+.PHONY: help serve test test-long test-containers check bench bench-training bench-serving train-default
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -30,7 +30,11 @@ check: .venv/.develop ## formatting, lint, types, and who may import whom
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m tests.benchmarks.preprocess
+	$(BIN)/python -m tests.benchmarks.training
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
+
+bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (ARGS="--network resnet56")
+	$(BIN)/python -m tests.benchmarks.training $(ARGS)
 
 bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)

@@ -102,7 +102,7 @@ def erased(images: Tensor, count: int, probability: float, seed: int, step: int,
     row_inside = (rows >= top[:, None]) & (rows < (top + high)[:, None])
     column_inside = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
-    return images * inside.logical_not().to(images.device)
+    return images.mul(inside.logical_not().to(images.device))
 
 
 def _rectangles(count: int, probability: float, height: int, width: int, random: torch.Generator) -> Tensor:

@@ -1,12 +1,14 @@
-"""`serve-resnet`: reads the settings, takes its two ports, loads the models, serves.
+"""`serve-resnet`: reads the settings, takes its two ports, and runs the supervisor, whose workers load the models.
 
-The command line is made from `settings.Settings`; slow imports wait until the ports are ours.
+The command line is made from `settings.Settings`; what is slow to import, only the workers import.
 """
 
+import asyncio
 import errno
 import inspect
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,9 +17,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from service.board import Board
+from service.cores import available_cores
+from service.layout import Layout, choose_layout
+from service.offspring import Task
+from service.server import Drain
 from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
+from service.supervisor import StartFailed, Supervisor
 
 _BACKLOG = 2048
+_MANY_FILES = 65_536
 
 
 def main() -> None:
@@ -59,24 +68,43 @@ def _serve_with(flags: dict[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until the server runs: there is nothing to lose yet
     settings = _read_settings(flags)
+    _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
 
-    from service.app import create_admin_app, create_app
-    from service.connection import Patience
-    from service.engine import EngineError, check_one_runtime
-    from service.registry import RegistryError
-    from service.server import Drain, serve
+    board = Board(max(available_cores(), settings.processes or 0))
 
+    def work(task: Task, orders: socket.socket) -> int:
+        from service.worker import work
+
+        return work(settings, task, board, listener, orders)
+
+    supervisor = Supervisor(
+        work,
+        board=board,
+        listener=listener,
+        drain=Drain(settings.drain_delay_s, settings.drain_timeout_s),
+        layout=_layout(settings),
+    )
     try:
-        check_one_runtime()
-        app = create_app(settings)
-        drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-        serve(app, create_admin_app(app), listener, admin_listener, drain, Patience(body_s=settings.body_timeout_s))
-    except (EngineError, RegistryError) as error:
-        _fail(str(error))
+        status = asyncio.run(supervisor.run(admin_listener))
+    except StartFailed as failure:
+        _fail(str(failure))
     sys.stderr.flush()
-    os._exit(0)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+    os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+
+
+def _layout(settings: Settings) -> Layout | None:
+    """What can be known of the layout before the default model is measured."""
+    if settings.processes is None:
+        return None
+    return choose_layout(
+        alone_s=0.0,
+        is_on_gpu=False,
+        cores=available_cores(),
+        processes=settings.processes,
+        engine_threads=settings.engine_threads,
+    )
 
 
 def _read_settings(flags: dict[str, Any]) -> Settings:
@@ -108,6 +136,14 @@ def _listen(host: str, port: int, prefix: str) -> socket.socket:
             _fail(f"port {port} on {host} is in use; choose another with {_flag(prefix + 'port')}")
         _fail(f"{host} is not an address of this machine; choose another with {_flag(prefix + 'host')}")
     return listener
+
+
+def _allow_many_files() -> None:
+    """A connection is a file; many systems allow 1024 of them unless asked for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY:
+        wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
 
 
 def _flag(name: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotReady, Overloaded, ServiceError
-from service.exchange import FORM_BYTES, Exchange, UploadMemory
+from service.exchange import Exchange, UploadMemory
 from service.metrics import Metrics
 from service.problem import internal_error, problem_response
 from service.readiness import Readiness
@@ -36,7 +36,7 @@ class Admission:
         working_paths: Collection[str] = (),
         check_room: Callable[[float], None] = lambda _: None,
         max_image_bytes: int,
-        max_upload_bytes: int,
+        upload_memory: UploadMemory,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -45,7 +45,7 @@ class Admission:
         self._working_paths = frozenset(working_paths)
         self._check_room = check_room
         self._max_image_bytes = max_image_bytes
-        self._memory = UploadMemory(max(max_upload_bytes, max_image_bytes + FORM_BYTES))
+        self._memory = upload_memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

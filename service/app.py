@@ -8,7 +8,7 @@ import concurrent.futures
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,14 +27,17 @@ from service.admission import Admission
 from service.api.classify import PATH, ClassifyEndpoint
 from service.api.docs import docs_page
 from service.api.openapi import DocumentedApp
-from service.api.operations import add_operations, add_page, metrics_route, page_answer
+from service.api.operations import add_operations, add_page, page_answer
 from service.batcher import Batcher
+from service.board import Board
 from service.cores import available_cores
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound
+from service.exchange import FORM_BYTES, UploadMemory
+from service.layout import Layout, choose_layout
 from service.metrics import Metrics
 from service.private_cache import cache_root
-from service.problem import problem, problem_response
+from service.problem import method_not_allowed, not_found, problem_response
 from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
 from service.registry import Registry, load_models
@@ -53,49 +56,62 @@ _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operat
 
 
 @dataclass(frozen=True, slots=True)
-class _Parts:
+class Among:
+    """An application's place among the processes that run it."""
+
+    board: Board
+    place: int
+    layout: Layout | None  # None: the first to come measures the default model
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
     """What lives as long as the application."""
 
     readiness: Readiness
     registry: Registry
     metrics: Metrics
     batcher: Batcher
+    upload_memory: UploadMemory
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Return the public application. Its `state` has `readiness` and `metrics`, for whoever runs it."""
-    parts = _make_parts(settings)
+def create_app(settings: Settings, among: Among | None = None) -> FastAPI:
+    """Return the public application. Its `state` has `parts`, and `layout` once it has started.
+
+    `among` others it is ready only when somebody says so; alone it is when its models are loaded.
+    """
+    parts = _make_parts(settings, among)
     app = DocumentedApp(
         title="Residual network classifier",
         description="Send a picture, get the labels that a residual network gives it.",
         version=version("resnet-service"),
-        lifespan=lambda _: _lifespan(settings, parts),
+        lifespan=lambda app: _lifespan(app, settings, parts, among),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
-    app.state.readiness, app.state.metrics = parts.readiness, parts.metrics
+    app.state.parts = parts
     _add_routes(app, settings, parts)
     _answer_http_errors(app)
     _add_admission(app, settings, parts)
     return app
 
 
-def _make_parts(settings: Settings) -> _Parts:
+def _make_parts(settings: Settings, among: Among | None) -> Parts:
     limits = (
         QueueLimits(settings.max_queue, _QUEUE_AGE_S, never_refused=_NEVER_REFUSED)
         if settings.max_queue_age_s is None
         else QueueLimits(settings.max_queue, settings.max_queue_age_s)
     )
-    batcher = Batcher(limits, threads=settings.engine_threads or available_cores())
+    batcher = Batcher(limits) if among is None else Batcher(limits, board=among.board, place=among.place)
     metrics = Metrics()
     metrics.queue_depth = lambda: batcher.waiting
-    return _Parts(Readiness(), Registry(), metrics, batcher)
+    return Parts(Readiness(), Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes))
 
 
 @asynccontextmanager
-async def _lifespan(settings: Settings, parts: _Parts) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among | None) -> AsyncIterator[None]:
     """Load the models beside the event loop, which can say meanwhile that they are not ready; then run the engine."""
     classifiers, default = await _in_a_thread(
         lambda: load_models(
@@ -106,11 +122,18 @@ async def _lifespan(settings: Settings, parts: _Parts) -> AsyncIterator[None]:
             host=_host(settings, parts.readiness),
         )
     )
-    parts.batcher.start()
     parts.registry.serve(classifiers, default)
     parts.metrics.note_models(classifier.info for classifier in classifiers)
-    parts.readiness.state = "ready"
-    _log_models(parts.registry, parts.batcher)
+    layout = among.layout if among is not None and among.layout is not None else _layout(settings, parts.registry)
+    app.state.layout = layout
+    parts.upload_memory.most_bytes = max(
+        settings.max_upload_bytes // layout.processes, settings.max_image_bytes + FORM_BYTES
+    )
+    parts.batcher.thread_count = layout.engine_threads
+    parts.batcher.start()
+    parts.readiness.state = "ready" if among is None else "loaded"
+    if among is None or among.place == 0:  # the others have the same
+        _log_models(parts.registry)
     yield
     parts.readiness.state = "draining"
     await parts.batcher.stop(_STOP_ENGINE_S)
@@ -134,6 +157,17 @@ def _host(settings: Settings, readiness: Readiness) -> Host:
     )
 
 
+def _layout(settings: Settings, registry: Registry) -> Layout:
+    default = registry.find(None)
+    return choose_layout(
+        alone_s=default.alone_s,
+        is_on_gpu=default.info.provider != "CPUExecutionProvider",
+        cores=available_cores(),
+        processes=settings.processes,
+        engine_threads=settings.engine_threads,
+    )
+
+
 async def _in_a_thread(work: Callable[[], Result]) -> Result:
     """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
     done: concurrent.futures.Future[Result] = concurrent.futures.Future()
@@ -151,7 +185,7 @@ async def _in_a_thread(work: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(done)
 
 
-def _add_routes(app: FastAPI, settings: Settings, parts: _Parts) -> None:
+def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
     endpoint = ClassifyEndpoint(parts.registry, parts.batcher, parts.metrics, max_image_bytes=settings.max_image_bytes)
     app.router.routes.insert(0, Route(PATH, endpoint, methods=["POST"]))
     add_operations(app, parts.readiness, parts.registry)
@@ -159,7 +193,7 @@ def _add_routes(app: FastAPI, settings: Settings, parts: _Parts) -> None:
     _add_docs(app)
 
 
-def _add_admission(app: FastAPI, settings: Settings, parts: _Parts) -> None:
+def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
     app.add_middleware(
         Admission,
         readiness=parts.readiness,
@@ -168,19 +202,8 @@ def _add_admission(app: FastAPI, settings: Settings, parts: _Parts) -> None:
         working_paths=(PATH,),
         check_room=parts.batcher.check_room,
         max_image_bytes=settings.max_image_bytes,
-        max_upload_bytes=settings.max_upload_bytes,
+        upload_memory=parts.upload_memory,
     )
-
-
-def create_admin_app(public: FastAPI) -> Starlette:
-    """Return the application of the admin port, for a public one."""
-    app = Starlette(routes=[metrics_route(public.state.metrics)])
-    app.router.redirect_slashes = False
-    _answer_http_errors(app)
-    app.add_middleware(
-        Admission, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=0, max_upload_bytes=0
-    )
-    return app
 
 
 def _paths(app: FastAPI) -> list[str]:
@@ -202,24 +225,18 @@ def _answer_http_errors(app: Starlette) -> None:
 
 async def _answer_http_exception(_: Request, error: Any) -> Response:
     if error.status_code == MethodNotAllowed.status:
-        text = "This path does not have that method; Allow names those it has."
-        return problem(405, MethodNotAllowed.code, MethodNotAllowed.title, text, {"allow": _with_head(error.headers)})
+        methods = set(error.headers["Allow"].split(", "))
+        return method_not_allowed(methods | {"HEAD"} if "GET" in methods else methods)  # the HEAD may be another route
     if error.status_code == NotFound.status:
-        return problem_response(NotFound("There is nothing at this path; /docs shows what there is."))
+        return not_found()
     raise error
-
-
-def _with_head(headers: Mapping[str, str]) -> str:
-    """The methods of a path: whatever has a GET has a HEAD, if maybe as another route."""
-    methods = set(headers["Allow"].split(", "))
-    return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
 
 async def _answer_invalid_request(_: Request, __: Any) -> Response:
     return problem_response(BadRequest("The request's parameters are not as /docs describes them."))
 
 
-def _log_models(registry: Registry, batcher: Batcher) -> None:
+def _log_models(registry: Registry) -> None:
     for classifier in registry:
         info = classifier.info
         log.info(
@@ -232,4 +249,3 @@ def _log_models(registry: Registry, batcher: Batcher) -> None:
             info.provider,
             classifier.max_batch,
         )
-    log.info("%d engine threads", batcher.thread_count)

@@ -21,6 +21,7 @@ from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
 from service.image_header import ImageHeader, read_header
 from service.jobs import SetAside
+from service.layout import SMALL_MODEL_S
 from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
 from service.preprocess import ImageInfo, Pixels, header_to_pixels
 from service.seal import is_broken
@@ -28,8 +29,7 @@ from service.seal import is_broken
 LARGEST_TOP_K = 1000
 DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
 _ALWAYS = ("probabilities", "top_indices")
-_SMALL_MODEL_S = 0.005  # a picture alone; slower models gain nothing from batches on a CPU (8 lost 10%)
-_SMALL_MODEL_BATCH = 32
+_SMALL_MODEL_BATCH = 32  # large ones gain nothing from batches on a CPU (8 lost 10%)
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = Host()
 # Larger pictures are decoded apart from the batch: some 10 ms of work and more.
@@ -310,7 +310,7 @@ def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
 def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
     if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
         return min(wanted or engine.largest_batch, engine.largest_batch)
-    return wanted or (_SMALL_MODEL_BATCH if alone_s < _SMALL_MODEL_S else 1)
+    return wanted or (_SMALL_MODEL_BATCH if alone_s < SMALL_MODEL_S else 1)
 
 
 def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:

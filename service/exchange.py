@@ -33,13 +33,13 @@ class UploadMemory:
     """What the bodies of all requests together may take: many uploads at once shall not end the process."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self.held_bytes = 0
 
     def take(self, size: int) -> None:
         """Count bytes that were read. Raises Overloaded if they are too many."""
         self.held_bytes += size
-        if self.held_bytes > self._most_bytes:
+        if self.held_bytes > self.most_bytes:
             raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
 
 

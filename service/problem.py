@@ -1,11 +1,12 @@
 """A failure as an HTTP answer: `application/problem+json` (RFC 9457)."""
 
 import http
+from collections.abc import Iterable
 
 import orjson
 from starlette.responses import Response
 
-from service.errors import ServiceError
+from service.errors import MethodNotAllowed, NotFound, ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR_CODE = "internal_error"
@@ -25,6 +26,18 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 def problem_body(status: int, code: str, title: str, detail: str) -> bytes:
     """Return the JSON document alone."""
     return orjson.dumps({"type": f"/docs#{code}", "title": title, "status": status, "detail": detail, "code": code})
+
+
+def not_found() -> Response:
+    """Return the answer for a path that is not there."""
+    return problem_response(NotFound("There is nothing at this path; /docs shows what there is."))
+
+
+def method_not_allowed(methods: Iterable[str]) -> Response:
+    """Return the answer for a path that has only these methods."""
+    text = "This path does not have that method; Allow names those it has."
+    allow = {"allow": ", ".join(sorted(methods))}
+    return problem(MethodNotAllowed.status, MethodNotAllowed.code, MethodNotAllowed.title, text, allow)
 
 
 def internal_error() -> Response:

@@ -1,4 +1,7 @@
-"""Where the server is in its life: starting, ready, draining before a stop. Written by its owner, read by the rest."""
+"""Where the server is in its life: starting, loaded, ready once all processes are, draining before a stop.
+
+Written by its owner, read by the rest.
+"""
 
 from typing import Literal
 
@@ -9,7 +12,7 @@ class Readiness:
     """Whether work is accepted, and whether load balancers should send more."""
 
     def __init__(self) -> None:
-        self.state: Literal["starting", "ready", "broken", "draining"] = "starting"
+        self.state: Literal["starting", "loaded", "ready", "broken", "draining"] = "starting"
         self.activity: str | None = None  # what takes long while it starts, for those who wait
 
     @property
@@ -22,6 +25,8 @@ class Readiness:
         if self.state == "draining":
             raise NotReady("The server is about to stop; send requests elsewhere.", code="draining", retry_after_s=5)
         self.check_started()
+        if self.state != "ready":
+            raise NotReady("The server is still starting its processes; try again soon.", retry_after_s=1)
 
     def check_started(self) -> None:
         """Raise NotReady until the models are loaded, checked and warm, and when nothing can run them any more."""

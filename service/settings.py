@@ -36,8 +36,18 @@ class Settings(BaseSettings):
     providers: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
         "auto", description="What runs the models: auto takes the best there is; any other refuses to start without."
     )
+    processes: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="Processes that run models. [default: by the speed of the default model, the usable cores or 1]",
+    )
     engine_threads: int | None = Field(
-        None, ge=1, le=256, description="Threads that decode pictures and run models. [default: the usable cores]"
+        None,
+        ge=1,
+        le=256,
+        description="Threads in each process that decode pictures and run models. "
+        "[default: the usable cores, shared among the processes]",
     )
     max_batch: int | None = Field(
         None, ge=1, le=1024, description="Most pictures in one batch. [default: by the model's measured speed]"

@@ -36,20 +36,22 @@ BORROWED = {
 # From the top of the request's path to its bottom: nobody imports what stands above.
 LAYERS = (
     ("__main__", "cli"),
-    ("server", "client", "named_pictures"),
-    ("app", "settings"),
+    ("supervisor", "worker"),
+    ("admin", "server", "client", "named_pictures"),
+    ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener"),
     ("exchange", "metrics", "problem", "readiness"),
+    ("exposition",),
     ("registry",),
     ("classifier",),
-    ("batcher", "engine", "preprocess", "heat_map"),
+    ("batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
     ("model_card", "image_header", "errors", "seal", "board", "pulse", "api_keys"),
 )
-READ_SETTINGS = {"__main__.py", "app.py", "cli.py"}
+READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "worker.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -128,12 +130,17 @@ def run(script: str) -> str:
 
 
 def test_the_service_works_where_torch_cannot_be_imported() -> None:
-    run("import sys; sys.modules['torch'] = None; import service.app, service.server, service.cli")
+    run("import sys; sys.modules['torch'] = None; import service.app, service.worker, service.cli")
 
 
 def test_the_service_loads_nothing_at_its_start_that_it_does_not_need() -> None:
-    loaded = run("import sys, service.app, service.server; print(*sys.modules)").split()
+    loaded = run("import sys, service.app, service.worker; print(*sys.modules)").split()
     assert not {"torch", "onnx", "training", "export", "matplotlib", "httpx", "pandas", "scipy"} & set(loaded)
+
+
+def test_the_supervisor_stays_small() -> None:
+    loaded = run("import sys, service.supervisor, service.__main__; print(*sys.modules)").split()
+    assert not {"fastapi", "onnxruntime", "numpy", "PIL", "uvloop"} & set(loaded)
 
 
 def test_the_command_line_explains_itself_before_the_slow_imports() -> None:

@@ -1,4 +1,4 @@
-"""What operators and browsers ask: is it alive, is it ready, which models, the page, the metrics."""
+"""What operators and browsers ask: is it alive, is it ready, which models, the page."""
 
 import mimetypes
 from collections.abc import Callable
@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.classifier import Classifier
-from service.metrics import METRICS_MEDIA_TYPE, Metrics
 from service.readiness import Readiness
 from service.registry import Registry
 
@@ -79,12 +78,3 @@ def _file_answer(file: Path) -> Callable[[Any], Any]:
         return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
 
     return answer
-
-
-def metrics_route(metrics: Metrics) -> Route:
-    """Return /metrics, for the admin port."""
-
-    async def answer(_: Any) -> Response:
-        return Response(metrics.render(), media_type=METRICS_MEDIA_TYPE)
-
-    return Route("/metrics", answer)

@@ -49,11 +49,25 @@ class Served:
         for line in self.process.stderr:
             self.log.append(line)
 
+    def workers(self) -> list[int]:
+        """The ids of the processes that run models, as far as they are there."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def sample(self, name: str) -> float:
+        """The sum of a metric over all labels."""
+        text = Served(self.process, self.admin_port, 0).ask("GET", "/metrics")[1]
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
+
 
 @contextlib.contextmanager
-def serving(models: Path, *options: object) -> Iterator[Served]:
-    """Run the server until the block ends, and hold it to its promise: exit 0, and no traceback in its log."""
-    command = [sys.executable, "-m", "service", "--models", models, "--port", 0, "--admin-port", 0, *options]
+def serving(models: Path, *options: object, patch: str = "") -> Iterator[Served]:
+    """Run the server until the block ends, and hold it to its promise: exit 0, and no traceback in its log.
+
+    `patch` is Python that runs before the server does, to break what it is made of.
+    """
+    start = ["-c", f"{patch}\nfrom service.__main__ import main\nmain()"] if patch else ["-m", "service"]
+    command = [sys.executable, *start, "--models", models, "--port", 0, "--admin-port", 0, *options]
     with subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         served = Served(process, 0, 0)
         try:
@@ -86,3 +100,42 @@ def free_port() -> int:
 def wait_until(condition: Any) -> None:
     while not condition():  # the test's own timeout is the limit
         time.sleep(0.01)
+
+
+class Load:
+    """Clients that ask as fast as they can, some on connections they keep, until nobody listens any more."""
+
+    def __init__(self, served: Served, body: bytes, clients: int) -> None:
+        self.answered: list[str] = []  # the best label, or what was answered instead
+        self.lost: list[str] = []
+        self._served, self._body = served, body
+        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+    def _run(self, keeps: bool) -> None:
+        connection = self._served.connect()
+        while True:
+            try:
+                if connection.sock is None:
+                    connection.connect()
+            except ConnectionRefusedError:
+                return  # it was not accepted, so it is not lost
+            try:
+                connection.request("POST", "/classify", self._body)
+                answer = connection.getresponse()
+                document = json.load(answer)
+                self.answered.append(document["predictions"][0]["label"] if answer.status == 200 else str(document))
+            except (OSError, http.client.HTTPException) as error:
+                self.lost.append(repr(error))
+                connection.close()
+            if not keeps:
+                connection.close()

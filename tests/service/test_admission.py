@@ -10,7 +10,8 @@ from starlette.types import Receive, Scope, Send
 from service import exchange
 from service.admission import Admission
 from service.errors import Overloaded
-from service.exchange import FORM_BYTES, LINGER_BYTES
+from service.exchange import FORM_BYTES, LINGER_BYTES, UploadMemory
+from service.exposition import render
 from service.metrics import Metrics
 from service.readiness import Readiness
 
@@ -108,7 +109,7 @@ async def ask(
         working_paths=("/classify",),
         check_room=check_room,
         max_image_bytes=LIMIT,
-        max_upload_bytes=max_upload_bytes,
+        upload_memory=UploadMemory(max(max_upload_bytes, LIMIT + FORM_BYTES)),
     )
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
@@ -173,7 +174,7 @@ async def test_an_overloaded_server_refuses_work_unread_and_still_answers_the_re
     metrics = await ask(client, {"content-length": "100"}, check_room=no_room)
     assert (client.status, client.taken) == (503, 0)
     assert client.headers["retry-after"] == "3"
-    assert b'resnet_refusals_total{code="overloaded"} 1.0' in metrics.render()
+    assert b'resnet_refusals_total{code="overloaded"} 1.0' in render(metrics.snapshot())
     for method, path in (("GET", "/classify"), ("POST", "/other")):
         client = Client(b"")
         await ask(client, {}, check_room=no_room, method=method, path=path)
@@ -241,7 +242,7 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
         paths=(),
         working_paths=("/",),
         max_image_bytes=LIMIT,
-        max_upload_bytes=size,
+        upload_memory=UploadMemory(size),
     )
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [
         (b"content-type", b"multipart/form-data"), (b"content-length", str(size).encode())]}  # fmt: skip
@@ -286,7 +287,7 @@ async def test_other_protocols_pass_through() -> None:
         seen.append(scope)
 
     admission = Admission(
-        app, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=1, max_upload_bytes=1
+        app, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=1, upload_memory=UploadMemory(1)
     )
     client = Client()
     await admission({"type": "lifespan"}, client.receive, client.send)

@@ -8,11 +8,12 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 
-from service.app import create_admin_app, create_app
+from service.app import create_app
 from service.batcher import Batcher
 from service.board import Board
 from service.classifier import Classifier
 from service.errors import ServiceError
+from service.exposition import render
 from service.registry import RegistryError
 from service.room import QueueLimits
 from service.settings import Settings
@@ -21,9 +22,8 @@ from tests.service.conftest import picture
 pytestmark = pytest.mark.anyio
 
 
-async def scraped(app: FastAPI) -> str:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_admin_app(app)), base_url="http://a") as admin:
-        return (await admin.get("/metrics")).text
+def scraped(app: FastAPI) -> str:
+    return render(app.state.parts.metrics.snapshot()).decode()
 
 
 async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everything(
@@ -43,7 +43,7 @@ async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everyt
     assert answer.json()["code"] == "internal_error"
     assert "secret" not in answer.text
     assert "secret at 0xdeadbeef" in caplog.text
-    assert app.state.metrics.in_flight == 0
+    assert app.state.parts.metrics.in_flight == 0
 
 
 async def test_a_broken_model_is_an_answer_and_the_next_request_works(
@@ -87,7 +87,7 @@ async def test_requests_show_up_in_the_statistics(app: FastAPI, client: httpx.As
     await client.post("/classify", content=b"text")
     await client.get("/nothing")
     await client.get("/health/live")
-    text = await scraped(app)
+    text = scraped(app)
     assert 'resnet_requests_total{method="POST",route="/classify",status="200"} 1.0' in text
     assert 'resnet_requests_total{method="POST",route="/classify",status="415"} 1.0' in text
     assert 'resnet_requests_total{method="GET",route="other",status="404"} 1.0' in text
@@ -104,21 +104,10 @@ async def test_clients_cannot_make_more_series(app: FastAPI, client: httpx.Async
         await client.post(f"/classify?model=m{number}", content=b"x")
 
     await visit(0)
-    before = len((await scraped(app)).splitlines())
+    before = len(scraped(app).splitlines())
     for number in range(1, 30):
         await visit(number)
-    assert len((await scraped(app)).splitlines()) == before
-
-
-async def test_the_admin_port_has_metrics_and_nothing_else(app: FastAPI) -> None:
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(create_admin_app(app)), base_url="http://a") as admin:
-        assert (await admin.get("/metrics")).headers["content-type"].startswith("text/plain; version=0.0.4")
-        for path in ("/", "/classify", "/docs", "/health/ready"):
-            answer = await admin.get(path)
-            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
-        assert (await admin.post("/metrics")).status_code == 405
-        assert (await admin.post("/metrics", content=b"x")).status_code == 405
-        assert (await admin.post("/nothing", content=b"x")).status_code == 404
+    assert len(scraped(app).splitlines()) == before
 
 
 async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:

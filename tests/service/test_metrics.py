@@ -5,15 +5,17 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.classifier import Classification, ModelInfo
 from service.errors import Overloaded
+from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
 from service.metrics import Metrics
 from service.preprocess import ImageInfo
 
 
-def samples(metrics: Metrics) -> dict[str, float]:
+def samples(metrics: Metrics | Snapshot) -> dict[str, float]:
     """Every sample by its name and the values of its labels, in the order of their names."""
+    snapshot = metrics.snapshot() if isinstance(metrics, Metrics) else metrics
     return {
         " ".join((sample.name, *(value for _, value in sorted(sample.labels.items())))): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(render(snapshot).decode())
         for sample in family.samples
     }
 
@@ -70,3 +72,48 @@ def test_what_is_going_on_now_can_be_seen() -> None:
     assert found["resnet_requests_in_flight"] == 9
     assert found["resnet_model_info tiny fp32 CPUExecutionProvider abc 1"] == 1
     assert found["process_resident_memory_bytes"] > 0
+
+
+def busy(requests: int, in_flight: int) -> Metrics:
+    metrics = Metrics()
+    for _ in range(requests):
+        metrics.note_answer("/classify", "POST", 200)
+        metrics.note_classification("tiny", classification(), 0.3)
+    metrics.in_flight = in_flight
+    metrics.note_models([ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")])
+    return metrics
+
+
+def test_the_statistics_of_several_processes_add_up() -> None:
+    found = samples(added((busy(2, 1).snapshot(), Metrics().snapshot(), busy(3, 4).snapshot())))
+    assert found["resnet_requests_total POST /classify 200"] == 5
+    assert found["resnet_requests_in_flight"] == 5
+    assert found["resnet_request_seconds_count tiny"] == 5
+    assert found["resnet_request_seconds_sum tiny"] == pytest.approx(1.5)
+    assert found["resnet_model_info tiny fp32 CPUExecutionProvider abc 1"] == 1
+    assert found["resnet_processes"] == 2  # one has no model yet
+
+
+def test_a_process_that_has_ended_leaves_its_counts_and_nothing_else() -> None:
+    found = samples(added((without_gauges(busy(2, 7).snapshot()), busy(1, 1).snapshot())))
+    assert found["resnet_requests_total POST /classify 200"] == 3
+    assert found["resnet_requests_in_flight"] == 1
+    assert found["resnet_processes"] == 1
+
+
+def test_adding_up_changes_none_of_the_parts() -> None:
+    parts = [busy(1, 1).snapshot(), busy(2, 2).snapshot()]
+    first = samples(added(parts))
+    assert samples(added(parts)) == first
+
+
+def test_deaths_are_counted_by_reason() -> None:
+    found = samples(added((counted("resnet_process_deaths", "signal 9"), counted("resnet_process_deaths", "signal 9"))))
+    assert found["resnet_process_deaths_total signal 9"] == 2
+
+
+def test_what_the_machine_gives_is_known() -> None:
+    found = samples(process_snapshot())
+    assert found["process_open_fds"] > 0
+    assert found["process_cpu_seconds_total"] > 0
+    assert found["process_start_time_seconds"] > 1e9

@@ -25,7 +25,7 @@ async def test_a_started_server_is_live_and_ready(client: httpx.AsyncClient) -> 
 async def test_a_draining_server_is_live_but_not_ready_and_still_answers(
     app: FastAPI, client: httpx.AsyncClient, red: bytes
 ) -> None:
-    app.state.readiness.state = "draining"
+    app.state.parts.readiness.state = "draining"
     assert (await client.get("/health/live")).status_code == 200
     refused = await client.get("/health/ready")
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
@@ -38,7 +38,7 @@ async def test_a_draining_server_is_live_but_not_ready_and_still_answers(
 async def test_a_starting_server_is_live_but_neither_ready_nor_working(
     app: FastAPI, client: httpx.AsyncClient, red: bytes
 ) -> None:
-    app.state.readiness.state = "starting"
+    app.state.parts.readiness.state = "starting"
     assert (await client.get("/health/live")).status_code == 200
     for refused in (
         await client.get("/health/ready"),

@@ -8,13 +8,12 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.service.served import ROOT, Served, serving, wait_until
+from tests.service.served import ROOT, Load, serving, wait_until
 
 
 def test_told_to_stop_it_is_not_ready_at_once_but_still_answers(models: Path, red: bytes) -> None:
@@ -26,52 +25,23 @@ def test_told_to_stop_it_is_not_ready_at_once_but_still_answers(models: Path, re
         assert served.process.wait(10) == 0
 
 
-class Load:
-    """Clients that ask as fast as they can, some on connections they keep, until nobody listens any more."""
-
-    def __init__(self, served: Served, body: bytes, clients: int) -> None:
-        self.answered: list[int] = []
-        self.lost: list[str] = []
-        self._served, self._body = served, body
-        self._threads = [threading.Thread(target=self._run, args=(number % 2 == 0,)) for number in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._threads:
-            thread.join(30)
-            assert not thread.is_alive()
-
-    def _run(self, keeps: bool) -> None:
-        connection = self._served.connect()
-        while True:
-            try:
-                if connection.sock is None:
-                    connection.connect()
-            except ConnectionRefusedError:
-                return  # it was not accepted, so it is not lost
-            try:
-                connection.request("POST", "/classify", self._body)
-                answer = connection.getresponse()
-                answer.read()
-                self.answered.append(answer.status)
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(repr(error))
-                connection.close()
-            if not keeps:
-                connection.close()
-
-
 def test_told_to_stop_under_load_it_loses_nothing(models: Path, red: bytes) -> None:
     with serving(models) as served, Load(served, red, clients=12) as load:
         wait_until(lambda: len(load.answered) > 200)
         served.stop()
         assert served.process.wait(10) == 0
     assert load.lost == []
-    assert set(load.answered) == {200}
+    assert set(load.answered) == {"red"}
+
+
+def test_ctrl_c_in_a_terminal_is_handled_once(models: Path, red: bytes) -> None:
+    with serving(models) as served, Load(served, red, clients=6) as load:
+        wait_until(lambda: len(load.answered) > 50)
+        for pid in (served.process.pid, *served.workers()):
+            os.kill(pid, signal.SIGINT)  # the terminal sends it to all
+        assert served.process.wait(15) == 0
+    assert load.lost == []
+    assert set(load.answered) == {"red"}
 
 
 def test_it_stops_in_time_whatever_clients_do(models: Path) -> None:
@@ -114,5 +84,11 @@ def test_a_signal_during_the_start_ends_it_quietly(models: Path, number: signal.
 def catches(pid: int, number: signal.Signals) -> bool:
     """Whether the process has a handler of its own for the signal."""
     caught = re.search(r"SigCgt:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())
-    is_python_ready = os.path.exists(f"/proc/{pid}/fd/4")  # it has opened its sockets, so its handlers are set
-    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1) and is_python_ready
+    return caught is not None and bool(int(caught[1], 16) >> (number - 1) & 1) and has_sockets(pid)
+
+
+def has_sockets(pid: int) -> bool:
+    """Whether the process has opened its sockets, so that its handlers are set."""
+    with contextlib.suppress(FileNotFoundError):  # a file that was closed meanwhile
+        return any(os.readlink(file).startswith("socket:") for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False

@@ -1,0 +1,27 @@
+"""How many processes and threads serve: what the default model's speed and the usable cores suggest.
+
+A large network keeps every core busy from one process, with a thread a core; a small one is answered faster than
+Python can take requests, so each core gets a process with an event loop and one thread of its own.
+"""
+
+import math
+from dataclasses import dataclass
+
+SMALL_MODEL_S = 0.005  # a picture alone
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Processes that run models, and threads in each that decode pictures and run them."""
+
+    processes: int
+    engine_threads: int
+
+
+def choose_layout(
+    *, alone_s: float, is_on_gpu: bool, cores: int, processes: int | None, engine_threads: int | None
+) -> Layout:
+    """Return the layout for a model that takes `alone_s` for one picture; what an operator has set stays."""
+    if processes is None:
+        processes = cores if alone_s < SMALL_MODEL_S and not is_on_gpu else 1
+    return Layout(processes, engine_threads or max(1, math.ceil(cores / processes)))

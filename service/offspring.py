@@ -1,0 +1,163 @@
+"""A worker as its supervisor sees it: a forked process, the pipe to it, and what it last said.
+
+Forked, so that it shares the listening socket and the board; what it needs beyond that it imports itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from service.exposition import Snapshot, added
+from service.layout import Layout
+from service.pipe import Pipe
+
+log = logging.getLogger(__name__)
+
+_LAST_WORDS_S = 1.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a worker is started for."""
+
+    place: int  # among the workers, from 0
+    layout: Layout | None  # None: it shall find out
+    listens_after_s: float  # or when its models are loaded, if that is earlier
+
+
+Work = Callable[[Task, socket.socket], int]  # what a worker runs, with its end of the pipe; returns its exit status
+
+
+class Offspring:
+    """One worker process."""
+
+    def __init__(self, place: int, pid: int, pipe: Pipe) -> None:
+        self.place = place
+        self.pid = pid
+        self.is_sound = True
+        self.failure: str | None = None  # why it could not start, in its own words
+        self.killed_because: str | None = None
+        self.unanswered = 0  # ticks since it last answered
+        self.statistics: Snapshot = added(())
+        self._pipe = pipe
+        self._loaded_at: float | None = None
+        self._pings = 0
+        self._awaited: dict[int, asyncio.Future[None]] = {}
+        self._has_said_all = asyncio.Event()
+
+    @classmethod
+    async def start(cls, work: Work, task: Task, listener: socket.socket) -> "Offspring":
+        """Fork a process that does the work, with nothing open but the listener and its end of the pipe."""
+        ours, theirs = socket.socketpair()
+        pipe = await Pipe.open(ours)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child shares our wake-up pipe until it lets go of it
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become_worker(work, task, listener, theirs)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        theirs.close()
+        return cls(task.place, pid, pipe)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether its models are loaded, so that it answers."""
+        return self._loaded_at is not None
+
+    @property
+    def served_s(self) -> float:
+        """For how long it has had its models."""
+        return 0.0 if self._loaded_at is None else time.monotonic() - self._loaded_at
+
+    async def messages(self) -> AsyncIterator[dict[str, Any]]:
+        """Yield what it says, once it is noted here."""
+        async for message in self._pipe.messages():
+            if "loaded" in message:
+                self._loaded_at = time.monotonic()
+            elif "pong" in message:
+                self._note_pong(message)
+            self.failure = message.get("failed", self.failure)
+            yield message
+        self._has_said_all.set()
+
+    def _note_pong(self, message: dict[str, Any]) -> None:
+        self.unanswered = 0
+        self.is_sound, self.statistics = message["is_sound"], message["statistics"]
+        answered = self._awaited.pop(message["pong"], None)
+        if answered is not None and not answered.done():
+            answered.set_result(None)
+
+    async def ping(self) -> None:
+        """Return when it has said how it is, with its newest statistics."""
+        self._pings += 1
+        answered = asyncio.get_running_loop().create_future()
+        self._awaited[self._pings] = answered
+        self._pipe.send({"ping": self._pings})
+        await answered
+
+    def order(self, order: str) -> None:
+        """Tell it to `serve`, `stop` or `hurry`."""
+        self._pipe.send({"order": order})
+
+    def kill(self) -> None:
+        """End it at once, even if it hangs or is stopped."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    async def last_words(self) -> None:
+        """Return when everything that it had said before it ended was noted."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._has_said_all.wait(), _LAST_WORDS_S)
+        for answered in self._awaited.values():
+            answered.cancel()
+        self._pipe.close()
+
+
+def reaped() -> Iterator[tuple[int, int]]:
+    """Yield process id and wait status of every child that has ended."""
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        yield pid, status
+
+
+def _become_worker(work: Work, task: Task, listener: socket.socket, pipe: socket.socket) -> NoReturn:
+    status = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C reaches all: the supervisor decides
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _let_go_of_all_but(listener.fileno(), pipe.fileno())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        status = work(task, pipe)
+    except BaseException:  # nothing may get back into the supervisor's code
+        log.exception("a worker failed")
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+
+
+def _let_go_of_all_but(*kept: int) -> None:
+    """Put /dev/null in the place of the supervisor's files: closed, their numbers would be taken by others."""
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for name in os.listdir("/proc/self/fd"):
+        number = int(name)
+        if number > 2 and number not in (*kept, nothing):
+            with contextlib.suppress(OSError):  # the listing's own is closed by now
+                os.fstat(number)
+                os.dup2(nothing, number, inheritable=False)

@@ -1,0 +1,211 @@
+"""The process that its operator sees: it starts the workers, watches them, replaces what dies or hangs, and ends them.
+
+It owns the signals, the admin port and a pipe to each worker, and stays small: no framework, no engine. A worker is
+asked every second how it is. Its event loop has to answer, and says whether its engine threads do; one that
+does not is killed and replaced. Ticks are counted, not seconds: a machine that slept is no reason to kill anybody.
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import os
+import signal
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from service.admin import create_admin_app
+from service.board import Board
+from service.connection import Patience
+from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
+from service.layout import Layout
+from service.offspring import Offspring, Task, Work, reaped
+from service.server import Drain, address_of, make_server
+
+log = logging.getLogger(__name__)
+
+_TICK_S = 1.0
+_TICKS_WITHOUT_ANSWER = 7  # an event loop that is silent for longer hangs
+_SCRAPE_S = 1.0  # for fresh statistics; of a worker that does not answer, the last ones count
+_LONGEST_SILENCE_S = 3.0  # before a worker that replaces the only one says that it is still loading
+_OWN_END_S = 1.0  # beyond the workers' own limit
+_STEADY_S = 10.0  # a worker that served for as long was well
+_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before the next start, after so many failures in a row
+
+
+class StartFailed(Exception):
+    """The first worker could not start. The message is one line for an operator."""
+
+
+class Supervisor:
+    """Runs the workers of one server."""
+
+    def __init__(
+        self, work: Work, *, board: Board, listener: socket.socket, drain: Drain, layout: Layout | None
+    ) -> None:
+        """`layout` is None if the first worker shall find it by measuring the default model."""
+        self._work = work
+        self._board = board
+        self._listener = listener
+        self._drain = drain
+        self._layout = layout
+        self._address = address_of(listener)
+        self._admin_address = ""
+        self._workers: dict[int, Offspring] = {}  # by place
+        self._is_ready = False
+        self._failures = 0  # in a row
+        self._ended: Snapshot = added(())  # what workers that are no more have counted
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told_to_stop, self._told_to_hurry, self._all_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._status = 0
+        self._start_failure: str | None = None
+
+    async def run(self, admin_listener: socket.socket) -> int:
+        """Serve until told to stop, and return the exit status. Raises StartFailed."""
+        self._watch_signals()
+        self._admin_address = address_of(admin_listener)
+        admin = make_server(create_admin_app(self.scrape), self._drain, Patience())
+        serving_admin = asyncio.create_task(admin.serve([admin_listener]))
+        for place in range(1 if self._layout is None else self._layout.processes):
+            self._soon(self._start(place))
+        ticking = asyncio.create_task(self._tick_for_ever())
+        await self._told_to_stop.wait()
+        ticking.cancel()
+        await self._stop()
+        admin.should_exit = admin.force_exit = True
+        await serving_admin
+        if self._start_failure is not None:
+            raise StartFailed(self._start_failure)
+        log.info("stopped")
+        return self._status
+
+    async def scrape(self) -> bytes:
+        """Return the statistics of all processes, those that have ended included, in Prometheus' text format."""
+        workers = list(self._workers.values())
+        answers = [asyncio.ensure_future(worker.ping()) for worker in workers]
+        if answers:
+            _, late = await asyncio.wait(answers, timeout=_SCRAPE_S)
+            for answer in late:
+                answer.cancel()
+        return render(added((self._ended, process_snapshot(), *(worker.statistics for worker in workers))))
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._be_told)
+        loop.add_signal_handler(signal.SIGCHLD, self._reap)
+
+    def _be_told(self) -> None:
+        (self._told_to_hurry if self._told_to_stop.is_set() else self._told_to_stop).set()
+
+    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, place: int, delay_s: float = 0.0) -> None:
+        await asyncio.sleep(delay_s)
+        task = Task(place, self._layout, self._listens_after_s(place))
+        worker = await Offspring.start(self._work, task, self._listener)
+        self._workers[place] = worker
+        self._soon(self._listen(worker))
+
+    def _listens_after_s(self, place: int) -> float:
+        """While others serve, nobody should meet a worker that cannot; if there is no other, one has to say so."""
+        if not self._is_ready:
+            return 0.0 if place == 0 else math.inf
+        return math.inf if any(worker.is_loaded for worker in self._workers.values()) else _LONGEST_SILENCE_S
+
+    async def _listen(self, worker: Offspring) -> None:
+        async for message in worker.messages():
+            if "loaded" in message:
+                self._note_loaded(worker, Layout(**message["loaded"]))
+            elif not worker.is_sound:
+                self._kill(worker, "its engine hangs")
+
+    def _note_loaded(self, worker: Offspring, layout: Layout) -> None:
+        if self._layout is None:
+            self._layout = layout
+            for place in range(1, layout.processes):
+                self._soon(self._start(place))
+        if self._is_ready:
+            worker.order("serve")
+        elif len(self._workers) == layout.processes and all(one.is_loaded for one in self._workers.values()):
+            self._is_ready = True
+            self._order_all("serve")
+            log.info("%d processes, %d engine threads in each", layout.processes, layout.engine_threads)
+            log.info("listening on %s, metrics on %s/metrics", self._address, self._admin_address)
+
+    def _order_all(self, order: str) -> None:
+        for worker in self._workers.values():
+            worker.order(order)
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._reap()  # those too that ended before we listened
+            for worker in self._workers.values():
+                if worker.is_loaded and worker.unanswered >= _TICKS_WITHOUT_ANSWER:
+                    self._kill(worker, "its event loop hangs")
+                else:
+                    worker.unanswered += 1
+                    self._soon(worker.ping())
+
+    def _kill(self, worker: Offspring, reason: str) -> None:
+        if worker.killed_because is None:
+            worker.killed_because = reason
+            worker.kill()
+
+    def _reap(self) -> None:
+        for pid, status in reaped():  # of others, too: in a container every orphan is ours
+            for worker in list(self._workers.values()):
+                if worker.pid == pid:
+                    self._soon(self._bury(worker, os.waitstatus_to_exitcode(status)))
+
+    async def _bury(self, worker: Offspring, code: int) -> None:
+        await worker.last_words()
+        del self._workers[worker.place]
+        self._board.write(worker.place, waiting=0, outstanding=0)
+        self._ended = added((self._ended, without_gauges(worker.statistics)))
+        if not self._told_to_stop.is_set():
+            self._replace(worker, code)
+        elif not self._workers:
+            self._all_gone.set()
+
+    def _replace(self, worker: Offspring, code: int) -> None:
+        reason = worker.killed_because or (f"signal {-code}" if code < 0 else f"status {code}")
+        self._ended = added((self._ended, counted("resnet_process_deaths", reason)))
+        if not self._is_ready:
+            self._start_failure = worker.failure or f"a process ended while it started: {reason}; the log may say why"
+            self._told_to_stop.set()
+            return
+        # Somebody who kills a worker that serves may do so often; one that fails by itself, again and again, may not.
+        is_failure = not worker.is_loaded or (code != -signal.SIGKILL and worker.served_s < _STEADY_S)
+        self._failures = self._failures + 1 if is_failure or worker.killed_because else 0
+        if self._failures >= len(_DELAYS_S):
+            log.error("process %d ended: %s; %d failures in a row are too many", worker.pid, reason, self._failures)
+            self._status = max(code, 1)  # 70: a broken GPU
+            self._told_to_stop.set()
+            return
+        log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason)
+        self._soon(self._start(worker.place, _DELAYS_S[max(0, self._failures - 1)]))
+
+    async def _stop(self) -> None:
+        """Let every worker finish what it has accepted; kill what has not ended in time."""
+        if self._start_failure is None:
+            log.info("stopping: finishing what was accepted")
+        self._listener.close()
+        if not self._workers:
+            self._all_gone.set()
+        self._order_all("stop")
+        hurrying = asyncio.create_task(self._pass_the_hurry_on())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._all_gone.wait(), self._drain.longest_s + _OWN_END_S)
+        hurrying.cancel()
+        for worker in self._workers.values():
+            worker.kill()
+
+    async def _pass_the_hurry_on(self) -> None:
+        await self._told_to_hurry.wait()
+        self._order_all("hurry")

@@ -1,0 +1,125 @@
+"""One process that answers requests: the application, its engine, and an ear for the supervisor's orders.
+
+It answers from the first moment, and says that it is not ready until its models are loaded and the supervisor says
+that all processes are; a stop meanwhile is quick. If the supervisor is gone, it ends as if it had been told to.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Any
+
+import uvloop
+from fastapi import FastAPI
+
+from service.app import Among, Parts, create_app
+from service.board import Board
+from service.connection import Patience
+from service.engine import EngineError, check_one_runtime
+from service.offspring import Task
+from service.pipe import Pipe
+from service.registry import RegistryError
+from service.server import Drain, Server, end_at_the_latest_in, make_server
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
+
+
+def work(settings: Settings, task: Task, board: Board, listener: socket.socket, orders: socket.socket) -> int:
+    """Serve until the supervisor says otherwise, and return the status to exit with."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_work(settings, task, board, listener, orders))
+
+
+async def _work(settings: Settings, task: Task, board: Board, listener: socket.socket, orders: socket.socket) -> int:
+    pipe = await Pipe.open(orders)
+    app = create_app(settings, Among(board, task.place, task.layout))
+    drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
+    server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
+    try:
+        check_one_runtime()
+        await _Worker(pipe, app, server, drain).serve(listener, task.listens_after_s)
+    except (EngineError, RegistryError) as error:
+        pipe.send({"failed": str(error)})
+        await pipe.flush()
+        return 1
+    return 0
+
+
+class _Worker:
+    """The application between its start and its end."""
+
+    def __init__(self, pipe: Pipe, app: FastAPI, server: Server, drain: Drain) -> None:
+        self._pipe = pipe
+        self._app = app
+        self._server = server
+        self._parts: Parts = app.state.parts
+        self._drain = drain
+        self._told_to_stop, self._told_to_hurry = asyncio.Event(), asyncio.Event()
+        self._may_listen = asyncio.Event()
+
+    async def serve(self, listener: socket.socket, listens_after_s: float) -> None:
+        """Serve until told to stop, then end gracefully. Raises what the application's start raises."""
+        listening = asyncio.create_task(self._listen())
+        serving = asyncio.create_task(self._answer(listener, listens_after_s))
+        async with contextlib.AsyncExitStack() as lifespan:
+            start = lifespan.enter_async_context(self._app.router.lifespan_context(self._app))
+            is_loaded = await _completes_before(self._told_to_stop, start)
+            self._may_listen.set()
+            if is_loaded:
+                self._pipe.send({"loaded": asdict(self._app.state.layout)})
+                await self._told_to_stop.wait()
+            end_at_the_latest_in(self._drain.longest_s)
+            self._parts.readiness.state = "draining"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._told_to_hurry.wait(), self._drain.delay_s if is_loaded else 0)
+            await self._server.end(serving, self._told_to_hurry)
+        self._pipe.send(self._pong(0))  # the last statistics
+        await self._pipe.flush()
+        listening.cancel()
+
+    async def _answer(self, listener: socket.socket, listens_after_s: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._may_listen.wait(), min(listens_after_s, _LONGEST_LOAD_S))
+        await self._server.serve([listener])
+
+    async def _listen(self) -> None:
+        async for message in self._pipe.messages():
+            if "ping" in message:
+                self._pipe.send(self._pong(message["ping"]))
+            else:
+                self._obey(message["order"])
+        self._told_to_stop.set()  # nobody is there to say it
+
+    def _obey(self, order: str) -> None:
+        if order == "serve" and self._parts.readiness.state == "loaded":
+            self._parts.readiness.state = "ready"
+        elif order == "stop":
+            self._told_to_stop.set()
+        elif order == "hurry":
+            self._told_to_hurry.set()
+
+    def _pong(self, number: int) -> dict[str, Any]:
+        return {
+            "pong": number,
+            "is_sound": self._parts.batcher.is_sound(),
+            "statistics": self._parts.metrics.snapshot(),
+        }
+
+
+async def _completes_before(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+    """Return whether the work was done before the event, which ends it. Raises what the work raises."""
+    working, waiting = asyncio.create_task(work), asyncio.create_task(event.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not working.done():
+        working.cancel()
+        await asyncio.wait((working,))
+        return False
+    working.result()
+    return True

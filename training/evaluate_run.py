@@ -67,7 +67,8 @@ def evaluate(
     _make(out)
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.trained_on.resolve() == data.resolve()
-    scored = _score(trained, data, chosen, 1.0 if is_known else max_skipped)  # the run has taken them as they are
+    max_skipped = 1.0 if is_known else max_skipped  # the run has taken its pictures as they are
+    scored = _score(trained, data, chosen, max_skipped, say)
     matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
     facts |= {"trained_on_these_pictures": is_known, "held_out": None}
@@ -101,11 +102,11 @@ def _make(folder: Path) -> None:
     raise EvaluationError(f"cannot write to {folder}: {reason}; give another --out")
 
 
-def _score(trained: Trained, data: Path, views: Views, max_skipped: float) -> _Scored:
+def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: Callable[[str], None]) -> _Scored:
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
     with opened(data) as (classes, read):
-        _refuse_other_classes(tuple(classes), trained.labels)
+        _refuse_other_classes(tuple(classes), trained.labels, say)
 
         def pictures() -> Iterator[list[Pixels]]:
             for file, label, seen in _seen(classes, trained, read, views):
@@ -118,15 +119,21 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float) -> _S
         device = "cuda" if torch.cuda.is_available() else "cpu"
         to_input = _to_input(trained, device)
         log_scores = log_scores_of(trained.network, pictures(), to_input, _PIXELS_AT_A_TIME[device])
-    refuse_too_many_skipped(trained.labels, Counter(labels), skipped, max_skipped)
+    counts = Counter(labels)
+    present = [label for label, name in enumerate(trained.labels) if name in classes]
+    counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})
+    refuse_too_many_skipped([trained.labels[label] for label in present], counts_of_present, skipped, max_skipped)
     if not log_scores.isfinite().all():
         raise EvaluationError(f"the network of {trained.run} answers with numbers that are not finite; train it again")
     return _Scored(log_scores, torch.tensor(labels), skipped)
 
 
-def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...]) -> None:
+def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
     unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
-    if unknown or absent:
+    if absent and not unknown:
+        say(f"there are no pictures of {_first_few(absent)}, so nothing is said of how well that is recognised")
+    if unknown:
         parts = (("of the data only", unknown), ("of the run only", absent))
         described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
         raise EvaluationError(f"the data does not have the classes of the run ({described}); give other --data")

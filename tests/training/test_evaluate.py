@@ -54,3 +54,11 @@ def test_the_temperature_of_overconfident_logits_is_found() -> None:
     assert fit.temperature == pytest.approx(3, rel=0.05)
     assert fit.expected_calibration_error < 0.02 < fit.expected_calibration_error_before
     assert fit.images == 20_000
+
+
+def test_a_temperature_from_a_handful_of_pictures_that_are_all_told_apart_stays_near_1() -> None:
+    logits, labels = 2 * torch.eye(4).repeat(2, 1), torch.arange(4).repeat(2)
+    assert fit_temperature(logits, labels).temperature == pytest.approx(0.05, rel=0.1)  # the lowest there is
+    assert 0.3 < fit_temperature(logits, labels, caution=1.0).temperature < 1
+    many = fit_temperature(logits.repeat(1000, 1) * 0.1, labels.repeat(1000), caution=1.0).temperature
+    assert many < 0.2

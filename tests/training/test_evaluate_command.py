@@ -156,6 +156,14 @@ def test_pictures_that_were_trained_on_are_told_apart(run: Path, pictures: Path,
     assert "was trained on these pictures" not in evaluate("--checkpoint", run, "--data", unseen).stderr
 
 
+def test_data_may_lack_a_class_and_that_is_said(run: Path, unseen: Path) -> None:
+    shutil.rmtree(unseen / "red")
+    result = evaluate("--checkpoint", run, "--data", unseen)
+    assert result.exit_code == 0 and "there are no pictures of red" in result.stderr
+    facts = written(run / "evaluation" / "centre")
+    assert [measured["images"] > 0 for measured in facts["classes"]] == [True, True, False]
+
+
 def test_data_with_other_classes_is_refused_in_one_line_that_names_them(run: Path, unseen: Path) -> None:
     (unseen / "red").rename(unseen / "pink")
     result = evaluate("--checkpoint", run, "--data", unseen)

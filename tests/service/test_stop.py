@@ -25,13 +25,24 @@ def test_told_to_stop_it_is_not_ready_at_once_but_still_answers(models: Path, re
         assert served.process.wait(10) == 0
 
 
-def test_told_to_stop_under_load_it_loses_nothing(models: Path, red: bytes) -> None:
+def stop_under_load(models: Path, red: bytes) -> None:
     with serving(models) as served, Load(served, red, clients=12) as load:
         wait_until(lambda: len(load.answered) > 200)
         served.stop()
         assert served.process.wait(10) == 0
     assert load.lost == []
     assert set(load.answered) == {"red"}
+
+
+def test_told_to_stop_under_load_it_loses_nothing(models: Path, red: bytes) -> None:
+    stop_under_load(models, red)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_fifty_stops_under_load_lose_nothing(models: Path, red: bytes) -> None:
+    for _ in range(50):
+        stop_under_load(models, red)
 
 
 def test_ctrl_c_in_a_terminal_is_handled_once(models: Path, red: bytes) -> None:

@@ -1,0 +1,132 @@
+"""Clients as they are: hundreds that send too slowly, thousands that hang up. The others notice nothing."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.service.served import Load, Served, serving, wait_until
+
+# A model that takes 20 ms a picture, so that there is a queue to leave.
+SLOW = """
+import time
+from service.classifier import Classifier
+
+answer_batch = Classifier.answer_batch
+
+def slow(self, pictures, **options):
+    time.sleep(0.02 * len(pictures))
+    return answer_batch(self, pictures, **options)
+
+Classifier.answer_batch = slow
+"""
+
+
+def hang_up(models: Path, red: bytes, *, clients: int) -> None:
+    """Clients that close after their upload have at most 5% of their pictures classified."""
+    head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(red)
+    with serving(models, "--max-batch", 1, patch=SLOW) as served:
+        for _ in range(clients // 50):
+            with contextlib.ExitStack() as stack:
+                for connection in [stack.enter_context(served.raw()) for _ in range(50)]:
+                    connection.sendall(head + red)
+        wait_until(lambda: served.sample("resnet_requests_in_flight") == served.sample("resnet_queue_depth") == 0)
+        assert served.sample("resnet_pictures_total") <= 0.05 * clients
+        assert served.ask("POST", "/classify", red)[0] == 200
+
+
+def test_pictures_of_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
+    hang_up(models, red, clients=400)
+
+
+@pytest.mark.long
+def test_pictures_of_two_thousand_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
+    hang_up(models, red, clients=2000)
+
+
+def send_slowly(models: Path, red: bytes, *, clients: int) -> None:
+    """Each slow client is closed in time, and nobody else waits or fails."""
+    with serving(models) as served, Load(served, red, clients=2) as load:
+        connections = [served.raw() for _ in range(clients)]
+        started = time.monotonic()
+        stop = threading.Event()
+        with dripping(connections, stop), contextlib.ExitStack() as stack:
+            for connection in connections:
+                stack.enter_context(connection)
+                while connection.recv(1000):  # the refusal, and then the end
+                    pass
+            assert time.monotonic() - started < 15  # the promise itself: 5 s, a moment to look, and a busy machine
+        before = len(load.answered)
+        wait_until(lambda: len(load.answered) > before + 20)
+        served.stop()
+    assert load.lost == []
+    assert set(load.answered) == {"red"}
+
+
+@contextlib.contextmanager
+def dripping(connections: list[socket.socket], stop: threading.Event) -> Iterator[None]:
+    """Send a byte a second on each: half of them in the head, half in the body."""
+
+    def drip() -> None:
+        for number, connection in enumerate(connections):
+            start = b"POST /classify HTTP/1.1\r\nHost: a\r\n"
+            connection.sendall(start + (b"Content-Length: 1000\r\n\r\n" if number % 2 else b""))
+        for _ in range(4):  # then they fall silent
+            if stop.wait(1):
+                return
+            for connection in connections:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b"a")
+
+    thread = threading.Thread(target=drip)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_slow_senders_are_closed_in_time_while_others_are_served(models: Path, red: bytes) -> None:
+    send_slowly(models, red, clients=60)
+
+
+@pytest.mark.long
+def test_five_hundred_slow_senders_are_closed_in_time_while_others_are_served(models: Path, red: bytes) -> None:
+    send_slowly(models, red, clients=500)
+
+
+def test_a_deadline_that_cannot_be_made_is_told_before_the_upload(models: Path, red: bytes) -> None:
+    with serving(models, "--max-batch", 1, "--processes", 1, "--engine-threads", 1, patch=SLOW) as served:
+        for _ in range(5):
+            assert served.ask("POST", "/classify", red)[0] == 200  # it knows its speed now
+        with Load(served, red, clients=6) as load:
+            wait_until(lambda: len(load.answered) > 30)
+            with served.raw() as connection:
+                connection.sendall(
+                    b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 10\r\nContent-Length: 1000000\r\n\r\n"
+                )
+                assert connection.recv(12) == b"HTTP/1.1 503"  # and not a byte of the body was sent
+            served.stop()
+    assert set(load.answered) == {"red"}
+
+
+def ready_and_live(served: Served) -> list[int]:
+    return [served.ask("GET", path)[0] for path in ("/health/live", "/health/ready")]
+
+
+def test_a_busy_server_refuses_in_time_and_stays_live_and_ready(models: Path, red: bytes) -> None:
+    with (
+        serving(models, "--max-batch", 1, "--max-queue-age-s", 0.1, patch=SLOW) as served,
+        Load(served, red, clients=30) as load,
+    ):
+        wait_until(lambda: any("overloaded" in answer or "expired" in answer for answer in load.answered))
+        assert ready_and_live(served) == [200, 200]
+        wait_until(lambda: load.answered.count("red") > 30)
+        served.stop()
+    assert load.lost == []
+    assert all(answer == "red" or "overloaded" in answer or "expired" in answer for answer in load.answered)

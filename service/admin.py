@@ -11,6 +11,7 @@ from service.exposition import METRICS_MEDIA_TYPE
 from service.metrics import Metrics
 from service.problem import method_not_allowed, not_found
 from service.readiness import Readiness
+from service.route_names import RouteNames
 
 _METRICS_PATH = "/metrics"
 _METHODS = ("GET", "HEAD")
@@ -29,5 +30,10 @@ def create_admin_app(scrape: Callable[[], Awaitable[bytes]]) -> ASGIApp:
         await response(scope, receive, send)
 
     return Admission(
-        answer, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=0, upload_memory=UploadMemory(0)
+        answer,
+        readiness=Readiness(),
+        metrics=Metrics(),
+        routes=RouteNames(()),
+        bodies={},
+        upload_memory=UploadMemory(0),
     )

@@ -6,15 +6,16 @@ answers are counted.
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import NotReady, Overloaded, ServiceError
-from service.exchange import Exchange, UploadMemory
+from service.exchange import BodyLimit, Exchange, UploadMemory
 from service.metrics import Metrics
 from service.problem import internal_error, problem_response
 from service.readiness import Readiness
+from service.route_names import RouteNames
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 class Admission:
     """Wraps an ASGI app, which finds the `Exchange` in its scope.
 
-    Only a POST to `working_paths` may have a body; `check_room` raises if one that expires at the given moment would be
-    refused after its upload.
+    Only a POST to the routes of `bodies` may have a body, up to their limits; `check_room` raises if one that expires
+    at the given moment would be refused after its upload.
     """
 
     def __init__(
@@ -32,40 +33,38 @@ class Admission:
         *,
         readiness: Readiness,
         metrics: Metrics,
-        paths: Collection[str],
-        working_paths: Collection[str] = (),
+        routes: RouteNames,
+        bodies: Mapping[str, BodyLimit],
         check_room: Callable[[float], None] = lambda _: None,
-        max_image_bytes: int,
         upload_memory: UploadMemory,
     ) -> None:
         self._app = app
         self._readiness = readiness
         self._metrics = metrics
-        self._paths = frozenset(paths)
-        self._working_paths = frozenset(working_paths)
+        self._routes = routes
+        self._bodies = bodies
         self._check_room = check_room
-        self._max_image_bytes = max_image_bytes
         self._memory = upload_memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        route = self._routes.name_of(scope["path"])
         exchange = Exchange(scope, receive, send, self._memory, is_last=self._readiness.is_draining)
         scope["exchange"] = exchange
         self._metrics.in_flight += 1
         try:
-            await self._answer(scope, exchange)
+            await self._answer(scope, exchange, route)
         finally:
             self._metrics.in_flight -= 1
             exchange.forget_body()
             if exchange.status is not None:
-                path = scope["path"]
-                self._metrics.note_answer(path if path in self._paths else "other", scope["method"], exchange.status)
+                self._metrics.note_answer(route, scope["method"], exchange.status)
 
-    async def _answer(self, scope: Scope, exchange: Exchange) -> None:
+    async def _answer(self, scope: Scope, exchange: Exchange, route: str) -> None:
         try:
-            self._admit(scope, exchange)
+            self._admit(scope["method"], exchange, route)
             await self._app(scope, exchange.receive, exchange.send)
         except ServiceError as error:
             self._metrics.note_refusal(error)
@@ -78,15 +77,15 @@ class Admission:
             exchange.lingers = False
             await exchange.answer(problem_response(_given_up()))
         except Exception:
-            log.exception("a request to %s failed", scope["path"] if scope["path"] in self._paths else "another path")
+            log.exception("a request to %s failed", route)
             if exchange.status is not None:
                 raise  # half an answer cannot be taken back: the HTTP server closes the connection
             await exchange.answer(internal_error())
 
-    def _admit(self, scope: Scope, exchange: Exchange) -> None:
+    def _admit(self, method: str, exchange: Exchange, route: str) -> None:
         exchange.check_length()
-        if scope["method"] == "POST" and scope["path"] in self._working_paths:  # all others: the router knows best
-            exchange.expect_image(self._max_image_bytes)
+        if method == "POST" and route in self._bodies:  # all others: the router knows best
+            exchange.expect_body(self._bodies[route])
             self._readiness.check_started()
             exchange.read_deadline()
             self._check_room(exchange.expires_at)

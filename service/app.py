@@ -33,7 +33,7 @@ from service.board import Board
 from service.cores import available_cores
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound
-from service.exchange import FORM_BYTES, UploadMemory
+from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
 from service.layout import Layout, choose_layout
 from service.metrics import Metrics
 from service.private_cache import cache_root
@@ -42,6 +42,7 @@ from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
 from service.registry import Registry, load_models
 from service.room import QueueLimits
+from service.route_names import RouteNames
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among
     layout = among.layout if among is not None and among.layout is not None else _layout(settings, parts.registry)
     app.state.layout = layout
     parts.upload_memory.most_bytes = max(
-        settings.max_upload_bytes // layout.processes, settings.max_image_bytes + FORM_BYTES
+        settings.max_upload_bytes // layout.processes, settings.max_image_bytes + FORM_BYTES, settings.max_request_bytes
     )
     parts.batcher.thread_count = layout.engine_threads
     parts.batcher.start()
@@ -198,10 +199,9 @@ def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
         Admission,
         readiness=parts.readiness,
         metrics=parts.metrics,
-        paths=_paths(app),
-        working_paths=(PATH,),
+        routes=RouteNames(_paths(app)),
+        bodies={PATH: BodyLimit(settings.max_image_bytes)},
         check_room=parts.batcher.check_room,
-        max_image_bytes=settings.max_image_bytes,
         upload_memory=parts.upload_memory,
     )
 

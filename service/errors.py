@@ -53,12 +53,16 @@ class TooLarge(ServiceError):
 
 def image_too_large(most_bytes: int) -> TooLarge:
     """Return the refusal of a file above the limit, in the same words wherever it is noticed."""
-    size = f"{most_bytes:,} bytes"
-    return TooLarge(
-        f"An image may have at most {most_bytes // _MIB} MiB ({size})."
-        if most_bytes % _MIB == 0
-        else f"An image may have at most {size}."
-    )
+    return TooLarge(f"An image may have at most {_size(most_bytes)}.")
+
+
+def request_too_large(most_bytes: int) -> TooLarge:
+    """Return the refusal of a body above the limit of its path."""
+    return TooLarge(f"The body of this request may have at most {_size(most_bytes)}.")
+
+
+def _size(count: int) -> str:
+    return f"{count // _MIB} MiB ({count:,} bytes)" if count % _MIB == 0 else f"{count:,} bytes"
 
 
 class NotAnImage(ServiceError):

@@ -12,11 +12,12 @@ import math
 import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.errors import BadRequest, Overloaded, image_too_large
+from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
 
 FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
@@ -27,6 +28,18 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CLOSE = (b"connection", b"close")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimit:
+    """How large a request's body may be, and how a larger one is refused."""
+
+    most_bytes: int
+    form_bytes: int = FORM_BYTES  # what a form may have beyond that
+    refusal: Callable[[int], TooLarge] = image_too_large
+
+
+_NO_BODY = BodyLimit(0, 0)
 
 
 class UploadMemory:
@@ -47,7 +60,7 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_is_last", "_max_image_bytes", "_memory", "_read", "_receive", "_scope", "_send",
+        "_body_ended", "_closes", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
         "client_has_left", "expires_at", "headers", "is_form", "lingers", "status",
     )  # fmt: skip
 
@@ -57,7 +70,7 @@ class Exchange:
         self._send = send
         self._memory = memory
         self._is_last = is_last  # the server drains: the connection shall not be used again
-        self._max_image_bytes = 0
+        self._limit = _NO_BODY
         self._read = 0
         self._body_ended = False
         self._closes = False
@@ -91,18 +104,18 @@ class Exchange:
             )
         self.expires_at = time.monotonic() + int(declared) / 1000
 
-    def expect_image(self, max_image_bytes: int) -> None:
-        """Let a body in that holds an image: without this, who reads one is refused.
+    def expect_body(self, limit: BodyLimit) -> None:
+        """Let a body in: without this, who reads one is refused.
 
         A body above the limit is refused at once if its length is declared, else as soon as that much was read.
         Raises TooLarge.
         """
-        self._max_image_bytes = max_image_bytes
+        self._limit = limit
         self._check_size(int(self.headers.get(b"content-length", b"0")))
 
     def _check_size(self, size: int) -> None:
-        if size > self._max_image_bytes + (FORM_BYTES if self.is_form else 0):
-            raise image_too_large(self._max_image_bytes)
+        if size > self._limit.most_bytes + (self._limit.form_bytes if self.is_form else 0):
+            raise self._limit.refusal(self._limit.most_bytes)
 
     async def receive(self) -> Message:
         """Pass on what the client sends. Raises TooLarge for more than the limit, Overloaded for want of memory."""

@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         description="Seconds the whole body of a request may take to arrive; also at least 16 KiB a second after 5.",
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
+    max_request_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, le=2**31, description="Largest body of a request with several pictures, in bytes."
+    )
     max_upload_bytes: int = Field(
         512 * 1024 * 1024, ge=1, description="Most bytes of uploads in memory at once; beyond, requests get 503."
     )

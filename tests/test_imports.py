@@ -49,7 +49,7 @@ LAYERS = (
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
-    ("model_card", "image_header", "errors", "seal", "board", "pulse", "api_keys"),
+    ("model_card", "image_header", "errors", "seal", "board", "pulse", "api_keys", "route_names"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "worker.py"}
 

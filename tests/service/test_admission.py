@@ -9,11 +9,12 @@ from starlette.types import Receive, Scope, Send
 
 from service import exchange
 from service.admission import Admission
-from service.errors import Overloaded
-from service.exchange import FORM_BYTES, LINGER_BYTES, UploadMemory
+from service.errors import Overloaded, request_too_large
+from service.exchange import FORM_BYTES, LINGER_BYTES, BodyLimit, UploadMemory
 from service.exposition import render
 from service.metrics import Metrics
 from service.readiness import Readiness
+from service.route_names import RouteNames
 
 pytestmark = pytest.mark.anyio
 
@@ -105,10 +106,9 @@ async def ask(
         app,
         readiness=readiness,
         metrics=metrics,
-        paths=("/classify",),
-        working_paths=("/classify",),
+        routes=RouteNames(["/classify", "/many/{name}"]),
+        bodies={"/classify": BodyLimit(LIMIT), "/many/{name}": BodyLimit(2 * LIMIT, 0, request_too_large)},
         check_room=check_room,
-        max_image_bytes=LIMIT,
         upload_memory=UploadMemory(max(max_upload_bytes, LIMIT + FORM_BYTES)),
     )
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -140,6 +140,17 @@ async def test_a_form_has_some_room_around_its_file() -> None:
     client = Client(b"a")
     await ask(client, headers | {"content-length": str(LIMIT + FORM_BYTES + 1)})
     assert client.status == 413
+
+
+async def test_each_path_has_its_own_limit() -> None:
+    client = Client(b"a" * 2 * LIMIT)
+    await ask(client, {"content-length": str(2 * LIMIT)}, path="/many/things")
+    assert (client.status, client.text) == (200, str(2 * LIMIT))
+    form = {"content-type": "multipart/form-data; boundary=b"}
+    client = Client(b"a")
+    await ask(client, form | {"content-length": str(2 * LIMIT + 1)}, path="/many/things")
+    assert client.status == 413
+    assert "this request" in client.text
 
 
 @pytest.mark.parametrize(
@@ -239,9 +250,8 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
         reading_app,
         readiness=readiness,
         metrics=Metrics(),
-        paths=(),
-        working_paths=("/",),
-        max_image_bytes=LIMIT,
+        routes=RouteNames(["/"]),
+        bodies={"/": BodyLimit(LIMIT)},
         upload_memory=UploadMemory(size),
     )
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [
@@ -287,7 +297,12 @@ async def test_other_protocols_pass_through() -> None:
         seen.append(scope)
 
     admission = Admission(
-        app, readiness=Readiness(), metrics=Metrics(), paths=(), max_image_bytes=1, upload_memory=UploadMemory(1)
+        app,
+        readiness=Readiness(),
+        metrics=Metrics(),
+        routes=RouteNames(()),
+        bodies={},
+        upload_memory=UploadMemory(1),
     )
     client = Client()
     await admission({"type": "lifespan"}, client.receive, client.send)

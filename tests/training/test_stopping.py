@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_while_it_packs_leaves_nothing(
     pictures: Path, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        ask_in("training.data.image_to_pixels", patched, call=20)
+        ask_in("training.decoding.image_to_pixels", patched, call=20)
         with pytest.raises(Interrupted, match="stopped before the first step; give the same command again"):
             train(pictures, tmp_path / "run")
     assert not (tmp_path / "run").exists() and not list(private_cache.rglob("*.u8"))

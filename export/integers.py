@@ -37,11 +37,14 @@ _OPTIONS: dict[Target, dict[str, Any]] = {
 }
 
 
-def tensors_to_watch(model: onnx.ModelProto) -> list[str]:
-    """Return the activations whose ranges `quantise` needs."""
+def tensors_to_watch(model: onnx.ModelProto, target: Target) -> list[str]:
+    """Return the activations whose ranges `quantise` needs for this target."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    names = [name for node in model.graph.node if node.op_type in _KINDS for name in (*node.input, *node.output)]
-    return [name for name in dict.fromkeys(names) if name not in constants]
+    nodes = [node for node in model.graph.node if node.op_type in _KINDS]
+    names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output))
+    # Unsigned integers hold what a rectifier lets through, so what stands before it has its range.
+    hidden = {node.input[0] for node in nodes if node.op_type == "Relu"} if target is Target.X86 else set()
+    return [name for name in names if name not in constants | hidden]
 
 
 def outer_layers(model: onnx.ModelProto) -> tuple[str, str]:
@@ -61,7 +64,7 @@ def quantise(
     with tempfile.TemporaryDirectory(prefix="export-onnx-") as folder:
         # This is how ranges are handed over: as if they had been measured by an earlier call.
         known, written = Path(folder, "ranges.json"), Path(folder, "quantised.onnx")
-        save_tensors_data(TensorsData(_CALIBRATED, dict(ranges)), known)
+        save_tensors_data(TensorsData(_CALIBRATED, _with_hidden(model, ranges)), known)
         quantize_static(
             _marked_as_prepared(model),
             written,
@@ -83,10 +86,18 @@ def quantise(
     del quantised.metadata_props[:]
     remove_notes(quantised)
     quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
+    if target is Target.TENSORRT:
+        _join_activations(quantised.graph)
     _show_the_embedding_itself(quantised.graph)
     _gather_rows_before_dequantising(quantised.graph)
     check_graph(quantised)
     return quantised
+
+
+def _with_hidden(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
+    """Return the ranges with those before rectifiers that were not measured: what passes the rectifier."""
+    hidden = {node.input[0]: ranges[node.output[0]] for node in model.graph.node if node.op_type == "Relu"}
+    return hidden | ranges
 
 
 def _marked_as_prepared(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -95,6 +106,18 @@ def _marked_as_prepared(model: onnx.ModelProto) -> onnx.ModelProto:
     marked.CopyFrom(model)
     helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
     return marked
+
+
+def _join_activations(graph: onnx.GraphProto) -> None:
+    """Take out the pair between a layer and its rectifier, which TensorRT computes together."""
+    producers = {name: node for node in graph.node for name in node.output}
+    for node in graph.node:
+        after = producers.get(node.input[0]) if node.op_type == "Relu" else None
+        if after is not None and after.op_type == "DequantizeLinear":
+            before = producers[after.input[0]]
+            node.input[0] = before.input[0]
+            graph.node.remove(before)
+            graph.node.remove(after)
 
 
 def _show_the_embedding_itself(graph: onnx.GraphProto) -> None:

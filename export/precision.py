@@ -84,7 +84,7 @@ def _to_int8(
     fp32: Fp32, wanted: Wanted, evidence: Evidence, pictures: CalibrationPictures, say: Callable[[str], None]
 ) -> Lowered:
     say(f"measuring ranges on {len(pictures.measured)} pictures ({pictures.name})")
-    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph), pictures.measured)
+    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), pictures.measured)
     unlabelled = _distinct(np.concatenate([pictures.judging, sample_pixels(fp32.source.preprocessing)]))
     jury = _jury(fp32, evidence.test, unlabelled)
     choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled))

@@ -45,7 +45,7 @@ def exported_files(source: Source) -> dict[str, bytes]:
     network, preprocessing = deployable(source.network), source.preprocessing
     samples = sample_pixels(preprocessing)
     graph = to_onnx(network, preprocessing, 1.0)
-    ranges = Histograms(graph, tensors_to_watch(graph), samples).ranges("min-max")
+    ranges = Histograms(graph, tensors_to_watch(graph, Target.X86), samples).ranges("min-max")
     return {
         "fp32": serialise(graph),
         "fp16": serialise(to_onnx(to_half(network, preprocessing, samples), preprocessing, 1.0)),

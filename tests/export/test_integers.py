@@ -24,7 +24,7 @@ OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
 @pytest.fixture(scope="module")
 def ranges(tiny: Converted) -> Ranges:
     pixels = sample_pixels(tiny.source.preprocessing)
-    return Histograms(tiny.graph, tensors_to_watch(tiny.graph), pixels).ranges("min-max")
+    return Histograms(tiny.graph, tensors_to_watch(tiny.graph, Target.ARM), pixels).ranges("min-max")
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +116,23 @@ def test_only_standard_operators_a_float_embedding_and_no_traces_of_the_tool(for
     assert producers["embedding"] == "ReduceMean"
 
 
+def test_for_tensorrt_nothing_stands_between_a_layer_and_its_rectifier(tiny: Converted, ranges: Ranges) -> None:
+    graph = quantise(tiny.graph, ranges, Target.TENSORRT).graph
+    producers = {name: node.op_type for node in graph.node for name in node.output}
+    before = [producers[node.input[0]] for node in graph.node if node.op_type == "Relu"]
+    assert Counter(before) == {"Conv": 4, "Add": 3}
+    after = [node.op_type for node in graph.node if producers.get(node.input[0]) == "Relu"]
+    assert set(after) == {"QuantizeLinear"}
+
+
+def test_for_x86_ranges_before_a_rectifier_are_not_needed(tiny: Converted, ranges: Ranges) -> None:
+    needed = tensors_to_watch(tiny.graph, Target.X86)
+    assert len(needed) == len(ranges) - 7
+    assert quantise(tiny.graph, {name: ranges[name] for name in needed}, Target.X86) == quantise(
+        tiny.graph, ranges, Target.X86
+    )
+
+
 def test_outer_layers_can_stay_in_float(tiny: Converted, ranges: Ranges) -> None:
     kept = outer_layers(tiny.graph)
     assert kept == ("network.conv1", "network.fc")
@@ -131,7 +148,7 @@ def test_outer_layers_can_stay_in_float(tiny: Converted, ranges: Ranges) -> None
 
 def test_each_method_keeps_the_extremes_or_cuts_inside_them(tiny: Converted) -> None:
     pixels = sample_pixels(tiny.source.preprocessing)
-    watched = tensors_to_watch(tiny.graph)
+    watched = tensors_to_watch(tiny.graph, Target.ARM)
     histograms = Histograms(tiny.graph, watched, pixels)
     assert histograms.images == len(pixels)
     found = {method: histograms.ranges(method) for method in METHODS}
@@ -145,7 +162,7 @@ def test_each_method_keeps_the_extremes_or_cuts_inside_them(tiny: Converted) -> 
 def test_extremes_are_those_of_all_pictures_whatever_the_batches(tiny: Converted) -> None:
     pixels = sample_pixels(tiny.source.preprocessing)
     many = np.concatenate([pixels] * 8)  # several batches of 48
-    watched = tensors_to_watch(tiny.graph)
+    watched = tensors_to_watch(tiny.graph, Target.ARM)
     one = Histograms(tiny.graph, watched, pixels).ranges("min-max")
     other = Histograms(tiny.graph, watched, many).ranges("min-max")
     for name in watched:

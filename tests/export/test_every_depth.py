@@ -47,6 +47,7 @@ def class_maps_are_pytorchs(source: Source, engine: Engine, pixels: Pixels) -> N
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-4 * np.abs(every_map).max())
 
 
+@pytest.mark.long
 def test_a_small_network_answers_as_pytorch_does() -> None:
     source = from_random_weights(Choice(depth=14), None, seed=3)
     check_everything(source, sample_pixels(source.preprocessing))

@@ -51,7 +51,7 @@ def lowered(
     return lower(fp32, wanted, evidence or Evidence(), pictures, said.append), "\n".join(said)
 
 
-@pytest.mark.parametrize("with_labels", [True, False])
+@pytest.mark.parametrize("with_labels", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_calibration_on_black_pictures_is_refused_by_how_much(tiny: Converted, with_labels: bool) -> None:
     fp32 = fp32_of(tiny, trained=True)
     expected = r"loses [0-9.]+ points of top-1 on 150" if with_labels else r"keeps the label of fp32 for [0-9.]+% of 18"
@@ -66,11 +66,13 @@ def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
     assert result.quantisation is not None and result.quantisation.float_layers == ()
 
 
+@pytest.mark.long
 def test_a_limit_of_100_switches_the_gate_off(tiny: Converted) -> None:
     result, _ = lowered(fp32_of(tiny, trained=True), black(tiny), Wanted(Precision.INT8, max_loss=100))
     assert result.loss.agreement < 0.98
 
 
+@pytest.mark.long
 def test_outer_layers_stay_in_float_only_if_the_gate_needs_it(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
     free, _ = lowered(fp32, good(tiny), Wanted(Precision.INT8, max_loss=99), evidence=labelled(fp32))
@@ -81,6 +83,7 @@ def test_outer_layers_stay_in_float_only_if_the_gate_needs_it(tiny: Converted) -
     assert "the first and the last layer are kept in float" in said[-1]
 
 
+@pytest.mark.long
 def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> None:
     result, said = lowered(fp32_of(tiny, trained=False), good(tiny))
     assert result.quantisation is not None
@@ -90,11 +93,13 @@ def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> 
     assert result.loss.agreement >= 0.7
 
 
+@pytest.mark.long
 def test_the_target_is_what_was_asked_for(tiny: Converted) -> None:
     result, _ = lowered(fp32_of(tiny, trained=False), good(tiny), Wanted(Precision.INT8, Target.ARM))
     assert result.quantisation is not None and result.quantisation.target == "arm"
 
 
+@pytest.mark.long
 def test_fp16_passes_its_gate_and_is_judged_with_labels_where_there_are_some(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
     result, said = lowered(fp32, None, Wanted(Precision.FP16, max_loss=1.5), evidence=labelled(fp32))
@@ -123,6 +128,7 @@ def test_calibration_pictures_come_from_a_folder_of_any_layout_two_thirds_to_mea
     assert "1 files of" in said[0] and "left out" in said[0]
 
 
+@pytest.mark.long
 def test_of_many_pictures_some_hundreds_from_all_over_are_taken(tiny: Converted, tmp_path: Path) -> None:
     found = find_pictures(tiny.source, write_images(tmp_path / "many", 400), print)
     assert len(found.measured) + len(found.judging) == 384

@@ -6,6 +6,7 @@ refused in one line that says what to change.
 
 import contextlib
 import io
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 # What people call the two parts of a data set that is split.
+_HIDDEN = (".", "__MACOSX")
 TRAINING_NAMES, TEST_NAMES = ("train", "training"), ("test", "val", "validation", "valid")
 
 
@@ -65,16 +67,11 @@ def listed(source: Path) -> Iterator[Listing]:
     Raises DataError for what is neither.
     """
     if source.is_dir():
-        found = sorted(path.relative_to(source) for path in source.rglob("*"))
-        folders = [PurePosixPath(path) for path in found if (source / path).is_dir()]
-        # A link that leads nowhere counts as a file, so that it is listed among those that cannot be read.
-        files = [PurePosixPath(path) for path in found if (source / path).is_file() or _is_dangling(source / path)]
-        yield Listing(
-            _visible(files),
-            _visible(folders),
-            lambda path: (source / path).read_bytes(),
-            lambda path: Place(str(source / path)),
-        )
+        files: list[PurePosixPath] = []
+        folders: list[PurePosixPath] = []
+        for inside, entry in walk(source):
+            (folders if entry.is_dir() else files).append(PurePosixPath(inside))
+        yield Listing(files, folders, lambda path: (source / path).read_bytes(), lambda path: Place(f"{source}/{path}"))
         return
     with contextlib.ExitStack() as stack:
         try:
@@ -100,12 +97,29 @@ def listed(source: Path) -> Iterator[Listing]:
         yield Listing(_visible(files), _visible(folders), read, place)
 
 
-def _is_dangling(path: Path) -> bool:
-    return path.is_symlink() and not path.exists()
+def walk(folder: Path, inside: str = "") -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+    """Yield the path in the folder, and the entry, of all that is not hidden, in order; links are not entered.
+
+    What is neither a file nor a folder is left out, but not a link that leads nowhere: it counts as a file, so that it
+    is listed among those that cannot be read. Raises DataError for a folder that cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            here = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"cannot look into {folder}: {error.strerror}; make it readable, or move it away") from None
+    for entry in here:
+        if entry.name.startswith(_HIDDEN):
+            continue
+        is_folder = entry.is_dir()
+        if is_folder or entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
+            yield inside + entry.name, entry
+        if is_folder and not entry.is_symlink():
+            yield from walk(Path(entry.path), f"{inside}{entry.name}/")
 
 
 def _visible(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    return [path for path in paths if not any(part.startswith((".", "__MACOSX")) for part in path.parts)]
+    return [path for path in paths if not any(part.startswith(_HIDDEN) for part in path.parts)]
 
 
 def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[PurePosixPath]:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.capacity import too_big
-from training.class_folders import DataError, Place, existing, find_classes, listed
+from training.class_folders import DataError, Place, existing, find_classes, listed, walk
 from training.decoders import Decoders
 from training.images import Chosen, Images, Streamed
 from training.packing import (
@@ -80,6 +80,8 @@ class Dataset:
 
     def places(self) -> Sequence[Place]:
         """Return where the file of each picture is, in their order. Raises DataError for a compressed tar."""
+        if isinstance(self.images, Streamed):
+            return self.images.places
         return _used_places(existing(Path(self.source)), self.skipped)
 
     def facts(self) -> dict[str, Any]:
@@ -110,17 +112,20 @@ def load(
     reading: Reading | None = None,
     decoders: Decoders | None = None,
     processes: int = 1,
+    agree: Callable[[Reading], Reading] = lambda mine: mine,
 ) -> Dataset:
     """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
 
     The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out. Packs or looks through at
-    the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine.
+    the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine and `agree`
+    makes all of a run decide alike.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
     window = Window(size, shorter_side=shorter_side or size, interpolation=interpolation)
-    reading = reading or choose_reading(source, window, processes, announce)
-    target = _target(source, window, reading)
+    cache = _cache_folder() / _source_key(source)
+    reading = reading or agree(_choose_reading(source, window, cache, processes, announce))
+    target = _target(cache, window, reading)
     if reading == "packed":
         pack(source, target, window, max_skipped, announce)
     else:
@@ -146,14 +151,18 @@ def load(
     return dataset
 
 
-def choose_reading(source: Path, window: Window, processes: int, announce: Callable[[str], None]) -> Reading:
+def _choose_reading(
+    source: Path, window: Window, cache: Path, processes: int, announce: Callable[[str], None]
+) -> Reading:
     """Return how a data set is to be read, by the bytes it would take packed; says so if it is too big for that."""
-    packed = _target(source, window, "packed") / FACTS
-    if packed.is_file():
-        count, folder = json.loads(packed.read_text())["images"], None
+    packed, seen = (_target(cache, window, reading) / FACTS for reading in ("packed", "streamed"))
+    folder = None if packed.is_file() else cache.parent
+    known = next((facts for facts in (packed, seen) if facts.is_file()), None)
+    if known:
+        count = json.loads(known.read_text())["images"]
     else:
         with listed(source) as listing:
-            count, folder = sum(map(len, find_classes(listing, source).values())), _cache_folder()
+            count = sum(map(len, find_classes(listing, source).values()))
     reason = too_big(count, window.size, folder, processes=processes)
     if reason is None:
         return "packed"
@@ -161,12 +170,12 @@ def choose_reading(source: Path, window: Window, processes: int, announce: Calla
     return "streamed"
 
 
-def _target(source: Path, window: Window, reading: Reading) -> Path:
+def _target(cache: Path, window: Window, reading: Reading) -> Path:
     """Return the folder for what is found, which for looking through does not depend on the pictures' size."""
     resized = "" if window.shorter_side == window.size else f"-of-{window.shorter_side}"
     interpolated = "" if window.interpolation == _USUAL_INTERPOLATION else f"-{window.interpolation}"
     what = "files" if reading == "streamed" else f"{window.size}{resized}{interpolated}"
-    return _cache_folder() / f"{_source_key(source)}-{what}"
+    return cache.with_name(f"{cache.name}-{what}")
 
 
 def _used_places(source: Path, skipped: Sequence[tuple[str, str]]) -> list[Place]:
@@ -225,9 +234,15 @@ def _name_of(source: Path) -> str:
 def _source_key(source: Path) -> str:
     """Return a key that changes when a file of the source is added, removed or rewritten."""
     digest = hashlib.sha256(f"{_PACK_VERSION}\n{source}\n".encode())
-    for path in [source] if source.is_file() else sorted(source.rglob("*")):
-        if path.is_file():
-            facts = path.stat()
-            line = f"{path.relative_to(source)}\t{facts.st_size}\t{facts.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))  # a name may be any bytes
+    if source.is_file():
+        digest.update(_state(source.name, source.stat()))
+        return digest.hexdigest()[:32]
+    for inside, entry in walk(source):
+        with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
+            if entry.is_file():
+                digest.update(_state(inside, entry.stat()))
     return digest.hexdigest()[:32]
+
+
+def _state(inside: str, facts: os.stat_result) -> bytes:
+    return f"{inside}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode()

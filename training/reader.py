@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.class_folders import existing
-from training.data import DataError, Dataset, Reading, choose_reading, load, reading_of
+from training.data import DataError, Dataset, Reading, load, reading_of
 from training.decoders import Decoders
 from training.distributed import World
 from training.own_pictures import find_folders, with_classes
@@ -69,19 +68,17 @@ class Reader:
         return train_set, validation_set, test_set
 
     def _load(self, source: Path, window: Window, reading: Reading | None) -> Dataset:
-        local, say = self._world.local_size, self._progress.say
-        if reading is None:
-            mine = choose_reading(existing(source), window, local, say)
-            reading = "streamed" if self._world.any(mine == "streamed") else "packed"
         return load(
             source,
             window.size,
             shorter_side=window.shorter_side,
             interpolation=window.interpolation,
             max_skipped=self._max_skipped,
-            announce=say,
+            announce=self._progress.say,
             reading=reading,
             decoders=self._decoders,
+            processes=self._world.local_size,
+            agree=lambda mine: "streamed" if self._world.any(mine == "streamed") else "packed",
         )
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:

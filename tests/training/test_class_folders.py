@@ -30,3 +30,26 @@ def test_hidden_files_and_folders_that_wrap_everything_do_not_count(pictures: Pa
 def test_a_place_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="there is no folder or tar file"):
         existing(tmp_path / "nothing")
+
+
+def test_links_to_nowhere_are_listed_and_folders_behind_links_are_not_entered(pictures: Path, tmp_path: Path) -> None:
+    (pictures / "red" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (pictures / "red" / "again").symlink_to(pictures)
+    with listed(pictures) as listing:
+        red = [path.name for path in listing.files if path.parent.name == "red"]
+        assert len(red) == 41 and "gone.png" in red
+        assert listing.files == sorted(listing.files)
+
+
+def test_a_file_is_at_its_place_in_a_folder_and_in_a_tar_but_nowhere_in_a_compressed_one(
+    pictures: Path, tmp_path: Path
+) -> None:
+    for mode in ("w", "w:gz"):
+        with tarfile.open(tmp_path / f"{mode[2:]}.tar", mode) as file:  # type: ignore[call-overload]
+            file.add(pictures, arcname="train")
+    for source in (pictures, tmp_path / ".tar"):
+        with listed(source) as listing:
+            place = listing.place(listing.files[7])
+            assert place is not None and place.read() == listing.read(listing.files[7])
+    with listed(tmp_path / "gz.tar") as listing:
+        assert listing.place(listing.files[7]) is None

@@ -16,6 +16,7 @@ from training.distributed import World
 from training.hardware import choose
 from training.prepare import Options
 from training.progress import Progress
+from training.recipe import Recipe
 from training.run import run
 
 ROOT = Path(__file__).parents[2]
@@ -24,14 +25,19 @@ LONG_RECIPE = dataclasses.replace(
     RECIPE, steps=20, batch_size=128, held_out_images=7, warmup=0.0, learning_rate=0.05, ema_decay=None
 )
 
+RECIPES: dict[str, Recipe] = {
+    "packed": LONG_RECIPE,
+    "streamed": dataclasses.replace(LONG_RECIPE, crop="random_resized", trivial_augment=True, random_erasing=0.3),
+}
+
 WORKER = """
 import sys
 from pathlib import Path
-from tests.training.test_distributed import LONG_RECIPE, trained
+from tests.training.test_distributed import RECIPES, trained
 from training.distributed import join
 
 world = join()
-trained(Path(sys.argv[1]), Path(sys.argv[2]), LONG_RECIPE, world)
+trained(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], RECIPES[sys.argv[3]], world)
 world.leave()
 """
 
@@ -47,10 +53,11 @@ class Listening(Progress):
         self.losses.append(means[0])
 
 
-def trained(pictures: Path, out: Path, recipe: Any, world: World) -> dict[str, Any]:
+def trained(pictures: Path, out: Path, reading: Any, recipe: Recipe, world: World) -> dict[str, Any]:
     hardware = dataclasses.replace(choose("fp32", "off", 1), replicas=1)
     progress = Listening(world)
-    facts = run(recipe, Options(out=out, data=pictures, test_data=pictures), hardware, progress, world)
+    options = Options(out=out, data=pictures, test_data=pictures, reading=reading)
+    facts = run(recipe, options, hardware, progress, world)
     if world.is_first:
         (out / "losses.json").write_text(json.dumps(progress.losses))
     return facts
@@ -62,18 +69,19 @@ def losses(run_folder: Path) -> list[float]:
 
 
 @pytest.mark.timeout(240)
-def test_two_ranks_of_64_train_as_one_process_with_two_micro_batches_of_64(tmp_path: Path) -> None:
+@pytest.mark.parametrize("reading", ["packed", pytest.param("streamed", marks=pytest.mark.long)])
+def test_two_ranks_of_64_train_as_one_process_with_two_micro_batches_of_64(tmp_path: Path, reading: str) -> None:
     pictures = write_pictures(tmp_path / "colours", each=45)
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    several = subprocess.run(
-        [*command, str(pictures), str(tmp_path / "ranks")], env=environment, capture_output=True, text=True, check=False
-    )
+    arguments = [str(pictures), str(tmp_path / "ranks"), reading]
+    several = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert several.returncode == 0, several.stderr
     assert several.stderr.count("training resnet8") == 1  # the first rank speaks for all
-    alone = trained(pictures, tmp_path / "alone", dataclasses.replace(LONG_RECIPE, micro_batches=2), World())
+    recipe = dataclasses.replace(RECIPES[reading], micro_batches=2)
+    alone = trained(pictures, tmp_path / "alone", reading, recipe, World())
     assert len(losses(tmp_path / "ranks")) == 20
     assert losses(tmp_path / "ranks") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5, abs=0)
     facts = json.loads((tmp_path / "ranks" / "run.json").read_text())

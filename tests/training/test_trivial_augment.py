@@ -1,6 +1,7 @@
 """Each operation of TrivialAugment does what Pillow's does; which one a picture gets follows from the numbers alone."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from training.trivial_augment import OPERATIONS, trivial_augment
 
 SIDE = 48
+MOVING = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
+PHOTOS = sorted((Path(__file__).parents[3] / "shared" / "data").rglob("*.jpg"))[:4]
 
 
 def picture(seed: int) -> Image.Image:
@@ -54,12 +57,25 @@ def test_an_operation_is_that_of_pillow(name: str) -> None:
     theirs = np.stack([np.asarray(WITH_PILLOW[name](s)(image)) for s, image in zip(strengths, pictures, strict=True)])
     assert ours.shape == theirs.shape and ours.dtype != object
     different = np.abs(ours - theirs.astype(int))
-    if name in ("shear_x", "shear_y", "translate_x", "translate_y", "rotate"):
+    if name in MOVING:
         assert (different > 0).mean() < 0.004  # which of two neighbours is the nearest
     else:
         assert different.max() <= 1 and (different > 0).mean() < 0.01
     if name != "identity":
         assert not np.array_equal(ours, batch.numpy())
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not PHOTOS, reason="the shared data folder is not beside the checkout")
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if name not in MOVING])
+def test_on_photos_too_an_operation_is_that_of_pillow(name: str) -> None:
+    operate, strength = OPERATIONS[name]
+    for path, step in zip(PHOTOS, (-0.9, -0.3, 0.3, 0.9), strict=False):
+        with Image.open(path) as file:
+            photo = file.convert("RGB").resize((224, 224))
+        ours = operate(torch.from_numpy(np.array(photo))[None], torch.tensor([strength(step)]))[0].int().numpy()
+        theirs = np.asarray(WITH_PILLOW[name](strength(step))(photo)).astype(int)
+        assert np.abs(ours - theirs).max() <= 1 and (ours != theirs).mean() < 0.01
 
 
 @pytest.mark.parametrize("value", [0, 7, 255])

@@ -31,6 +31,7 @@ check: .venv/.develop ## formatting, lint, types, and who may import whom
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m tests.benchmarks.preprocess
 	$(BIN)/python -m tests.benchmarks.training
+	$(BIN)/python -m tests.benchmarks.exported
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
 bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (ARGS="--network resnet56")

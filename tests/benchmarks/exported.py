@@ -1,6 +1,6 @@
 """How fast exported files run, beside the same network in PyTorch and in a stock export.
 
-`python tests/benchmarks/exported.py [--networks 20 18 50] [--seconds 5] [--no-compile] [--output FILE]`: images a
+`python -m tests.benchmarks.exported [--networks 20 18 50] [--seconds 5] [--no-compile] [--output FILE]`: images a
 second at batches of 1, 8 and 32, with 1 and 2 threads, for each precision (through the service's engine), for PyTorch
 eager and compiled, and for a plain `torch.onnx.export` in ONNX Runtime with its defaults. Those three get pictures that
 are normalised already; ours start at uint8 pixels. Medians over rounds that take turns, so that other work on the
@@ -151,7 +151,12 @@ def table(title: str, names: list[str], speeds: dict[int, dict[str, float]]) -> 
         "fp32 : stock export": ("export-onnx fp32", "stock export, ONNX Runtime"),
         "fp32 : PyTorch eager": ("export-onnx fp32", "PyTorch eager"),
     }
-    lines = [f"### {title}", "", "| images/s at batch | " + " | ".join(map(str, speeds)) + " |", "|---" * 4 + "|"]
+    lines = [
+        f"### {title}",
+        "",
+        "| images/s at batch | " + " | ".join(map(str, speeds)) + " |",
+        "|---" * (1 + len(speeds)) + "|",
+    ]
     lines += [f"| {name} | " + " | ".join(f"{speeds[batch][name]:,.1f}" for batch in speeds) + " |" for name in names]
     for name, (one, other) in ratios.items():
         cells = (f"{speeds[batch][one] / speeds[batch][other]:.2f}" for batch in speeds)
@@ -170,7 +175,7 @@ def heading(seconds: float) -> str:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout
     return (
         "# Speed of exported files\n\n"
-        f"Written by `python tests/benchmarks/exported.py` at commit {commit.strip() or 'unknown'}, "
+        f"Written by `python -m tests.benchmarks.exported` at commit {commit.strip() or 'unknown'}, "
         f"{time.strftime('%Y-%m-%d', time.gmtime())}. {processor()}; Python {platform.python_version()}, "
         f"torch {torch.__version__}, ONNX Runtime {onnxruntime.__version__}. Medians over {seconds:g} s each, in "
         f"{ROUNDS} rounds that take turns. Random weights.\n"

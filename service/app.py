@@ -22,17 +22,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.admission import Admission
-from service.api.classify import PATH, ClassifyEndpoint
+from service.api import batch, classify, embed, explain
 from service.api.docs import docs_page
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
+from service.api.request import Serving
 from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
 from service.engine import DEVICE_LOST_STATUS, Host
-from service.errors import BadRequest, MethodNotAllowed, NotFound
+from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
 from service.layout import Layout, choose_layout
 from service.metrics import Metrics
@@ -187,8 +189,14 @@ async def _in_a_thread(work: Callable[[], Result]) -> Result:
 
 
 def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
-    endpoint = ClassifyEndpoint(parts.registry, parts.batcher, parts.metrics, max_image_bytes=settings.max_image_bytes)
-    app.router.routes.insert(0, Route(PATH, endpoint, methods=["POST"]))
+    serving = Serving(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
+    endpoints: dict[str, ASGIApp] = {
+        classify.PATH: classify.ClassifyEndpoint(serving),
+        batch.PATH: batch.BatchEndpoint(serving, max_waiting=settings.max_queue),
+        explain.PATH: explain.ExplainEndpoint(serving),
+        embed.PATH: embed.EmbedEndpoint(serving),
+    }
+    app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     add_operations(app, parts.readiness, parts.registry)
     add_page(app)
     _add_docs(app)
@@ -200,10 +208,18 @@ def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
         readiness=parts.readiness,
         metrics=parts.metrics,
         routes=RouteNames(_paths(app)),
-        bodies={PATH: BodyLimit(settings.max_image_bytes)},
+        bodies=_body_limits(settings),
         check_room=parts.batcher.check_room,
         upload_memory=parts.upload_memory,
     )
+
+
+def _body_limits(settings: Settings) -> dict[str, BodyLimit]:
+    one_picture = BodyLimit(settings.max_image_bytes)
+    return {
+        **dict.fromkeys((classify.PATH, explain.PATH, embed.PATH), one_picture),
+        batch.PATH: BodyLimit(settings.max_request_bytes, 0, request_too_large),
+    }
 
 
 def _paths(app: FastAPI) -> list[str]:

@@ -87,6 +87,7 @@ class Classification:
     inference_s: float
     batch_size: int
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
+    pixels: Pixels | None = field(default=None, repr=False)  # what the network saw, if it was a picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +227,7 @@ class Classifier:
                 inference_s,
                 len(pictures),
                 {name: answers[name][number] for name in picture.outputs},
+                pixels.pixels,
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")

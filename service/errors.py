@@ -2,11 +2,14 @@
 
 ServiceError
 ├── BadRequest         400  the request itself is malformed (`code` says how)
+├── Unauthorized       401  no API key that is known
 ├── NotFound           404  no such path or model
 ├── MethodNotAllowed   405  the path exists, the method does not
+├── NotAcceptable      406  Accept allows nothing of what the path can answer
 ├── TooLarge           413  more bytes than the limit
 ├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
 ├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
+├── LabelNotInTop      422  there is no heat map of that label for this picture
 ├── EngineFailed       500  the model itself broke; the log has the cause
 ├── Overloaded         503  too much is already waiting; try again later
 ├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
@@ -39,12 +42,20 @@ class BadRequest(ServiceError):
     status, code, title = 400, "bad_request", "Bad request"
 
 
+class Unauthorized(ServiceError):
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+
 class NotFound(ServiceError):
     status, code, title = 404, "not_found", "Not found"
 
 
 class MethodNotAllowed(ServiceError):
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class NotAcceptable(ServiceError):
+    status, code, title = 406, "not_acceptable", "Not acceptable"
 
 
 class TooLarge(ServiceError):
@@ -71,6 +82,10 @@ class NotAnImage(ServiceError):
 
 class BadImage(ServiceError):
     status, code, title = 422, "bad_image", "Image cannot be decoded"
+
+
+class LabelNotInTop(ServiceError):
+    status, code, title = 422, "label_not_in_top", "Label not among the best"
 
 
 class EngineFailed(ServiceError):

@@ -13,11 +13,15 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+
+if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engine
+    from service.classifier import Classification, ModelInfo
 
 FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
@@ -60,8 +64,9 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
-        "client_has_left", "expires_at", "headers", "is_form", "lingers", "status",
+        "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
+        "client_has_left", "decode_s", "expires_at", "headers", "inference_s", "is_form", "lingers", "model",
+        "pictures", "queue_s", "started_at", "status",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
@@ -72,6 +77,7 @@ class Exchange:
         self._is_last = is_last  # the server drains: the connection shall not be used again
         self._limit = _NO_BODY
         self._read = 0
+        self._held = 0
         self._body_ended = False
         self._closes = False
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -82,6 +88,11 @@ class Exchange:
         self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
+        self.started_at = time.monotonic()
+        # What was done: the pictures that got answers, and the longest that any of them took for each step.
+        self.model: ModelInfo | None = None
+        self.pictures = 0
+        self.decode_s = self.queue_s = self.inference_s = 0.0
 
     def check_length(self) -> None:
         """Raise BadRequest if the body's declared length is no number."""
@@ -148,9 +159,22 @@ class Exchange:
         """Send a whole answer."""
         await response(self._scope, self.receive, self.send)
 
+    def note_picture(self, model: "ModelInfo", classification: "Classification") -> None:
+        """Note that a model has answered one picture of this request."""
+        self.model = model
+        self.pictures += 1
+        self.decode_s = max(self.decode_s, classification.decode_s)
+        self.queue_s = max(self.queue_s, classification.queue_s)
+        self.inference_s = max(self.inference_s, classification.inference_s)
+
+    def hold(self, size: int) -> None:
+        """Count memory that the body takes beyond its own bytes. Raises Overloaded if that is too much."""
+        self._held += size
+        self._memory.take(size)
+
     def forget_body(self) -> None:
         """Give the memory of the body back: the request is over."""
-        self._memory.held_bytes -= self._read
+        self._memory.held_bytes -= self._read + self._held
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         complete = [*headers, _NO_SNIFFING]

@@ -25,7 +25,12 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 
 def problem_body(status: int, code: str, title: str, detail: str) -> bytes:
     """Return the JSON document alone."""
-    return orjson.dumps({"type": f"/docs#{code}", "title": title, "status": status, "detail": detail, "code": code})
+    return orjson.dumps(problem_document(status, code, title, detail))
+
+
+def problem_document(status: int, code: str, title: str, detail: str) -> dict[str, str | int]:
+    """Return the document before it is written."""
+    return {"type": f"/docs#{code}", "title": title, "status": status, "detail": detail, "code": code}
 
 
 def not_found() -> Response:

@@ -42,7 +42,7 @@ LAYERS = (
     ("api", "admission", "connection", "listener"),
     ("exchange", "metrics", "problem", "readiness"),
     ("exposition",),
-    ("registry",),
+    ("registry", "explanation", "embedding"),
     ("classifier",),
     ("batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice"),

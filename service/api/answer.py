@@ -1,18 +1,32 @@
-"""The JSON that a classification becomes, over HTTP and on the command line alike."""
+"""The JSON that a classification becomes, over HTTP and on the command line alike, and how an answer is sent."""
 
 from typing import Any
+
+import orjson
+from starlette.types import Send
 
 from service.classifier import Classification, ModelInfo
 
 
 def classification_as_json(model: ModelInfo, classification: Classification) -> dict[str, Any]:
     """Return the whole answer, for orjson, which writes dataclasses too."""
+    return {"model": model, **picture_as_json(classification)}
+
+
+def picture_as_json(classification: Classification) -> dict[str, Any]:
+    """Return the answer without the model, which is the same for all pictures of a request."""
     return {
-        "model": model,
         "predictions": [
             {"label": best.label, "index": best.index, "probability": round(best.probability, 6)}
             for best in classification.predictions
         ],
+        **circumstances_as_json(classification),
+    }
+
+
+def circumstances_as_json(classification: Classification) -> dict[str, Any]:
+    """Return what is said of every picture, whatever was asked: what it was, and where the time went."""
+    return {
         "image": classification.image,
         "timings_ms": {
             "decode": _milliseconds(classification.decode_s),
@@ -24,3 +38,15 @@ def classification_as_json(model: ModelInfo, classification: Classification) -> 
 
 def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 2)
+
+
+async def send_json(send: Send, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
+    """Send an answer of status 200 that orjson can write, arrays included."""
+    await send_bytes(send, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), b"application/json", *further)
+
+
+async def send_bytes(send: Send, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
+    """Send an answer of status 200."""
+    headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *further]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

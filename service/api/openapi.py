@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.classify import DEFAULT_TOP_K, PATH
+from service.api.classify import PATH
+from service.api.request import DEFAULT_TOP_K
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
 from service.problem import MEDIA_TYPE

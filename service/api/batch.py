@@ -1,0 +1,117 @@
+"""POST /classify/batch: up to 64 pictures in one body; for each, in order, its best labels or its problem."""
+
+import asyncio
+import binascii
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Any
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from service.api.answer import picture_as_json, send_json
+from service.api.multipart import files_in_form
+from service.api.request import Serving, check_encoding, read_body, read_query, read_top_k
+from service.api.windows import ask_each, window_of
+from service.classifier import Classifier
+from service.errors import BadRequest, ServiceError
+from service.exchange import Exchange
+from service.problem import problem_document
+
+PATH = "/classify/batch"
+MOST_IMAGES = 64
+_FIELDS = frozenset((b"file", b"image", b"files", b"images"))
+_SMALL_BYTES = 256 * 1024  # what the event loop takes apart itself
+_COPIES = 2  # of a body, for the moment when it is taken apart
+
+# A picture, or why there is none.
+Entry = bytes | ServiceError
+
+
+class BatchEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving, *, max_waiting: int) -> None:
+        self._serving = serving
+        self._max_waiting = max_waiting
+        self._taking_apart = asyncio.Semaphore(1)  # large bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        parameters = read_query(scope["query_string"])
+        top_k = read_top_k(parameters)
+        check_encoding(exchange.headers)
+        classifier = self._serving.registry.find(parameters.get("model"))
+        body = await read_body(receive)
+        if body is None:
+            return  # the client left while uploading
+        entries = await self._take_apart(body, exchange)
+        del body
+        results = await self._classify(classifier, entries, exchange, top_k)
+        await send_json(send, {"model": classifier.info, "results": results})
+
+    async def _take_apart(self, body: bytes, exchange: Exchange) -> list[Entry]:
+        if len(body) <= _SMALL_BYTES:
+            return _entries(body, exchange)
+        async with self._taking_apart:
+            exchange.hold(_COPIES * len(body))
+            return await asyncio.to_thread(_entries, body, exchange)
+
+    async def _classify(
+        self, classifier: Classifier, entries: Sequence[Entry], exchange: Exchange, top_k: int
+    ) -> list[dict[str, Any]]:
+        async def ask(number: int) -> dict[str, Any]:
+            entry = entries[number]
+            if isinstance(entry, ServiceError):
+                raise entry
+            return picture_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
+
+        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        answers = await ask_each(len(entries), ask, at_once=window)
+        return [self._problem(answer) if isinstance(answer, ServiceError) else answer for answer in answers]
+
+    def _problem(self, error: ServiceError) -> dict[str, Any]:
+        self._serving.metrics.note_refusal(error)
+        return {"problem": problem_document(error.status, error.code, error.title, error.message)}
+
+
+def _entries(body: bytes, exchange: Exchange) -> list[Entry]:
+    """Return the pictures of a body. Raises BadRequest if it cannot be taken apart, or has none or too many."""
+    read: Callable[[], list[Entry]] = (
+        (lambda: list(islice(files_in_form(body, exchange.headers[b"content-type"], _FIELDS), MOST_IMAGES + 1)))
+        if exchange.is_form
+        else (lambda: _entries_of_json(body))
+    )
+    entries = read()
+    if not entries:
+        raise BadRequest("There is no image: send 1 to 64 files in fields named files.", code="no_file")
+    if len(entries) > MOST_IMAGES:
+        raise BadRequest(
+            f"A request may have at most {MOST_IMAGES} images; send several requests.", code="too_many_images"
+        )
+    return entries
+
+
+def _entries_of_json(body: bytes) -> list[Entry]:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise _bad_json() from None
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list):
+        raise _bad_json()
+    return [_decoded(image) for image in images[: MOST_IMAGES + 1]]
+
+
+def _bad_json() -> BadRequest:
+    return BadRequest(
+        'Send a multipart form of files, or JSON as {"images": ["base64 of a file", …]}.', code="bad_json"
+    )
+
+
+def _decoded(image: Any) -> Entry:
+    text = image.get("b64") if isinstance(image, dict) else image
+    try:
+        return binascii.a2b_base64(text if isinstance(text, str) else "?", strict_mode=True)
+    except ValueError:
+        return BadRequest('An image must be base64, or {"b64": base64}.', code="bad_base64")

@@ -1,0 +1,47 @@
+"""POST /embed: one picture in, its embedding out, as JSON or as plain float32."""
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.accept import choose
+from service.api.answer import circumstances_as_json, send_bytes, send_json
+from service.api.request import Serving, check_encoding, read_picture, read_query
+from service.embedding import OUTPUT, embedding_of
+from service.errors import BadRequest
+from service.exchange import Exchange
+
+PATH = "/embed"
+JSON, BINARY = "application/json", "application/octet-stream"
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_VARY = (b"vary", b"accept")
+
+
+class EmbedEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        parameters = read_query(scope["query_string"])
+        normalize = _read_flag(parameters.get("normalize", "false"))
+        media_type = choose(exchange.headers.get(b"accept"), (JSON, BINARY))
+        check_encoding(exchange.headers)
+        classifier = self._serving.registry.find(parameters.get("model"))
+        picture = await read_picture(exchange, receive)
+        if picture is None:
+            return  # the client left while uploading
+        classification = await self._serving.classify(classifier, picture, exchange, top_k=1, outputs=(OUTPUT,))
+        embedding = embedding_of(classification, normalize=normalize)
+        if media_type == BINARY:
+            await send_bytes(send, embedding.tobytes(), BINARY.encode(), _VARY)
+            return
+        answer = {"model": classifier.info, "embedding": embedding, "normalized": normalize}
+        await send_json(send, {**answer, **circumstances_as_json(classification)}, _VARY)
+
+
+def _read_flag(text: str) -> bool:
+    flag = _FLAGS.get(text.lower())
+    if flag is None:
+        raise BadRequest("normalize must be true or false.", code="bad_normalize")
+    return flag

@@ -1,0 +1,97 @@
+"""POST /explain: one picture in; of its five best labels, where the network saw them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from service.api.accept import choose
+from service.api.answer import circumstances_as_json, send_bytes
+from service.api.request import DEFAULT_TOP_K, Serving, check_encoding, read_number, read_picture, read_query
+from service.classifier import Classification, ModelInfo
+from service.errors import BadRequest, Overloaded
+from service.exchange import Exchange
+from service.explanation import OUTPUT, Explanation, chosen, explanation_as_json, explanations, overlay
+
+PATH = "/explain"
+JSON, PNG = "application/json", "image/png"
+_MOST_WAITING = 64  # answers to be drawn, in one process
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    label: str | None
+    index: int | None
+    model: str | None
+    media_type: str
+
+
+class ExplainEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._drawing = _Drawing()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        question = _read_question(scope["query_string"], exchange.headers)
+        check_encoding(exchange.headers)
+        classifier = self._serving.registry.find(question.model)
+        picture = await read_picture(exchange, receive)
+        if picture is None:
+            return  # the client left while uploading
+        classification = await self._serving.classify(
+            classifier, picture, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
+        )
+        found = chosen(explanations(classification), label=question.label, index=question.index)
+        body = await self._drawing.run(
+            (lambda: overlay(found[0]))
+            if question.media_type == PNG
+            else (lambda: _as_json(classifier.info, classification, found))
+        )
+        await send_bytes(send, body, question.media_type.encode(), (b"vary", b"accept"))
+
+
+class _Drawing:
+    """A thread's worth of drawing beside the event loop: a picture takes some ms."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._waiting = 0
+
+    async def run(self, draw: Callable[[], Result]) -> Result:
+        """Return what `draw` returns. Raises Overloaded if too many wait."""
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded("Too many heat maps are waiting to be drawn; try again a little later.", retry_after_s=1)
+        self._waiting += 1
+        try:
+            async with self._one_at_a_time:
+                return await asyncio.to_thread(draw)
+        finally:
+            self._waiting -= 1
+
+
+def _read_question(query: bytes, headers: dict[bytes, bytes]) -> _Question:
+    parameters = read_query(query)
+    label, text = parameters.get("label"), parameters.get("index")
+    if label is not None and text is not None:
+        raise BadRequest("Ask for a label or an index, not for both.", code="bad_query")
+    index = None if text is None else read_number(text)
+    if text is not None and index is None:
+        raise BadRequest("index must be the whole number of a class, counted from 0.", code="bad_index")
+    return _Question(label, index, parameters.get("model"), choose(headers.get(b"accept"), (JSON, PNG)))
+
+
+def _as_json(model: ModelInfo, classification: Classification, found: list[Explanation]) -> bytes:
+    answer = {
+        "model": model,
+        "predictions": [explanation_as_json(explanation) for explanation in found],
+        **circumstances_as_json(classification),
+    }
+    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

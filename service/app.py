@@ -27,6 +27,7 @@ from starlette.types import ASGIApp
 from service.admission import Admission
 from service.api import batch, classify, embed, explain
 from service.api.docs import docs_page
+from service.api.models import add_models
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
 from service.api.request import Serving
@@ -198,6 +199,7 @@ def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
     }
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     add_operations(app, parts.readiness, parts.registry)
+    add_models(app, parts.readiness, parts.registry)
     add_page(app)
     _add_docs(app)
 

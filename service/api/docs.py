@@ -4,7 +4,7 @@ import json
 from html import escape
 from typing import Any
 
-from service.api.openapi import FAILURES
+from service.api.failures import FAILURES
 
 _PAGE = """<!doctype html>
 <html lang="en">

@@ -1,134 +1,69 @@
-"""What the OpenAPI document says of POST /classify, which is not a FastAPI route, and of every failure."""
+"""The OpenAPI document: what FastAPI says of its own routes, the routes that are not FastAPI's, and every failure."""
 
+import http
 from typing import Any
 
 from fastapi import FastAPI
 
-from service.api.classify import PATH
+from service.api import batch, classify, embed, explain
+from service.api.failures import failures_of_post
 from service.api.request import DEFAULT_TOP_K
+from service.api.schemas import EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
-from service.problem import MEDIA_TYPE
+from service.problem import MEDIA_TYPE, problem_document
 
-_DESCRIPTION = (
+_ONE_PICTURE = (
     "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
     "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
     "ignored; of a repeated one the last counts."
 )
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "schema": {
-        "type": "object",
-        "properties": {
-            "file": {"type": "string", "format": "binary", "description": "The picture."},
-            "image": {"type": "string", "format": "binary", "description": "Another name for `file`; send one."},
-        },
-    }
-}
-# Status → what it means and the codes that come with it.
-FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
-    400: (
-        "The request is malformed.",
-        (
-            "bad_top_k",
-            "bad_query",
-            "bad_multipart",
-            "no_file",
-            "several_files",
-            "bad_content_length",
-            "bad_timeout",
-            "bad_request",
-            "bad_http",
-        ),
+_DESCRIPTIONS = {
+    classify.PATH: _ONE_PICTURE,
+    batch.PATH: (
+        "Send 1 to 64 JPEG, PNG or WebP files in one form, or JSON with base64. The answer has an entry for each, in "
+        "order: its labels, or a problem of its own. Each waits, is batched and is limited like one sent to /classify; "
+        "a batch that is alone is never refused."
     ),
-    404: ("There is no such path or model.", ("not_found", "model_not_found")),
-    405: ("The path exists, the method does not; Allow names those that do.", ("method_not_allowed",)),
-    408: ("The request did not arrive in time.", ("request_timeout",)),
-    413: ("More bytes than the limit, usually 20 MiB.", ("too_large",)),
-    415: ("Not a JPEG, PNG or WebP file by its bytes, or encoded.", ("not_an_image", "unsupported_encoding")),
-    422: ("The picture cannot be decoded, or has too many pixels or scans.", ("bad_image",)),
-    431: ("The path and the headers together have more than 64 KiB.", ("header_too_large",)),
-    500: ("The server or its model failed.", ("engine_failed", "internal_error")),
-    503: (
-        "Not now: too much is waiting, or the server starts or stops. Retry-After says when to try again.",
-        ("overloaded", "expired", "cannot_make_it", "client_left", "not_ready", "draining"),
+    explain.PATH: (
+        f"{_ONE_PICTURE} The answer has a class-activation map for each of the five best labels: a grid of what each "
+        "place of the picture adds to the label's logit, and the same as a PNG. With `Accept: image/png` it is the "
+        "picture as the network saw it with the map of one label over it: the best, or the one that `label` or `index` "
+        "names."
+    ),
+    embed.PATH: (
+        f"{_ONE_PICTURE} The answer is the network's pooled features: as JSON, or with `Accept: "
+        "application/octet-stream` as little-endian float32 and nothing else."
     ),
 }
-_ANSWER_SCHEMA = {
-    "type": "object",
-    "required": ["model", "predictions", "image", "timings_ms"],
-    "properties": {
-        "model": {
-            "type": "object",
-            "properties": {name: {"type": "string"} for name in ("name", "version", "sha256", "provider", "precision")},
-        },
-        "predictions": {
-            "type": "array",
-            "description": "The best labels, best first.",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "label": {"type": "string"},
-                    "index": {"type": "integer"},
-                    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-                },
-            },
-        },
-        "image": {
-            "type": "object",
-            "description": "What the picture was; width and height as displayed.",
-            "properties": {
-                "format": {"type": "string", "enum": ["JPEG", "PNG", "WEBP"]},
-                "width": {"type": "integer"},
-                "height": {"type": "integer"},
-            },
-        },
-        "timings_ms": {
-            "type": "object",
-            "properties": {step: {"type": "number"} for step in ("decode", "queue", "inference")},
-        },
-    },
+_SUMMARIES = {
+    classify.PATH: "Classify a picture",
+    batch.PATH: "Classify up to 64 pictures",
+    explain.PATH: "Show where the network saw a label",
+    embed.PATH: "Turn a picture into an embedding",
 }
-_ANSWER_EXAMPLE = {
-    "model": {
-        "name": "cifar10-resnet20",
-        "version": "1",
-        "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-        "provider": "CPUExecutionProvider",
-        "precision": "fp32",
-    },
-    "predictions": [
-        {"label": "cat", "index": 3, "probability": 0.934512},
-        {"label": "dog", "index": 5, "probability": 0.051208},
+
+
+def _query(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+_TOP_K = _query(
+    "top_k",
+    "How many labels to answer, at most as many as the model has.",
+    {"type": "integer", "minimum": 1, "maximum": LARGEST_TOP_K, "default": DEFAULT_TOP_K},
+)
+_FURTHER_PARAMETERS = {
+    classify.PATH: [_TOP_K],
+    batch.PATH: [_TOP_K],
+    explain.PATH: [
+        _query("label", "Explain this label only; not together with `index`.", {"type": "string"}),
+        _query("index", "Explain the label of this number only, counted from 0.", {"type": "integer", "minimum": 0}),
     ],
-    "image": {"format": "JPEG", "width": 500, "height": 375},
-    "timings_ms": {"decode": 1.9, "queue": 0.0, "inference": 0.5},
-}
-_PROBLEM_SCHEMA = {
-    "type": "object",
-    "description": "A failure (RFC 9457).",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "For people; may change."},
-        "code": {"type": "string", "description": "For programs; stays."},
-    },
+    embed.PATH: [_query("normalize", "Make the embedding's length 1.", {"type": "boolean", "default": False})],
 }
 _PARAMETERS = [
-    {
-        "name": "top_k",
-        "in": "query",
-        "description": "How many labels to answer, at most as many as the model has.",
-        "schema": {"type": "integer", "minimum": 1, "maximum": LARGEST_TOP_K, "default": DEFAULT_TOP_K},
-    },
-    {
-        "name": "model",
-        "in": "query",
-        "description": "The model, as `name` or `name:version`; the default one if left out.",
-        "schema": {"type": "string"},
-    },
+    _query("model", "The model, as `name` or `name:version`; the default one if left out.", {"type": "string"}),
     {
         "name": "X-Request-Timeout-Ms",
         "in": "header",
@@ -136,52 +71,84 @@ _PARAMETERS = [
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
     },
 ]
-_PROBLEM_CONTENT = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_ANSWERS = {classify.PATH: "Classification", batch.PATH: "Batch", explain.PATH: "Explanation", embed.PATH: "Embedding"}
+_OTHER_FORMATS = {explain.PATH: explain.PNG, embed.PATH: embed.BINARY}
+_ANSWER_HEADERS = {
+    "X-Request-Id": {
+        "description": "The request's own if it had a harmless one, else a new one.",
+        "schema": {"type": "string"},
+    },
+    "Server-Timing": {
+        "description": "Where the time went, in milliseconds: decode, queue, inference, total.",
+        "schema": {"type": "string"},
+    },
+}
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
+}
 
 
 class DocumentedApp(FastAPI):
     """FastAPI, with the plain routes in its OpenAPI document as well."""
 
+    wants_keys = False
+
     def openapi(self) -> dict[str, Any]:
         """Return the whole document."""
         if self.openapi_schema is None:
             document = super().openapi()
-            document["paths"] = {PATH: {"post": _classify_operation()}, **document["paths"]}
-            document.setdefault("components", {}).setdefault("schemas", {}).update(
-                Classification=_ANSWER_SCHEMA, Problem=_PROBLEM_SCHEMA
-            )
-            ready = document["paths"]["/health/ready"]["get"]["responses"]
-            ready["503"] = {"description": "Starting, or about to stop.", "content": _PROBLEM_CONTENT}
+            plain = {path: {"post": _operation(path)} for path in _ANSWERS}
+            document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
+            components = document.setdefault("components", {})
+            components["schemas"] = dict(SCHEMAS)
+            if self.wants_keys:
+                components["securitySchemes"] = _KEYS
+                document["security"] = [{name: []} for name in _KEYS]
             self.openapi_schema = document
         return self.openapi_schema
 
 
-def _classify_operation() -> dict[str, Any]:
+def documented(failures: dict[int, tuple[str, tuple[str, ...]]]) -> dict[int | str, dict[str, Any]]:
+    """Return the failures as OpenAPI has them, by status."""
+    return {status: _failure(status, text, codes) for status, (text, codes) in failures.items()}
+
+
+def _without_422(item: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI documents a 422 for every parameter; here that is a 400 or 404."""
+    for operation in item.values():
+        operation["responses"].pop("422", None)
+        operation["responses"]["200"].setdefault("headers", _ANSWER_HEADERS)
+    return item
+
+
+def _operation(path: str) -> dict[str, Any]:
     return {
-        "tags": ["classify"],
-        "summary": "Classify a picture",
-        "description": _DESCRIPTION,
-        "operationId": "classify",
-        "parameters": _PARAMETERS,
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": _FORM,
-                **{kind: _BINARY for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
-            },
-        },
-        "responses": {"200": _success()} | {str(status): _failure(status) for status in FAILURES},
+        "tags": ["pictures"],
+        "summary": _SUMMARIES[path],
+        "description": _DESCRIPTIONS[path],
+        "operationId": path.strip("/").replace("/", "_"),
+        "parameters": [*_FURTHER_PARAMETERS[path], *_PARAMETERS],
+        "requestBody": {"required": True, "content": MANY_PICTURES if path == batch.PATH else ONE_PICTURE},
+        "responses": {"200": _success(path)}
+        | {str(status): answer for status, answer in documented(failures_of_post(path)).items()},
     }
 
 
-def _success() -> dict[str, Any]:
-    content = {"schema": {"$ref": "#/components/schemas/Classification"}, "example": _ANSWER_EXAMPLE}
-    return {"description": "The best labels.", "content": {"application/json": content}}
+def _success(path: str) -> dict[str, Any]:
+    name = _ANSWERS[path]
+    schema = {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": EXAMPLES[name]}
+    content: dict[str, Any] = {"application/json": schema}
+    if path in _OTHER_FORMATS:
+        content[_OTHER_FORMATS[path]] = {"schema": {"type": "string", "format": "binary"}}
+    return {"description": "The answer.", "headers": _ANSWER_HEADERS, "content": content}
 
 
-def _failure(status: int) -> dict[str, Any]:
-    text, codes = FAILURES[status]
-    answer: dict[str, Any] = {"description": f"{text} Codes: {', '.join(codes)}.", "content": _PROBLEM_CONTENT}
-    if status == 503:
-        answer["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
+def _failure(status: int, text: str, codes: tuple[str, ...]) -> dict[str, Any]:
+    example = problem_document(status, codes[0], http.HTTPStatus(status).phrase, text)
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    answer: dict[str, Any] = {"description": f"{text} Codes: {', '.join(codes)}.", "content": content}
+    headers = {503: "Retry-After", 405: "Allow", 401: "WWW-Authenticate"}
+    if status in headers:
+        answer["headers"] = {headers[status]: {"schema": {"type": "integer" if status == 503 else "string"}}}
     return answer

@@ -1,4 +1,4 @@
-"""What operators and browsers ask: is it alive, is it ready, which models, the page."""
+"""What operators and browsers ask: is it alive, is it ready, the page."""
 
 import mimetypes
 from collections.abc import Callable
@@ -10,7 +10,8 @@ from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.classifier import Classifier
+from service.api.failures import failures_of_get
+from service.api.openapi import documented
 from service.readiness import Readiness
 from service.registry import Registry
 
@@ -23,7 +24,7 @@ _PAGE_POLICY = (
 
 
 def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
-    """Add /health/live, /health/ready and /models."""
+    """Add /health/live and /health/ready."""
 
     async def live() -> dict[str, Any]:
         """Whether the process answers at all."""
@@ -34,24 +35,10 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
         readiness.check_ready()
         return {"status": "ready", "models": [asdict(classifier.info) for classifier in registry]}
 
-    async def models() -> dict[str, Any]:
-        """The loaded models, each with what its card says."""
-        readiness.check_started()
-        return {"models": [_describe(classifier, registry) for classifier in registry]}
-
-    for path, answer in (("/health/live", live), ("/health/ready", ready), ("/models", models)):
-        app.add_api_route(path, answer, methods=["GET"], tags=["operations"])
+    for path, answer, further in (("/health/live", live, ()), ("/health/ready", ready, ("not_ready", "draining"))):
+        responses = documented(failures_of_get(*further))
+        app.add_api_route(path, answer, methods=["GET"], tags=["operations"], responses=responses)
         app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
-
-
-def _describe(classifier: Classifier, registry: Registry) -> dict[str, Any]:
-    card = classifier.card.model_dump(mode="json", exclude={"schema_version", "precision", "golden"})
-    return {
-        **asdict(classifier.info),
-        "default": registry.is_default(classifier),
-        "max_batch": classifier.max_batch,
-        **card,
-    }
 
 
 def add_page(app: FastAPI) -> None:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -51,6 +52,16 @@ def picture(colour: tuple[int, int, int], image_format: str = "JPEG", size: tupl
     content = io.BytesIO()
     Image.new("RGB", size, colour).save(content, image_format)
     return content.getvalue()
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """Start an application, and end it after the block."""
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+    ):
+        yield client
 
 
 @pytest.fixture

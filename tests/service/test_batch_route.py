@@ -14,7 +14,7 @@ from service.api.batch import MOST_IMAGES
 from service.app import create_app
 from service.errors import Overloaded
 from service.settings import Settings
-from tests.service.conftest import picture
+from tests.service.conftest import client_of, picture
 from tests.service.test_classify_route import assert_problem
 from tests.service.tiny_model import COLOURS, LABELS
 
@@ -110,19 +110,17 @@ async def test_the_model_and_top_k_are_checked_once(client: httpx.AsyncClient, r
 async def test_a_body_may_be_as_large_as_many_pictures(models: Path) -> None:
     settings = Settings(models=models, max_image_bytes=10_000, max_request_bytes=400_000, engine_threads=1)
     app = create_app(settings)
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-            large = [b"\xff\xd8" + b"x" * 9_000] * 40  # above what the event loop takes apart itself
-            assert outcomes(await client.post("/classify/batch", files=form([*large, PICTURES[1]])))[-1] == "red"
-            assert_problem(await client.post("/classify/batch", content=b"x" * 400_001), 413, "too_large")
+    async with client_of(app) as client:
+        large = [b"\xff\xd8" + b"x" * 9_000] * 40  # above what the event loop takes apart itself
+        assert outcomes(await client.post("/classify/batch", files=form([*large, PICTURES[1]])))[-1] == "red"
+        assert_problem(await client.post("/classify/batch", content=b"x" * 400_001), 413, "too_large")
     assert app.state.parts.upload_memory.held_bytes == 0
 
 
 async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may_wait(models: Path) -> None:
     app = create_app(Settings(models=models, max_queue=1, max_queue_age_s=600, engine_threads=1))
-    async with app.router.lifespan_context(app):
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client:
-            answer = await client.post("/classify/batch", files=form(PICTURES * 8))
+    async with client_of(app) as client:
+        answer = await client.post("/classify/batch", files=form(PICTURES * 8))
     assert outcomes(answer) == list(LABELS) * 8
 
 

@@ -6,13 +6,15 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from service.api.openapi import FAILURES
+from service.api.failures import FAILURES
 from tests.service.tiny_model import LABELS
 
 pytestmark = pytest.mark.anyio
 
 PAGES = ["/", "/docs"]
-PATHS = [*PAGES, "/app.js", "/style.css", "/docs.css", "/models", "/health/live", "/health/ready", "/openapi.json"]
+MODEL_TEMPLATES = ["/models/{name}", "/models/{name}/versions/{version}"]
+MODEL_PATHS = ["/models", "/models/tiny", "/models/tiny/versions/1"]
+PATHS = [*PAGES, "/app.js", "/style.css", "/docs.css", *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
 
 
 async def test_a_started_server_is_live_and_ready(client: httpx.AsyncClient) -> None:
@@ -59,6 +61,16 @@ async def test_models_are_listed_with_what_their_cards_say(client: httpx.AsyncCl
     assert model["parity"]["images"] == 1
     assert model["provenance"]["created"] == "2026-01-01T00:00:00Z"
     assert re.fullmatch("[0-9a-f]{64}", model["sha256"])
+    assert (model["state"], model["reason"]) == ("READY", "")
+    assert (await client.get("/models/tiny/versions/1")).json() == model
+    versions = [{"version": "1", "state": "READY", "reason": ""}]
+    assert (await client.get("/models/tiny")).json() == {**model, "versions": versions}
+
+
+@pytest.mark.parametrize("path", ["/models/other", "/models/tiny/versions/2", "/models/tiny/versions/x", "/models/%00"])
+async def test_a_model_that_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -99,13 +111,19 @@ async def test_a_page_links_to_nothing_that_is_missing(client: httpx.AsyncClient
 
 async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {"/classify", "/health/live", "/health/ready", "/models"}
+    pictures, models = {"/classify", "/classify/batch", "/explain", "/embed"}, {"/models", *MODEL_TEMPLATES}
+    assert set(document["paths"]) == {*pictures, *models, "/health/live", "/health/ready"}
     operation = document["paths"]["/classify"]["post"]
     assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "model", "X-Request-Timeout-Ms"}
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} <= set(operation["requestBody"]["content"])
     for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
         assert promise in operation["description"]
-    assert set(operation["responses"]) == {"200", *map(str, FAILURES)}
+    assert set(operation["responses"]) == {"200", *map(str, FAILURES)} - {"406"}
+    for path in pictures:
+        operation = document["paths"][path]["post"]
+        assert "example" in operation["responses"]["200"]["content"]["application/json"]
+        assert {"X-Request-Id", "Server-Timing"} == set(operation["responses"]["200"]["headers"])
+    assert "label_not_in_top" in document["paths"]["/explain"]["post"]["responses"]["422"]["description"]
 
 
 async def test_every_reference_in_the_documents_leads_somewhere(client: httpx.AsyncClient) -> None:

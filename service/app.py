@@ -34,6 +34,7 @@ from service.api.request import Serving
 from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
+from service.cpu_sessions import processor
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
@@ -47,6 +48,7 @@ from service.registry import Registry, load_models
 from service.room import QueueLimits
 from service.route_names import RouteNames
 from service.settings import Settings
+from service.speeds import shortest_ever
 
 log = logging.getLogger(__name__)
 
@@ -163,8 +165,9 @@ def _host(settings: Settings, readiness: Readiness) -> Host:
 
 def _layout(settings: Settings, registry: Registry) -> Layout:
     default = registry.find(None)
+    alone_s = shortest_ever(cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.alone_s)
     return choose_layout(
-        alone_s=default.alone_s,
+        alone_s=alone_s,
         is_on_gpu=default.info.provider != "CPUExecutionProvider",
         cores=available_cores(),
         processes=settings.processes,

@@ -79,10 +79,10 @@ def _save(model: bytes, folder: Path) -> None:
 
 
 def _key(model: bytes) -> str:
-    return key_of(model=hashlib.sha256(model).hexdigest(), runtime=runtime_version(), processor=_processor())
+    return key_of(model=hashlib.sha256(model).hexdigest(), runtime=runtime_version(), processor=processor())
 
 
-def _processor() -> str:
+def processor() -> str:
     """Return what the optimised graph depends on: its layout follows the processor's instructions."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()

@@ -47,7 +47,7 @@ LAYERS = (
     ("batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
-    ("jobs", "room", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
+    ("jobs", "room", "speeds", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
     ("model_card", "image_header", "errors", "seal", "board", "pulse", "api_keys", "route_names"),
 )

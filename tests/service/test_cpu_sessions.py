@@ -134,7 +134,7 @@ def test_a_broken_model_is_not_blamed_on_the_cache(tmp_path: Path, caplog: pytes
 def test_a_graph_is_good_for_one_file_and_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     key = cpu_sessions._key(b"model")
     assert key == cpu_sessions._key(b"model") != cpu_sessions._key(b"other model")
-    monkeypatch.setattr(cpu_sessions, "_processor", lambda: "another processor")
+    monkeypatch.setattr(cpu_sessions, "processor", lambda: "another processor")
     assert cpu_sessions._key(b"model") != key
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.dialect import failure_response, internal_failure
 from service.errors import NotReady, Overloaded, ServiceError
 from service.exchange import BodyLimit, Exchange, UploadMemory
 from service.metrics import Metrics
-from service.problem import internal_error, problem_response
 from service.readiness import Readiness
 from service.route_names import RouteNames
 
@@ -70,17 +70,17 @@ class Admission:
             self._metrics.note_refusal(error)
             if exchange.status is None:
                 scope["was_refused"] = isinstance(error, Overloaded)  # the connection is not heard for a moment
-                await exchange.answer(problem_response(error))
+                await exchange.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:
                 raise
             exchange.lingers = False
-            await exchange.answer(problem_response(_given_up()))
+            await exchange.answer(failure_response(scope["path"], _given_up()))
         except Exception:
             log.exception("a request to %s failed", route)
             if exchange.status is not None:
                 raise  # half an answer cannot be taken back: the HTTP server closes the connection
-            await exchange.answer(internal_error())
+            await exchange.answer(internal_failure(scope["path"]))
 
     def _admit(self, method: str, exchange: Exchange, route: str) -> None:
         exchange.check_length()

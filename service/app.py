@@ -28,6 +28,8 @@ from service.admission import Admission
 from service.api import batch, classify, embed, explain
 from service.api.docs import docs_page
 from service.api.models import add_models
+from service.api.open_inference.infer import InferEndpoint
+from service.api.open_inference.routes import INFER_PATHS, OpenInference
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
 from service.api.request import Serving
@@ -35,13 +37,13 @@ from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
 from service.cpu_sessions import processor
+from service.dialect import failure_response, method_not_allowed, not_found
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
 from service.layout import Layout, choose_layout
 from service.metrics import Metrics
 from service.private_cache import cache_root
-from service.problem import method_not_allowed, not_found, problem_response
 from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
 from service.registry import Registry, load_models
@@ -201,10 +203,16 @@ def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
         embed.PATH: embed.EmbedEndpoint(serving),
     }
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
+    app.router.routes.extend(_open_inference(settings, parts, serving).routes())
     add_operations(app, parts.readiness, parts.registry)
     add_models(app, parts.readiness, parts.registry)
     add_page(app)
     _add_docs(app)
+
+
+def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
+    infer = InferEndpoint(serving, max_request_bytes=settings.max_request_bytes, max_waiting=settings.max_queue)
+    return OpenInference(serving, parts.readiness, infer, max_request_bytes=settings.max_request_bytes)
 
 
 def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
@@ -223,7 +231,7 @@ def _body_limits(settings: Settings) -> dict[str, BodyLimit]:
     one_picture = BodyLimit(settings.max_image_bytes)
     return {
         **dict.fromkeys((classify.PATH, explain.PATH, embed.PATH), one_picture),
-        batch.PATH: BodyLimit(settings.max_request_bytes, 0, request_too_large),
+        **dict.fromkeys((batch.PATH, *INFER_PATHS), BodyLimit(settings.max_request_bytes, 0, request_too_large)),
     }
 
 
@@ -244,17 +252,21 @@ def _answer_http_errors(app: Starlette) -> None:
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
 
 
-async def _answer_http_exception(_: Request, error: Any) -> Response:
+async def _answer_http_exception(request: Request, error: Any) -> Response:
+    path = request.scope["path"]
     if error.status_code == MethodNotAllowed.status:
         methods = set(error.headers["Allow"].split(", "))
-        return method_not_allowed(methods | {"HEAD"} if "GET" in methods else methods)  # the HEAD may be another route
+        if "GET" in methods:
+            methods.add("HEAD")  # maybe by another route
+        return method_not_allowed(path, methods)
     if error.status_code == NotFound.status:
-        return not_found()
+        return not_found(path)
     raise error
 
 
-async def _answer_invalid_request(_: Request, __: Any) -> Response:
-    return problem_response(BadRequest("The request's parameters are not as /docs describes them."))
+async def _answer_invalid_request(request: Request, _: Any) -> Response:
+    error = BadRequest("The request's parameters are not as /docs describes them.")
+    return failure_response(request.scope["path"], error)
 
 
 def _log_models(registry: Registry) -> None:

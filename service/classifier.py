@@ -24,12 +24,14 @@ from service.jobs import SetAside
 from service.layout import SMALL_MODEL_S
 from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
 from service.preprocess import ImageInfo, Pixels, header_to_pixels
+from service.provider_options import INPUT
 from service.seal import is_broken
+from service.tensor_spec import OPEN, TensorSpec
 
 LARGEST_TOP_K = 1000
 DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
 _ALWAYS = ("probabilities", "top_indices")
-_SMALL_MODEL_BATCH = 32  # large ones gain nothing from batches on a CPU (8 lost 10%)
+SMALL_MODEL_BATCH = 32  # large ones gain nothing from batches on a CPU (8 lost 10%)
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = Host()
 # Larger pictures are decoded apart from the batch: some 10 ms of work and more.
@@ -120,8 +122,19 @@ class WarmUp:
 class Classifier:
     """One model that was checked and is warm. `answer_batch` may run in several threads at once."""
 
-    def __init__(self, engine: Runner, card: ModelCard, info: ModelInfo, warm_up: WarmUp) -> None:
+    is_batched = True
+
+    def __init__(
+        self,
+        engine: Runner,
+        card: ModelCard,
+        info: ModelInfo,
+        warm_up: WarmUp,
+        outputs: tuple[TensorSpec, ...] = (),
+    ) -> None:
         self.card = card
+        self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *card.preprocessing.crop, 3)),)
+        self.outputs = outputs
         self.info = info
         self.max_batch = warm_up.max_batch
         self.alone_s = warm_up.alone_s
@@ -266,7 +279,7 @@ def load_classifier(
     card = read_card(engine.metadata)
     check_golden(engine, card)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
-    return Classifier(engine, card, info, warm_up(engine, max_batch))
+    return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs)
 
 
 def check_golden(engine: Runner, card: ModelCard) -> None:
@@ -312,7 +325,7 @@ def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
 def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
     if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
         return min(wanted or engine.largest_batch, engine.largest_batch)
-    return wanted or (_SMALL_MODEL_BATCH if alone_s < SMALL_MODEL_S else 1)
+    return wanted or (SMALL_MODEL_BATCH if alone_s < SMALL_MODEL_S else 1)
 
 
 def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:

@@ -107,7 +107,10 @@ def _load(folder: Path, model: str | None) -> Classifier:
         file = files[choose_model(list(files.values()), name or None, flag="--model")]
         if colon and version != file.version:
             _fail(f"{name} has no version {version!r} that is served; there is: {file.version}")
-        return load(file, providers="auto", max_batch=1)
+        loaded = load(file, providers="auto", max_batch=1)
+        if not isinstance(loaded, Classifier):
+            _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
+        return loaded
     except (RegistryError, EngineError) as error:
         _fail(str(error))
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from service.dialect import is_v2, v2_error
 from service.problem import MEDIA_TYPE, problem_body
 
 MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
@@ -21,13 +22,25 @@ _DISCARD_S = 1.0
 _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
 
 
-def _refusal(status: int, code: str, title: str, detail: str) -> bytes:
-    body = problem_body(status, code, title, detail)
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A whole answer, made beforehand: for any path, and for those of the Open Inference Protocol."""
+
+    plain: bytes
+    v2: bytes
+
+
+def _refusal(status: int, code: str, title: str, detail: str) -> _Refusal:
+    bodies = ((MEDIA_TYPE, problem_body(status, code, title, detail)), ("application/json", v2_error(detail)))
+    return _Refusal(*(_answer(status, title, media_type, body) for media_type, body in bodies))
+
+
+def _answer(status: int, title: str, media_type: str, body: bytes) -> bytes:
     return (
         b"HTTP/1.1 %d %b\r\n"
         b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n"
         b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n%b"
-    ) % (status, title.encode(), MEDIA_TYPE.encode(), len(body), body)
+    ) % (status, title.encode(), media_type.encode(), len(body), body)
 
 
 _BAD_HTTP = _refusal(400, "bad_http", "Bad request", "The request is not valid HTTP.")
@@ -72,7 +85,7 @@ class Connection(HttpToolsProtocol):
         self._reading_limit: asyncio.TimerHandle | None = None
         self._writing_limit: asyncio.TimerHandle | None = None
         self._head_bytes = 0  # of a head that is not complete yet
-        self._refusal: bytes | None = None  # once set, nothing that comes is parsed any more
+        self._refusal: _Refusal | None = None  # once set, nothing that comes is parsed any more
         self._is_refusal_sent = False
         self._discarded = 0
 
@@ -212,7 +225,7 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
-    def _refuse(self, refusal: bytes) -> None:
+    def _refuse(self, refusal: _Refusal) -> None:
         if self._refusal is None:
             self._refusal = refusal
             self._send_refusal_in_turn()
@@ -224,7 +237,8 @@ class Connection(HttpToolsProtocol):
             return
         self._is_refusal_sent = True
         self._unset_keepalive_if_required()
-        self.transport.write(self._refusal)
+        path = getattr(self, "url", b"").partition(b"?")[0]  # as far as it has come
+        self.transport.write(self._refusal.v2 if is_v2(path.decode("latin-1")) else self._refusal.plain)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 
     def _discard(self, data: bytes) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from service.provider_options import INPUT
 from service.runtime import EngineError, Session
+from service.tensor_spec import TensorSpec, read_spec
 
 # Name → element type and number of axes. `images` is [N, height, width, 3].
 _OUTPUTS = {
@@ -21,13 +22,14 @@ class Contract:
     height: int
     width: int
     metadata: dict[str, str]
+    outputs: tuple[TensorSpec, ...]
 
 
 def read_contract(session: Session) -> Contract:
     """Return what the model takes. Raises EngineError if it is not what this service can run."""
     height, width = _read_input_size(session)
     _check_outputs(session)
-    return Contract(height, width, dict(session.get_modelmeta().custom_metadata_map))
+    return Contract(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))
 
 
 def _read_input_size(session: Session) -> tuple[int, int]:
@@ -39,6 +41,10 @@ def _read_input_size(session: Session) -> tuple[int, int]:
     if len(shape) != 4 or isinstance(shape[0], int) or not all(isinstance(n, int) for n in shape[1:]) or shape[3] != 3:
         raise EngineError(f"`images` must be [N, height, width, 3] with only N open; the model has {shape}")
     return shape[1], shape[2]
+
+
+def _read_outputs(session: Session) -> tuple[TensorSpec, ...]:
+    return tuple(spec for node in session.get_outputs() if (spec := read_spec(node)) is not None)
 
 
 def _check_outputs(session: Session) -> None:

@@ -74,13 +74,13 @@ class Engine:
         if providers not in CHOICES:
             raise ValueError(f"providers is {providers!r}, not one of {', '.join(CHOICES)}")
         check_one_runtime()
-        if _EXTERNAL_DATA in model:
-            raise EngineError("the model keeps weights outside its file; export it again as a single file")
+        check_single_file(model)
         opened = _open_first_possible(model, providers, intra_op_threads, host)
         self._sessions = opened.sessions
         self._on_device_lost = host.on_device_lost
         self.provider: str = opened.provider
         self.metadata: dict[str, str] = opened.contract.metadata
+        self.outputs = opened.contract.outputs
         self.input_height, self.input_width = opened.contract.height, opened.contract.width
 
     @property
@@ -107,6 +107,12 @@ class Engine:
         except Exception:  # ONNX Runtime has no closed list of failures, and they share no base class
             log.exception("inference failed on a batch of %d", len(images))
         raise EngineFailed("The model failed on this image; the server's log has the cause.")
+
+
+def check_single_file(model: bytes) -> None:
+    """Raise EngineError if a model keeps weights outside its file."""
+    if _EXTERNAL_DATA in model:
+        raise EngineError("the model keeps weights outside its file; export it again as a single file")
 
 
 def _open_first_possible(model: bytes, providers: str, threads: int, host: Host) -> _Opened:

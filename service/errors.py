@@ -3,6 +3,7 @@
 ServiceError
 ├── BadRequest         400  the request itself is malformed (`code` says how)
 ├── Unauthorized       401  no API key that is known
+├── Forbidden          403  the path exists, but not for this port
 ├── NotFound           404  no such path or model
 ├── MethodNotAllowed   405  the path exists, the method does not
 ├── NotAcceptable      406  Accept allows nothing of what the path can answer
@@ -11,6 +12,7 @@ ServiceError
 ├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
 ├── LabelNotInTop      422  there is no heat map of that label for this picture
 ├── EngineFailed       500  the model itself broke; the log has the cause
+├── NotSupported       501  a part of the protocol that this server does without
 ├── Overloaded         503  too much is already waiting; try again later
 ├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
 └── NotReady           503  starting, or draining before a stop
@@ -44,6 +46,10 @@ class BadRequest(ServiceError):
 
 class Unauthorized(ServiceError):
     status, code, title = 401, "unauthorized", "Unauthorized"
+
+
+class Forbidden(ServiceError):
+    status, code, title = 403, "forbidden", "Forbidden"
 
 
 class NotFound(ServiceError):
@@ -90,6 +96,10 @@ class LabelNotInTop(ServiceError):
 
 class EngineFailed(ServiceError):
     status, code, title = 500, "engine_failed", "Inference failed"
+
+
+class NotSupported(ServiceError):
+    status, code, title = 501, "not_supported", "Not supported"
 
 
 class Overloaded(ServiceError):

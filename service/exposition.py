@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -50,6 +50,7 @@ class Snapshot(TypedDict):
     counters: dict[str, list[float]]  # by `key`; for a histogram the counts of its buckets, then the sum of its values
     gauges: dict[str, float]
     models: list[list[str]]  # the values of _MODEL_LABELS
+    last_ms: NotRequired[dict[str, float]]  # of each model's last answer, since 1970
 
 
 def key(name: str, *labels: str) -> str:
@@ -59,7 +60,8 @@ def key(name: str, *labels: str) -> str:
 
 def added(snapshots: Iterable[Snapshot]) -> Snapshot:
     """Return the sum of what several processes have counted."""
-    total = Snapshot(counters={}, gauges={}, models=[])
+    last_ms: dict[str, float] = {}
+    total = Snapshot(counters={}, gauges={}, models=[], last_ms=last_ms)
     for snapshot in snapshots:
         for name, numbers in snapshot["counters"].items():
             before = total["counters"].get(name)
@@ -68,13 +70,15 @@ def added(snapshots: Iterable[Snapshot]) -> Snapshot:
             )
         for name, number in snapshot["gauges"].items():
             total["gauges"][name] = total["gauges"].get(name, 0) + number
+        for name, moment in snapshot.get("last_ms", {}).items():
+            last_ms[name] = max(moment, last_ms.get(name, 0))
         total["models"] += [model for model in snapshot["models"] if model not in total["models"]]
     return total
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:
     """Return what stays true when a process has ended."""
-    return Snapshot(counters=snapshot["counters"], gauges={}, models=[])
+    return Snapshot(counters=snapshot["counters"], gauges={}, models=[], last_ms=snapshot.get("last_ms", {}))
 
 
 def counted(name: str, *labels: str) -> Snapshot:

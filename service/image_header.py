@@ -50,17 +50,27 @@ class ImageHeader:
     content: bytes
 
 
+def format_of(data: bytes) -> str | None:
+    """Return what a file is by its first bytes, JPEG, PNG or WEBP, or None for anything else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(_PNG_SIGNATURE):
+        return "PNG"
+    return "WEBP" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else None
+
+
 def read_header(data: bytes) -> ImageHeader:
     """Read the header of a JPEG, PNG or WebP file, told by its first bytes and by nothing else.
 
     Raises NotAnImage for other files, BadImage for a header that is broken or cut off.
     """
+    kind = format_of(data)
     try:
-        if data.startswith(b"\xff\xd8\xff"):
+        if kind == "JPEG":
             return _read_jpeg(data)
-        if data.startswith(_PNG_SIGNATURE):
+        if kind == "PNG":
             return _read_png(data)
-        if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        if kind == "WEBP":
             return _read_webp(data)
     except (struct.error, IndexError):
         raise BadImage("The image file is cut off within its header.") from None

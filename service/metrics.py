@@ -7,12 +7,13 @@ more series.
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
 from service.exposition import HISTOGRAMS, Snapshot, added, key, process_snapshot
+from service.inference_counts import InferenceCounts
 
 if TYPE_CHECKING:  # the supervisor's admission has statistics, too, but no engine
     from service.classifier import Classification, ModelInfo
@@ -42,8 +43,10 @@ class Metrics:
     def __init__(self) -> None:
         self.in_flight = 0
         self.queue_depth: Callable[[], int] = lambda: 0
+        self.total: Callable[[], Awaitable[Snapshot]] = self._own  # of all processes, once somebody can ask them
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._models: list[ModelInfo] = []
+        self._inference = InferenceCounts()
         self._by_model: defaultdict[str, list[_Histogram]] = defaultdict(
             lambda: [_Histogram(bounds) for _, _, bounds in HISTOGRAMS]
         )
@@ -62,13 +65,28 @@ class Metrics:
 
     def note_classification(self, model: str, classification: "Classification", total_s: float) -> None:
         """Count one classified picture and where its time went."""
-        self._counts["resnet_pictures", classification.image.format] += 1
+        self.note_inference(model, [classification], total_s)
+
+    def note_inference(
+        self, model: str, rows: "Sequence[Classification]", total_s: float, output_s: float = 0.0
+    ) -> None:
+        """Count one request of several pictures, or rows of tensors, and where their time went."""
+        self._inference.note(model, rows, total_s, output_s)
         batch_size, decode, queue, inference, total = self._by_model[model]
-        batch_size.observe(classification.batch_size)
-        decode.observe(classification.decode_s)
-        queue.observe(classification.queue_s)
-        inference.observe(classification.inference_s)
         total.observe(total_s)
+        for row in rows:
+            self._counts["resnet_pictures", row.image.format] += 1
+            batch_size.observe(row.batch_size)
+            decode.observe(row.decode_s)
+            queue.observe(row.queue_s)
+            inference.observe(row.inference_s)
+
+    def note_failed_inference(self, model: str, total_s: float) -> None:
+        """Count one request that a model did not answer."""
+        self._inference.note_failure(model, total_s)
+
+    async def _own(self) -> Snapshot:
+        return self.snapshot()
 
     def snapshot(self) -> Snapshot:
         """Return everything that was counted, and what this process takes of the machine."""
@@ -81,5 +99,7 @@ class Metrics:
             "resnet_queue_depth": float(self.queue_depth()),
             "resnet_processes": 1.0 if self._models else 0.0,
         }
+        counters |= self._inference.numbers
         models = [list(astuple(model)) for model in self._models]
-        return added((Snapshot(counters=counters, gauges=gauges, models=models), process_snapshot()))
+        own = Snapshot(counters=counters, gauges=gauges, models=models, last_ms=self._inference.last_ms)
+        return added((own, process_snapshot()))

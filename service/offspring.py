@@ -105,6 +105,10 @@ class Offspring:
         self._pipe.send({"ping": self._pings})
         await answered
 
+    def tell_total(self, number: int, statistics: Snapshot) -> None:
+        """Answer its question for the statistics of all processes."""
+        self._pipe.send({"total": number, "statistics": statistics})
+
     def order(self, order: str) -> None:
         """Tell it to `serve`, `stop` or `hurry`."""
         self._pipe.send({"order": order})

@@ -2,6 +2,7 @@
 
 From the supervisor: `{"ping": 7}`, and `{"order": …}` with `serve`, `stop` or `hurry`. From a worker: `{"pong": 7, …}`
 with its health and statistics, `{"loaded": …}` with its layout, and `{"failed": …}` with one line for the operator.
+A worker's `{"total": 7}` asks for the statistics of all; `{"total": 7, "statistics": …}` answers.
 """
 
 import asyncio

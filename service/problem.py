@@ -1,21 +1,25 @@
 """A failure as an HTTP answer: `application/problem+json` (RFC 9457)."""
 
 import http
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import orjson
 from starlette.responses import Response
 
-from service.errors import MethodNotAllowed, NotFound, ServiceError
+from service.errors import ServiceError
 
 MEDIA_TYPE = "application/problem+json"
 INTERNAL_ERROR_CODE = "internal_error"
 
 
-def problem_response(error: ServiceError) -> Response:
+def problem_response(error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer for a failure that was expected."""
-    headers = {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
-    return problem(error.status, error.code, error.title, error.message, headers)
+    return problem(error.status, error.code, error.title, error.message, {**retry_header(error), **(headers or {})})
+
+
+def retry_header(error: ServiceError) -> dict[str, str]:
+    """Return the header that says when to try again, if the failure knows."""
+    return {} if error.retry_after_s is None else {"retry-after": str(error.retry_after_s)}
 
 
 def problem(status: int, code: str, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -31,18 +35,6 @@ def problem_body(status: int, code: str, title: str, detail: str) -> bytes:
 def problem_document(status: int, code: str, title: str, detail: str) -> dict[str, str | int]:
     """Return the document before it is written."""
     return {"type": f"/docs#{code}", "title": title, "status": status, "detail": detail, "code": code}
-
-
-def not_found() -> Response:
-    """Return the answer for a path that is not there."""
-    return problem_response(NotFound("There is nothing at this path; /docs shows what there is."))
-
-
-def method_not_allowed(methods: Iterable[str]) -> Response:
-    """Return the answer for a path that has only these methods."""
-    text = "This path does not have that method; Allow names those it has."
-    allow = {"allow": ", ".join(sorted(methods))}
-    return problem(MethodNotAllowed.status, MethodNotAllowed.code, MethodNotAllowed.title, text, allow)
 
 
 def internal_error() -> Response:

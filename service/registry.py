@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from service.classifier import BadModel, Classifier, load_classifier
 from service.engine import EngineError, Host
-from service.errors import NotFound, NotReady
-from service.model_card import BadCard
+from service.errors import BadRequest, NotFound, NotReady
+from service.graph_model import GraphModel, load_graph_model
+from service.model_card import METADATA_KEY, BadCard
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _FILE = "model.onnx"
 _PLAIN_HOST = Host()
+
+Served: TypeAlias = Classifier | GraphModel
 
 
 class RegistryError(Exception):
@@ -42,30 +46,49 @@ class Registry:
     """Loaded models by name, and the one that answers when none is named. Empty until `serve` is called."""
 
     def __init__(self) -> None:
-        self._classifiers: dict[str, Classifier] = {}
+        self._models: dict[str, Served] = {}
         self._default: str | None = None
 
-    def serve(self, classifiers: Iterable[Classifier], default: str) -> None:
+    def serve(self, models: Iterable[Served], default: str) -> None:
         """Answer with these models from now on."""
-        self._classifiers = {classifier.info.name: classifier for classifier in classifiers}
-        self._default = self._classifiers[default].info.name
+        self._models = {model.info.name: model for model in models}
+        self._default = self._models[default].info.name
 
-    def __iter__(self) -> Iterator[Classifier]:
-        return iter(self._classifiers.values())
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._models.values())
 
-    def is_default(self, classifier: Classifier) -> bool:
+    def is_default(self, model: Served) -> bool:
         """Whether this model answers when none is named."""
-        return classifier.info.name == self._default
+        return model.info.name == self._default
 
     def find(self, model: str | None) -> Classifier:
-        """Return the model `name` or `name:version`, or the default one for None. Raises NotFound, NotReady."""
+        """Return the model `name` or `name:version`, or the default one for None, if it knows pictures.
+
+        Raises NotFound, NotReady, BadRequest if the model has no card.
+        """
+        name, colon, version = (self._check_loaded() if model is None else model).partition(":")
+        found = self.find_any(name, version if colon else None)
+        if not isinstance(found, Classifier):
+            raise BadRequest(
+                "This model has no card that says how to prepare pictures and what its labels are; it takes tensors: "
+                f"POST /v2/models/{found.info.name}/infer.",
+                code="no_model_card",
+            )
+        return found
+
+    def find_any(self, name: str, version: str | None = None) -> Served:
+        """Return a model with or without a card. Raises NotFound, NotReady."""
+        self._check_loaded()
+        found = self._models.get(name)
+        if found is None or version not in (None, found.info.version):
+            raise NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
+        return found
+
+    def _check_loaded(self) -> str:
+        """Return the default's name."""
         if self._default is None:
             raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
-        name, colon, version = (self._default if model is None else model).partition(":")
-        classifier = self._classifiers.get(name)
-        if classifier is None or (colon and classifier.info.version != version):
-            raise NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
-        return classifier
+        return self._default
 
 
 def load_models(
@@ -75,21 +98,22 @@ def load_models(
     providers: str,
     max_batch: int | None,
     host: Host = _PLAIN_HOST,
-) -> tuple[list[Classifier], str]:
+) -> tuple[list[Served], str]:
     """Load every model in the folder; return them and the default's name. Raises RegistryError at the first flaw."""
     files = find_models(folder)
     default = choose_model(files, default_model, flag="--default-model")
-    classifiers = [load(file, providers=providers, max_batch=max_batch, host=host) for file in files]
+    models = [load(file, providers=providers, max_batch=max_batch, host=host) for file in files]
     for name in sorted({entry.name for entry in _folders(folder)} - {file.name for file in files}):
         log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
-    return classifiers, default
+    return models, default
 
 
-def load(file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST) -> Classifier:
-    """Load one model. Raises RegistryError."""
+def load(file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST) -> Served:
+    """Load one model: with its card, or as what its graph says. Raises RegistryError."""
     try:
         model = file.path.read_bytes()
-        return load_classifier(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
+        load_model = load_classifier if METADATA_KEY.encode() in model else load_graph_model
+        return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
     except OSError:
         raise RegistryError(f"{file.path} cannot be read; check its permissions") from None
     except (EngineError, BadCard, BadModel) as error:

@@ -82,13 +82,19 @@ class Supervisor:
 
     async def scrape(self) -> bytes:
         """Return the statistics of all processes, those that have ended included, in Prometheus' text format."""
+        return render(await self._total())
+
+    async def _total(self) -> Snapshot:
         workers = list(self._workers.values())
         answers = [asyncio.ensure_future(worker.ping()) for worker in workers]
         if answers:
             _, late = await asyncio.wait(answers, timeout=_SCRAPE_S)
             for answer in late:
                 answer.cancel()
-        return render(added((self._ended, process_snapshot(), *(worker.statistics for worker in workers))))
+        return added((self._ended, process_snapshot(), *(worker.statistics for worker in workers)))
+
+    async def _tell_total(self, worker: Offspring, number: int) -> None:
+        worker.tell_total(number, await self._total())
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -121,6 +127,8 @@ class Supervisor:
         async for message in worker.messages():
             if "loaded" in message:
                 self._note_loaded(worker, Layout(**message["loaded"]))
+            elif "total" in message:
+                self._soon(self._tell_total(worker, message["total"]))
             elif not worker.is_sound:
                 self._kill(worker, "its engine hangs")
 

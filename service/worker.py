@@ -19,6 +19,7 @@ from service.app import Among, Parts, create_app
 from service.board import Board
 from service.connection import Patience
 from service.engine import EngineError, check_one_runtime
+from service.exposition import Snapshot
 from service.offspring import Task
 from service.pipe import Pipe
 from service.registry import RegistryError
@@ -27,6 +28,7 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
+_TOTAL_S = 3.0  # for the supervisor to ask all processes
 _LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
 
 
@@ -62,6 +64,9 @@ class _Worker:
         self._drain = drain
         self._told_to_stop, self._told_to_hurry = asyncio.Event(), asyncio.Event()
         self._may_listen = asyncio.Event()
+        self._totals: dict[int, asyncio.Future[Snapshot]] = {}  # that were asked for, by number
+        self._questions = 0
+        self._parts.metrics.total = self._total
 
     async def serve(self, listener: socket.socket, listens_after_s: float) -> None:
         """Serve until told to stop, then end gracefully. Raises what the application's start raises."""
@@ -92,9 +97,27 @@ class _Worker:
         async for message in self._pipe.messages():
             if "ping" in message:
                 self._pipe.send(self._pong(message["ping"]))
+            elif "total" in message:
+                self._note_total(message["total"], message["statistics"])
             else:
                 self._obey(message["order"])
         self._told_to_stop.set()  # nobody is there to say it
+
+    async def _total(self) -> Snapshot:
+        """Return the statistics of all processes, or of this one if the supervisor is silent."""
+        if not self._totals:
+            self._questions += 1
+            self._totals[self._questions] = asyncio.get_running_loop().create_future()
+            self._pipe.send({"total": self._questions})
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(next(iter(self._totals.values()))), _TOTAL_S)
+        self._totals.clear()
+        return self._parts.metrics.snapshot()
+
+    def _note_total(self, number: int, total: Snapshot) -> None:
+        answer = self._totals.pop(number, None)
+        if answer is not None:
+            answer.set_result(total)
 
     def _obey(self, order: str) -> None:
         if order == "serve" and self._parts.readiness.state == "loaded":

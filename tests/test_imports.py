@@ -40,16 +40,17 @@ LAYERS = (
     ("admin", "server", "client", "named_pictures"),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener"),
-    ("exchange", "metrics", "problem", "readiness"),
-    ("exposition",),
+    ("exchange", "metrics", "dialect", "problem", "readiness"),
+    ("exposition", "inference_counts"),
     ("registry", "explanation", "embedding"),
+    ("graph_model",),
     ("classifier",),
     ("batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
-    ("model_card", "image_header", "errors", "seal", "board", "pulse", "api_keys", "route_names"),
+    ("model_card", "tensor_spec", "image_header", "errors", "seal", "board", "pulse", "api_keys", "route_names"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "worker.py"}
 

@@ -21,6 +21,7 @@ FAILURES: dict[int, tuple[str, tuple[str, ...]]] = {
             "bad_base64",
             "bad_content_length",
             "bad_timeout",
+            "no_model_card",
             "bad_host",
             "bad_request",
             "bad_http",

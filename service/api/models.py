@@ -8,9 +8,8 @@ from fastapi import FastAPI, Path
 
 from service.api.failures import failures_of_get
 from service.api.openapi import documented
-from service.classifier import Classifier
 from service.readiness import Readiness
-from service.registry import Registry
+from service.registry import Registry, Served
 
 _Name = Annotated[str, Path(description="The model's name.")]
 _Version = Annotated[str, Path(description="A version of it, a number.")]
@@ -37,19 +36,19 @@ def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
     async def models() -> dict[str, Any]:
         """The loaded models, each with its state and what its card says."""
         readiness.check_started()
-        return {"models": [_describe(classifier, registry) for classifier in registry]}
+        return {"models": [_describe(model, registry) for model in registry]}
 
     async def model(name: _Name) -> dict[str, Any]:
         """The version of a model that answers when a request names none, and the state of each version."""
         readiness.check_started()
-        classifier = registry.find(name)
-        states = [{name: _state(classifier)[name] for name in ("version", "state", "reason")}]
-        return {**_describe(classifier, registry), "versions": states}
+        found = registry.find_any(name)
+        states = [{name: _state(found)[name] for name in ("version", "state", "reason")}]
+        return {**_describe(found, registry), "versions": states}
 
     async def version(name: _Name, version: _Version) -> dict[str, Any]:
         """One version of a model."""
         readiness.check_started()
-        return _describe(registry.find(f"{name}:{version}"), registry)
+        return _describe(registry.find_any(name, version), registry)
 
     with_versions = {**_EXAMPLE, "versions": [{"version": "1", "state": "READY", "reason": ""}]}
     _add(app, PATHS[0], models, {"models": [_EXAMPLE]}, "not_ready")
@@ -64,11 +63,12 @@ def _add(app: FastAPI, path: str, answer: Callable[..., Any], example: dict[str,
     app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
 
 
-def _describe(classifier: Classifier, registry: Registry) -> dict[str, Any]:
-    card = classifier.card.model_dump(mode="json", exclude={"schema_version", "precision", "golden"})
-    state = {"default": registry.is_default(classifier), "max_batch": classifier.max_batch}
-    return {**_state(classifier), **state, **card}
+def _describe(model: Served, registry: Registry) -> dict[str, Any]:
+    hidden = {"schema_version", "precision", "golden"}
+    card = {} if model.card is None else model.card.model_dump(mode="json", exclude=hidden)
+    state = {"default": registry.is_default(model), "max_batch": model.max_batch}
+    return {**_state(model), **state, **card}
 
 
-def _state(classifier: Classifier) -> dict[str, Any]:
-    return {**asdict(classifier.info), "state": "READY", "reason": ""}
+def _state(model: Served) -> dict[str, Any]:
+    return {**asdict(model.info), "state": "READY", "reason": ""}

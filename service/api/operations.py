@@ -33,7 +33,7 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
     async def ready() -> dict[str, Any]:
         """Whether requests should be sent here: every model is loaded, checked and warm, and no stop is near."""
         readiness.check_ready()
-        return {"status": "ready", "models": [asdict(classifier.info) for classifier in registry]}
+        return {"status": "ready", "models": [asdict(model.info) for model in registry]}
 
     for path, answer, further in (("/health/live", live, ()), ("/health/ready", ready, ("not_ready", "draining"))):
         responses = documented(failures_of_get(*further))

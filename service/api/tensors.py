@@ -9,22 +9,21 @@ import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import BadRequest
+from service.errors import BadRequest, TooLarge
+from service.tensor_spec import DTYPES
 
-_DATATYPES: dict[str, np.dtype[Any]] = {
-    "BOOL": np.dtype(np.bool_),
-    **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
-    **{f"INT{bits}": np.dtype(f"<i{bits // 8}") for bits in (8, 16, 32, 64)},
-    **{f"FP{bits}": np.dtype(f"<f{bits // 8}") for bits in (16, 32, 64)},
-}
-DATATYPES = (*_DATATYPES, "BYTES")
+DATATYPES = (*DTYPES, "BYTES")
+MOST_JSON_BYTES = 24 * 1024 * 1024  # a thousand pictures of 32 x 32 pixels take 17 MB; Python's objects 25 times that
+_MOST_ELEMENTS = 65_536  # of BYTES in one request
 _LARGEST_RANK = 16
+_LONGEST_NAME = 1024  # refusals repeat names
 _LENGTH = struct.Struct("<I")
 
 
@@ -60,7 +59,7 @@ class InferRequest:
 
 def datatype_of(array: NDArray[Any]) -> str:
     """Return the protocol's name of an array's type. Raises KeyError for one that it has not."""
-    return next(name for name, dtype in _DATATYPES.items() if dtype == array.dtype)
+    return next(name for name, dtype in DTYPES.items() if dtype == array.dtype)
 
 
 def read_request(body: bytes, json_bytes: int | None) -> InferRequest:
@@ -90,6 +89,8 @@ def _bad(message: str) -> BadRequest:
 
 
 def _document(content: bytes) -> dict[str, Any]:
+    if len(content) > MOST_JSON_BYTES:
+        raise TooLarge(f"The JSON of a request may have at most {MOST_JSON_BYTES:,} bytes; send tensors as raw bytes.")
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -120,8 +121,8 @@ def _parts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise _bad(f"`{name}` must be a list of JSON objects.")
     names = [part.get("name") for part in parts]
-    if not all(isinstance(given, str) and given for given in names):
-        raise _bad(f"Each entry of `{name}` must have a `name`.")
+    if not all(isinstance(given, str) and 0 < len(given) <= _LONGEST_NAME for given in names):
+        raise _bad(f"Each entry of `{name}` must have a `name` of at most {_LONGEST_NAME} characters.")
     if len(set(names)) < len(names):
         raise _bad(f"A name appears twice in `{name}`.")
     return parts
@@ -168,13 +169,22 @@ def _read_binary_tensor(part: dict[str, Any], content: memoryview) -> Tensor:
     name, datatype, shape = _shape(part)
     count = math.prod(shape)
     if datatype == "BYTES":
+        if count > _MOST_ELEMENTS:
+            raise _bad(f"Input `{name}` has {count} elements; at most {_MOST_ELEMENTS} are accepted.")
         return Tensor(name, datatype, shape, _elements(name, content, count))
-    dtype = _DATATYPES[datatype]
+    dtype = DTYPES[datatype]
     if len(content) != count * dtype.itemsize:
         raise _bad(
             f"Input `{name}` of {datatype} {list(shape)} takes {count * dtype.itemsize} bytes, and has {len(content)}."
         )
-    return Tensor(name, datatype, shape, np.frombuffer(content, dtype).reshape(shape))
+    return Tensor(name, datatype, shape, _shaped(name, np.frombuffer(content, dtype), shape))
+
+
+def _shaped(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    try:
+        return array.reshape(shape)
+    except (ValueError, OverflowError):  # an empty tensor whose other axes are beyond all measure
+        raise _bad(f"`shape` of input `{name}` is too large.") from None
 
 
 def _elements(name: str, content: memoryview, count: int) -> list[bytes]:
@@ -198,36 +208,42 @@ def _read_json_tensor(part: dict[str, Any]) -> Tensor:
     if not isinstance(data, list):
         raise _bad(f"Input `{name}` has no `data`, and no `binary_data_size` in its parameters.")
     if datatype == "BYTES":
-        texts = _flat(data)
+        texts = _flat(name, data)
         if len(texts) != math.prod(shape) or not all(isinstance(text, str) for text in texts):
             raise _bad(f"`data` of input `{name}` must be {math.prod(shape)} strings.")
         return Tensor(name, datatype, shape, [text.encode() for text in texts])
     return Tensor(name, datatype, shape, _numbers(name, datatype, shape, data))
 
 
-def _flat(data: list[Any]) -> list[Any]:
-    while data and all(isinstance(part, list) for part in data):
-        data = [inner for part in data for inner in part]
+def _flat(name: str, data: list[Any]) -> list[Any]:
+    while set(map(type, data)) == {list}:
+        if len(set(map(len, data))) > 1:
+            raise _bad(f"`data` of input `{name}` must be flat or nested evenly.")
+        data = list(chain.from_iterable(data))
     return data
 
 
 def _numbers(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> NDArray[Any]:
-    dtype = _DATATYPES[datatype]
+    dtype = DTYPES[datatype]
+    values = _flat(name, data)
+    if not set(map(type, values)) <= {int, float, bool}:  # before NumPy makes room for the longest text a number
+        raise _bad(f"`data` of input `{name}` does not fit {datatype}: it must be numbers, flat or nested evenly.")
+    if len(values) != math.prod(shape):
+        raise _bad(f"Input `{name}` of shape {list(shape)} takes {math.prod(shape)} numbers, and has {len(values)}.")
+    given = np.array(values) if values else np.empty(0, dtype)
     kinds = {"f": "fiu", "b": "biu"}.get(dtype.kind, "iu")  # NumPy's letters for what may be given
-    try:
-        given = np.array(data) if data else np.empty(0, dtype)
-    except (ValueError, OverflowError):
-        raise _bad(f"`data` of input `{name}` must be numbers, flat or nested evenly.") from None
     if given.size and given.dtype.kind not in kinds:
         raise _bad(f"`data` of input `{name}` does not fit {datatype}.")
-    if given.size != math.prod(shape):
-        raise _bad(f"Input `{name}` of shape {list(shape)} takes {math.prod(shape)} numbers, and has {given.size}.")
-    if given.size and dtype.kind in "iu" and not _holds(dtype, given):
+    if given.size and not _holds(dtype, given):
         raise _bad(f"`data` of input `{name}` has numbers that {datatype} cannot hold.")
-    return given.astype(dtype).reshape(shape)
+    return _shaped(name, given.astype(dtype), shape)
 
 
 def _holds(dtype: np.dtype[Any], given: NDArray[Any]) -> bool:
+    if dtype.kind == "f":
+        return bool(np.abs(given).max() <= np.finfo(dtype).max)
+    if dtype.kind == "b":
+        return bool(given.min() >= 0 and given.max() <= 1)
     limits = np.iinfo(dtype)
     return bool(int(given.min()) >= limits.min and int(given.max()) <= limits.max)
 
@@ -238,6 +254,8 @@ def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[Request
     requested = []
     for part in _parts(document, "outputs"):
         parameters = _parameters(part, f"output `{part['name']}`")
+        if "shared_memory_region" in parameters:
+            raise _bad("Shared memory is not supported; outputs come in the answer itself.")
         best = parameters.get("classification")
         if best is not None and (not _is_count(best) or best < 1):
             raise _bad(f"`classification` of output `{part['name']}` must be a whole number above 0.")
@@ -266,7 +284,7 @@ def write_response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]])
 def _raw(tensor: Tensor) -> bytes:
     if isinstance(tensor.data, list):
         return b"".join(part for element in tensor.data for part in (_LENGTH.pack(len(element)), element))
-    return np.ascontiguousarray(tensor.data, _DATATYPES[tensor.datatype]).tobytes()
+    return np.ascontiguousarray(tensor.data, DTYPES[tensor.datatype]).tobytes()
 
 
 def _listed(tensor: Tensor) -> Any:

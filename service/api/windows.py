@@ -33,10 +33,23 @@ async def ask_each(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_on
     return [asking.answers[number] for number in range(count)]
 
 
+async def ask_all(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer]:
+    """As `ask_each`, but the first failure is raised, and with it the rest is given up."""
+    asking = _Asking(count, ask, stops_at_failure=True)
+    try:
+        async with TaskGroup() as group:
+            for _ in range(min(at_once, count)):
+                group.create_task(asking.work())
+    except* ServiceError as failures:
+        raise failures.exceptions[0] from None
+    return [answer for number in range(count) if not isinstance(answer := asking.answers[number], ServiceError)]
+
+
 class _Asking(Generic[Answer]):
-    def __init__(self, count: int, ask: Callable[[int], Awaitable[Answer]]) -> None:
+    def __init__(self, count: int, ask: Callable[[int], Awaitable[Answer]], *, stops_at_failure: bool = False) -> None:
         self._left = deque(range(count))
         self._ask = ask
+        self._stops_at_failure = stops_at_failure
         self._working = 0
         self.answers: dict[int, Answer | ServiceError] = {}
 
@@ -51,5 +64,7 @@ class _Asking(Generic[Answer]):
                 if isinstance(error, Overloaded) and self._working > 1:
                     self._left.appendleft(number)
                     break  # whoever is still at work asks again when it has its answer
+                if self._stops_at_failure:
+                    raise
                 self.answers[number] = error
         self._working -= 1

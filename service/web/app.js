@@ -95,7 +95,7 @@ function unreachable(file, tooSlow) {
 async function listModels() {
   const response = await fetch("/models");
   if (!response.ok) return;
-  const { models } = await response.json();
+  const models = (await response.json()).models.filter((model) => model.labels); // the others take no pictures
   page.model.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
   page.choice.hidden = models.length < 2;
   knownLabels = new Map(models.map((model) => [model.name, model.labels]));

@@ -1,0 +1,111 @@
+"""Everything under /v2 on the public port."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api.open_inference.infer import InferEndpoint
+from service.api.open_inference.metadata import model_config, model_metadata, repository_index, server_metadata
+from service.api.open_inference.repository import change_routes
+from service.api.open_inference.statistics import model_statistics
+from service.api.request import Serving
+from service.errors import NotSupported
+from service.readiness import Readiness
+from service.registry import Served
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+_UNSUPPORTED = (
+    "/v2/trace/setting",
+    "/v2/models/{model}/trace/setting",
+    "/v2/logging",
+    "/v2/systemsharedmemory/{rest:path}",
+    "/v2/cudasharedmemory/{rest:path}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenInference:
+    """What the routes need."""
+
+    serving: Serving
+    readiness: Readiness
+    infer: InferEndpoint
+    max_request_bytes: int
+
+    def routes(self) -> list[Route]:
+        """Return them, in the order in which they have to be tried."""
+        about_models: tuple[tuple[str, Callable[[Served], Any]], ...] = (
+            ("", model_metadata),
+            ("/config", self._config),
+            ("/ready", self._model_ready),
+        )
+        return [
+            Route("/v2", self._answer_server_metadata),
+            Route("/v2/", self._answer_server_metadata),
+            Route("/v2/health/live", self._answer_live),
+            Route("/v2/health/ready", self._answer_ready),
+            Route("/v2/models/stats", self._answer_all_statistics),
+            *self._by_version("/stats", self._answer_statistics),
+            *(route for end, tell in about_models for route in self._by_version(end, self._about(tell))),
+            *(Route(path, self.infer, methods=["POST"]) for path in INFER_PATHS),
+            Route("/v2/repository/index", self._answer_index, methods=["POST"]),
+            *change_routes(None),
+            *(Route(path, _answer_unsupported, methods=["GET", "POST"]) for path in _UNSUPPORTED),
+        ]
+
+    def _by_version(self, end: str, answer: Answer) -> list[Route]:
+        return [Route(f"/v2/models/{{model}}{middle}{end}", answer) for middle in ("", "/versions/{version}")]
+
+    def _about(self, tell: Callable[[Served], Any]) -> Answer:
+        async def answer(request: Request) -> Response:
+            return _json(tell(self._model(request)))
+
+        return answer
+
+    def _model(self, request: Request) -> Served:
+        return self.serving.registry.find_any(request.path_params["model"], request.path_params.get("version"))
+
+    def _config(self, model: Served) -> dict[str, Any]:
+        return model_config(model, max_request_bytes=self.max_request_bytes, threads=self.serving.batcher.thread_count)
+
+    def _model_ready(self, model: Served) -> dict[str, Any]:
+        self.readiness.check_ready()
+        return {"name": model.info.name, "ready": True}
+
+    async def _answer_server_metadata(self, _: Request) -> Response:
+        return _json(server_metadata())
+
+    async def _answer_live(self, _: Request) -> Response:
+        return _json({"live": True})
+
+    async def _answer_ready(self, _: Request) -> Response:
+        self.readiness.check_ready()
+        return _json({"ready": True})
+
+    async def _answer_index(self, _: Request) -> Response:
+        self.readiness.check_started()
+        return _json(repository_index(self.serving.registry))
+
+    async def _answer_all_statistics(self, _: Request) -> Response:
+        self.readiness.check_started()
+        total = await self.serving.metrics.total()
+        return _json({"model_stats": [model_statistics(model, total) for model in self.serving.registry]})
+
+    async def _answer_statistics(self, request: Request) -> Response:
+        model = self._model(request)
+        return _json({"model_stats": [model_statistics(model, await self.serving.metrics.total())]})
+
+
+async def _answer_unsupported(_: Request) -> Response:
+    raise NotSupported("This server has no trace settings, log settings or shared memory; send tensors in the request.")
+
+
+def _json(document: Any) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

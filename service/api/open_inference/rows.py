@@ -1,0 +1,226 @@
+"""From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
+
+import base64
+import binascii
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.tensors import InferRequest, RequestedOutput, Tensor, read_request
+from service.batcher import Batcher
+from service.classifier import Classification, Classifier
+from service.errors import BadImage, BadRequest, NotAnImage, image_too_large
+from service.graph_model import GraphModel
+from service.image_header import format_of
+from service.registry import Served
+from service.tensor_spec import DTYPES, OPEN
+
+_MOST_ROWS = 65_536
+
+
+class Terms(TypedDict):
+    """On which a row is asked."""
+
+    batcher: Batcher
+    is_wanted: Callable[[], bool]
+    expires_at: float  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is to be asked: `ask` takes a row's number and the outputs' names."""
+
+    count: int
+    ask: Callable[[int, tuple[str, ...], Terms], Awaitable[Classification]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The rows of a request, and what its client wants to hear."""
+
+    rows: Rows
+    outputs: tuple[RequestedOutput, ...]
+    id: str | None = None
+    timeout_s: float = math.inf
+
+    async def ask(self, number: int, terms: Terms) -> Classification:
+        """Return the answer to one row. Raises what the model does; of several pictures it says which."""
+        try:
+            return await self.rows.ask(number, tuple(output.name for output in self.outputs), terms)
+        except (NotAnImage, BadImage) as error:
+            if self.rows.count == 1:
+                raise
+            place = f"Picture {number + 1} of {self.rows.count}"
+            raise type(error)(f"{place}: {error.message}", code=error.code) from None
+
+
+def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> Question:
+    """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
+
+    Raises BadRequest, TooLarge.
+    """
+    if json_bytes == 0:
+        rows = _rows_of_raw(model, body, max_image_bytes)
+        return Question(rows, tuple(RequestedOutput(spec.name, is_binary=True) for spec in model.outputs))
+    request = read_request(body, json_bytes)
+    rows = _rows_of(model, request.inputs, max_image_bytes)
+    return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
+
+
+def _bad(message: str) -> BadRequest:
+    return BadRequest(message, code="bad_tensor")
+
+
+def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
+    if isinstance(model, Classifier) and format_of(body) is not None:
+        return _picture_rows(model, [_checked_picture(body, max_image_bytes)])
+    if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
+        raise _bad("This model needs a request with JSON: its one input's shape does not follow from raw bytes.")
+    spec = model.inputs[0]
+    shape = tuple(1 if axis == OPEN else axis for axis in spec.shape)
+    dtype = DTYPES[spec.datatype]
+    size = math.prod(shape) * dtype.itemsize
+    if len(body) != size:
+        picture = "a JPEG, PNG or WebP file, or " if isinstance(model, Classifier) else ""
+        raise _bad(
+            f"With Inference-Header-Content-Length 0 the body must be {picture}the {size} bytes "
+            f"of `{spec.name}`, {spec.datatype} {list(shape)}; it has {len(body)}."
+        )
+    return _rows_of(model, (Tensor(spec.name, spec.datatype, shape, np.frombuffer(body, dtype).reshape(shape)),), 0)
+
+
+def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
+    given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
+    if sorted(given) != sorted(wanted):
+        raise _bad(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
+    if isinstance(model, Classifier):
+        return _rows_of_pictures(model, inputs[0], max_image_bytes)
+    return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
+
+
+def _rows_of_pictures(model: Classifier, tensor: Tensor, max_image_bytes: int) -> Rows:
+    (spec,) = model.inputs
+    takes = f"Input `{spec.name}` takes UINT8 {list(spec.shape)}, or BYTES [-1] with JPEG, PNG or WebP files"
+    if tensor.datatype not in ("UINT8", "BYTES"):
+        raise _bad(f"{takes}; it was given {tensor.datatype}.")
+    if isinstance(tensor.data, list):
+        if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
+            raise _bad(f"{takes}; it was given BYTES {list(tensor.shape)}.")
+        _check_count(len(tensor.data))
+        return _picture_rows(model, [_checked_picture(_unwrapped(file), max_image_bytes) for file in tensor.data])
+    if not spec.fits(tensor.shape):
+        raise _bad(f"{takes}; it was given UINT8 {list(tensor.shape)}.")
+    _check_count(len(tensor.data))
+    pixels = tensor.data
+    return Rows(len(pixels), lambda number, names, terms: model.infer(pixels[number], names, **terms))
+
+
+def _picture_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
+    return Rows(len(files), lambda number, names, terms: model.classify(files[number], top_k=0, outputs=names, **terms))
+
+
+def _check_count(rows: int) -> None:
+    if not 1 <= rows <= _MOST_ROWS:
+        raise _bad(f"A request must have 1 to {_MOST_ROWS:,} rows; it has {rows:,}.")
+
+
+def _unwrapped(content: bytes) -> bytes:
+    """The file itself: JSON can hold one only in base64."""
+    if format_of(content) is not None:
+        return content
+    try:
+        return base64.b64decode(content, validate=True)
+    except binascii.Error:
+        return content
+
+
+def _checked_picture(content: bytes, max_image_bytes: int) -> bytes:
+    if not content:
+        raise _bad("A picture is empty.")
+    if len(content) > max_image_bytes:
+        raise image_too_large(max_image_bytes)
+    return content
+
+
+def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
+    data: dict[str, NDArray[Any]] = {}
+    for spec in model.inputs:
+        tensor = tensors[spec.name]
+        if tensor.datatype != spec.datatype or isinstance(tensor.data, list) or not spec.fits(tensor.shape):
+            raise _bad(
+                f"Input `{spec.name}` takes {spec.datatype} {list(spec.shape)}; "
+                f"it was given {tensor.datatype} {list(tensor.shape)}."
+            )
+        data[spec.name] = tensor.data
+    if not model.is_batched:
+        return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))
+    counts = {len(array) for array in data.values()}
+    if len(counts) != 1:
+        raise _bad("All inputs must have the same length along their first axis, the batch.")
+    _check_count(min(counts))
+
+    def row(number: int) -> dict[str, NDArray[Any]]:
+        return {name: array[number] for name, array in data.items()}
+
+    return Rows(min(counts), lambda number, names, terms: model.infer(row(number), names, **terms))
+
+
+def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
+    names = [spec.name for spec in model.outputs]
+    if request.outputs is None:
+        return tuple(RequestedOutput(name, request.wants_binary) for name in names)
+    unknown = [output.name for output in request.outputs if output.name not in names]
+    if unknown:
+        raise _bad(f"The model has no output {_list(unknown)}; it has {_list(names)}.")
+    return request.outputs
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:16]) or "none"
+
+
+def _timeout_s(parameters: Mapping[str, Any]) -> float:
+    timeout = parameters.get("timeout", 0)
+    if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0:
+        raise _bad("`timeout` must be a whole number of microseconds, 0 for none.")
+    return timeout / 1e6 if timeout else math.inf
+
+
+def joined(model: Served, question: Question, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
+    """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
+    joined = []
+    for output in question.outputs:
+        rows = [answer.outputs[output.name] for answer in answers]
+        array = np.stack(rows) if model.is_batched else rows[0]
+        joined.append((_tensor(model, output, array), output.is_binary))
+    return joined
+
+
+def _tensor(model: Served, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
+    if output.best_classes is None:
+        datatype = next(spec.datatype for spec in model.outputs if spec.name == output.name)
+        return Tensor(output.name, datatype, array.shape, array)
+    labels = model.card.labels if model.card is not None and output.name == "probabilities" else None
+    rows = array.reshape(len(array), -1) if model.is_batched else array.reshape(1, -1)
+    texts = [text for row in rows for text in _best(row, output.best_classes, labels)]
+    shape = (len(array), len(texts) // len(array)) if model.is_batched else (len(texts),)
+    return Tensor(output.name, "BYTES", shape, texts)
+
+
+def _best(row: NDArray[Any], count: int, labels: Sequence[str] | None) -> list[bytes]:
+    """Return `value:index` or `value:index:label` of the largest values, largest first."""
+    indices = np.argsort(-row.astype(np.float64), kind="stable")[:count].tolist()
+    values = row[indices].tolist()
+    return [
+        ":".join((_written(value), str(index), *((labels[index],) if labels is not None else ()))).encode()
+        for index, value in zip(indices, values, strict=True)
+    ]
+
+
+def _written(value: float | bool) -> str:
+    """As C++ writes it with std::to_string."""
+    return f"{value:.6f}" if isinstance(value, float) else str(int(value))

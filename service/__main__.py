@@ -20,6 +20,8 @@ from pydantic import ValidationError
 from service.board import Board
 from service.cores import available_cores
 from service.layout import Layout, choose_layout
+from service.log_lines import LogHandler, RequestLog, as_json, as_text
+from service.log_writer import LogWriter
 from service.offspring import Task
 from service.server import Drain
 from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
@@ -63,11 +65,10 @@ def _option(name: str) -> Any:
 
 
 def _serve_with(flags: dict[str, str]) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until the server runs: there is nothing to lose yet
     settings = _read_settings(flags)
+    request_log = _start_log(settings.log)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
@@ -77,7 +78,7 @@ def _serve_with(flags: dict[str, str]) -> None:
     def work(task: Task, orders: socket.socket) -> int:
         from service.worker import work
 
-        return work(settings, task, board, listener, orders)
+        return work(settings, task, board, listener, orders, request_log)
 
     supervisor = Supervisor(
         work,
@@ -90,8 +91,17 @@ def _serve_with(flags: dict[str, str]) -> None:
         status = asyncio.run(supervisor.run(admin_listener))
     except StartFailed as failure:
         _fail(str(failure))
-    sys.stderr.flush()
+    logging.shutdown()
     os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+
+
+def _start_log(wanted: str) -> RequestLog | None:
+    """Send what the program logs to stderr by a thread; return the log of requests if there shall be one."""
+    is_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
+    writer, form = LogWriter(), as_json if is_json else as_text
+    logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
+    return None if wanted == "off" else RequestLog(writer, form)
 
 
 def _layout(settings: Settings) -> Layout | None:

@@ -8,16 +8,23 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access import PREFLIGHT_HEADERS, Access
 from service.dialect import failure_response, internal_failure
-from service.errors import NotReady, Overloaded, ServiceError
+from service.errors import NotReady, Overloaded, ServiceError, Unauthorized
 from service.exchange import BodyLimit, Exchange, UploadMemory
+from service.log_lines import RequestLog
 from service.metrics import Metrics
+from service.problem import INTERNAL_ERROR_CODE
 from service.readiness import Readiness
 from service.route_names import RouteNames
 
 log = logging.getLogger(__name__)
+
+_ANYBODY = Access()
+_CHALLENGE = (b"www-authenticate", b'Bearer realm="resnet-service"')
 
 
 class Admission:
@@ -37,6 +44,8 @@ class Admission:
         bodies: Mapping[str, BodyLimit],
         check_room: Callable[[float], None] = lambda _: None,
         upload_memory: UploadMemory,
+        access: Access = _ANYBODY,
+        request_log: RequestLog | None = None,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -45,6 +54,8 @@ class Admission:
         self._bodies = bodies
         self._check_room = check_room
         self._memory = upload_memory
+        self._access = access
+        self._request_log = request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -53,21 +64,32 @@ class Admission:
         route = self._routes.name_of(scope["path"])
         exchange = Exchange(scope, receive, send, self._memory, is_last=self._readiness.is_draining)
         scope["exchange"] = exchange
+        exchange.client = self._access.client_of(_peer(scope), exchange.headers)
+        exchange.further_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, exchange, route)
         finally:
             self._metrics.in_flight -= 1
             exchange.forget_body()
+            if self._request_log is not None:
+                self._request_log.note(exchange, scope["method"], route)
             if exchange.status is not None:
                 self._metrics.note_answer(route, scope["method"], exchange.status)
 
     async def _answer(self, scope: Scope, exchange: Exchange, route: str) -> None:
         try:
+            if self._access.is_preflight(scope["method"], exchange.headers):
+                exchange.further_headers += PREFLIGHT_HEADERS
+                await exchange.answer(Response(status_code=204))
+                return
             self._admit(scope["method"], exchange, route)
             await self._app(scope, exchange.receive, exchange.send)
         except ServiceError as error:
             self._metrics.note_refusal(error)
+            exchange.failure = error.code
+            if isinstance(error, Unauthorized):
+                exchange.further_headers.append(_CHALLENGE)
             if exchange.status is None:
                 scope["was_refused"] = isinstance(error, Overloaded)  # the connection is not heard for a moment
                 await exchange.answer(failure_response(scope["path"], error))
@@ -77,18 +99,25 @@ class Admission:
             exchange.lingers = False
             await exchange.answer(failure_response(scope["path"], _given_up()))
         except Exception:
+            exchange.failure = INTERNAL_ERROR_CODE
             log.exception("a request to %s failed", route)
             if exchange.status is not None:
                 raise  # half an answer cannot be taken back: the HTTP server closes the connection
             await exchange.answer(internal_failure(scope["path"]))
 
     def _admit(self, method: str, exchange: Exchange, route: str) -> None:
+        self._access.check(route, exchange.headers)
         exchange.check_length()
         if method == "POST" and route in self._bodies:  # all others: the router knows best
             exchange.expect_body(self._bodies[route])
             self._readiness.check_started()
             exchange.read_deadline()
             self._check_room(exchange.expires_at)
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return None if client is None else str(client[0])
 
 
 def _given_up() -> NotReady:

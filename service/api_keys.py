@@ -7,6 +7,7 @@ request. The file holds no key: who reads it cannot use the service.
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _BEARER = re.compile(rb"bearer +(\S+) *", re.IGNORECASE)
@@ -23,7 +24,7 @@ class ApiKeys:
     def __init__(self, digests: dict[str, bytes]) -> None:
         self._digests = digests  # by the name of whom the key was given to
 
-    def owner(self, headers: dict[bytes, bytes]) -> str | None:
+    def owner(self, headers: Mapping[bytes, bytes]) -> str | None:
         """Return whose key a request carries (`Authorization: Bearer …` or `X-Api-Key: …`), or None.
 
         Takes as long for a key that is nearly right as for any other.

@@ -24,6 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.access import Access, read_hosts, read_origins, read_proxies
 from service.admission import Admission
 from service.api import batch, classify, embed, explain
 from service.api.docs import docs_page
@@ -33,6 +34,7 @@ from service.api.open_inference.routes import INFER_PATHS, OpenInference
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
 from service.api.request import Serving
+from service.api_keys import read_key_file
 from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
@@ -42,6 +44,7 @@ from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
 from service.layout import Layout, choose_layout
+from service.log_lines import RequestLog
 from service.metrics import Metrics
 from service.private_cache import cache_root
 from service.provider_options import LARGEST_GPU_BATCH
@@ -83,7 +86,7 @@ class Parts:
     upload_memory: UploadMemory
 
 
-def create_app(settings: Settings, among: Among | None = None) -> FastAPI:
+def create_app(settings: Settings, among: Among | None = None, request_log: RequestLog | None = None) -> FastAPI:
     """Return the public application. Its `state` has `parts`, and `layout` once it has started.
 
     `among` others it is ready only when somebody says so; alone it is when its models are loaded.
@@ -100,9 +103,12 @@ def create_app(settings: Settings, among: Among | None = None) -> FastAPI:
         telemetry=_NO_TELEMETRY,
     )
     app.state.parts = parts
-    _add_routes(app, settings, parts)
+    open_routes = _add_routes(app, settings, parts)
+    app.wants_keys = settings.api_keys_file is not None
+    if request_log is not None:
+        parts.metrics.dropped_log_lines = lambda: request_log.writer.dropped
     _answer_http_errors(app)
-    _add_admission(app, settings, parts)
+    _add_admission(app, settings, parts, _access(settings, open_routes), request_log)
     return app
 
 
@@ -115,6 +121,7 @@ def _make_parts(settings: Settings, among: Among | None) -> Parts:
     batcher = Batcher(limits) if among is None else Batcher(limits, board=among.board, place=among.place)
     metrics = Metrics()
     metrics.queue_depth = lambda: batcher.waiting
+    metrics.queue_age_s = batcher.oldest_age_s
     return Parts(Readiness(), Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes))
 
 
@@ -194,7 +201,8 @@ async def _in_a_thread(work: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(done)
 
 
-def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
+def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> frozenset[str]:
+    """Return the routes that need no key."""
     serving = Serving(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
     endpoints: dict[str, ASGIApp] = {
         classify.PATH: classify.ClassifyEndpoint(serving),
@@ -206,8 +214,9 @@ def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> None:
     app.router.routes.extend(_open_inference(settings, parts, serving).routes())
     add_operations(app, parts.readiness, parts.registry)
     add_models(app, parts.readiness, parts.registry)
-    add_page(app)
+    page = add_page(app)
     _add_docs(app)
+    return frozenset((*page, "/docs", "/openapi.json"))
 
 
 def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
@@ -215,7 +224,20 @@ def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenI
     return OpenInference(serving, parts.readiness, infer, max_request_bytes=settings.max_request_bytes)
 
 
-def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
+def _access(settings: Settings, open_routes: frozenset[str]) -> Access:
+    """Return who may ask. Raises BadKeyFile."""
+    return Access(
+        keys=read_key_file(settings.api_keys_file) if settings.api_keys_file is not None else None,
+        open_routes=open_routes,
+        hosts=read_hosts(settings.trusted_hosts) if settings.trusted_hosts is not None else (),
+        origins=read_origins(settings.cors_origins) if settings.cors_origins is not None else frozenset(),
+        proxies=read_proxies(settings.trusted_proxies) if settings.trusted_proxies is not None else (),
+    )
+
+
+def _add_admission(
+    app: FastAPI, settings: Settings, parts: Parts, access: Access, request_log: RequestLog | None
+) -> None:
     app.add_middleware(
         Admission,
         readiness=parts.readiness,
@@ -224,6 +246,8 @@ def _add_admission(app: FastAPI, settings: Settings, parts: Parts) -> None:
         bodies=_body_limits(settings),
         check_room=parts.batcher.check_room,
         upload_memory=parts.upload_memory,
+        access=access,
+        request_log=request_log,
     )
 
 

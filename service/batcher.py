@@ -67,6 +67,12 @@ class Batcher:
         """How many jobs no thread has taken yet."""
         return self._waiting
 
+    def oldest_age_s(self) -> float:
+        """Return how long the job that has waited longest in the queue has done so, 0 if there is none."""
+        with self._lock:
+            firsts = [queue[0].since for queue in self._queues.values()]
+        return time.monotonic() - min(firsts) if firsts else 0.0
+
     def start(self) -> None:
         """Start the threads. Call it on the event loop that will submit."""
         loop = asyncio.get_running_loop()

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.tracing import request_id, traceparent
 
 if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engine
     from service.classifier import Classification, ModelInfo
@@ -64,9 +65,10 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_read", "_receive", "_scope", "_send",
-        "client_has_left", "decode_s", "expires_at", "headers", "inference_s", "is_form", "lingers", "model",
-        "pictures", "queue_s", "started_at", "status",
+        "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope", "_send",
+        "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure", "further_headers",
+        "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id", "started_at",
+        "status", "traceparent",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
@@ -76,7 +78,6 @@ class Exchange:
         self._memory = memory
         self._is_last = is_last  # the server drains: the connection shall not be used again
         self._limit = _NO_BODY
-        self._read = 0
         self._held = 0
         self._body_ended = False
         self._closes = False
@@ -88,7 +89,13 @@ class Exchange:
         self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
+        self.failure: str | None = None  # its code, if we know it
+        self.further_headers: list[tuple[bytes, bytes]] = []  # of the answer
         self.started_at = time.monotonic()
+        self.request_id = request_id(self.headers.get(b"x-request-id"))
+        self.traceparent = traceparent(self.headers.get(b"traceparent"))
+        self.client: str | None = None  # its address
+        self.bytes_in = self.bytes_out = 0  # of the bodies
         # What was done: the pictures that got answers, and the longest that any of them took for each step.
         self.model: ModelInfo | None = None
         self.pictures = 0
@@ -133,16 +140,17 @@ class Exchange:
         message = await self._receive()
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
-            self._read += size
+            self.bytes_in += size
             self._body_ended = not message.get("more_body", False)
             self._memory.take(size)
-            self._check_size(self._read)
+            self._check_size(self.bytes_in)
         else:
             self._body_ended = True  # the client has gone
         return message
 
     async def send(self, message: Message) -> None:
         """Pass on the answer; at its end, see to what is left of the request."""
+        self.bytes_out += len(message.get("body", b""))
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._closes = not self._body_ended and not self._rest_is_small()
@@ -174,22 +182,32 @@ class Exchange:
 
     def forget_body(self) -> None:
         """Give the memory of the body back: the request is over."""
-        self._memory.held_bytes -= self._read + self._held
+        self._memory.held_bytes -= self.bytes_in + self._held
 
     def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        complete = [*headers, _NO_SNIFFING]
+        complete = [*headers, _NO_SNIFFING, (b"x-request-id", self.request_id), (b"server-timing", self._timing())]
+        complete += self.further_headers
+        if self.traceparent is not None:
+            complete.append((b"traceparent", self.traceparent))
         if not any(name == b"cache-control" for name, _ in headers):
             complete.append(_NOT_STORED)
         if self._closes or self._is_last:
             complete.append(_CLOSE)
         return complete
 
+    def _timing(self) -> bytes:
+        total_ms = (time.monotonic() - self.started_at) * 1000
+        if not self.pictures:
+            return b"total;dur=%.2f" % total_ms
+        steps = (self.decode_s * 1000, self.queue_s * 1000, self.inference_s * 1000)
+        return b"decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, total;dur=%.2f" % (*steps, total_ms)
+
     def _rest_is_small(self) -> bool:
         declared = self.headers.get(b"content-length")
         return (
             declared is not None
             and _DIGITS.fullmatch(declared) is not None
-            and int(declared) - self._read <= LINGER_BYTES
+            and int(declared) - self.bytes_in <= LINGER_BYTES
             and b"expect" not in self.headers  # the client may never send it
         )
 

@@ -26,16 +26,19 @@ HISTOGRAMS = (
     ("resnet_inference_seconds", "Running the model on the picture's batch.", _SECONDS),
     ("resnet_request_seconds", "From a request's headers to its answer, uploading included.", _SECONDS),
 )
+_QUEUE_AGE = "resnet_queue_age_seconds"
 _COUNTERS = (
     ("resnet_requests", "Answers by route.", ("route", "method", "status")),
     ("resnet_refusals", "Requests that failed, by code.", ("code",)),
     ("resnet_pictures", "Classified pictures by format.", ("format",)),
+    ("resnet_log_lines_dropped", "Lines of the log that its reader was too slow for.", ()),
     ("resnet_process_deaths", "Processes that ended unasked, by reason, and were replaced.", ("reason",)),
     ("process_cpu_seconds", "User and system CPU time of all processes.", ()),
 )
 _GAUGES = (
     ("resnet_requests_in_flight", "Requests without an answer yet."),
     ("resnet_queue_depth", "Pictures that wait for the engine."),
+    (_QUEUE_AGE, "How long the picture that waits longest has done so."),
     ("resnet_processes", "Processes that run models."),
     ("process_resident_memory_bytes", "Resident memory of all processes; pages they share count in each."),
     ("process_open_fds", "Open file descriptors of all processes."),
@@ -69,7 +72,8 @@ def added(snapshots: Iterable[Snapshot]) -> Snapshot:
                 numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
             )
         for name, number in snapshot["gauges"].items():
-            total["gauges"][name] = total["gauges"].get(name, 0) + number
+            before_it = total["gauges"].get(name, 0)
+            total["gauges"][name] = max(before_it, number) if name == _QUEUE_AGE else before_it + number
         for name, moment in snapshot.get("last_ms", {}).items():
             last_ms[name] = max(moment, last_ms.get(name, 0))
         total["models"] += [model for model in snapshot["models"] if model not in total["models"]]

@@ -5,7 +5,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from service.errors import EngineFailed, Expired, ServiceError
@@ -47,6 +47,7 @@ class Waiting:
     answer: asyncio.Future[Any]
     is_wanted: Callable[[], bool]  # false once the client has gone
     expires_at: float  # monotonic seconds
+    since: float = field(default_factory=time.monotonic)
 
     def refusal(self, now: float) -> ServiceError | None:
         """Return why no work should be done on this any more, if there is a reason."""

@@ -44,6 +44,8 @@ class Metrics:
         self.in_flight = 0
         self.queue_depth: Callable[[], int] = lambda: 0
         self.total: Callable[[], Awaitable[Snapshot]] = self._own  # of all processes, once somebody can ask them
+        self.queue_age_s: Callable[[], float] = lambda: 0.0
+        self.dropped_log_lines: Callable[[], int] = lambda: 0
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._models: list[ModelInfo] = []
         self._inference = InferenceCounts()
@@ -94,9 +96,11 @@ class Metrics:
         for model, histograms in self._by_model.items():
             for (name, _, _), histogram in zip(HISTOGRAMS, histograms, strict=True):
                 counters[key(name, model)] = histogram.numbers()
+        counters[key("resnet_log_lines_dropped")] = [self.dropped_log_lines()]
         gauges = {
             "resnet_requests_in_flight": float(self.in_flight),
             "resnet_queue_depth": float(self.queue_depth()),
+            "resnet_queue_age_seconds": self.queue_age_s(),
             "resnet_processes": 1.0 if self._models else 0.0,
         }
         counters |= self._inference.numbers

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ def _become_worker(work: Work, task: Task, listener: socket.socket, pipe: socket
     except BaseException:  # nothing may get back into the supervisor's code
         log.exception("a worker failed")
     finally:
-        sys.stderr.flush()
+        logging.shutdown()
         os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
 
 

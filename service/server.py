@@ -93,6 +93,7 @@ def end_at_the_latest_in(seconds: float) -> None:
 
     def end() -> None:
         log.error("stopping took too long; what was left is given up")
+        logging.shutdown()
         os._exit(0)
 
     timer = threading.Timer(seconds, end)

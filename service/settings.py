@@ -4,17 +4,37 @@ A field `max_queue` is the flag `--max-queue` and the environment variable `RESN
 Read by `__main__` and `app` only, and passed on from there as plain values.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.access import read_hosts, read_origins, read_proxies
 
 ENVIRONMENT_PREFIX = "RESNET_"
 
 _LIMITS = {"ge": "from", "gt": "above", "le": "to"}
 
+
+def _readable_by(read: Callable[[str], object]) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        read(text)
+        return text
+
+    return check
+
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
+HostList = Annotated[str, AfterValidator(_readable_by(read_hosts))]
+OriginList = Annotated[str, AfterValidator(_readable_by(read_origins))]
+ProxyList = Annotated[str, AfterValidator(_readable_by(read_proxies))]
+_WANTED = {
+    "trusted_hosts": "names with commas, as in example.org,*.example.org",
+    "cors_origins": "origins with commas, as in https://example.org,http://localhost:3000, or *",
+    "trusted_proxies": "addresses or networks with commas, as in 10.0.0.0/8,192.0.2.1",
+}
 
 
 class Settings(BaseSettings):
@@ -75,6 +95,30 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         512 * 1024 * 1024, ge=1, description="Most bytes of uploads in memory at once; beyond, requests get 503."
     )
+    api_keys_file: Path | None = Field(
+        None,
+        description="File with a line `name sha256-of-a-key` for each key that may ask; health and the page stay open. "
+        "[default: everybody may ask]",
+    )
+    trusted_hosts: HostList | None = Field(
+        None,
+        description="Names this server goes by, as in example.org,*.example.org; other Host headers get 400. "
+        "[default: any]",
+    )
+    cors_origins: OriginList | None = Field(
+        None,
+        description="Sites whose pages may ask from a browser, as in https://example.org; * for all. [default: none]",
+    )
+    trusted_proxies: ProxyList | None = Field(
+        None,
+        description="Addresses and networks of proxies whose X-Forwarded-For is believed, as in 10.0.0.0/8. "
+        "[default: none]",
+    )
+    log: Literal["auto", "json", "text", "off"] = Field(
+        "auto",
+        description="A line a request on stderr, as JSON or text; auto: text on a terminal, else JSON; "
+        "off: only what the server itself has to say.",
+    )
     drain_delay_s: float = Field(
         1.0,
         ge=0,
@@ -94,6 +138,8 @@ class Settings(BaseSettings):
 
 def what_is_wanted(name: str) -> str:
     """Return what a setting must be, for whoever gave another value: "a whole number from 0 to 65535"."""
+    if name in _WANTED:
+        return _WANTED[name]
     field = Settings.model_fields[name]
     kinds = get_args(field.annotation)
     if get_origin(field.annotation) is Literal:

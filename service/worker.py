@@ -15,11 +15,13 @@ from typing import Any
 import uvloop
 from fastapi import FastAPI
 
+from service.api_keys import BadKeyFile
 from service.app import Among, Parts, create_app
 from service.board import Board
 from service.connection import Patience
 from service.engine import EngineError, check_one_runtime
 from service.exposition import Snapshot
+from service.log_lines import RequestLog
 from service.offspring import Task
 from service.pipe import Pipe
 from service.registry import RegistryError
@@ -32,21 +34,35 @@ _TOTAL_S = 3.0  # for the supervisor to ask all processes
 _LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
 
 
-def work(settings: Settings, task: Task, board: Board, listener: socket.socket, orders: socket.socket) -> int:
+def work(
+    settings: Settings,
+    task: Task,
+    board: Board,
+    listener: socket.socket,
+    orders: socket.socket,
+    request_log: RequestLog | None,
+) -> int:
     """Serve until the supervisor says otherwise, and return the status to exit with."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_work(settings, task, board, listener, orders))
+        return runner.run(_work(settings, task, board, listener, orders, request_log))
 
 
-async def _work(settings: Settings, task: Task, board: Board, listener: socket.socket, orders: socket.socket) -> int:
+async def _work(
+    settings: Settings,
+    task: Task,
+    board: Board,
+    listener: socket.socket,
+    orders: socket.socket,
+    request_log: RequestLog | None,
+) -> int:
     pipe = await Pipe.open(orders)
-    app = create_app(settings, Among(board, task.place, task.layout))
-    drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-    server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
     try:
+        app = create_app(settings, Among(board, task.place, task.layout), request_log)
+        drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
+        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
         check_one_runtime()
         await _Worker(pipe, app, server, drain).serve(listener, task.listens_after_s)
-    except (EngineError, RegistryError) as error:
+    except (BadKeyFile, EngineError, RegistryError) as error:
         pipe.send({"failed": str(error)})
         await pipe.flush()
         return 1

@@ -40,6 +40,7 @@ LAYERS = (
     ("admin", "server", "client", "named_pictures"),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener"),
+    ("access", "log_lines"),
     ("exchange", "metrics", "dialect", "problem", "readiness"),
     ("exposition", "inference_counts"),
     ("registry", "explanation", "embedding"),
@@ -50,7 +51,8 @@ LAYERS = (
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
-    ("model_card", "tensor_spec", "image_header", "errors", "seal", "board", "pulse", "api_keys", "route_names"),
+    ("model_card", "tensor_spec", "image_header", "errors", "seal", "board", "pulse"),
+    ("api_keys", "route_names", "log_writer", "tracing"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "worker.py"}
 

@@ -41,12 +41,15 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
         app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
 
 
-def add_page(app: FastAPI) -> None:
-    """Serve the files of the page from memory: index.html at / and the others at their names."""
+def add_page(app: FastAPI) -> list[str]:
+    """Serve the files of the page from memory, index.html at / and the others at their names. Return the paths."""
+    paths = []
     for file in sorted(_WEB.iterdir()):
         if file.suffix in (".html", ".js", ".css"):
             path = "/" if file.name == "index.html" else f"/{file.name}"
             app.router.routes.append(Route(path, _file_answer(file)))
+            paths.append(path)
+    return paths
 
 
 def page_answer(content: bytes) -> Response:

@@ -1,0 +1,95 @@
+"""Lines on their way to stderr, written by a thread of their own: whoever logs never waits for a slow reader.
+
+What does not fit while the reader is slow is dropped and counted. Lines are made by that thread, too. It starts with
+the first line, in each process anew, as threads do not survive a fork.
+"""
+
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+
+_MOST_LINES = 8192
+_PAUSE_S = 0.05  # between two rounds: a wake-up for each line would cost more than the line
+_ATOMIC_BYTES = 4096  # of a pipe: what is written at once does not mix with other processes' lines
+_FLUSH_S = 0.5
+_LOOK_S = 0.005
+
+MakeLine = Callable[[], bytes]
+
+
+class LogWriter:
+    """Writes to a file descriptor."""
+
+    def __init__(self, descriptor: int = 2, most_lines: int = _MOST_LINES) -> None:
+        self._descriptor = descriptor
+        self._most_lines = most_lines
+        self.dropped = 0
+        self._start_anew()
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
+        self._lines: deque[MakeLine] = deque()
+        self._is_writing = False
+        self._has_lines, self._hurry = threading.Event(), threading.Event()
+        self._starting = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def put(self, make_line: MakeLine) -> None:
+        """Have a line written soon; `make_line` returns it with its end."""
+        if len(self._lines) >= self._most_lines:
+            self.dropped += 1
+            return
+        self._lines.append(make_line)
+        if self._thread is None:
+            self._start()
+        if not self._has_lines.is_set():
+            self._has_lines.set()
+
+    def flush(self) -> None:
+        """Wait until everything is written, but not for long."""
+        deadline = time.monotonic() + _FLUSH_S
+        self._hurry.set()
+        while (self._lines or self._is_writing) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        self._hurry.clear()
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._has_lines.wait()
+            self._is_writing = True
+            self._has_lines.clear()
+            with contextlib.suppress(OSError):  # nobody reads any more
+                for piece in _pieces(self._taken()):
+                    _write(self._descriptor, piece)
+            self._is_writing = False
+            self._hurry.wait(_PAUSE_S)
+
+    def _taken(self) -> Iterator[bytes]:
+        while self._lines:
+            yield self._lines.popleft()()
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Join lines as long as they stay atomic."""
+    piece = b""
+    for line in lines:
+        if piece and len(piece) + len(line) > _ATOMIC_BYTES:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]

@@ -1,0 +1,98 @@
+"""The lines of the log: one a request, with what happened, and nothing that a client made up."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.app import create_app
+from service.log_lines import LogHandler, RequestLog, as_json, as_text
+from service.log_writer import LogWriter
+from service.settings import Settings
+from tests.service.conftest import client_of
+
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Log:
+    def __init__(self) -> None:
+        self._reader, descriptor = os.pipe()
+        self.writer = LogWriter(descriptor)
+
+    def text(self) -> str:
+        self.writer.flush()
+        return os.read(self._reader, 1_000_000).decode()
+
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.text().splitlines()]
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    return Log()
+
+
+@pytest.fixture
+async def logged(models: Path, log: Log) -> Any:
+    settings = Settings(models=models, engine_threads=1, trusted_proxies="127.0.0.0/8")
+    async with client_of(create_app(settings, request_log=RequestLog(log.writer, as_json))) as client:
+        yield client
+
+
+@pytest.mark.anyio
+async def test_a_request_is_one_line_that_says_what_happened(logged: httpx.AsyncClient, log: Log, red: bytes) -> None:
+    headers = {"x-request-id": "abc-1", "traceparent": TRACE}
+    answer = await logged.post("/classify?model=tiny", files={"file": ("secret-name.jpg", red)}, headers=headers)
+    assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("abc-1", TRACE)
+    (line,) = log.lines()
+    assert line["time"].endswith("Z")
+    assert (line["level"], line["message"], line["method"], line["route"]) == ("INFO", "request", "POST", "/classify")
+    assert (line["status"], line["pictures"], line["model"]) == (200, 1, "tiny:1")
+    assert (line["request_id"], line["traceparent"], line["client"]) == ("abc-1", TRACE, "127.0.0.1")
+    assert line["model_sha256"] == answer.json()["model"]["sha256"]
+    assert line["bytes_in"] > len(red)
+    assert line["bytes_out"] == len(answer.content)
+    assert line["total_ms"] >= line["inference_ms"] >= 0
+    assert {"decode_ms", "queue_ms"} <= set(line)
+
+
+@pytest.mark.anyio
+async def test_nothing_that_a_client_makes_up_is_in_the_log(logged: httpx.AsyncClient, log: Log, red: bytes) -> None:
+    evil = "evil"
+    await logged.get(f"/{evil}/path?{evil}=1")
+    await logged.request("EVIL", "/classify", headers={"x-request-id": f"{evil} id", "user-agent": evil})
+    await logged.post(f"/classify?model={evil}", files={"file": (f"{evil}.jpg", red)}, headers={"traceparent": evil})
+    await logged.get(f"/models/{evil}/versions/{evil}", headers={"x-forwarded-for": evil})
+    text = log.text()
+    assert evil not in text.lower()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["route"] for line in lines] == ["other", "/classify", "/classify", "/models/{name}/versions/{version}"]
+    assert [line["status"] for line in lines] == [404, 405, 404, 404]
+    assert [line["method"] for line in lines] == ["GET", "other", "POST", "GET"]
+    assert lines[2]["code"] == "model_not_found"
+
+
+@pytest.mark.anyio
+async def test_what_a_trusted_proxy_says_of_its_client_is_logged(logged: httpx.AsyncClient, log: Log) -> None:
+    await logged.get("/health/live", headers={"x-forwarded-for": "198.51.100.7, 203.0.113.9, 127.0.0.2"})
+    assert log.lines()[0]["client"] == "203.0.113.9"
+
+
+@pytest.mark.parametrize("form", [as_json, as_text])
+def test_what_the_server_itself_says_goes_the_same_way(log: Log, form: Any) -> None:
+    logger = logging.Logger("own")
+    logger.addHandler(LogHandler(log.writer, form))
+    logger.warning("listening on %s", "http://a:1")
+    try:
+        raise ValueError("inside")
+    except ValueError:
+        logger.exception("failed")
+    first, rest = log.text().split("\n", 1)
+    assert "listening on http://a:1" in first and "WARNING" in first
+    assert "Traceback" in rest and "ValueError: inside" in rest
+    assert len(rest.splitlines()) == 1 or form is as_text

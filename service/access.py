@@ -7,8 +7,9 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from service.api_keys import ApiKeys
+from service.api_keys import ApiKeys, read_key_file
 from service.errors import BadRequest, Unauthorized
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -104,6 +105,19 @@ def _address(text: str) -> str | None:
         return str(ipaddress.ip_address(text))
     except ValueError:
         return None
+
+
+def make_access(
+    keys_file: Path | None, open_routes: frozenset[str], hosts: str | None, origins: str | None, proxies: str | None
+) -> Access:
+    """Return the rules as an operator wrote them; None leaves one off. Raises BadKeyFile, ValueError."""
+    return Access(
+        keys=None if keys_file is None else read_key_file(keys_file),
+        open_routes=open_routes,
+        hosts=() if hosts is None else read_hosts(hosts),
+        origins=frozenset() if origins is None else read_origins(origins),
+        proxies=() if proxies is None else read_proxies(proxies),
+    )
 
 
 def read_hosts(text: str) -> tuple[str, ...]:

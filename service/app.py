@@ -24,7 +24,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.access import Access, read_hosts, read_origins, read_proxies
+from service.access import Access, make_access
 from service.admission import Admission
 from service.api import batch, classify, embed, explain
 from service.api.docs import docs_page
@@ -34,7 +34,6 @@ from service.api.open_inference.routes import INFER_PATHS, OpenInference
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
 from service.api.request import Serving
-from service.api_keys import read_key_file
 from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
@@ -108,7 +107,9 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
     if request_log is not None:
         parts.metrics.dropped_log_lines = lambda: request_log.writer.dropped
     _answer_http_errors(app)
-    _add_admission(app, settings, parts, _access(settings, open_routes), request_log)
+    of_requests = (settings.trusted_hosts, settings.cors_origins, settings.trusted_proxies)
+    access = make_access(settings.api_keys_file, open_routes, *of_requests)
+    _add_admission(app, settings, parts, access, request_log)
     return app
 
 
@@ -222,17 +223,6 @@ def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> frozenset[str
 def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
     infer = InferEndpoint(serving, max_request_bytes=settings.max_request_bytes, max_waiting=settings.max_queue)
     return OpenInference(serving, parts.readiness, infer, max_request_bytes=settings.max_request_bytes)
-
-
-def _access(settings: Settings, open_routes: frozenset[str]) -> Access:
-    """Return who may ask. Raises BadKeyFile."""
-    return Access(
-        keys=read_key_file(settings.api_keys_file) if settings.api_keys_file is not None else None,
-        open_routes=open_routes,
-        hosts=read_hosts(settings.trusted_hosts) if settings.trusted_hosts is not None else (),
-        origins=read_origins(settings.cors_origins) if settings.cors_origins is not None else frozenset(),
-        proxies=read_proxies(settings.trusted_proxies) if settings.trusted_proxies is not None else (),
-    )
 
 
 def _add_admission(

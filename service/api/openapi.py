@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from service.api import batch, classify, embed, explain
 from service.api.failures import failures_of_post
+from service.api.open_inference.documentation import V2_SCHEMAS, v2_paths
 from service.api.request import DEFAULT_TOP_K
 from service.api.schemas import EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS
 from service.classifier import LARGEST_TOP_K
@@ -100,8 +101,9 @@ class DocumentedApp(FastAPI):
             document = super().openapi()
             plain = {path: {"post": _operation(path)} for path in _ANSWERS}
             document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
+            document["paths"] |= v2_paths()
             components = document.setdefault("components", {})
-            components["schemas"] = dict(SCHEMAS)
+            components["schemas"] = SCHEMAS | V2_SCHEMAS
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]

@@ -1,0 +1,210 @@
+"""What the OpenAPI document says of the routes under /v2."""
+
+from typing import Any
+
+from service.api.open_inference.metadata import EXTENSIONS, NAME
+from service.exchange import MOST_TIMEOUT_MS
+
+_TAG = "open inference protocol"
+_JSON, _RAW = "application/json", "application/octet-stream"
+_MODEL, _VERSION, _ANY = (
+    ("model", "The model's name."),
+    ("version", "A version of it, a number."),
+    ("rest", "Whatever."),
+)
+# One red pixel, as a PNG.
+_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
+_ERRORS = {
+    400: "The input `images` takes UINT8 [-1, 32, 32, 3], or BYTES [-1] with JPEG, PNG or WebP files.",
+    401: "This server wants an API key.",
+    403: "Models are loaded and unloaded on the admin port, by the same path.",
+    404: "There is no such model.",
+    405: "This path does not have that method; Allow names those it has.",
+    408: "The request did not arrive in time.",
+    413: "The body of this request may have at most 64 MiB.",
+    431: "The path and the headers together may have at most 64 KiB.",
+    500: "The model failed; the server's log has the cause.",
+    501: "This server has no trace settings, log settings or shared memory.",
+    503: "Too many images are waiting already; try again a little later.",
+}
+_ALWAYS = (400, 401, 404, 405, 408, 431, 500, 503)
+_ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}
+
+_TENSOR = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
+_METADATA = {
+    "name": "cifar10-resnet20",
+    "versions": ["1"],
+    "platform": "onnxruntime_onnx",
+    "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}],
+    "outputs": [_TENSOR],
+}
+_CONFIG = {
+    "name": "cifar10-resnet20",
+    "platform": "onnxruntime_onnx",
+    "backend": "onnxruntime",
+    "max_batch_size": 1024,
+    "input": [{"name": "images", "data_type": "TYPE_UINT8", "dims": [32, 32, 3]}],
+    "output": [{"name": "probabilities", "data_type": "TYPE_FP32", "dims": [10]}],
+}
+_DURATION = {"count": 4, "ns": 12_000_000}
+_STATISTICS = {
+    "model_stats": [
+        {
+            "name": "cifar10-resnet20",
+            "version": "1",
+            "last_inference": 1_764_000_000_000,
+            "inference_count": 40,
+            "execution_count": 6,
+            "inference_stats": {"success": _DURATION, "queue": _DURATION, "compute_infer": _DURATION},
+        }
+    ]
+}
+_REQUEST = {
+    "id": "seven",
+    "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [_PICTURE]}],
+    "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
+}
+_ANSWER = {
+    "model_name": "cifar10-resnet20",
+    "model_version": "1",
+    "id": "seven",
+    "outputs": [
+        {"name": "probabilities", "datatype": "BYTES", "shape": [1, 2], "data": ["0.934512:3:cat", "0.051208:5:dog"]}
+    ],
+}
+V2_SCHEMAS: dict[str, Any] = {
+    "V2Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
+    "V2Request": {
+        "type": "object",
+        "description": "Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON.",
+        "required": ["inputs"],
+        "properties": {
+            "id": {"type": "string"},
+            "parameters": {"type": "object"},
+            "inputs": {
+                "type": "array",
+                "minItems": 1,
+                "items": {
+                    "type": "object",
+                    "required": ["name", "datatype", "shape"],
+                    "properties": {
+                        "name": {"type": "string"},
+                        "datatype": {"type": "string", "examples": ["UINT8", "BYTES", "FP32"]},
+                        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                        "parameters": {"type": "object"},
+                        "data": {"type": "array", "items": {}},
+                    },
+                },
+            },
+            "outputs": {
+                "type": "array",
+                "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            },
+        },
+    },
+}
+_HEAD_LENGTH = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "description": "How many bytes of the body are JSON; raw tensors follow. 0: the body is one raw tensor, or one "
+    "JPEG, PNG or WebP file. Left out: all is JSON.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_TIMEOUT = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "As for the other routes; `timeout` in the parameters of the request is in microseconds.",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
+}
+_INFER_BODY = {
+    "required": True,
+    "content": {
+        _JSON: {"schema": {"$ref": "#/components/schemas/V2Request"}, "example": _REQUEST},
+        _RAW: {"schema": {"type": "string", "format": "binary"}},
+    },
+}
+
+
+def v2_paths() -> dict[str, Any]:
+    """Return the part of the document's `paths` that is under /v2."""
+    paths: dict[str, Any] = {
+        "/v2": _get("What this server is and can do", {"name": NAME, "version": "1.0", "extensions": EXTENSIONS}),
+        "/v2/health/live": _get("Whether the process answers", {"live": True}),
+        "/v2/health/ready": _get("Whether requests should be sent here", {"ready": True}),
+        "/v2/models/stats": _get("Statistics of all models, over all processes", _STATISTICS),
+    }
+    index = [{"name": "cifar10-resnet20", "version": "1", "state": "READY", "reason": ""}]
+    paths["/v2/repository/index"] = {"post": _operation("The models that there are", [], index)}
+    about = {"": ("A model's inputs and outputs", _METADATA), "/config": ("A model's configuration", _CONFIG)}
+    about |= {"/ready": ("Whether a model answers", {"name": "cifar10-resnet20", "ready": True})}
+    about |= {"/stats": ("A model's statistics, over all processes", _STATISTICS)}
+    for middle, parameters in (("", [_MODEL]), ("/versions/{version}", [_MODEL, _VERSION])):
+        for end, (summary, example) in about.items():
+            paths[f"/v2/models/{{model}}{middle}{end}"] = _get(summary, example, parameters)
+        paths[f"/v2/models/{{model}}{middle}/infer"] = {"post": _infer(parameters)}
+    return paths | _refused_paths()
+
+
+def _refused_paths() -> dict[str, Any]:
+    """What other servers of the protocol have, and this one refuses on this port."""
+    load = _refusal("Load or unload a model: on the admin port only", [_MODEL], 403)
+    paths = {f"/v2/repository/models/{{model}}/{action}": {"post": load} for action in ("load", "unload")}
+    unsupported = {
+        "/v2/trace/setting": [],
+        "/v2/models/{model}/trace/setting": [_MODEL],
+        "/v2/logging": [],
+        "/v2/systemsharedmemory/{rest}": [_ANY],
+        "/v2/cudasharedmemory/{rest}": [_ANY],
+    }
+    for path, parameters in unsupported.items():
+        paths[path] = {method: _refusal("Not supported", parameters, 501) for method in ("get", "post")}
+    return paths
+
+
+def _get(summary: str, example: Any, parameters: list[tuple[str, str]] | None = None) -> dict[str, Any]:
+    return {"get": _operation(summary, parameters or [], example)}
+
+
+def _operation(
+    summary: str, parameters: list[tuple[str, str]], example: Any, further_errors: tuple[int, ...] = ()
+) -> dict[str, Any]:
+    success = {"description": "The answer.", "content": {_JSON: {"example": example}}}
+    errors = {str(status): _error(status) for status in sorted((*_ALWAYS, *further_errors))}
+    return {
+        "tags": [_TAG],
+        "summary": summary,
+        "parameters": [_in_path(*parameter) for parameter in parameters],
+        "responses": {"200": success, **errors},
+    }
+
+
+def _infer(parameters: list[tuple[str, str]]) -> dict[str, Any]:
+    operation = _operation("Infer", parameters, _ANSWER, (413,))
+    operation["description"] = (
+        "Tensors in, tensors out, as JSON or as raw bytes after it. Each row waits, is batched and is limited like a "
+        "picture sent to /classify. No content type is refused; bodies may be packed with gzip or deflate both ways."
+    )
+    operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT]
+    operation["requestBody"] = _INFER_BODY
+    operation["responses"]["200"]["content"][_RAW] = {"schema": {"type": "string", "format": "binary"}}
+    return operation
+
+
+def _refusal(summary: str, parameters: list[tuple[str, str]], status: int) -> dict[str, Any]:
+    operation = _operation(summary, parameters, None, (status,))
+    del operation["responses"]["200"]
+    return operation
+
+
+def _in_path(name: str, text: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+
+
+def _error(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/V2Error"}
+    content = {_JSON: {"schema": schema, "example": {"error": _ERRORS[status]}}}
+    answer: dict[str, Any] = {"description": _ERRORS[status], "content": content}
+    if status in _ERROR_HEADERS:
+        name, kind = _ERROR_HEADERS[status]
+        answer["headers"] = {name: {"schema": {"type": kind}}}
+    return answer

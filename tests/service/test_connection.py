@@ -87,6 +87,14 @@ async def test_a_head_that_is_whole_but_too_long_is_refused(before: bytes) -> No
         await assert_refused(reader)
 
 
+@pytest.mark.parametrize("path", [b"/v2", b"/v2/models/a?b=c"])
+async def test_under_v2_the_refusal_is_an_error_in_json(path: bytes) -> None:
+    async with connected() as (reader, writer):
+        writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nX: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n")
+        status, body = await next_answer(reader)
+        assert (status, list(json.loads(body))) == (431, ["error"])
+
+
 async def test_many_small_headers_are_as_large_as_one() -> None:
     async with connected() as (reader, writer):
         writer.write(HEAD + b"X: y\r\n" * 20_000)

@@ -1,6 +1,11 @@
 """Triton's own clients, unmodified, against a real server: every call that they have."""
 
 import asyncio
+import json
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +20,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.service.conftest import picture
 from tests.service.graph_files import graph_file, write_graph_file
-from tests.service.served import Served, serving
+from tests.service.served import ROOT, Served, serving, wait_until
 from tests.service.tiny_model import LABELS, SIDE, write_tiny_model
 
 SHAPE = [SIDE, SIDE, 3]
@@ -319,3 +324,65 @@ def test_statistics_are_the_sum_over_all_processes(models: Path) -> None:
             assert entry["inference_count"] == 60
             assert entry["inference_stats"]["success"]["count"] == 20
             assert entry["last_inference"] > 0
+
+
+# A model that takes 20 ms a picture and says in the log how many it was given.
+SLOW = """
+import sys, time
+from service.classifier import Classifier
+
+answer_batch = Classifier.answer_batch
+
+def slow(self, pictures, **options):
+    time.sleep(0.02 * len(pictures))
+    print("ran", len(pictures), file=sys.stderr, flush=True)
+    return answer_batch(self, pictures, **options)
+
+Classifier.answer_batch = slow
+"""
+
+
+def request_of(rows: int) -> bytes:
+    """A whole request, with raw tensors."""
+    size = rows * SIDE * SIDE * 3
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [rows, *SHAPE], "parameters": {"binary_data_size": size}}
+    text = json.dumps({"inputs": [tensor]}).encode()
+    head = f"POST /v2/models/tiny/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {len(text) + size}\r\n"
+    return f"{head}Inference-Header-Content-Length: {len(text)}\r\n\r\n".encode() + text + bytes(size)
+
+
+def test_a_large_request_lets_others_in_and_frees_its_rows_when_its_client_leaves(models: Path, red: bytes) -> None:
+    with serving(models, "--processes", 1, "--engine-threads", 1, "--max-batch", 2, patch=SLOW) as served:
+        with served.raw() as connection:
+            connection.sendall(request_of(1000))
+            wait_until(lambda: served.sample("resnet_requests_in_flight") == 1)
+            assert served.ask("POST", "/classify", red)[0] == 200
+            assert served.sample("resnet_requests_in_flight") == 1  # it still waits for its rows
+        wait_until(lambda: served.sample("resnet_requests_in_flight") == 0)
+        wait_until(lambda: served.sample("resnet_queue_depth") == 0)
+    assert sum(int(line.split()[1]) for line in served.log if line.startswith("ran")) < 500
+
+
+@pytest.mark.skipif(not (ROOT / "models" / "cifar10-resnet20").exists(), reason="the shipped model is not there")
+def test_the_script_in_the_readme_gets_the_answers_of_classify(tmp_path: Path, red: bytes) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script, file = tmp_path / "script.py", tmp_path / "red.jpg"
+    script.write_text(next(block for block in blocks if "tritonclient" in block))
+    file.write_bytes(red)
+    with serving(ROOT / "models") as served:
+        command = [sys.executable, script, f"127.0.0.1:{served.port}", file]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        best = served.ask("POST", "/classify?top_k=3", red)[1]["predictions"]
+    assert [text.split(":")[1:] for text in said.split()[1:]] == [[str(one["index"]), one["label"]] for one in best]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("perf_analyzer") is None, reason="perf_analyzer is not installed")
+@pytest.mark.parametrize("options", [[], ["-b", "8", "-a"], ["--input-tensor-format", "json"]])
+def test_perf_analyzer_measures_the_server(served: Served, options: list[str]) -> None:
+    command = ["perf_analyzer", "-m", "tiny", "-u", f"127.0.0.1:{served.port}", "-i", "http", "-s", "99", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    if done.returncode and "GLIBC" in done.stderr:
+        pytest.skip("perf_analyzer needs a newer C library than this system's")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"Execution count: [1-9]", done.stdout)

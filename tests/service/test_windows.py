@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.api.windows import ask_each, window_of
+from service.api.windows import ask_all, ask_each, window_of
 from service.errors import BadImage, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +61,44 @@ async def test_what_finds_no_room_at_all_is_refused() -> None:
 
     assert all(isinstance(answer, Overloaded) for answer in await ask_each(3, ask, at_once=2))
     assert set(asked) == {0, 1, 2}
+
+
+async def test_of_a_request_that_needs_every_answer_the_first_failure_ends_the_rest() -> None:
+    asked, cancelled = [], []
+
+    async def ask(number: int) -> int:
+        asked.append(number)
+        if number == 2:
+            raise BadImage("no")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+        return number
+
+    with pytest.raises(BadImage):
+        await ask_all(100, ask, at_once=4)
+    assert sorted(asked) == [0, 1, 2, 3]
+    assert sorted(cancelled) == [0, 1, 3]
+
+
+async def test_of_a_request_that_needs_every_answer_a_row_without_room_waits_or_ends_it() -> None:
+    taken, most = 0, 3
+
+    async def ask(number: int) -> int:
+        nonlocal taken
+        if taken == most:
+            raise Overloaded("full")
+        taken += 1
+        await asyncio.sleep(0)
+        taken -= 1
+        return number
+
+    assert await ask_all(30, ask, at_once=8) == list(range(30))
+    most = 0
+    with pytest.raises(Overloaded):
+        await ask_all(30, ask, at_once=8)
 
 
 def test_a_window_keeps_all_threads_busy_and_leaves_room_for_others() -> None:

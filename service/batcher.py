@@ -132,14 +132,17 @@ class Batcher:
     ) -> Answer:
         """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
 
+        One that finds nothing before it is always tried: it waits for no other.
+
         Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
         server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self._lock:
             self.check_room(expires_at)
-            expires_at = min(expires_at, self._room.expiry(time.monotonic(), self._waiting + self._running))
-            waiting = Waiting(model, job, answer, is_wanted, expires_at)
+            outstanding = self._waiting + self._running
+            until = min(expires_at, self._room.expiry(time.monotonic(), outstanding)) if outstanding else math.inf
+            waiting = Waiting(model, job, answer, is_wanted, until)
             self._queues.setdefault(model, deque()).append(waiting)
             self._count(waiting=1)
             self._changed.notify()

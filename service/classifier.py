@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from service.batcher import Batcher
 from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
-from service.image_header import ImageHeader, read_header
+from service.image_header import ImageHeader, check_format, read_header
 from service.jobs import SetAside
 from service.layout import SMALL_MODEL_S
 from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input, read_card
@@ -155,6 +155,7 @@ class Classifier:
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
+        check_format(content)  # what is no picture shall not wait, nor make others wait
         picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
         return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
 

@@ -59,22 +59,28 @@ def format_of(data: bytes) -> str | None:
     return "WEBP" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else None
 
 
+def check_format(data: bytes) -> str:
+    """Return what a file is by its first bytes. Raises NotAnImage for anything but JPEG, PNG and WebP."""
+    kind = format_of(data)
+    if kind is None:
+        raise NotAnImage("Only JPEG, PNG and WebP images are accepted, and these bytes are none of them.")
+    return kind
+
+
 def read_header(data: bytes) -> ImageHeader:
     """Read the header of a JPEG, PNG or WebP file, told by its first bytes and by nothing else.
 
     Raises NotAnImage for other files, BadImage for a header that is broken or cut off.
     """
-    kind = format_of(data)
+    kind = check_format(data)
     try:
         if kind == "JPEG":
             return _read_jpeg(data)
         if kind == "PNG":
             return _read_png(data)
-        if kind == "WEBP":
-            return _read_webp(data)
+        return _read_webp(data)
     except (struct.error, IndexError):
         raise BadImage("The image file is cut off within its header.") from None
-    raise NotAnImage("Only JPEG, PNG and WebP images are accepted, and these bytes are none of them.")
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:

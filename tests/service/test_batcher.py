@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -121,6 +122,26 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
     assert [waiting.job for waiting in batch.wanted] == [1, 2]
     for task in tasks:
         task.cancel()
+
+
+async def test_the_age_of_the_queue_is_that_of_its_oldest_image() -> None:
+    model = GatedModel()
+    async with running() as batcher:
+        assert batcher.oldest_age_s() == 0
+        tasks = await submitted(batcher, model, 1)
+        await model.has_begun()
+        assert batcher.oldest_age_s() == 0  # it does not wait any more
+        before = time.monotonic()
+        tasks += await submitted(batcher, model, 2, 3)
+        await asyncio.sleep(0.01)
+        assert 0 < batcher.oldest_age_s() <= time.monotonic() - before
+        model.open()
+        await asyncio.gather(*tasks)
+
+
+async def test_an_image_that_finds_nothing_before_it_is_tried_however_little_time_it_has() -> None:
+    async with running() as batcher:
+        assert await batcher.submit(OpenModel(), 4, expires_at=time.monotonic() - 1) == 8
 
 
 async def test_models_take_turns() -> None:

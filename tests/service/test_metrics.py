@@ -107,6 +107,15 @@ def test_adding_up_changes_none_of_the_parts() -> None:
     assert samples(added(parts)) == first
 
 
+def test_the_age_of_the_queue_is_the_oldest_processs_and_dropped_lines_are_a_sum() -> None:
+    young, old = Metrics(), Metrics()
+    young.queue_age_s, old.queue_age_s = lambda: 0.5, lambda: 2.0
+    young.dropped_log_lines = old.dropped_log_lines = lambda: 3
+    found = samples(added((young.snapshot(), old.snapshot())))
+    assert found["resnet_queue_age_seconds"] == 2.0
+    assert found["resnet_log_lines_dropped_total"] == 6
+
+
 def test_deaths_are_counted_by_reason() -> None:
     found = samples(added((counted("resnet_process_deaths", "signal 9"), counted("resnet_process_deaths", "signal 9"))))
     assert found["resnet_process_deaths_total signal 9"] == 2

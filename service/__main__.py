@@ -4,8 +4,10 @@ The command line is made from `settings.Settings`; what is slow to import, only 
 """
 
 import asyncio
+import contextlib
 import errno
 import inspect
+import ipaddress
 import logging
 import os
 import resource
@@ -17,12 +19,16 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import ValidationError
 
+from service.admin import Gate
+from service.api_keys import BadKeyFile, read_key_file
 from service.board import Board
 from service.cores import available_cores
 from service.layout import Layout, choose_layout
 from service.log_lines import LogHandler, RequestLog, as_json, as_text
 from service.log_writer import LogWriter
 from service.offspring import Task
+from service.reloads import Repository
+from service.repository import ModelFile, RegistryError, read_lineup
 from service.server import Drain
 from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
 from service.supervisor import StartFailed, Supervisor
@@ -67,8 +73,11 @@ def _option(name: str) -> Any:
 def _serve_with(flags: dict[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))  # until the server runs: there is nothing to lose yet
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing serves yet that could be reloaded
     settings = _read_settings(flags)
     request_log = _start_log(settings.log)
+    gate = _gate(settings)
+    repository = _repository(settings)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
@@ -86,6 +95,8 @@ def _serve_with(flags: dict[str, str]) -> None:
         listener=listener,
         drain=Drain(settings.drain_delay_s, settings.drain_timeout_s),
         layout=_layout(settings),
+        repository=repository,
+        gate=gate,
     )
     try:
         status = asyncio.run(supervisor.run(admin_listener))
@@ -102,6 +113,33 @@ def _start_log(wanted: str) -> RequestLog | None:
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
     return None if wanted == "off" else RequestLog(writer, form)
+
+
+def _gate(settings: Settings) -> Gate:
+    try:
+        keys = None if settings.admin_keys_file is None else read_key_file(settings.admin_keys_file)
+    except BadKeyFile as error:
+        _fail(str(error))
+    return Gate(keys, is_local=_is_loopback(settings.admin_host))
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def _repository(settings: Settings) -> Repository:
+    def examine(file: ModelFile, accepted: frozenset[str], answer: socket.socket) -> int:
+        from service.examination import examine
+
+        return examine(settings, file, accepted, answer)
+
+    try:
+        lineup = read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
+    except RegistryError as error:
+        _fail(str(error))
+    return Repository(settings.models, settings.latest_versions, lineup, examine, settings.load_timeout_s)
 
 
 def _layout(settings: Settings) -> Layout | None:

@@ -1,39 +1,101 @@
-"""The admin port: the statistics of all processes. Plain ASGI, because the supervisor that serves it stays small."""
+"""The admin port: the statistics of all processes, and models in and out while they run.
+
+Who may read statistics may not yet change models: that takes a key, unless the port listens on the loopback address and
+has no keys. No page in a browser may, wherever it comes from.
+"""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
 
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.admission import Admission
+from service.api.open_inference.repository import Change, change_routes, check_parameters
+from service.api_keys import ApiKeys
 from service.dialect import method_not_allowed, not_found
-from service.exchange import UploadMemory
+from service.errors import Forbidden, Unauthorized, request_too_large
+from service.exchange import BodyLimit, UploadMemory
 from service.exposition import METRICS_MEDIA_TYPE
 from service.metrics import Metrics
 from service.readiness import Readiness
 from service.route_names import RouteNames
 
-_METRICS_PATH = "/metrics"
-_METHODS = ("GET", "HEAD")
+_MOST_BODY_BYTES = 64 * 1024
+_MOST_UPLOADS = 16
 
 
-def create_admin_app(scrape: Callable[[], Awaitable[bytes]]) -> ASGIApp:
-    """Return the application of the admin port; `scrape` returns what /metrics answers."""
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who may change models."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] != _METRICS_PATH:
-            response = not_found(scope["path"])
-        elif scope["method"] not in _METHODS:
-            response = method_not_allowed(scope["path"], _METHODS)
-        else:
-            response = Response(await scrape(), media_type=METRICS_MEDIA_TYPE)
-        await response(scope, receive, send)
+    keys: ApiKeys | None
+    is_local: bool  # only programs of this machine can connect
 
+    def check(self, headers: dict[bytes, bytes]) -> None:
+        """Raise Forbidden or Unauthorized unless a request with these headers may."""
+        if b"origin" in headers:
+            raise Forbidden("Pages in a browser may not change models.")
+        if self.keys is None and not self.is_local:
+            raise Forbidden("Nobody may change models here: the server was started without --admin-keys-file.")
+        if self.keys is not None and self.keys.owner(headers) is None:
+            raise Unauthorized("Send a key of --admin-keys-file: `Authorization: Bearer …`.")
+
+
+def create_admin_app(
+    scrape: Callable[[], Awaitable[bytes]], change: Change, readiness: Readiness, gate: Gate
+) -> ASGIApp:
+    """Return the application of the admin port.
+
+    `scrape` returns what /metrics answers; `change` loads or unloads a model and returns its versions' states.
+    """
+
+    async def metrics(_: Request) -> Response:
+        return Response(await scrape(), media_type=METRICS_MEDIA_TYPE)
+
+    changes = [*_change_routes(change), *change_routes(change)]
+    paths = [route.path for route in changes]
+    router = Router([Route("/metrics", metrics), *changes], redirect_slashes=False, default=_answer_nothing)
     return Admission(
-        answer,
-        readiness=Readiness(),
+        _guarded(router, RouteNames(paths), gate),
+        readiness=readiness,
         metrics=Metrics(),
-        routes=RouteNames(()),
-        bodies={},
-        upload_memory=UploadMemory(0),
+        routes=RouteNames(paths),
+        bodies=dict.fromkeys(paths, BodyLimit(_MOST_BODY_BYTES, 0, request_too_large)),
+        upload_memory=UploadMemory(_MOST_UPLOADS * _MOST_BODY_BYTES),
     )
+
+
+def _change_routes(change: Change) -> list[Route]:
+    def route(action: Literal["load", "unload"]) -> Route:
+        async def answer(request: Request) -> Response:
+            check_parameters(await request.body())
+            states = await change(action, request.path_params["model"])
+            return Response(orjson.dumps({"versions": states}), media_type="application/json")
+
+        return Route(f"/admin/models/{{model}}/{action}", answer, methods=["POST"])
+
+    return [route("load"), route("unload")]
+
+
+def _guarded(router: Router, changes: RouteNames, gate: Gate) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and "{" in changes.name_of(scope["path"]):
+            gate.check(dict(scope["headers"]))
+        scope["app"] = router  # so that it raises what it has no answer for
+        try:
+            await router(scope, receive, send)
+        except HTTPException as error:
+            methods = (error.headers or {}).get("Allow", "").split(", ")
+            await method_not_allowed(scope["path"], methods)(scope, receive, send)
+
+    return answer
+
+
+async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await not_found(scope["path"])(scope, receive, send)

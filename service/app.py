@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -48,7 +49,8 @@ from service.metrics import Metrics
 from service.private_cache import cache_root
 from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
-from service.registry import Registry, load_models
+from service.registry import Registry, Served, load, load_models
+from service.repository import Lineup, ModelFile, read_lineup, warn_of_empty_folders
 from service.room import QueueLimits
 from service.route_names import RouteNames
 from service.settings import Settings
@@ -72,6 +74,7 @@ class Among:
     board: Board
     place: int
     layout: Layout | None  # None: the first to come measures the default model
+    lineup: Lineup
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Parts:
     metrics: Metrics
     batcher: Batcher
     upload_memory: UploadMemory
+    load: Callable[[ModelFile], Served]  # as the settings say; in a thread
 
 
 def create_app(settings: Settings, among: Among | None = None, request_log: RequestLog | None = None) -> FastAPI:
@@ -123,23 +127,18 @@ def _make_parts(settings: Settings, among: Among | None) -> Parts:
     metrics = Metrics()
     metrics.queue_depth = lambda: batcher.waiting
     metrics.queue_age_s = batcher.oldest_age_s
-    return Parts(Readiness(), Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes))
+    readiness = Readiness()
+    load_it = partial(load, providers=settings.providers, max_batch=settings.max_batch, host=_host(settings, readiness))
+    return Parts(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among | None) -> AsyncIterator[None]:
     """Load the models beside the event loop, which can say meanwhile that they are not ready; then run the engine."""
-    classifiers, default = await _in_a_thread(
-        lambda: load_models(
-            settings.models,
-            default_model=settings.default_model,
-            providers=settings.providers,
-            max_batch=settings.max_batch,
-            host=_host(settings, parts.readiness),
-        )
-    )
-    parts.registry.serve(classifiers, default)
-    parts.metrics.note_models(classifier.info for classifier in classifiers)
+    lineup = _lineup(settings) if among is None else among.lineup
+    models = await in_a_thread(lambda: load_models(lineup.files, parts.load))
+    parts.registry.serve(models, lineup.default)
+    parts.metrics.note_models(model.info for model in models)
     layout = among.layout if among is not None and among.layout is not None else _layout(settings, parts.registry)
     app.state.layout = layout
     parts.upload_memory.most_bytes = max(
@@ -150,9 +149,14 @@ async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among
     parts.readiness.state = "ready" if among is None else "loaded"
     if among is None or among.place == 0:  # the others have the same
         _log_models(parts.registry)
+        warn_of_empty_folders(settings.models, lineup)
     yield
     parts.readiness.state = "draining"
     await parts.batcher.stop(_STOP_ENGINE_S)
+
+
+def _lineup(settings: Settings) -> Lineup:
+    return read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
 
 
 def _host(settings: Settings, readiness: Readiness) -> Host:
@@ -174,7 +178,7 @@ def _host(settings: Settings, readiness: Readiness) -> Host:
 
 
 def _layout(settings: Settings, registry: Registry) -> Layout:
-    default = registry.find(None)
+    default = registry.default()
     alone_s = shortest_ever(cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.alone_s)
     return choose_layout(
         alone_s=alone_s,
@@ -185,7 +189,7 @@ def _layout(settings: Settings, registry: Registry) -> Layout:
     )
 
 
-async def _in_a_thread(work: Callable[[], Result]) -> Result:
+async def in_a_thread(work: Callable[[], Result]) -> Result:
     """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
     done: concurrent.futures.Future[Result] = concurrent.futures.Future()
 

@@ -185,6 +185,8 @@ class Batcher:
                 answers = answer_all(batch.wanted, pulse, is_alone=batch.is_alone)
                 self._hand_on(loop, batch.wanted, answers)
                 self._room.note_speed((time.monotonic() - started) / len(batch.wanted))
+                del answers
+            del batch  # while it waits, the thread holds no picture and no model that may be on its way out
         with self._lock:
             self._running_threads -= 1
             is_last = self._running_threads == 0

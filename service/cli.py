@@ -23,7 +23,8 @@ from service.cores import available_cores
 from service.engine import EngineError
 from service.errors import ServiceError
 from service.named_pictures import find_pictures, read_picture
-from service.registry import RegistryError, choose_model, find_models, load
+from service.registry import load
+from service.repository import RegistryError, choose_model, find_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 _BAR_WIDTH = 30

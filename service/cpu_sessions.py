@@ -5,8 +5,6 @@ cores to one picture. Both map the weights of one optimised graph into memory, a
 made by this host, for this host, from a model file whose own weights may not lie anywhere else.
 """
 
-import contextlib
-import ctypes
 import functools
 import hashlib
 import logging
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.memory import give_back
 from service.private_cache import find_or_make, key_of
 from service.provider_options import INPUT
 from service.runtime import DAMAGED, GRAPH_FILE, EngineError, Session, open_session, runtime_version
@@ -74,8 +73,7 @@ def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | Non
 
 def _save(model: bytes, folder: Path) -> None:
     open_session(model, save_in=folder)
-    with contextlib.suppress(AttributeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)  # else 240 MB of a ResNet-50's optimisation stay with the process
+    give_back()  # else 240 MB of a ResNet-50's optimisation stay with the process
 
 
 def _key(model: bytes) -> str:

@@ -7,6 +7,7 @@ ServiceError
 ├── NotFound           404  no such path or model
 ├── MethodNotAllowed   405  the path exists, the method does not
 ├── NotAcceptable      406  Accept allows nothing of what the path can answer
+├── ModelRefused       409  a model that an operator wants to serve may not; what served before still does
 ├── TooLarge           413  more bytes than the limit
 ├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
 ├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
@@ -54,6 +55,10 @@ class Forbidden(ServiceError):
 
 class NotFound(ServiceError):
     status, code, title = 404, "not_found", "Not found"
+
+
+class ModelRefused(ServiceError):
+    status, code, title = 409, "model_refused", "Model refused"
 
 
 class MethodNotAllowed(ServiceError):

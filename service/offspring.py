@@ -10,18 +10,21 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from service.exposition import Snapshot, added
 from service.layout import Layout
 from service.pipe import Pipe
+from service.repository import Lineup, ModelFile, files_from
 
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 1.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+_DECIDED_ABOVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may reach all: the supervisor decides
+_SIGNALS = (*_DECIDED_ABOVE, signal.SIGCHLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Task:
     place: int  # among the workers, from 0
     layout: Layout | None  # None: it shall find out
     listens_after_s: float  # or when its models are loaded, if that is earlier
+    lineup: Lineup
 
 
 Work = Callable[[Task, socket.socket], int]  # what a worker runs, with its end of the pipe; returns its exit status
@@ -49,23 +53,15 @@ class Offspring:
         self.statistics: Snapshot = added(())
         self._pipe = pipe
         self._loaded_at: float | None = None
-        self._pings = 0
-        self._awaited: dict[int, asyncio.Future[None]] = {}
+        self.files: tuple[ModelFile, ...] = ()  # what it serves
+        self._questions = 0
+        self._awaited: dict[int, asyncio.Future[str | None]] = {}
         self._has_said_all = asyncio.Event()
 
     @classmethod
     async def start(cls, work: Work, task: Task, listener: socket.socket) -> "Offspring":
         """Fork a process that does the work, with nothing open but the listener and its end of the pipe."""
-        ours, theirs = socket.socketpair()
-        pipe = await Pipe.open(ours)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child shares our wake-up pipe until it lets go of it
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _become_worker(work, task, listener, theirs)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        theirs.close()
+        pid, pipe = await fork(partial(work, task), listener)
         return cls(task.place, pid, pipe)
 
     @property
@@ -83,8 +79,11 @@ class Offspring:
         async for message in self._pipe.messages():
             if "loaded" in message:
                 self._loaded_at = time.monotonic()
+                self.files = files_from(message["files"])
             elif "pong" in message:
                 self._note_pong(message)
+            elif "reply" in message:
+                self._settle(message["reply"], message["failure"])
             self.failure = message.get("failed", self.failure)
             yield message
         self._has_said_all.set()
@@ -92,17 +91,36 @@ class Offspring:
     def _note_pong(self, message: dict[str, Any]) -> None:
         self.unanswered = 0
         self.is_sound, self.statistics = message["is_sound"], message["statistics"]
-        answered = self._awaited.pop(message["pong"], None)
+        self._settle(message["pong"], None)
+
+    def _settle(self, number: int, failure: str | None) -> None:
+        answered = self._awaited.pop(number, None)
         if answered is not None and not answered.done():
-            answered.set_result(None)
+            answered.set_result(failure)
+
+    def _expect(self) -> tuple[int, asyncio.Future[str | None]]:
+        self._questions += 1
+        answered = self._awaited[self._questions] = asyncio.get_running_loop().create_future()
+        return self._questions, answered
 
     async def ping(self) -> None:
         """Return when it has said how it is, with its newest statistics."""
-        self._pings += 1
-        answered = asyncio.get_running_loop().create_future()
-        self._awaited[self._pings] = answered
-        self._pipe.send({"ping": self._pings})
+        number, answered = self._expect()
+        self._pipe.send({"ping": number})
         await answered
+
+    async def prepare(self, files: tuple[ModelFile, ...]) -> str | None:
+        """Let it load models beside those that serve; return why it could not. Cancelled if it ends."""
+        number, answered = self._expect()
+        self._pipe.send({"prepare": files, "number": number})
+        return await answered
+
+    async def take(self, lineup: Lineup) -> str | None:
+        """Let it serve these models, which it has prepared or serves, and no others; return why it could not."""
+        number, answered = self._expect()
+        self._pipe.send({"lineup": lineup, "number": number})
+        self.files = lineup.files
+        return await answered
 
     def tell_total(self, number: int, statistics: Snapshot) -> None:
         """Answer its question for the statistics of all processes."""
@@ -138,18 +156,36 @@ def reaped() -> Iterator[tuple[int, int]]:
         yield pid, status
 
 
-def _become_worker(work: Work, task: Task, listener: socket.socket, pipe: socket.socket) -> NoReturn:
+async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tuple[int, Pipe]:
+    """Run the work in a process of its own, with nothing open but its end of a pipe and what is kept.
+
+    Returns the process's id and our end of the pipe; what the work returns is its exit status.
+    """
+    ours, theirs = socket.socketpair()
+    pipe = await Pipe.open(ours)
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child shares our wake-up pipe until it lets go of it
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _become_child(work, theirs, kept)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+    theirs.close()
+    return pid, pipe
+
+
+def _become_child(work: Callable[[socket.socket], int], pipe: socket.socket, kept: Sequence[socket.socket]) -> NoReturn:
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGTERM, signal.SIGINT):  # Ctrl-C reaches all: the supervisor decides
+        for number in _DECIDED_ABOVE:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        _let_go_of_all_but(listener.fileno(), pipe.fileno())
+        _let_go_of_all_but(pipe.fileno(), *(socket.fileno() for socket in kept))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        status = work(task, pipe)
+        status = work(pipe)
     except BaseException:  # nothing may get back into the supervisor's code
-        log.exception("a worker failed")
+        log.exception("a process failed")
     finally:
         logging.shutdown()
         os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second

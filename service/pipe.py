@@ -3,6 +3,9 @@
 From the supervisor: `{"ping": 7}`, and `{"order": …}` with `serve`, `stop` or `hurry`. From a worker: `{"pong": 7, …}`
 with its health and statistics, `{"loaded": …}` with its layout, and `{"failed": …}` with one line for the operator.
 A worker's `{"total": 7}` asks for the statistics of all; `{"total": 7, "statistics": …}` answers.
+
+Models change in two steps: `{"prepare": […]}` names files to load beside what serves, `{"lineup": …}` says what serves
+from now on, out of both. `{"reply": 7, "failure": …}` answers such a message with the number 7; null is success.
 """
 
 import asyncio
@@ -31,7 +34,7 @@ class Pipe:
     def send(self, message: dict[str, Any]) -> None:
         """Send a message; what cannot be sent any more is lost."""
         if not self._writer.is_closing():
-            self._writer.write(orjson.dumps(message) + b"\n")
+            self._writer.write(orjson.dumps(message, default=str) + b"\n")
 
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what the other side sends, until it is gone."""

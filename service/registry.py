@@ -1,15 +1,13 @@
-"""The models that serve: `<folder>/<name>/<version>/model.onnx`, of each name the highest version.
+"""The models that serve in this process, by name and version.
 
-Everything is loaded, checked and warmed before anything serves. A model that is broken stops the start: an operator
-who put it there wants to know.
+At the start everything is loaded, checked and warmed before anything serves. A model that is broken stops the start: an
+operator who put it there wants to know. Later the whole set is replaced at once, between two requests; what was in a
+queue keeps the model that it was meant for.
 """
 
+import hashlib
 import logging
-import os
-import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from service.classifier import BadModel, Classifier, load_classifier
@@ -17,49 +15,55 @@ from service.engine import EngineError, Host
 from service.errors import BadRequest, NotFound, NotReady
 from service.graph_model import GraphModel, load_graph_model
 from service.model_card import METADATA_KEY, BadCard
+from service.repository import ModelFile, RegistryError, VersionState
 
 log = logging.getLogger(__name__)
 
-SHIPPED_MODEL = "cifar10-resnet20"
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
-_FILE = "model.onnx"
 _PLAIN_HOST = Host()
 
 Served: TypeAlias = Classifier | GraphModel
 
 
-class RegistryError(Exception):
-    """The folder of models cannot be served. The message is one line for an operator."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFile:
-    """Where one model lies."""
-
-    name: str
-    version: str
-    path: Path
-
-
 class Registry:
-    """Loaded models by name, and the one that answers when none is named. Empty until `serve` is called."""
+    """Loaded models by name and version, and the one that answers when none is named. Empty until `serve` is called."""
 
     def __init__(self) -> None:
-        self._models: dict[str, Served] = {}
+        self._models: dict[str, dict[str, Served]] = {}  # versions in order, the highest last
         self._default: str | None = None
+        self.states: tuple[VersionState, ...] = ()  # of every version that serves, was refused or was unloaded
 
-    def serve(self, models: Iterable[Served], default: str) -> None:
-        """Answer with these models from now on."""
-        self._models = {model.info.name: model for model in models}
-        self._default = self._models[default].info.name
+    def serve(self, models: Iterable[Served], default: str, states: Iterable[VersionState] | None = None) -> None:
+        """Answer with these models from now on. Without `states` all of them are ready, and there are no others."""
+        ordered = sorted(models, key=lambda model: (model.info.name, int(model.info.version)))
+        self._models = {}
+        for model in ordered:
+            self._models.setdefault(model.info.name, {})[model.info.version] = model
+        self._default = default
+        ready = (VersionState(model.info.name, model.info.version, "READY") for model in ordered)
+        self.states = tuple(ready if states is None else states)
 
     def __iter__(self) -> Iterator[Served]:
-        return iter(self._models.values())
+        return (model for versions in self._models.values() for model in versions.values())
 
     def is_default(self, model: Served) -> bool:
         """Whether this model answers when none is named."""
-        return model.info.name == self._default
+        return model.info.name == self._default and model is next(reversed(self._models[model.info.name].values()))
+
+    def serves(self, version: VersionState) -> bool:
+        """Whether this version answers now, which it may do while another file of its number is tried."""
+        return version.version in self._models.get(version.name, {})
+
+    def states_of(self, name: str, version: str | None = None) -> list[VersionState]:
+        """Return how the versions of a model are doing, or this one. Raises NotFound, NotReady."""
+        self._check_loaded()
+        states = [state for state in self.states if state.name == name and version in (None, state.version)]
+        if not states:
+            raise _not_there()
+        return states
+
+    def default(self) -> Served:
+        """Return the model that answers when none is named, with or without a card. Raises NotFound, NotReady."""
+        return self.find_any(self._check_loaded())
 
     def find(self, model: str | None) -> Classifier:
         """Return the model `name` or `name:version`, or the default one for None, if it knows pictures.
@@ -77,12 +81,15 @@ class Registry:
         return found
 
     def find_any(self, name: str, version: str | None = None) -> Served:
-        """Return a model with or without a card. Raises NotFound, NotReady."""
+        """Return a model with or without a card: this version, or the highest there is. Raises NotFound, NotReady."""
         self._check_loaded()
-        found = self._models.get(name)
-        if found is None or version not in (None, found.info.version):
-            raise NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
-        return found
+        versions = self._models.get(name, {})
+        found = next(reversed(versions.values()), None) if version is None else versions.get(version)
+        if found is not None:
+            return found
+        if any(state.name == name and version in (None, state.version) for state in self.states):
+            raise NotFound("This model does not serve now; GET /models says why.", code="model_not_found")
+        raise _not_there()
 
     def _check_loaded(self) -> str:
         """Return the default's name."""
@@ -91,84 +98,36 @@ class Registry:
         return self._default
 
 
-def load_models(
-    folder: Path,
-    *,
-    default_model: str | None,
-    providers: str,
-    max_batch: int | None,
-    host: Host = _PLAIN_HOST,
-) -> tuple[list[Served], str]:
-    """Load every model in the folder; return them and the default's name. Raises RegistryError at the first flaw."""
-    files = find_models(folder)
-    default = choose_model(files, default_model, flag="--default-model")
-    models = [load(file, providers=providers, max_batch=max_batch, host=host) for file in files]
-    for name in sorted({entry.name for entry in _folders(folder)} - {file.name for file in files}):
-        log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
-    return models, default
+def _not_there() -> NotFound:
+    return NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
 
 
-def load(file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST) -> Served:
-    """Load one model: with its card, or as what its graph says. Raises RegistryError."""
-    try:
-        model = file.path.read_bytes()
-        load_model = load_classifier if METADATA_KEY.encode() in model else load_graph_model
-        return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
-    except OSError:
-        raise RegistryError(f"{file.path} cannot be read; check its permissions") from None
-    except (EngineError, BadCard, BadModel) as error:
-        raise RegistryError(f"{file.path}: {error}") from error
+def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served]) -> list[Served]:
+    """Load every model. Raises RegistryError at the first flaw."""
+    return [load(file) for file in files]
 
 
-def find_models(folder: Path) -> list[ModelFile]:
-    """Return the highest version of each model in the folder, by name. Raises RegistryError if there is none."""
-    files = [file for entry in _folders(folder) if (file := _highest_version(folder, entry)) is not None]
-    if not files:
-        raise RegistryError(
-            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
-            "folder with --models"
-        )
-    return files
+def load(
+    file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST, content: bytes | None = None
+) -> Served:
+    """Load one model: with its card, or as what its graph says. Raises RegistryError.
 
-
-def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> str:
-    """Return the name of the model that answers: the one wanted, else the only one, else the shipped one.
-
-    Raises RegistryError, which names the flag to choose with, if nothing decides it.
+    `content` is what the file holds, if it has been read already.
     """
-    names = [file.name for file in files]
-    if wanted is not None:
-        if wanted not in names:
-            raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
-        return wanted
-    if len(names) == 1:
-        return names[0]
-    if SHIPPED_MODEL in names:
-        return SHIPPED_MODEL
-    raise RegistryError(f"there are several models; choose one with {flag}: {', '.join(names)}")
-
-
-def _folders(folder: Path) -> list[Path]:
+    model = read_model(file) if content is None else content
+    load_model = load_classifier if METADATA_KEY.encode() in model else load_graph_model
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:
-        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
+        return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
+    except (EngineError, BadCard, BadModel) as error:
+        raise RegistryError(str(error), path=file.path) from error
 
 
-def _highest_version(folder: Path, entry: Path) -> ModelFile | None:
+def read_model(file: ModelFile) -> bytes:
+    """Return the content of a model file. Raises RegistryError if it cannot be read or is not what was accepted."""
     try:
-        paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
-        files = [path for path in paths if path.is_file()]
+        content = file.path.read_bytes()
     except OSError:
-        raise RegistryError(f"{entry} cannot be read; check its permissions") from None
-    if not files:
-        return None
-    if not _NAME.fullmatch(entry.name):
-        raise RegistryError(
-            f"{entry}: a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
-            "and begins with a letter or digit"
-        )
-    path = max(files, key=lambda path: int(path.parent.name))
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        raise RegistryError(f"{path} is a link out of the folder of models; put the file itself there")
-    return ModelFile(entry.name, path.parent.name, path)
+        raise RegistryError("the file cannot be read; check its permissions", path=file.path) from None
+    if file.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+        raise RegistryError("the file has changed since it was accepted; load it again", path=file.path)
+    return content

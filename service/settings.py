@@ -49,10 +49,31 @@ class Settings(BaseSettings):
         description="Model that answers when a request names none. "
         "[default: the only one, else cifar10-resnet20 if it is there]",
     )
+    latest_versions: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="How many versions of each model serve, the highest; requests name them name:version.",
+    )
+    load_timeout_s: float = Field(
+        120.0,
+        gt=0,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds a model that is loaded while others serve may take before it is refused; "
+        "building TensorRT's engines takes minutes.",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every network.")
     port: Port = Field(8000, description="Port to listen on; 0 picks a free one.")
     admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
-    admin_port: Port = Field(8001, description="Port of /metrics, for operators; 0 picks a free one.")
+    admin_port: Port = Field(
+        8001, description="Port of /metrics and for loading models, for operators; 0 picks a free one."
+    )
+    admin_keys_file: Path | None = Field(
+        None,
+        description="File of keys for loading models by the admin port: a line `name sha256-of-the-key` for each. "
+        "[default: none needed on the loopback address, nobody may on others]",
+    )
     providers: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
         "auto", description="What runs the models: auto takes the best there is; any other refuses to start without."
     )

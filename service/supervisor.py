@@ -15,12 +15,15 @@ import socket
 from collections.abc import Coroutine
 from typing import Any
 
-from service.admin import create_admin_app
+from service.admin import Gate, create_admin_app
 from service.board import Board
 from service.connection import Patience
+from service.examiner import Examiner
 from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
 from service.layout import Layout
 from service.offspring import Offspring, Task, Work, reaped
+from service.readiness import Readiness
+from service.reloads import Reloads, Repository
 from service.server import Drain, address_of, make_server
 
 log = logging.getLogger(__name__)
@@ -42,7 +45,15 @@ class Supervisor:
     """Runs the workers of one server."""
 
     def __init__(
-        self, work: Work, *, board: Board, listener: socket.socket, drain: Drain, layout: Layout | None
+        self,
+        work: Work,
+        *,
+        board: Board,
+        listener: socket.socket,
+        drain: Drain,
+        layout: Layout | None,
+        repository: Repository,
+        gate: Gate,
     ) -> None:
         """`layout` is None if the first worker shall find it by measuring the default model."""
         self._work = work
@@ -53,7 +64,16 @@ class Supervisor:
         self._address = address_of(listener)
         self._admin_address = ""
         self._workers: dict[int, Offspring] = {}  # by place
-        self._is_ready = False
+        self._gate = gate
+        self._readiness = Readiness()
+        self._examiner = Examiner(repository.examination, repository.load_timeout_s)
+        self._reloads = Reloads(
+            repository,
+            examine=self._examiner.examine,
+            workers=lambda: list(self._workers.values()),
+            count=lambda outcome: self._count("resnet_reloads", outcome),
+        )
+        self._reload_is_wanted = asyncio.Event()
         self._failures = 0  # in a row
         self._ended: Snapshot = added(())  # what workers that are no more have counted
         self._tasks: set[asyncio.Task[None]] = set()
@@ -65,13 +85,16 @@ class Supervisor:
         """Serve until told to stop, and return the exit status. Raises StartFailed."""
         self._watch_signals()
         self._admin_address = address_of(admin_listener)
-        admin = make_server(create_admin_app(self.scrape), self._drain, Patience())
+        admin = make_server(
+            create_admin_app(self.scrape, self._reloads.change, self._readiness, self._gate), self._drain, Patience()
+        )
         serving_admin = asyncio.create_task(admin.serve([admin_listener]))
         for place in range(1 if self._layout is None else self._layout.processes):
             self._soon(self._start(place))
-        ticking = asyncio.create_task(self._tick_for_ever())
+        running = [asyncio.create_task(work) for work in (self._tick_for_ever(), self._reload_for_ever())]
         await self._told_to_stop.wait()
-        ticking.cancel()
+        for task in running:
+            task.cancel()
         await self._stop()
         admin.should_exit = admin.force_exit = True
         await serving_admin
@@ -101,6 +124,7 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._be_told)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_is_wanted.set)
 
     def _be_told(self) -> None:
         (self._told_to_hurry if self._told_to_stop.is_set() else self._told_to_stop).set()
@@ -112,7 +136,7 @@ class Supervisor:
 
     async def _start(self, place: int, delay_s: float = 0.0) -> None:
         await asyncio.sleep(delay_s)
-        task = Task(place, self._layout, self._listens_after_s(place))
+        task = Task(place, self._layout, self._listens_after_s(place), self._reloads.lineup)
         worker = await Offspring.start(self._work, task, self._listener)
         self._workers[place] = worker
         self._soon(self._listen(worker))
@@ -126,13 +150,18 @@ class Supervisor:
     async def _listen(self, worker: Offspring) -> None:
         async for message in worker.messages():
             if "loaded" in message:
-                self._note_loaded(worker, Layout(**message["loaded"]))
+                self._soon(self._note_loaded(worker, Layout(**message["loaded"])))
             elif "total" in message:
                 self._soon(self._tell_total(worker, message["total"]))
             elif not worker.is_sound:
                 self._kill(worker, "its engine hangs")
 
-    def _note_loaded(self, worker: Offspring, layout: Layout) -> None:
+    async def _note_loaded(self, worker: Offspring, layout: Layout) -> None:
+        failure = await self._reloads.bring_up_to_date(worker)
+        if failure is not None:
+            worker.failure = failure
+            self._kill(worker, "its models differ")
+            return
         if self._layout is None:
             self._layout = layout
             for place in range(1, layout.processes):
@@ -140,10 +169,24 @@ class Supervisor:
         if self._is_ready:
             worker.order("serve")
         elif len(self._workers) == layout.processes and all(one.is_loaded for one in self._workers.values()):
-            self._is_ready = True
+            self._readiness.state = "ready"
             self._order_all("serve")
             log.info("%d processes, %d engine threads in each", layout.processes, layout.engine_threads)
             log.info("listening on %s, metrics on %s/metrics", self._address, self._admin_address)
+
+    @property
+    def _is_ready(self) -> bool:
+        return self._readiness.state == "ready"
+
+    async def _reload_for_ever(self) -> None:
+        """One at a time; whoever asks while one runs gets another, which sees what has changed meanwhile."""
+        while True:
+            await self._reload_is_wanted.wait()
+            self._reload_is_wanted.clear()
+            await self._reloads.reload()
+
+    def _count(self, *labels: str) -> None:
+        self._ended = added((self._ended, counted(*labels)))
 
     def _order_all(self, order: str) -> None:
         for worker in self._workers.values():
@@ -167,6 +210,7 @@ class Supervisor:
 
     def _reap(self) -> None:
         for pid, status in reaped():  # of others, too: in a container every orphan is ours
+            self._examiner.note_end(pid, os.waitstatus_to_exitcode(status))
             for worker in list(self._workers.values()):
                 if worker.pid == pid:
                     self._soon(self._bury(worker, os.waitstatus_to_exitcode(status)))
@@ -183,7 +227,7 @@ class Supervisor:
 
     def _replace(self, worker: Offspring, code: int) -> None:
         reason = worker.killed_because or (f"signal {-code}" if code < 0 else f"status {code}")
-        self._ended = added((self._ended, counted("resnet_process_deaths", reason)))
+        self._count("resnet_process_deaths", reason)
         if not self._is_ready:
             self._start_failure = worker.failure or f"a process ended while it started: {reason}; the log may say why"
             self._told_to_stop.set()

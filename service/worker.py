@@ -24,9 +24,10 @@ from service.exposition import Snapshot
 from service.log_lines import RequestLog
 from service.offspring import Task
 from service.pipe import Pipe
-from service.registry import RegistryError
+from service.repository import Lineup, RegistryError, files_from, lineup_from
 from service.server import Drain, Server, end_at_the_latest_in, make_server
 from service.settings import Settings
+from service.takeover import Takeover
 
 log = logging.getLogger(__name__)
 
@@ -57,11 +58,11 @@ async def _work(
 ) -> int:
     pipe = await Pipe.open(orders)
     try:
-        app = create_app(settings, Among(board, task.place, task.layout), request_log)
+        app = create_app(settings, Among(board, task.place, task.layout, task.lineup), request_log)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
         server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
         check_one_runtime()
-        await _Worker(pipe, app, server, drain).serve(listener, task.listens_after_s)
+        await _Worker(pipe, app, task.lineup, server, drain).serve(listener, task.listens_after_s)
     except (BadKeyFile, EngineError, RegistryError) as error:
         pipe.send({"failed": str(error)})
         await pipe.flush()
@@ -72,8 +73,9 @@ async def _work(
 class _Worker:
     """The application between its start and its end."""
 
-    def __init__(self, pipe: Pipe, app: FastAPI, server: Server, drain: Drain) -> None:
+    def __init__(self, pipe: Pipe, app: FastAPI, lineup: Lineup, server: Server, drain: Drain) -> None:
         self._pipe = pipe
+        self._lineup = lineup  # what it starts with
         self._app = app
         self._server = server
         self._parts: Parts = app.state.parts
@@ -83,6 +85,8 @@ class _Worker:
         self._totals: dict[int, asyncio.Future[Snapshot]] = {}  # that were asked for, by number
         self._questions = 0
         self._parts.metrics.total = self._total
+        self._takeover = Takeover(self._parts)
+        self._preparing: asyncio.Task[None] | None = None
 
     async def serve(self, listener: socket.socket, listens_after_s: float) -> None:
         """Serve until told to stop, then end gracefully. Raises what the application's start raises."""
@@ -93,7 +97,8 @@ class _Worker:
             is_loaded = await _completes_before(self._told_to_stop, start)
             self._may_listen.set()
             if is_loaded:
-                self._pipe.send({"loaded": asdict(self._app.state.layout)})
+                files = self._takeover.files_of(self._lineup)
+                self._pipe.send({"loaded": asdict(self._app.state.layout), "files": files})
                 await self._told_to_stop.wait()
             end_at_the_latest_in(self._drain.longest_s)
             self._parts.readiness.state = "draining"
@@ -113,11 +118,20 @@ class _Worker:
         async for message in self._pipe.messages():
             if "ping" in message:
                 self._pipe.send(self._pong(message["ping"]))
+            elif "prepare" in message:
+                self._preparing = asyncio.create_task(self._prepare(message))
+            elif "lineup" in message:
+                failure = self._takeover.take(lineup_from(message["lineup"]))
+                self._pipe.send({"reply": message["number"], "failure": failure})
             elif "total" in message:
                 self._note_total(message["total"], message["statistics"])
             else:
                 self._obey(message["order"])
         self._told_to_stop.set()  # nobody is there to say it
+
+    async def _prepare(self, message: dict[str, Any]) -> None:
+        failure = await self._takeover.prepare(files_from(message["prepare"]))
+        self._pipe.send({"reply": message["number"], "failure": failure})
 
     async def _total(self) -> Snapshot:
         """Return the statistics of all processes, or of this one if the supervisor is silent."""

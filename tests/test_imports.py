@@ -13,7 +13,7 @@ PACKAGES = ("service", "training", "export")
 
 # Folder or file → first words of imports that it may not have.
 FORBIDDEN = {
-    "service": {"torch", "training", "export", "onnx"},
+    "service": {"torch", "training", "export"},
     "training": {"export", "fastapi", "onnxruntime"},
     "export": {"fastapi", "starlette", "uvicorn"},
     "service/batcher.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
@@ -36,8 +36,9 @@ BORROWED = {
 # From the top of the request's path to its bottom: nobody imports what stands above.
 LAYERS = (
     ("__main__", "cli"),
-    ("supervisor", "worker"),
-    ("admin", "server", "client", "named_pictures"),
+    ("supervisor", "worker", "examination"),
+    ("admin", "server", "client", "named_pictures", "reloads", "takeover"),
+    ("examiner",),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener"),
     ("access", "log_lines"),
@@ -49,12 +50,12 @@ LAYERS = (
     ("batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
-    ("jobs", "room", "speeds", "runtime", "gpu_device", "cuda_errors", "private_cache", "cores"),
+    ("jobs", "room", "speeds", "runtime", "memory", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
     ("model_card", "tensor_spec", "image_header", "errors", "seal", "board", "pulse"),
-    ("api_keys", "route_names", "log_writer", "tracing"),
+    ("api_keys", "route_names", "log_writer", "tracing", "repository"),
 )
-READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "worker.py"}
+READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -122,6 +123,11 @@ def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
 def test_one_file_knows_the_runtime() -> None:
     users = [file.name for file in sources("service") if "onnxruntime" in set(imports(file))]
     assert users == ["runtime.py"]
+
+
+def test_one_file_knows_the_package_for_checking_files_and_it_runs_in_a_process_of_its_own() -> None:
+    users = [file.name for file in sources("service") if "onnx" in set(imports(file))]
+    assert users == ["examination.py"]
 
 
 def run(script: str) -> str:

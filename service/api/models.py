@@ -9,7 +9,8 @@ from fastapi import FastAPI, Path
 from service.api.failures import failures_of_get
 from service.api.openapi import documented
 from service.readiness import Readiness
-from service.registry import Registry, Served
+from service.registry import Registry
+from service.repository import VersionState
 
 _Name = Annotated[str, Path(description="The model's name.")]
 _Version = Annotated[str, Path(description="A version of it, a number.")]
@@ -34,21 +35,22 @@ def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
     """Add the three routes."""
 
     async def models() -> dict[str, Any]:
-        """The loaded models, each with its state and what its card says."""
+        """Every version that serves, with what its card says, and every one that was refused or unloaded, and why."""
         readiness.check_started()
-        return {"models": [_describe(model, registry) for model in registry]}
+        return {"models": [_describe(state, registry) for state in registry.states]}
 
     async def model(name: _Name) -> dict[str, Any]:
         """The version of a model that answers when a request names none, and the state of each version."""
         readiness.check_started()
-        found = registry.find_any(name)
-        states = [{name: _state(found)[name] for name in ("version", "state", "reason")}]
-        return {**_describe(found, registry), "versions": states}
+        states = registry.states_of(name)
+        best = max(states, key=lambda state: (registry.serves(state), int(state.version)))
+        versions = [{"version": state.version, "state": state.state, "reason": state.reason} for state in states]
+        return {**_describe(best, registry), "versions": versions}
 
     async def version(name: _Name, version: _Version) -> dict[str, Any]:
         """One version of a model."""
         readiness.check_started()
-        return _describe(registry.find_any(name, version), registry)
+        return _describe(registry.states_of(name, version)[0], registry)
 
     with_versions = {**_EXAMPLE, "versions": [{"version": "1", "state": "READY", "reason": ""}]}
     _add(app, PATHS[0], models, {"models": [_EXAMPLE]}, "not_ready")
@@ -63,12 +65,11 @@ def _add(app: FastAPI, path: str, answer: Callable[..., Any], example: dict[str,
     app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
 
 
-def _describe(model: Served, registry: Registry) -> dict[str, Any]:
+def _describe(state: VersionState, registry: Registry) -> dict[str, Any]:
+    if not registry.serves(state):
+        return {**asdict(state), "default": False}
+    model = registry.find_any(state.name, state.version)
     hidden = {"schema_version", "precision", "golden"}
     card = {} if model.card is None else model.card.model_dump(mode="json", exclude=hidden)
-    state = {"default": registry.is_default(model), "max_batch": model.max_batch}
-    return {**_state(model), **state, **card}
-
-
-def _state(model: Served) -> dict[str, Any]:
-    return {**asdict(model.info), "state": "READY", "reason": ""}
+    serving = {"default": registry.is_default(model), "max_batch": model.max_batch}
+    return {**asdict(model.info), **asdict(state), **serving, **card}

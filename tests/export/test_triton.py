@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from export.triton import CONFIG_FILE, MAX_BATCH, triton_config, write_triton_config
-from service.registry import find_models
+from service.repository import find_models
 from tests.export.conftest import Converted
 
 MODELS = Path(__file__).parents[2] / "models"

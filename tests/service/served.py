@@ -41,6 +41,9 @@ class Served:
             content = answer.read()
         return answer.status, json.loads(content) if "json" in answer.headers["content-type"] else content.decode()
 
+    def ask_admin(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Any:
+        return Served(self.process, self.admin_port, 0).ask(method, path, body, headers)
+
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
 
@@ -56,7 +59,7 @@ class Served:
 
     def sample(self, name: str) -> float:
         """The sum of a metric over all labels."""
-        text = Served(self.process, self.admin_port, 0).ask("GET", "/metrics")[1]
+        text = self.ask_admin("GET", "/metrics")[1]
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE))
 
 

@@ -14,7 +14,7 @@ from service.board import Board
 from service.classifier import Classifier
 from service.errors import ServiceError
 from service.exposition import render
-from service.registry import RegistryError
+from service.repository import RegistryError
 from service.room import QueueLimits
 from service.settings import Settings
 from tests.service.conftest import picture

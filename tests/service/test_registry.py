@@ -1,18 +1,20 @@
 """The folder of models: which files serve, which answers by default, and what stops a start."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from service.errors import NotFound, NotReady
-from service.registry import (
+from service.registry import Registry, load, load_models
+from service.repository import (
     ModelFile,
-    Registry,
     RegistryError,
     choose_model,
     find_models,
-    load_models,
+    read_lineup,
+    warn_of_empty_folders,
 )
 from tests.service.tiny_model import write_tiny_model
 
@@ -25,9 +27,11 @@ def put(folder: Path, *names: str) -> None:
         path.write_bytes(b"")
 
 
-def served(folder: Path, default: str | None = None) -> Registry:
+def served(folder: Path, default: str | None = None, latest: int = 1) -> Registry:
     registry = Registry()
-    registry.serve(*load_models(folder, default_model=default, providers="cpu", max_batch=1))
+    lineup = read_lineup(folder, default_model=default, latest=latest)
+    models = load_models(lineup.files, partial(load, providers="cpu", max_batch=1))
+    registry.serve(models, lineup.default)
     return registry
 
 
@@ -44,16 +48,12 @@ def test_what_is_not_a_version_is_left_alone(tmp_path: Path) -> None:
     assert find_models(tmp_path) == [ModelFile("a", "1", tmp_path / "a" / "1" / "model.onnx")]
 
 
-def test_a_folder_without_a_version_is_left_out_with_a_word_once_the_others_serve(
-    tmp_path: Path, model_file: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
-    path = write_tiny_model(tmp_path, "first", "1", b"broken")
-    with pytest.raises(RegistryError):
-        served(tmp_path)
-    assert "empty" not in caplog.text  # the failure is the one thing to say
-    path.write_bytes(model_file)
-    served(tmp_path)
+    put(tmp_path, "first/1")
+    lineup = read_lineup(tmp_path, default_model=None)
+    assert [file.name for file in lineup.files] == ["first"]
+    warn_of_empty_folders(tmp_path, lineup)
     assert "empty holds no <version>/model.onnx" in caplog.text
 
 
@@ -113,6 +113,17 @@ def test_models_are_found_by_name_and_by_name_and_version(tmp_path: Path, model_
     assert registry.find("first") is registry.find("first:3")
     assert [classifier.info.name for classifier in registry] == ["first", "second"]
     assert [registry.is_default(classifier) for classifier in registry] == [False, True]
+
+
+def test_several_versions_of_a_model_may_serve_and_the_highest_answers(tmp_path: Path, model_file: bytes) -> None:
+    for version in ("2", "9", "10"):
+        write_tiny_model(tmp_path, "first", version, model_file)
+    registry = served(tmp_path, latest=2)
+    assert registry.find(None) is registry.find("first") is registry.find("first:10")
+    assert registry.find("first:9").info.version == "9"
+    assert [registry.is_default(model) for model in registry] == [False, True]
+    with pytest.raises(NotFound):
+        registry.find("first:2")
 
 
 @pytest.mark.parametrize("name", ["third", "first:1", "first:", "", ":", "first:3:3", "First", "../first", "first\n"])

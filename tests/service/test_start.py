@@ -1,6 +1,7 @@
 """While the models load, the server answers already: that it is alive, and that it is not ready yet."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -10,17 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.service.served import ROOT, Served, free_port, wait_until
+from tests.service.tiny_model import write_tiny_model
 
 # A server whose models never finish loading, or fail when the file appears.
 LOADING = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 import service.app
 from service.__main__ import main
-from service.registry import RegistryError
+from service.repository import RegistryError
 
 def load_models(*_, **__):
-    while not Path(sys.argv[-1]).exists():
+    while not Path(os.environ["FAILURE"]).exists():
         time.sleep(0.01)
     raise RegistryError("this model is broken")
 
@@ -32,8 +34,12 @@ main()
 @contextlib.contextmanager
 def loading(failure: Path) -> Iterator[Served]:
     port = free_port()
-    command = [sys.executable, "-c", LOADING, "--port", port, "--admin-port", "0", "--models", failure]
-    with subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    write_tiny_model(failure.parent, content=b"")
+    command = [sys.executable, "-c", LOADING, "--port", port, "--admin-port", "0", "--models", failure.parent]
+    environment = {**os.environ, "FAILURE": str(failure)}
+    with subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
         try:
             served = Served(process, port, 0)
             wait_until(lambda: listens(served))

@@ -1,5 +1,6 @@
 """What clients of the Open Inference Protocol ask before they send anything: who serves, which models, which shapes."""
 
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -75,7 +76,5 @@ def _largest_batch(model: Served, max_request_bytes: int) -> int:
 
 
 def repository_index(registry: Registry) -> list[dict[str, str]]:
-    """Return every model that is loaded."""
-    return [
-        {"name": model.info.name, "version": model.info.version, "state": "READY", "reason": ""} for model in registry
-    ]
+    """Return every version that serves, is being loaded, was refused or was unloaded."""
+    return [asdict(state) for state in registry.states]

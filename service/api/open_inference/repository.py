@@ -3,7 +3,7 @@
 The supervisor serves the same routes, so nothing here may need an engine.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Literal
 
 import orjson
@@ -12,8 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import BadRequest, Forbidden
+from service.repository import VersionState
 
-Change = Callable[[Literal["load", "unload"], str], Awaitable[None]]
+Change = Callable[[Literal["load", "unload"], str], Awaitable[Sequence[VersionState]]]
 LOAD_PATH, UNLOAD_PATH = "/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload"
 _NOT_HERE = "Models are loaded and unloaded on the admin port, by the same path."
 
@@ -21,7 +22,8 @@ _NOT_HERE = "Models are loaded and unloaded on the admin port, by the same path.
 def change_routes(change: Change | None) -> list[Route]:
     """Return the routes that load and unload a model by `change`, or refuse to (403) if there is none.
 
-    `change` gets the action and the model's name, raises ServiceError, and returns when it is done everywhere.
+    `change` gets the action and the model's name, raises ServiceError, and returns its versions when it is
+    done everywhere.
     """
 
     async def load(request: Request) -> Response:
@@ -36,12 +38,12 @@ def change_routes(change: Change | None) -> list[Route]:
 async def _change(request: Request, action: Literal["load", "unload"], change: Change | None) -> Response:
     if change is None:
         raise Forbidden(_NOT_HERE)
-    _check_parameters(await request.body())
+    check_parameters(await request.body())
     await change(action, request.path_params["model"])
     return Response()
 
 
-def _check_parameters(body: bytes) -> None:
+def check_parameters(body: bytes) -> None:
     """Raise BadRequest for files and configurations: what serves comes from the repository's folder alone."""
     try:
         document: Any = orjson.loads(body or b"{}")

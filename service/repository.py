@@ -1,0 +1,149 @@
+"""The folder of models as it lies on the disk: `<folder>/<name>/<version>/model.onnx`, and what shall be served of it.
+
+Of each name the highest version serves, or the highest few. Nothing here opens a file: the supervisor reads the folder,
+and leaves the models to others.
+"""
+
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+log = logging.getLogger(__name__)
+
+SHIPPED_MODEL = "cifar10-resnet20"
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_FILE = "model.onnx"
+
+
+class RegistryError(Exception):
+    """A model, or the folder of models, cannot be served. The message is one line for an operator."""
+
+    def __init__(self, reason: str, *, path: Path | None = None) -> None:
+        super().__init__(reason if path is None else f"{path}: {reason}")
+        self.reason = reason  # for clients, too: it names no path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Where one version of a model lies, and which bytes were accepted there."""
+
+    name: str
+    version: str
+    path: Path
+    sha256: str | None = None  # None: whatever lies there
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is asked for by."""
+        return self.name, self.version
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """How one version of a model is doing, in Triton's words."""
+
+    name: str
+    version: str
+    state: Literal["LOADING", "READY", "UNAVAILABLE"]
+    reason: str = ""  # one line, without paths
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """What serves, in every process; and how each version is doing that serves, was refused or was unloaded."""
+
+    default: str
+    files: tuple[ModelFile, ...]
+    states: tuple[VersionState, ...] = field(default=())
+
+
+def lineup_from(message: dict[str, Any]) -> Lineup:
+    """Return the line-up that came as JSON."""
+    states = tuple(VersionState(**state) for state in message["states"])
+    return Lineup(message["default"], files_from(message["files"]), states)
+
+
+def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
+    """Return the files that came as JSON."""
+    return tuple(ModelFile(**{**file, "path": Path(file["path"])}) for file in message)
+
+
+def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> Lineup:
+    """Return what shall serve at the start. Raises RegistryError."""
+    files = find_models(folder, latest)
+    default = choose_model(files, default_model, flag="--default-model")
+    return Lineup(default, tuple(files), tuple(VersionState(*file.key, "LOADING") for file in files))
+
+
+def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
+    """Return the highest versions of each model in the folder, by name. Raises RegistryError if there is none."""
+    files = [file for name in names_in(folder) for file in versions_of(folder, name, latest)]
+    if not files:
+        raise RegistryError(
+            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
+            "folder with --models"
+        )
+    return files
+
+
+def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> str:
+    """Return the name of the model that answers: the one wanted, else the only one, else the shipped one.
+
+    Raises RegistryError, which names the flag to choose with, if nothing decides it.
+    """
+    names = list(dict.fromkeys(file.name for file in files))
+    if wanted is not None:
+        if wanted not in names:
+            raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
+        return wanted
+    if len(names) == 1:
+        return names[0]
+    if SHIPPED_MODEL in names:
+        return SHIPPED_MODEL
+    raise RegistryError(f"there are several models; choose one with {flag}: {', '.join(names)}")
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what may be models, in order. Raises RegistryError if the folder cannot be read."""
+    try:
+        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    except OSError:
+        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
+
+
+def warn_of_empty_folders(folder: Path, lineup: Lineup) -> None:
+    """Log which folders hold no model."""
+    for name in sorted(set(names_in(folder)) - {file.name for file in lineup.files}):
+        log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+
+
+def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
+    """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError."""
+    entry = folder / name
+    try:
+        paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
+        files = [path for path in paths if path.is_file()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError:
+        raise RegistryError("the folder cannot be read; check its permissions", path=entry) from None
+    if files and not is_name(name):
+        raise RegistryError(
+            "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit",
+            path=entry,
+        )
+    highest = sorted(files, key=lambda path: int(path.parent.name))[-latest:]
+    for path in highest:
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+            raise RegistryError("the file is a link out of the folder of models; put the file itself there", path=path)
+    return [ModelFile(name, path.parent.name, path) for path in highest]
+
+
+def is_name(text: str) -> bool:
+    """Return whether a model may have this name."""
+    return _NAME.fullmatch(text) is not None

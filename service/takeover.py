@@ -1,0 +1,72 @@
+"""A worker's part in a change of models: load beside what serves, then serve the new set from one moment to the next.
+
+Whoever is in a queue keeps the model that was asked; with the last of them the old one is freed.
+"""
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Iterable
+
+from service.app import Parts, in_a_thread
+from service.jobs import call
+from service.memory import give_back
+from service.registry import Served
+from service.repository import Lineup, ModelFile, RegistryError
+
+_Identity = tuple[str, str, str | None]
+
+
+class Takeover:
+    """Holds what is loaded and does not serve yet."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._prepared: dict[_Identity, Served] = {}
+
+    def files_of(self, lineup: Lineup) -> list[ModelFile]:
+        """Return the line-up's files, each with the digest of what was loaded from there."""
+        digests = {(model.info.name, model.info.version): model.info.sha256 for model in self._parts.registry}
+        return [ModelFile(file.name, file.version, file.path, digests[file.key]) for file in lineup.files]
+
+    async def prepare(self, files: Iterable[ModelFile]) -> str | None:
+        """Load what is not there yet; return why that is not possible, without paths."""
+        have = self._have()
+        try:
+            for file in files:
+                if _wanted(file) not in have:
+                    self._prepared[_wanted(file)] = await in_a_thread(lambda file=file: self._parts.load(file))  # type: ignore[misc]
+        except RegistryError as error:
+            return error.reason
+        return None
+
+    def take(self, lineup: Lineup) -> str | None:
+        """Serve these and no others; return what is missing for that, and then change nothing."""
+        have = self._have()
+        if missing := [file for file in lineup.files if _wanted(file) not in have]:
+            return f"{missing[0].name}:{missing[0].version} has not been prepared"
+        models = [have[_wanted(file)] for file in lineup.files]
+        for model in have.values():
+            if model not in models:
+                _free_with_its_last_user(model)
+        self._prepared.clear()
+        self._parts.registry.serve(models, lineup.default, lineup.states)
+        self._parts.metrics.note_models(model.info for model in models)
+        return None
+
+    def _have(self) -> dict[_Identity, Served]:
+        return {_identity(model): model for model in self._parts.registry} | self._prepared
+
+
+def _identity(model: Served) -> _Identity:
+    return model.info.name, model.info.version, model.info.sha256
+
+
+def _wanted(file: ModelFile) -> _Identity:
+    return file.name, file.version, file.sha256
+
+
+def _free_with_its_last_user(model: Served) -> None:
+    """The system gets a large model's memory only if it is asked to take it."""
+    thread = threading.Thread(target=give_back, name="give-back", daemon=True)
+    weakref.finalize(model, call, asyncio.get_running_loop(), thread.start).atexit = False

@@ -11,17 +11,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 # Limits are held only where somebody changes a recipe, by `changed`.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 _Positive = Annotated[float, Field(gt=0)]
+_NotNegative = Annotated[float, Field(ge=0)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_PositiveShare = Annotated[float, Field(gt=0, le=1)]
+_LessThanOne = Annotated[float, Field(ge=0, lt=1)]
 
 # Fields that say something about a recipe and change nothing.
 DESCRIPTIVE = ("name", "expected_error", "expected_on", "source")
 
 
+@with_config(ConfigDict(allow_inf_nan=False))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Everything about a training that shapes its weights, but the data and the seed."""
@@ -37,15 +41,15 @@ class Recipe:
     crop: Literal["pad", "scale_jitter", "random_resized"] = "pad"
     crop_padding: Annotated[int, Field(ge=0)] = 4  # pad: pixels on each side, of which a random window is cut
     scale_range: tuple[_AtLeastOne, _AtLeastOne] = (256, 480)  # scale_jitter: pixels of the shorter side
-    crop_area: tuple[_Share, _Share] = (0.08, 1.0)  # random_resized: share of the picture's area
+    crop_area: tuple[_PositiveShare, _PositiveShare] = (0.08, 1.0)  # random_resized: share of the picture's area
     crop_ratio: tuple[_Positive, _Positive] = (3 / 4, 4 / 3)  # random_resized: width to height
     flip: Literal["random", "alternating", "none"] = "random"
-    pca_colour: Annotated[float, Field(ge=0)] = 0.0  # standard deviation of Krizhevsky's colour shifts; 0: none
+    pca_colour: _NotNegative = 0.0  # standard deviation of Krizhevsky's colour shifts; 0: none
     trivial_augment: bool = False  # Müller and Hutter 2021, the wide set of operations
     random_erasing: _Share = 0.0  # probability with which a rectangle of a picture is erased
     subtract: Literal["channel_mean", "pixel_mean"] = "channel_mean"
 
-    epochs: Annotated[float, Field(gt=0)] | None = None  # one of epochs and steps
+    epochs: _Positive | None = None  # one of epochs and steps
     steps: _AtLeastOne | None = None
     batch_size: _AtLeastOne = 128
     held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
@@ -53,29 +57,31 @@ class Recipe:
     max_skipped: _Share = 0.2  # of the files, that may be skipped because they cannot be decoded
 
     schedule: Literal["cosine", "steps"] = "cosine"
-    learning_rate: Annotated[float, Field(gt=0)] = 0.1
-    warmup: float = 0.0  # fraction of the run in which the rate climbs from 0
-    cautious_rate: float | None = None  # the learning rate until the training error falls below `cautious_until_error`
-    cautious_until_error: float = 80.0  # percent
-    milestones: tuple[float, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
+    learning_rate: _Positive = 0.1
+    warmup: _Share = 0.0  # fraction of the run in which the rate climbs from 0
+    cautious_rate: _Positive | None = (
+        None  # the learning rate until the training error falls below `cautious_until_error`
+    )
+    cautious_until_error: _NotNegative = 80.0  # percent
+    milestones: tuple[_Share, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # factor on the rate for each block below the classifier
-    momentum: float = 0.9
+    momentum: _LessThanOne = 0.9
     nesterov: bool = False
-    weight_decay: float = 1e-4
+    weight_decay: _NotNegative = 1e-4
     decay_norms_and_biases: bool = True
 
     weights: str | None = None  # where training starts: a file or a run, or `published`; None: at chance
     freeze: Literal["stem", "layer1", "layer2", "layer3", "layer4", "body"] | None = None  # up to here nothing learns
     class_weights: Literal["balanced"] | None = None  # balanced: rare classes count more in the loss
 
-    label_smoothing: float = 0.0
-    mixup: float = 0.0  # alpha of its Beta distribution; 0: none
-    cutmix: float = 0.0
+    label_smoothing: _LessThanOne = 0.0
+    mixup: _NotNegative = 0.0  # alpha of its Beta distribution; 0: none
+    cutmix: _NotNegative = 0.0
     micro_batches: _AtLeastOne = 1  # parts of a batch that are computed one after the other, where memory is short
-    clip_norm: float | None = None  # the largest norm of all gradients together
+    clip_norm: _Positive | None = None  # the largest norm of all gradients together
     sync_bn: bool = False  # batch-norm statistics over all GPUs instead of each one's
 
-    ema_decay: float | None = None  # None: no moving average
+    ema_decay: _LessThanOne | None = None  # None: no moving average
     ema_every: _AtLeastOne = 20  # steps
     precise_bn_images: Annotated[int, Field(ge=0)] = (
         0  # training pictures over which statistics are averaged at the end
@@ -136,11 +142,17 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     if {name for name in _LENGTHS if fields.get(name, getattr(recipe, name)) is None} == set(_LENGTHS):
         raise ValueError("--set leaves the recipe without a length; give it epochs or steps")
     try:
-        return TypeAdapter(Recipe).validate_python(dataclasses.asdict(recipe) | fields)
+        new = TypeAdapter(Recipe).validate_python(dataclasses.asdict(recipe) | fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         raise ValueError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
+    for name in _RANGES:
+        low, high = getattr(new, name)
+        if low > high:
+            raise ValueError(f"--set {name}=[{low:g}, {high:g}]: write the smaller number first")
+    return new
 
 
 _LENGTHS = ("epochs", "steps")
+_RANGES = ("scale_range", "crop_area", "crop_ratio")
 _CHANGEABLE = tuple(field for field in Recipe.__dataclass_fields__ if field != "name")

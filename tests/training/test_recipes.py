@@ -77,6 +77,16 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
         ("epochs=null", "without a length"),
         ("crop_area=[0.1, 2]", "--set crop_area=2: Input should be less than or equal to 1"),
         ("schedule=linear", "--set schedule=linear: Input should be 'cosine' or 'steps'"),
+        ("momentum=1", "--set momentum=1: Input should be less than 1"),
+        ("ema_decay=1.5", "--set ema_decay=1.5: Input should be less than 1"),
+        ("label_smoothing=2", "--set label_smoothing=2: Input should be less than 1"),
+        ("mixup=-1", "--set mixup=-1: Input should be greater than or equal to 0"),
+        ("clip_norm=0", "--set clip_norm=0: Input should be greater than 0"),
+        ("warmup=3", "--set warmup=3: Input should be less than or equal to 1"),
+        ("weight_decay=nan", "--set weight_decay=nan: Input should be a finite number"),
+        ("learning_rate=Infinity", "--set learning_rate=inf: Input should be a finite number"),
+        ("crop_area=[0, 1]", "--set crop_area=0: Input should be greater than 0"),
+        ("scale_range=[480, 256]", r"--set scale_range=\[480, 256\]: write the smaller number first"),
     ],
 )
 def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words: str) -> None:

@@ -139,7 +139,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_safetensors(path.read_bytes())
     except (OSError, SafetensorError):
-        raise CheckpointError(f"{path} is not a readable safetensors file") from None
+        raise CheckpointError(
+            f"{path} is not a readable safetensors file; give another file, or a run folder"
+        ) from None
 
 
 def find_weights(run_or_checkpoint: Path) -> Path:

@@ -44,68 +44,78 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
+_RecipeName = Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")]
+_TrainingPictures = Annotated[
+    Path, typer.Option(help="Training pictures: a folder (or a tar of one) with a folder for each class.")
+]
+_RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)]
+_TestPictures = Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")]
+_Weights = Annotated[
+    str | None,
+    typer.Option(help="Start from these: a file of torchvision, timm or Hugging Face, or a run of this project."),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
+_Minutes = Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)]
+_Epochs = Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)]
+_Steps = Annotated[int | None, typer.Option(help="Another length, in steps.", min=1)]
+_Changes = Annotated[
+    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
+]
+_Seed = Annotated[int, typer.Option(help="Everything random follows from it.", min=0)]
+_Precision = Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: what is fast here.")]
+_Compile = Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")]
+_Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)]
+_CheckpointMinutes = Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)]
+_MaxSkipped = Annotated[
+    float | None,
+    typer.Option(help="Share of undecodable files to accept; default: the recipe's.", min=0, max=1, show_default=False),
+]
+_Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="Refuse operations that may differ from run to run on a GPU.")
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="One batch through everything; leaves nothing behind.")]
+_OverfitBatch = Annotated[
+    bool, typer.Option("--overfit-batch", help="Only see whether the network can learn one batch.")
+]
+_Reading = Annotated[
+    Literal["auto", "packed", "streamed"],
+    typer.Option(help="packed: pixels in memory; streamed: decoded for each step; auto: packed if it fits."),
+]
+_Decoders = Annotated[
+    int | None,
+    typer.Option(help="Processes that decode what is streamed; default: one a core.", min=1, show_default=False),
+]
+
+
 @main.command()
 def run(
-    recipe: Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")],
-    data: Annotated[
-        Path, typer.Option(help="Training pictures: a folder (or a tar of one) with a folder for each class.")
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)
-    ] = None,
-    test_data: Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(help="Start from these: a file of torchvision, timm or Hugging Face, or a run of this project."),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
-    time_budget: Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)] = None,
-    epochs: Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)] = None,
-    steps: Annotated[int | None, typer.Option(help="Another length, in steps.", min=1)] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Everything random follows from it.", min=0)] = 0,
-    precision: Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: what is fast here.")] = "auto",
-    compile: Annotated[str, typer.Option(help="on, off, or auto: on where there is a compiler.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)] = None,
-    checkpoint_every: Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)] = 5.0,
-    max_skipped: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of undecodable files to accept; default: the recipe's.", min=0, max=1, show_default=False
-        ),
-    ] = None,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="Refuse operations that may differ from run to run on a GPU.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="One batch through everything; leaves nothing behind.")
-    ] = False,
-    overfit_batch: Annotated[
-        bool, typer.Option("--overfit-batch", help="Only see whether the network can learn one batch.")
-    ] = False,
-    reading: Annotated[
-        Literal["auto", "packed", "streamed"],
-        typer.Option(help="packed: pixels in memory; streamed: decoded for each step; auto: packed if it fits."),
-    ] = "auto",
-    decoders: Annotated[
-        int | None,
-        typer.Option(help="Processes that decode what is streamed; default: one a core.", min=1, show_default=False),
-    ] = None,
+    recipe: _RecipeName,
+    data: _TrainingPictures,
+    out: _RunFolder = None,
+    test_data: _TestPictures = None,
+    weights: _Weights = None,
+    resume: _Resume = False,
+    time_budget: _Minutes = None,
+    epochs: _Epochs = None,
+    steps: _Steps = None,
+    changes: _Changes = None,
+    seed: _Seed = 0,
+    precision: _Precision = "auto",
+    compile: _Compile = "auto",
+    threads: _Threads = None,
+    checkpoint_every: _CheckpointMinutes = 5.0,
+    max_skipped: _MaxSkipped = None,
+    deterministic: _Deterministic = False,
+    dry_run: _DryRun = False,
+    overfit_batch: _OverfitBatch = False,
+    reading: _Reading = "auto",
+    decoders: _Decoders = None,
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
-    from training.distributed import join
-    from training.hardware import choose
     from training.prepare import Options
-    from training.recipes import chosen
 
-    out = out or Path("runs") / recipe
-    lengths = {"epochs": epochs, "steps": steps}
-    if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:
-        _fail("give only one of --time-budget, --epochs and --steps")
     options = Options(
-        out=out,
+        out=out or Path("runs") / recipe,
         data=data,
         test_data=test_data,
         seed=seed,
@@ -117,19 +127,36 @@ def run(
         reading=None if reading == "auto" else reading,
         decoders=decoders,
     )
-    given = [f"{name}={length}" for name, length in lengths.items() if length is not None]
+    lengths = {"epochs": epochs, "steps": steps}
+    if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:
+        _fail("give only one of --time-budget, --epochs and --steps")
+    chosen = _chosen(recipe, changes or [], lengths, weights)
+    world, hardware = _hardware(precision, compile, threads, deterministic=deterministic)
+    _train(chosen, options, hardware, world, "dry_run" if dry_run else "overfit_batch" if overfit_batch else None)
+
+
+def _chosen(name: str, changes: list[str], lengths: dict[str, float | None], weights: str | None) -> "Recipe":
+    """Return the recipe as the command line changes it."""
+    from training.recipes import chosen
+
+    given = [f"{field}={length}" for field, length in lengths.items() if length is not None]
     try:
-        chosen_recipe = chosen(recipe, [*(changes or ()), *given])
-        if weights is not None:
-            chosen_recipe = dataclasses.replace(chosen_recipe, weights=weights)
-        world = join()
-        hardware = choose(precision, compile, threads, processes=world.local_size, deterministic=deterministic)
+        recipe = chosen(name, [*changes, *given])
     except ValueError as error:
         _fail(str(error))
-    trial = "dry_run" if dry_run else "overfit_batch" if overfit_batch else None
-    _train(chosen_recipe, options, hardware, world, trial)
-    if world.is_first and trial is None:
-        typer.echo(f"done: {out}; export it with: export-onnx --checkpoint {out}")
+    return recipe if weights is None else dataclasses.replace(recipe, weights=weights)
+
+
+def _hardware(precision: str, compile: str, threads: int | None, *, deterministic: bool) -> tuple["World", "Hardware"]:
+    """Return the processes of this run and what each computes on."""
+    from training.distributed import join
+    from training.hardware import choose
+
+    try:
+        world = join()
+        return world, choose(precision, compile, threads, processes=world.local_size, deterministic=deterministic)
+    except ValueError as error:
+        _fail(str(error))
 
 
 def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World", trial: str | None) -> None:
@@ -157,6 +184,8 @@ def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "W
     finally:
         progress.close()
         world.leave()
+    if world.is_first and trial is None:
+        typer.echo(f"done: {options.out}; export it with: export-onnx --checkpoint {options.out}")
 
 
 def _end_now(message: str) -> NoReturn:

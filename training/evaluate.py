@@ -150,10 +150,10 @@ def _mean_scores(model: nn.Module, batch: list[list[Pixels]], to_input: Callable
 def errors_of(logits: Tensor, labels: Tensor) -> Errors:
     """Compare logits (N, classes) with labels int64 (N,)."""
     best = logits.topk(min(5, logits.shape[1]), dim=1).indices
-    right = best == labels[:, None]
+    right = (best == labels[:, None]).cpu()
     return Errors(
-        top1=100 * (1 - right[:, 0].float().mean().item()),
-        top5=100 * (1 - right.any(dim=1).float().mean().item()),
+        top1=100 * (~right[:, 0]).double().mean().item(),
+        top5=100 * (~right.any(dim=1)).double().mean().item(),
         loss=F.cross_entropy(logits, labels).item(),
         images=len(labels),
     )

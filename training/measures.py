@@ -45,7 +45,7 @@ def class_measures(matrix: Tensor, names: Sequence[str]) -> list[ClassMeasures]:
 def balanced_accuracy(matrix: Tensor) -> float:
     """Return the mean recall of the classes that have pictures, so that each counts the same however many it has."""
     images = matrix.sum(1)
-    return float((matrix.diagonal()[images > 0] / images[images > 0]).double().mean())
+    return float((matrix.diagonal().double()[images > 0] / images[images > 0]).mean())
 
 
 def draw_confusion_matrix(matrix: Tensor, names: Sequence[str], path: Path, title: str) -> None:

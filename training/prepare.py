@@ -103,10 +103,7 @@ def prepare(
     earlier: dict[str, Any] | None,
     stop: Stop,
 ) -> Run:
-    """Load the data, build the network, and write down the facts; an earlier run's statistics are kept.
-
-    Raises RunError, DataError, or ValueError for a recipe that does not fit.
-    """
+    """Load the data, build the network, write the facts. Raises RunError, DataError, or ValueError for a misfit."""
     if recipe.sync_bn and hardware.device == "cpu":
         raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
     start = _start(recipe, options, earlier, progress)
@@ -119,55 +116,45 @@ def prepare(
     preprocessing = earlier["preprocessing"] if earlier else _preprocessing(reader.tested, statistics, start)
     normalise = Normalise(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
     torch.manual_seed(options.seed)
-    model = build(
-        recipe.network, num_classes=len(train_set.classes), shortcut=recipe.shortcut, stride_in=recipe.stride_in
-    )
+    model = _network(recipe, len(train_set.classes))
     if start:
         start.put_into(model, train_set.classes, progress.say)
     elif recipe.subtract == "pixel_mean":
         model.pixel_mean = _pixel_mean(recipe, reader.tested, statistics, normalise)
-    _freeze(model, recipe)
-    if recipe.sync_bn:
-        model = cast(ResNet, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
-    training = Training(
+    pictures = Pictures(
+        labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
+        pixels=reader.pixels(train_set, kept, hardware.device, options.seed),
+        normalise=normalise,
         recipe=recipe,
-        seed=options.seed,
-        total_steps=recipe.total_steps(len(kept)),
-        hardware=hardware,
-        model=model.to(hardware.device),
-        pictures=Pictures(
-            labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
-            pixels=reader.pixels(train_set, kept, hardware.device, options.seed),
-            normalise=normalise,
-            recipe=recipe,
-        ),
-        world=world,
-        stop=stop,
     )
-    facts = _facts(training, train_set, test_set, options)
-    facts |= {"preprocessing": preprocessing, "started": now(), "held_out": held_out.tolist()}
-    facts |= {"start": start.facts if start else None}
-    facts |= {"validation_dataset": validation_set.facts() if validation_set else None}
-    is_packed = isinstance(training.pictures.pixels, Packed)
-    facts |= {"training_pixels": "packed" if is_packed else "streamed", "statistics_of": statistics.images}
+    steps = recipe.total_steps(len(kept))
+    training = Training(
+        recipe, options.seed, steps, hardware, model.to(hardware.device), pictures, world=world, stop=stop
+    )
     selection = selection_of(recipe)
-    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection, facts, reader)
+    this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection, {}, reader)
     if this.selection and not len(this.held_out_part.labels):
         raise RunError("to choose the best weights takes held-out pictures; --set held_out_share=0.1, or more data")
+    this.facts = _facts(this, start) | {"preprocessing": preprocessing, "statistics_of": statistics.images}
     _report_balance(this)
     return this
+
+
+def _network(recipe: Recipe, classes: int) -> ResNet:
+    """Return a fresh network whose frozen stages learn nothing."""
+    model = build(recipe.network, num_classes=classes, shortcut=recipe.shortcut, stride_in=recipe.stride_in)
+    try:
+        freeze(model, recipe.freeze)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if recipe.sync_bn:
+        return cast(ResNet, nn.SyncBatchNorm.convert_sync_batchnorm(model))  # type: ignore[no-untyped-call]
+    return model
 
 
 def _start(recipe: Recipe, options: Options, earlier: dict[str, Any] | None, progress: Progress) -> Start | None:
     try:
         return starting_point(recipe, options.fixed, earlier, progress.say)
-    except ValueError as error:
-        raise RunError(str(error)) from None
-
-
-def _freeze(model: ResNet, recipe: Recipe) -> None:
-    try:
-        freeze(model, recipe.freeze)
     except ValueError as error:
         raise RunError(str(error)) from None
 
@@ -190,10 +177,12 @@ def _report_balance(this: Run) -> None:
             this.progress.say(line)
 
 
-def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, options: Options) -> dict[str, Any]:
+def _facts(this: Run, start: Start | None) -> dict[str, Any]:
+    training, train_set = this.training, this.train_set
     described = training.model.architecture
+    is_packed = isinstance(training.pictures.pixels, Packed)
     return {
-        "name": options.out.resolve().name,
+        "name": this.options.out.resolve().name,
         "network": described.network,
         "depth": described.depth,
         "shortcut": described.shortcut,
@@ -202,12 +191,17 @@ def _facts(training: Training, train_set: Dataset, test_set: Dataset | None, opt
         "labels": list(train_set.classes),
         "recipe": json.loads(json.dumps(dataclasses.asdict(training.recipe))),
         "steps": training.total_steps,
-        "seed": options.seed,
+        "seed": this.options.seed,
         "dataset": train_set.facts(),
-        "test_dataset": test_set.facts() if test_set else None,
+        "validation_dataset": this.validation_set.facts() if this.validation_set else None,
+        "test_dataset": this.test_set.facts() if this.test_set else None,
+        "held_out": this.held_out.tolist(),
+        "start": start.facts if start else None,
+        "training_pixels": "packed" if is_packed else "streamed",
         "hardware": training.hardware.facts() | {"processes": training.world.size},
         "versions": _versions(),
         "git_commit": _git_commit(),
+        "started": now(),
     }
 
 

@@ -150,6 +150,8 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
         low, high = getattr(new, name)
         if low > high:
             raise ValueError(f"--set {name}=[{low:g}, {high:g}]: write the smaller number first")
+    if new.nesterov and new.momentum == 0:
+        raise ValueError("--set momentum=0: Nesterov's way needs momentum; add --set nesterov=false")
     return new
 
 

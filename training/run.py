@@ -64,7 +64,10 @@ def run(
 
 
 def _trained(this: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
-    start_folder(this)
+    skipped = start_folder(this)
+    if skipped:
+        where = this.options.out / "skipped.csv"
+        this.progress.say(f"files that cannot be used: {skipped}; {where} lists them with reasons")
     if is_resumed:
         _restore(this)
     _train(this, stop)

@@ -38,7 +38,13 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
     # A field that is newer than the run is as now; what only describes the recipe may change.
     described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
     earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
-    for what in ("recipe", "seed", "network", "labels", "held_out"):
+    fields = [name for name, value in facts["recipe"].items() if earlier["recipe"].get(name) != value]
+    if fields:
+        raise RunError(
+            f"the run in this folder has another recipe ({', '.join(fields)}); resume it with the same options, or "
+            "give another --out"
+        )
+    for what in ("seed", "network", "labels", "held_out"):
         if earlier.get(what) != facts[what]:
             raise RunError(
                 f"the run in this folder has another {what}; resume it with the same options, or give another --out"
@@ -52,17 +58,18 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
         progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
 
-def start_folder(this: Run) -> None:
-    """Make the folder, with run.json, the skipped files, and the weights of others that the run starts from."""
+def start_folder(this: Run) -> int:
+    """Make the folder, with run.json and the weights of others that the run starts from.
+
+    Returns the number of files that cannot be used, which skipped.csv lists.
+    """
     if not this.training.world.is_first:
-        return
+        return 0
     try:
         this.options.out.mkdir(parents=True, exist_ok=True)
         skipped = skipped_files(this.parts, this.options.data)
         if skipped:
             write_skipped(skipped, this.options.out / "skipped.csv")
-            where = this.options.out / "skipped.csv"
-            this.progress.say(f"files that cannot be used: {len(skipped)}; {where} lists them with reasons")
         if this.facts["start"]:
             (this.options.out / "split.csv").write_bytes(split_table(this.parts, this.options.data))
             if not this.options.resume:  # kept before run.json says that the run has begun
@@ -70,6 +77,7 @@ def start_folder(this: Run) -> None:
     except OSError as error:
         raise RunError(f"cannot write to {this.options.out}: {error.strerror}; give another --out") from None
     write_facts(this)
+    return len(skipped)
 
 
 def save(this: Run, weights: dict[str, Tensor]) -> None:

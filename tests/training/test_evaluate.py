@@ -40,6 +40,11 @@ def test_errors_are_percentages_of_wrong_first_and_wrong_first_five() -> None:
     assert (errors.top1, errors.top5, errors.images) == (50.0, 50.0, 4)
 
 
+def test_errors_are_exact_shares_in_percent() -> None:
+    right_of_five = torch.eye(5)[[0, 1, 2, 3, 3]]
+    assert errors_of(right_of_five, torch.arange(5)).top1 == 20.0
+
+
 def test_a_confident_network_that_is_always_right_has_no_calibration_error_and_one_that_is_wrong_has_all() -> None:
     sure = torch.tensor([[1.0, 0.0]] * 10)
     assert expected_calibration_error(sure, torch.zeros(10, dtype=torch.long)) == pytest.approx(0)

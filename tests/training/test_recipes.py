@@ -77,6 +77,7 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
         ("epochs=null", "without a length"),
         ("crop_area=[0.1, 2]", "--set crop_area=2: Input should be less than or equal to 1"),
         ("schedule=linear", "--set schedule=linear: Input should be 'cosine' or 'steps'"),
+        ("momentum=0", "add --set nesterov=false"),
         ("momentum=1", "--set momentum=1: Input should be less than 1"),
         ("ema_decay=1.5", "--set ema_decay=1.5: Input should be less than 1"),
         ("label_smoothing=2", "--set label_smoothing=2: Input should be less than 1"),

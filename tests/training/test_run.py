@@ -174,7 +174,10 @@ def test_timing_the_budget_leaves_no_trace_in_the_weights(pictures: Path, tmp_pa
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [({"seed": 5}, "another seed"), ({"recipe": dataclasses.replace(RECIPE, batch_size=8)}, "another recipe")],
+    [
+        ({"seed": 5}, "another seed"),
+        ({"recipe": dataclasses.replace(RECIPE, batch_size=8)}, r"another recipe \(batch_size\)"),
+    ],
 )
 def test_resuming_with_other_options_is_refused(
     pictures: Path, tmp_path: Path, change: dict[str, Any], words: str

@@ -36,6 +36,15 @@ def test_a_dry_run_says_what_worked_and_leaves_nothing(
     assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
 
 
+def test_a_dry_run_names_no_file_that_it_takes_away_again(
+    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (next(pictures.iterdir()) / "broken.jpg").write_bytes(b"")
+    try_out(pictures, tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "1 files skipped" in said and ".dry-run-" not in said and "skipped.csv" not in said
+
+
 def test_a_dry_run_includes_precise_statistics_and_mixing(pictures: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, precise_bn_images=100_000, mixup=0.2, cutmix=1.0, choose_best="loss")
     try_out(pictures, tmp_path / "run", recipe)

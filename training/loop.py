@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ _FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients
 
 
 class Diverged(Exception):
-    """The loss is no longer a number. The message is one line that names the next step."""
+    """The loss, or a weight, is no longer a number. The message is one line that names the next step."""
 
 
 @dataclass(slots=True)
@@ -114,10 +114,13 @@ class Training:
             if self.is_cautious:
                 self.is_cautious = bool(losses_and_errors[1] >= self.recipe.cautious_until_error)
         if not torch.isfinite(self.sums[0]):  # this is where the CPU waits for it
-            raise Diverged(
-                f"the loss is no longer finite at step {self.step}; the last checkpoint is intact: "
-                f"lower the learning rate (it was {self.optimizer.param_groups[-1]['lr']:.3g})"
-            )
+            self._raise_diverged("the loss is")
+
+    def _raise_diverged(self, what: str) -> NoReturn:
+        raise Diverged(
+            f"{what} no longer finite at step {self.step}; the last checkpoint is intact: "
+            f"lower the learning rate (it was {self.optimizer.param_groups[-1]['lr']:.3g})"
+        )
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next step."""
@@ -168,7 +171,12 @@ class Training:
         return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return what resuming needs beside the step: raw weights, momentum, average."""
+        """Return what resuming needs beside the step: raw weights, momentum, average.
+
+        Raises Diverged for weights that are no longer finite, of which the loss tells a step later only.
+        """
+        if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
+            self._raise_diverged("the weights are")
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),

@@ -15,8 +15,9 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 # Limits are held only where somebody changes a recipe, by `changed`.
 _AtLeastOne = Annotated[int, Field(ge=1)]
-_Positive = Annotated[float, Field(gt=0)]
-_NotNegative = Annotated[float, Field(ge=0)]
+_LARGEST = 1e30  # within what float32 can hold
+_Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
+_NotNegative = Annotated[float, Field(ge=0, le=_LARGEST)]
 _Share = Annotated[float, Field(ge=0, le=1)]
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 _LessThanOne = Annotated[float, Field(ge=0, lt=1)]

@@ -82,6 +82,7 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
         ("ema_decay=1.5", "--set ema_decay=1.5: Input should be less than 1"),
         ("label_smoothing=2", "--set label_smoothing=2: Input should be less than 1"),
         ("mixup=-1", "--set mixup=-1: Input should be greater than or equal to 0"),
+        ("learning_rate=1e39", "--set learning_rate=1e\\+39: Input should be less than or equal to"),
         ("clip_norm=0", "--set clip_norm=0: Input should be greater than 0"),
         ("warmup=3", "--set warmup=3: Input should be less than or equal to 1"),
         ("weight_decay=nan", "--set weight_decay=nan: Input should be a finite number"),

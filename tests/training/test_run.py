@@ -223,6 +223,15 @@ def test_a_loss_that_is_not_finite_stops_before_the_good_checkpoint_is_touched(p
     assert load_latest(tmp_path / "diverged") is None
 
 
+def test_weights_that_are_not_finite_are_never_saved_though_the_loss_before_them_was(
+    pictures: Path, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(RECIPE, epochs=None, steps=1, learning_rate=1e30, weight_decay=1e30, warmup=0.0)
+    with pytest.raises(Diverged, match="the weights are no longer finite at step 1"):
+        train(pictures, tmp_path / "diverged", recipe)
+    assert load_latest(tmp_path / "diverged") is None
+
+
 def test_training_and_test_classes_must_be_the_same(pictures: Path, tmp_path: Path) -> None:
     test_data = write_pictures(tmp_path / "unseen", each=2)
     (test_data / "red").rename(test_data / "pink")

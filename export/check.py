@@ -21,6 +21,7 @@ from export.model_file import read_file
 from export.options import Provider
 from export.parity import answers_in_batches
 from export.samples import sample_pixels
+from export.to_onnx import OUTPUTS
 from service.engine import Engine
 from service.errors import EngineFailed
 from service.model_card import GOLDEN_TOLERANCE, Accuracy, ModelCard, golden_input
@@ -86,8 +87,10 @@ def _of_the_graph(model: onnx.ModelProto, card: ModelCard) -> Iterator[Finding]:
     kept = bool(card.quantisation and card.quantisation.float_layers)
     expected = {card.precision, "fp32"} if kept else {card.precision}
     yield Finding("precision of layers", ", ".join(sorted(expected)), ", ".join(sorted(layers)), layers == expected)
-    classes = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    yield Finding("classes", str(len(card.labels)), str(classes), classes == len(card.labels))
+    shapes = {one.name: one.type.tensor_type.shape.dim for one in model.graph.output}
+    classes = [axis.dim_value for axis in shapes.get(OUTPUTS[0], ())][1:]
+    found = " x ".join(map(str, classes)) or "none"
+    yield Finding("classes", str(len(card.labels)), found, classes == [len(card.labels)])
 
 
 def _golden(engine: Engine, card: ModelCard) -> Finding:

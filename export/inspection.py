@@ -85,16 +85,20 @@ def card_of(path: Path, model: onnx.ModelProto) -> ModelCard:
 
 
 def layers_of(graph: onnx.GraphProto) -> Iterable[Layer]:
-    """Yield the layers with weights, in the order of the graph, with the type that their weights are computed in."""
+    """Yield the layers with weights, in the order of the graph, with the type that their weights are computed in.
+
+    Layers whose weights the graph computes, or takes as an input, have none to speak of.
+    """
     weights = {tensor.name: tensor for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
-        if node.op_type in _WITH_WEIGHTS:
+        if node.op_type in _WITH_WEIGHTS and len(node.input) > 1:
             source, quantised = node.input[1], False
-            while source in producers:  # through the pairs of int8
+            while source in producers and producers[source].input:  # through the pairs of int8
                 quantised |= producers[source].op_type == "DequantizeLinear"
                 source = producers[source].input[0]
-            tensor = weights[source]
+            if (tensor := weights.get(source)) is None:
+                continue
             precision = "int8" if quantised else _PRECISIONS.get(tensor.data_type, str(tensor.data_type))
             yield Layer(
                 name=source.removesuffix("_quantized").removesuffix(".weight"),

@@ -115,7 +115,7 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
     try:
         return Engine(content, providers=providers, intra_op_threads=len(os.sched_getaffinity(0)))
     except EngineError as error:
-        raise ExportError(f"{error}; nothing was written") from None
+        raise ExportError(str(error)) from None
 
 
 def answers_of(engine: Engine, pixels: Images) -> Answers:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import Result
 from onnx import TensorProto, helper, numpy_helper
@@ -126,6 +127,46 @@ def test_a_sealed_file_that_is_not_what_it_claims_fails_the_check_for_it(
     assert expected in failed_checks(changed(files["fp32"], tmp_path / "changed.onnx", change, **card))
 
 
+def compute_a_weight(model: onnx.ModelProto) -> None:
+    weight = model.graph.initializer.pop(0)
+    model.graph.node.insert(0, helper.make_node("Constant", [], [weight.name], value=weight))
+
+
+def lose_a_weight(model: onnx.ModelProto) -> None:
+    del model.graph.initializer[0]
+
+
+def lose_the_outputs(model: onnx.ModelProto) -> None:
+    del model.graph.output[:]
+
+
+def lose_the_graph(model: onnx.ModelProto) -> None:
+    model.ClearField("graph")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lose_a_weight, "ONNX checker"),
+        (lose_the_outputs, "classes"),
+        (lose_the_graph, "precision of layers"),
+    ],
+)
+def test_a_sealed_file_with_another_graph_is_told_and_never_a_traceback(
+    files: dict[str, Path], tmp_path: Path, change: Any, expected: str
+) -> None:
+    file = changed(files["fp32"], tmp_path / "changed.onnx", change)
+    assert expected in failed_checks(file)
+    assert export_onnx("inspect", file).exit_code == 0
+
+
+def test_a_weight_may_be_a_constant_of_the_graph(files: dict[str, Path], tmp_path: Path) -> None:
+    file = changed(files["fp32"], tmp_path / "changed.onnx", compute_a_weight)
+    for command in ("check", "inspect"):
+        result = export_onnx(command, file)
+        assert result.exit_code == 0, result.output
+
+
 def test_an_incomplete_card_is_one_line(files: dict[str, Path], tmp_path: Path) -> None:
     file = changed(files["fp32"], tmp_path / "changed.onnx", nothing, labels=[])
     for command in ("check", "inspect"):
@@ -173,6 +214,15 @@ def test_inspect_gives_programs_one_json_object(files: dict[str, Path], precisio
     assert found["operators"]["Conv"] == 9
     assert [value["name"] for value in found["outputs"]] == ["probabilities", "embedding", "top_indices", "class_maps"]
     assert ("precision_loss" in found["card"]) and ((found["card"]["precision_loss"] is None) == (precision == "fp32"))
+
+
+def test_a_provider_that_is_not_there_is_one_line_whose_advice_can_be_followed(files: dict[str, Path]) -> None:
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has the provider that should be missing")
+    result = export_onnx("check", files["fp32"], "--provider", "cuda")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.rstrip().endswith("or choose --providers auto")
+    assert export_onnx("check", files["fp32"], "--providers", "auto").exit_code == 0
 
 
 def test_options_of_an_export_before_a_command_are_refused(files: dict[str, Path]) -> None:

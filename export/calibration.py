@@ -12,6 +12,7 @@ import numpy as np
 
 from export.errors import ExportError
 from export.measure import training_pixels
+from export.options import Precision, Wanted
 from export.samples import sample_pixels, to_pixels
 from export.source import Source
 from service.errors import ServiceError
@@ -20,6 +21,8 @@ from service.preprocess import Pixels
 from training.class_folders import DataError, existing, listed
 
 _MOST_PICTURES = 384
+_FEW_PICTURES = 100
+_NONE = "--precision int8 needs pictures like those to be served; give a few hundred with --calibration FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,13 @@ def find_pictures(source: Source, folder: Path | None, say: Callable[[str], None
     if source.is_random:
         pixels = sample_pixels(source.preprocessing)
         return CalibrationPictures(pixels, pixels[:0], "sample pictures")
-    raise ExportError(
-        "--precision int8 needs pictures like those to be served; give a few hundred with --calibration FOLDER"
-    )
+    raise ExportError(_NONE)
+
+
+def refuse_lack_of_pictures(wanted: Wanted) -> None:
+    """Raise ExportError if int8 of weights that others trained, which come without pictures, is given none either."""
+    if wanted.precision is Precision.INT8 and wanted.calibration is None:
+        raise ExportError(_NONE)
 
 
 def _divided(pixels: Pixels, name: str) -> CalibrationPictures:
@@ -71,6 +78,8 @@ def _read(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) 
         raise ExportError(f"{path} holds no picture that can be decoded; give --calibration a folder of pictures")
     if skipped:
         say(f"{skipped} files of {path} are no pictures that can be decoded, and are left out")
+    if len(pixels) < _FEW_PICTURES:
+        say(f"{path} has {len(pixels)} pictures, which are few for ranges; with a few hundred int8 loses less")
     return np.stack(pixels)
 
 

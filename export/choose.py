@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.calibration import refuse_lack_of_pictures
 from export.choice import Choice, parse_choice
 from export.errors import ExportError
 from export.foreign_source import from_file, from_published, has_published
 from export.measure import class_names
+from export.options import Wanted
 from export.source import NoRun, Source, find_run, from_random_weights, from_run, read_labels
 
 RANDOM, TRAINED = "random", "trained"  # what --weights takes beside a file
@@ -31,8 +33,11 @@ class Asked:
     data: Path | None
 
 
-def choose(asked: Asked, say: Callable[[str], None]) -> Source:
-    """Return the network that is asked for. Raises ExportError, also where two wishes exclude each other."""
+def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
+    """Return the network that is asked for. Raises ExportError, also where two wishes exclude each other.
+
+    What the wanted precision lacks is told before anything is fetched.
+    """
     _refuse_contradictions(asked)
     choice = parse_choice(asked.depth, asked.variants)
     if asked.depth is not None:
@@ -43,16 +48,22 @@ def choose(asked: Asked, say: Callable[[str], None]) -> Source:
             labels = class_names(asked.data, choice.architecture(), say)
         return from_random_weights(choice, labels, asked.seed or 0)
     if asked.pretrained is not None:
+        refuse_lack_of_pictures(wanted)
         return from_published(choice, asked.pretrained, labels, say)
     if asked.weights != TRAINED:
+        refuse_lack_of_pictures(wanted)
         data = asked.data
         names_in_data = None if data is None else lambda described: class_names(data, described, say)
         return from_file(Path(asked.weights), choice, labels, names_in_data, say)
-    return _from_run(asked.checkpoint, choice, labels, say)
+    return _from_run(asked.checkpoint, choice, labels, wanted, say)
 
 
 def _from_run(
-    checkpoint: Path | None, choice: Choice, labels: tuple[str, ...] | None, say: Callable[[str], None]
+    checkpoint: Path | None,
+    choice: Choice,
+    labels: tuple[str, ...] | None,
+    wanted: Wanted,
+    say: Callable[[str], None],
 ) -> Source:
     try:
         run = find_run(choice) if checkpoint is None else checkpoint
@@ -61,6 +72,7 @@ def _from_run(
             raise
         say(f"no run fits {choice}; taking published weights")
         try:
+            refuse_lack_of_pictures(wanted)
             return from_published(choice, None, labels, say)
         except ExportError as error:
             raise ExportError(f"no run fits {choice} (--checkpoint names one elsewhere), and {error}") from None

@@ -82,10 +82,11 @@ def export_onnx(
         from export.export import export
 
         _refuse_folder(output)
-        _refuse_options_of_int8(context, precision)
+        _refuse_options_of_other_precisions(context, precision)
+        _refuse_missing(calibration=calibration, data=data)
         wanted = Wanted(precision, target, calibration, max_accuracy_loss)
         asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
-        source = choose(asked, _say)
+        source = choose(asked, wanted, _say)
         typer.echo(_summary(export(source, data=data, output=output, wanted=wanted, say=_say)))
 
 
@@ -95,7 +96,7 @@ def check(
     data: Annotated[
         Path | None, typer.Option(help="Labelled pictures: a folder (or a tar of one) with a folder for each class.")
     ] = None,
-    provider: Annotated[Provider, typer.Option(help="What to run it on.")] = Provider.CPU,
+    provider: Annotated[Provider, typer.Option("--provider", "--providers", help="What to run it on.")] = Provider.CPU,
 ) -> None:
     """Hold a model file to what its card claims. Exits with 1 at any difference."""
     with _failing_in_one_line():
@@ -152,12 +153,23 @@ def _refuse_folder(output: Path | None) -> None:
         raise ExportError(f"{output} is a folder; give --output the name of a file in it, such as {output}/model.onnx")
 
 
-def _refuse_options_of_int8(context: typer.Context, precision: Precision) -> None:
+def _refuse_missing(**paths: Path | None) -> None:
+    """Refuse before anything is fetched or converted."""
+    from export.errors import ExportError
+
+    for name, path in paths.items():
+        if path is not None and not path.expanduser().exists():
+            raise ExportError(f"there is no folder or tar file {path}; give --{name} one")
+
+
+def _refuse_options_of_other_precisions(context: typer.Context, precision: Precision) -> None:
     from export.errors import ExportError
 
     for name in ("calibration", "target"):
         if precision is not Precision.INT8 and _is_typed(context, name):
             raise ExportError(f"--{name} is for --precision int8; add that, or leave it out")
+    if precision is Precision.FP32 and _is_typed(context, "max_accuracy_loss"):
+        raise ExportError("--max-accuracy-loss is for --precision fp16 and int8; add one, or leave it out")
 
 
 def _summary(exported: "Exported") -> str:

@@ -135,6 +135,14 @@ def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Tra
         (("--depth", 8, "--weights", "random", "--output", "."), "is a folder"),
         (("--depth", 8, "--weights", "random", "--labels", "absent.txt"), "cannot be read"),
         (("--depth", 8, "--weights", "random", "--data", "absent"), "there is no folder or tar file"),
+        (("--depth", 50, "--precision", "int8"), "no run fits depth 50 .*give a few hundred with --calibration"),
+        (("--depth", 50, "--pretrained", "timm-a1", "--precision", "int8"), "give a few hundred with --calibration"),
+        (("--weights", "absent.pth", "--precision", "int8"), "give a few hundred with --calibration"),
+        (
+            ("--depth", 50, "--precision", "int8", "--calibration", "absent"),
+            "no folder or tar file absent; give --calibration",
+        ),
+        (("--depth", 8, "--weights", "random", "--max-accuracy-loss", 1), "is for --precision fp16 and int8"),
     ],
 )
 def test_an_expected_failure_is_one_line_that_names_the_next_step(arguments: tuple[object, ...], expected: str) -> None:

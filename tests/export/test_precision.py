@@ -142,6 +142,15 @@ def test_without_any_pictures_random_weights_take_the_samples_and_others_are_tol
         find_pictures(fp32_of(tiny, trained=True).source, None, print)
 
 
+def test_few_pictures_are_told(tiny: Converted, tmp_path: Path) -> None:
+    lines: list[str] = []
+    find_pictures(tiny.source, write_images(tmp_path / "few", 9), lines.append)
+    assert any("9 pictures, which are few" in line for line in lines)
+    lines.clear()
+    find_pictures(tiny.source, write_images(tmp_path / "enough", 100), lines.append)
+    assert not lines
+
+
 def test_what_is_no_folder_of_pictures_is_one_line(tiny: Converted, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no tar")
     (tmp_path / "empty").mkdir()

@@ -35,7 +35,7 @@ NO_FILE = ImageInfo("TENSOR", 0, 0)  # where a picture's answer says what the pi
 _UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = Host()
-_UNKNOWN_OPERATOR = "is not a registered function/op"  # ONNX Runtime's words
+_UNKNOWN_OPERATOR = ("is not a registered function/op", "No Op registered for")  # ONNX Runtime's words
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -186,10 +186,10 @@ def _open(model: bytes, providers: str, host: Host) -> Session:
     try:
         return open_session(model, threads=host.alone_threads or 1)
     except Exception as error:
-        if _UNKNOWN_OPERATOR in str(error):
+        if any(words in str(error) for words in _UNKNOWN_OPERATOR):
             raise EngineError(
                 "the model uses an operator that ONNX Runtime does not have; the known domains are ai.onnx, ai.onnx.ml "
-                "and com.microsoft"
+                "and com.microsoft, up to the versions that this runtime knows"
             ) from None
         raise EngineError(DAMAGED) from error
 

@@ -13,7 +13,6 @@ ServiceError
 ├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
 ├── LabelNotInTop      422  there is no heat map of that label for this picture
 ├── EngineFailed       500  the model itself broke; the log has the cause
-├── NotSupported       501  a part of the protocol that this server does without
 ├── Overloaded         503  too much is already waiting; try again later
 ├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
 └── NotReady           503  starting, or draining before a stop
@@ -101,10 +100,6 @@ class LabelNotInTop(ServiceError):
 
 class EngineFailed(ServiceError):
     status, code, title = 500, "engine_failed", "Inference failed"
-
-
-class NotSupported(ServiceError):
-    status, code, title = 501, "not_supported", "Not supported"
 
 
 class Overloaded(ServiceError):

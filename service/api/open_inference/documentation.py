@@ -7,11 +7,7 @@ from service.exchange import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"
 _JSON, _RAW = "application/json", "application/octet-stream"
-_MODEL, _VERSION, _ANY = (
-    ("model", "The model's name."),
-    ("version", "A version of it, a number."),
-    ("rest", "Whatever."),
-)
+_MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
 # One red pixel, as a PNG.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
@@ -24,7 +20,6 @@ _ERRORS = {
     413: "The body of this request may have at most 64 MiB.",
     431: "The path and the headers together may have at most 64 KiB.",
     500: "The model failed; the server's log has the cause.",
-    501: "This server has no trace settings, log settings or shared memory.",
     503: "Too many images are waiting already; try again a little later.",
 }
 _ALWAYS = (400, 401, 404, 405, 408, 431, 500, 503)
@@ -142,23 +137,9 @@ def v2_paths() -> dict[str, Any]:
         for end, (summary, example) in about.items():
             paths[f"/v2/models/{{model}}{middle}{end}"] = _get(summary, example, parameters)
         paths[f"/v2/models/{{model}}{middle}/infer"] = {"post": _infer(parameters)}
-    return paths | _refused_paths()
-
-
-def _refused_paths() -> dict[str, Any]:
-    """What other servers of the protocol have, and this one refuses on this port."""
-    load = _refusal("Load or unload a model: on the admin port only", [_MODEL], 403)
-    paths = {f"/v2/repository/models/{{model}}/{action}": {"post": load} for action in ("load", "unload")}
-    unsupported = {
-        "/v2/trace/setting": [],
-        "/v2/models/{model}/trace/setting": [_MODEL],
-        "/v2/logging": [],
-        "/v2/systemsharedmemory/{rest}": [_ANY],
-        "/v2/cudasharedmemory/{rest}": [_ANY],
-    }
-    for path, parameters in unsupported.items():
-        paths[path] = {method: _refusal("Not supported", parameters, 501) for method in ("get", "post")}
-    return paths
+    load = _operation("Load or unload a model: on the admin port only", [_MODEL], None, (403,))
+    del load["responses"]["200"]
+    return paths | {f"/v2/repository/models/{{model}}/{action}": {"post": load} for action in ("load", "unload")}
 
 
 def _get(summary: str, example: Any, parameters: list[tuple[str, str]] | None = None) -> dict[str, Any]:
@@ -187,12 +168,6 @@ def _infer(parameters: list[tuple[str, str]]) -> dict[str, Any]:
     operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT]
     operation["requestBody"] = _INFER_BODY
     operation["responses"]["200"]["content"][_RAW] = {"schema": {"type": "string", "format": "binary"}}
-    return operation
-
-
-def _refusal(summary: str, parameters: list[tuple[str, str]], status: int) -> dict[str, Any]:
-    operation = _operation(summary, parameters, None, (status,))
-    del operation["responses"]["200"]
     return operation
 
 

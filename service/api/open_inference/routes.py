@@ -14,14 +14,15 @@ from service.api.open_inference.metadata import model_config, model_metadata, re
 from service.api.open_inference.repository import change_routes
 from service.api.open_inference.statistics import model_statistics
 from service.api.request import Serving
-from service.errors import NotSupported
+from service.errors import NotFound
 from service.readiness import Readiness
 from service.registry import Served
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
-_UNSUPPORTED = (
+# What other servers of the protocol have. Not in the documents: it is as good as not there, but for a helpful word.
+NOT_SUPPORTED = (
     "/v2/trace/setting",
     "/v2/models/{model}/trace/setting",
     "/v2/logging",
@@ -57,7 +58,7 @@ class OpenInference:
             *(Route(path, self.infer, methods=["POST"]) for path in INFER_PATHS),
             Route("/v2/repository/index", self._answer_index, methods=["POST"]),
             *change_routes(None),
-            *(Route(path, _answer_unsupported, methods=["GET", "POST"]) for path in _UNSUPPORTED),
+            *(Route(path, _answer_unsupported, methods=["GET", "POST"]) for path in NOT_SUPPORTED),
         ]
 
     def _by_version(self, end: str, answer: Answer) -> list[Route]:
@@ -104,7 +105,8 @@ class OpenInference:
 
 
 async def _answer_unsupported(_: Request) -> Response:
-    raise NotSupported("This server has no trace settings, log settings or shared memory; send tensors in the request.")
+    text = "This server has no trace settings, log settings or shared memory; send tensors in the request."
+    raise NotFound(text, code="not_supported")
 
 
 def _json(document: Any) -> Response:

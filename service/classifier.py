@@ -68,6 +68,11 @@ class ModelInfo:
     provider: str
     precision: str
 
+    @property
+    def served_as(self) -> str:
+        """The name and version, as a request can name them."""
+        return f"{self.name}:{self.version}"
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

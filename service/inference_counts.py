@@ -29,7 +29,7 @@ class Row(Protocol):
 
 
 def model_key(model: str) -> str:
-    """Return the key of a model's numbers."""
+    """Return the key of the numbers of a model, given as `name:version`."""
     return f"inference\n{model}"
 
 

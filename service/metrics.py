@@ -65,16 +65,16 @@ class Metrics:
         """Count one request that failed in a way we know."""
         self._counts["resnet_refusals", error.code] += 1
 
-    def note_classification(self, model: str, classification: "Classification", total_s: float) -> None:
+    def note_classification(self, model: "ModelInfo", classification: "Classification", total_s: float) -> None:
         """Count one classified picture and where its time went."""
         self.note_inference(model, [classification], total_s)
 
     def note_inference(
-        self, model: str, rows: "Sequence[Classification]", total_s: float, output_s: float = 0.0
+        self, model: "ModelInfo", rows: "Sequence[Classification]", total_s: float, output_s: float = 0.0
     ) -> None:
         """Count one request of several pictures, or rows of tensors, and where their time went."""
-        self._inference.note(model, rows, total_s, output_s)
-        batch_size, decode, queue, inference, total = self._by_model[model]
+        self._inference.note(model.served_as, rows, total_s, output_s)
+        batch_size, decode, queue, inference, total = self._by_model[model.name]
         total.observe(total_s)
         for row in rows:
             self._counts["resnet_pictures", row.image.format] += 1
@@ -83,9 +83,9 @@ class Metrics:
             queue.observe(row.queue_s)
             inference.observe(row.inference_s)
 
-    def note_failed_inference(self, model: str, total_s: float) -> None:
+    def note_failed_inference(self, model: "ModelInfo", total_s: float) -> None:
         """Count one request that a model did not answer."""
-        self._inference.note_failure(model, total_s)
+        self._inference.note_failure(model.served_as, total_s)
 
     async def _own(self) -> Snapshot:
         return self.snapshot()

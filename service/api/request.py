@@ -52,7 +52,7 @@ class Serving:
         )
         exchange.note_picture(classifier.info, classification)
         total_s = time.monotonic() - exchange.started_at
-        self.metrics.note_classification(classifier.info.name, classification, total_s)
+        self.metrics.note_classification(classifier.info, classification, total_s)
         return classification
 
     def _check_size(self, picture: bytes) -> None:

@@ -15,7 +15,8 @@ from service.app import create_app
 from service.batcher import Batcher
 from service.engine import EngineError
 from service.graph_model import GraphModel, load_graph_model
-from service.registry import RegistryError, load_models
+from service.registry import RegistryError, load
+from service.repository import ModelFile
 from service.room import QueueLimits
 from service.settings import Settings
 from tests.service.graph_files import graph_file, write_graph_file
@@ -79,7 +80,7 @@ def with_outside_weights() -> bytes:
 def test_the_folder_says_which_file_was_refused(tmp_path: Path) -> None:
     write_graph_file(tmp_path, "far", with_outside_weights())
     with pytest.raises(RegistryError, match=r"far/1/model.onnx: the model keeps weights outside"):
-        load_models(tmp_path, default_model=None, providers="cpu", max_batch=None)
+        load(ModelFile("far", "1", tmp_path / "far" / "1" / "model.onnx"), providers="cpu", max_batch=None)
 
 
 async def test_a_server_can_have_nothing_else(tmp_path: Path, red: bytes) -> None:

@@ -20,6 +20,9 @@ def samples(metrics: Metrics | Snapshot) -> dict[str, float]:
     }
 
 
+TINY = ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")
+
+
 def classification(inference_s: float = 0.003) -> Classification:
     return Classification([], ImageInfo("JPEG", 1, 1), 0.0015, 0.0, inference_s, 2)
 
@@ -48,8 +51,8 @@ def test_refusals_are_counted_by_code() -> None:
 
 def test_a_classification_lands_in_its_buckets() -> None:
     metrics = Metrics()
-    metrics.note_classification("tiny", classification(inference_s=0.003), 0.3)
-    metrics.note_classification("tiny", classification(inference_s=0.002), 100.0)
+    metrics.note_classification(TINY, classification(inference_s=0.003), 0.3)
+    metrics.note_classification(TINY, classification(inference_s=0.002), 100.0)
     found = samples(metrics)
     assert found["resnet_pictures_total JPEG"] == 2
     assert found["resnet_inference_seconds_bucket 0.001 tiny"] == 0
@@ -66,7 +69,7 @@ def test_what_is_going_on_now_can_be_seen() -> None:
     metrics = Metrics()
     metrics.queue_depth = lambda: 7
     metrics.in_flight = 9
-    metrics.note_models([ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")])
+    metrics.note_models([TINY])
     found = samples(metrics)
     assert found["resnet_queue_depth"] == 7
     assert found["resnet_requests_in_flight"] == 9
@@ -78,9 +81,9 @@ def busy(requests: int, in_flight: int) -> Metrics:
     metrics = Metrics()
     for _ in range(requests):
         metrics.note_answer("/classify", "POST", 200)
-        metrics.note_classification("tiny", classification(), 0.3)
+        metrics.note_classification(TINY, classification(), 0.3)
     metrics.in_flight = in_flight
-    metrics.note_models([ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")])
+    metrics.note_models([TINY])
     return metrics
 
 

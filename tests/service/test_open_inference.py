@@ -114,6 +114,25 @@ async def test_a_version_in_the_path_has_to_be_the_one_that_serves(client: httpx
         assert_error(await client.get(f"/v2/models/tiny/versions/{version}"), 404)
 
 
+async def test_versions_that_serve_together_are_told_and_counted_apart(tmp_path: Path, model_file: bytes) -> None:
+    for version in ("1", "2"):
+        write_tiny_model(tmp_path, version=version, content=model_file)
+    app = create_app(Settings(models=tmp_path, engine_threads=1))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
+    ):
+        served = (await client.get("/v2/models/tiny")).json()["versions"]
+        assert served[-1] == "2"
+        for count, version in enumerate(served, start=1):
+            for _ in range(count):
+                await client.post(f"/v2/models/tiny/versions/{version}/infer", json=question())
+        stats = (await client.get("/v2/models/stats")).json()["model_stats"]
+        assert [(entry["version"], entry["inference_count"]) for entry in stats] == [
+            (version, count) for count, version in enumerate(served, start=1)
+        ]
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP"])
 async def test_a_packed_body_is_unpacked_and_a_bomb_is_refused(client: httpx.AsyncClient, encoding: str) -> None:
     def pack(content: bytes) -> bytes:

@@ -50,11 +50,11 @@ class InferEndpoint:
             is_small = len(answers) <= _SMALL_ROWS
             answer, headers = _write_answer(*written) if is_small else await asyncio.to_thread(_write_answer, *written)
         except ServiceError:
-            self._serving.metrics.note_failed_inference(model.info.name, time.monotonic() - started)
+            self._serving.metrics.note_failed_inference(model.info, time.monotonic() - started)
             raise
         done = time.monotonic()
         await _send(send, answer, headers)
-        self._serving.metrics.note_inference(model.info.name, answers, done - started, done - answered)
+        self._serving.metrics.note_inference(model.info, answers, done - started, done - answered)
 
     async def _read(self, model: Served, body: bytes, exchange: Exchange) -> Question:
         json_bytes = _json_bytes(exchange.headers)

@@ -27,11 +27,14 @@ def server_metadata() -> dict[str, Any]:
     return {"name": NAME, "version": version(NAME), "extensions": EXTENSIONS}
 
 
-def model_metadata(model: Served) -> dict[str, Any]:
-    """Return a model's inputs and outputs; the batch is the first axis of each shape, -1."""
+def model_metadata(model: Served, registry: Registry) -> dict[str, Any]:
+    """Return the versions of a model that serve, and the inputs and outputs of this one.
+
+    The batch is the first axis of each shape, -1.
+    """
     return {
         "name": model.info.name,
-        "versions": [model.info.version],
+        "versions": [other.info.version for other in registry if other.info.name == model.info.name],
         "platform": _PLATFORM,
         "inputs": [_tensor(spec) for spec in model.inputs],
         "outputs": [_tensor(spec) for spec in model.outputs],

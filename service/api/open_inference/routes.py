@@ -43,7 +43,7 @@ class OpenInference:
     def routes(self) -> list[Route]:
         """Return them, in the order in which they have to be tried."""
         about_models: tuple[tuple[str, Callable[[Served], Any]], ...] = (
-            ("", model_metadata),
+            ("", self._metadata),
             ("/config", self._config),
             ("/ready", self._model_ready),
         )
@@ -72,6 +72,9 @@ class OpenInference:
 
     def _model(self, request: Request) -> Served:
         return self.serving.registry.find_any(request.path_params["model"], request.path_params.get("version"))
+
+    def _metadata(self, model: Served) -> dict[str, Any]:
+        return model_metadata(model, self.serving.registry)
 
     def _config(self, model: Served) -> dict[str, Any]:
         return model_config(model, max_request_bytes=self.max_request_bytes, threads=self.serving.batcher.thread_count)

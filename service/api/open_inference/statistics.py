@@ -9,13 +9,13 @@ from service.registry import Served
 
 def model_statistics(model: Served, total: Snapshot) -> dict[str, Any]:
     """Return one entry of `model_stats`."""
-    name = model.info.name
-    numbers = total["counters"].get(model_key(name)) or [0.0] * MODEL_NUMBERS
+    served_as = model.info.served_as
+    numbers = total["counters"].get(model_key(served_as)) or [0.0] * MODEL_NUMBERS
     rows, executions, answered, answered_s, failed, failed_s, queue_s, decode_s, inference_s, output_s = numbers
     return {
-        "name": name,
+        "name": model.info.name,
         "version": model.info.version,
-        "last_inference": int(total.get("last_ms", {}).get(name, 0)),
+        "last_inference": int(total.get("last_ms", {}).get(served_as, 0)),
         "inference_count": int(rows),
         "execution_count": _whole(executions),
         "inference_stats": {
@@ -29,7 +29,7 @@ def model_statistics(model: Served, total: Snapshot) -> dict[str, Any]:
             "cache_miss": _duration(0, 0),
         },
         "response_stats": {},
-        "batch_stats": _batch_statistics(name, total),
+        "batch_stats": _batch_statistics(served_as, total),
         "memory_usage": [],
     }
 

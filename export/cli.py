@@ -23,6 +23,20 @@ if TYPE_CHECKING:
     from export.export import Exported
     from service.model_card import PrecisionLoss
 
+# Options whose words take more than a line.
+_Variants = Annotated[
+    list[str] | None,
+    typer.Option(help="plain, A, B, C (shortcuts), v1, v1.5 (bottlenecks); commas between several."),
+]
+_Data = Annotated[
+    Path | None,
+    typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
+]
+_Calibration = Annotated[
+    Path | None,
+    typer.Option(help="For int8: a folder (or a tar) of a few hundred pictures like those to be served."),
+]
+
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -39,10 +53,7 @@ def _say(line: str) -> None:
 def export_onnx(
     context: typer.Context,
     depth: Annotated[int | None, typer.Option(help="Layers of the network: 20, 50, …")] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(help="plain, A, B, C (shortcuts), v1, v1.5 (bottlenecks); commas between several."),
-    ] = None,
+    variant: _Variants = None,
     checkpoint: Annotated[
         Path | None, typer.Option(help="A run folder of train-resnet, or a checkpoint in it.")
     ] = None,
@@ -54,15 +65,9 @@ def export_onnx(
     ] = "trained",
     seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
-    ] = None,
+    data: _Data = None,
     precision: Annotated[Precision, typer.Option(help="fp32, or faster: fp16 on GPUs, int8.")] = Precision.FP32,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="For int8: a folder (or a tar) of a few hundred pictures like those to be served."),
-    ] = None,
+    calibration: _Calibration = None,
     target: Annotated[Target, typer.Option(help="For int8: what it will run on.")] = Target.X86,
     max_accuracy_loss: Annotated[
         float,

@@ -27,6 +27,7 @@ from service.preprocess import Pixels
 from training.resnet import ResNet
 
 _CHOOSING_PICTURES = 1000
+_SAMPLES = "sample pictures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _to_fp16(fp32: Fp32, evidence: Evidence) -> Lowered:
     samples = sample_pixels(preprocessing)
     shown = samples if evidence.test is None else np.concatenate([samples, evidence.test.spread()])
     graph = to_onnx(to_half(fp32.network, preprocessing, shown), preprocessing, fp32.temperature)
-    return _judged(graph, _jury(fp32, evidence.test, samples))
+    return _judged(graph, _jury(fp32, evidence.test, samples, _SAMPLES))
 
 
 def _to_int8(
@@ -86,8 +87,9 @@ def _to_int8(
     say(f"measuring ranges on {len(pictures.measured)} pictures ({pictures.name})")
     histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), pictures.measured)
     unlabelled = _distinct(np.concatenate([pictures.judging, sample_pixels(fp32.source.preprocessing)]))
-    jury = _jury(fp32, evidence.test, unlabelled)
-    choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled))
+    name = f"calibration and {_SAMPLES}" if len(pictures.judging) else _SAMPLES
+    jury = _jury(fp32, evidence.test, unlabelled, name)
+    choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled, name))
     method = _best_method(fp32, histograms, wanted.target, choosing, say)
     for float_layers in ((), outer_layers(fp32.graph)):
         graph = quantise(fp32.graph, histograms.ranges(method), wanted.target, float_layers)
@@ -125,9 +127,9 @@ def _judged(graph: onnx.ModelProto, jury: Jury, quantisation: Quantisation | Non
     return Lowered(graph, engine, answers, loss, quantisation)
 
 
-def _jury(fp32: Fp32, labelled: Pictures | None, unlabelled: Pixels) -> Jury:
+def _jury(fp32: Fp32, labelled: Pictures | None, unlabelled: Pixels, name: str) -> Jury:
     if labelled is None:
-        return Jury(unlabelled, None, "calibration and sample pictures", fp32.engine)
+        return Jury(unlabelled, None, name, fp32.engine)
     return Jury(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
 
 

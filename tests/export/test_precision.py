@@ -64,6 +64,12 @@ def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
     assert result.loss.agreement < 0.98
     assert "with random weights that is no reason to refuse" in said
     assert result.quantisation is not None and result.quantisation.float_layers == ()
+    assert result.loss.dataset == "calibration and sample pictures"
+
+
+def test_the_card_names_only_pictures_that_there_were(tiny: Converted) -> None:
+    result, _ = lowered(fp32_of(tiny, trained=False), None, Wanted(Precision.FP16))
+    assert (result.loss.dataset, result.loss.images) == ("sample pictures", 17)
 
 
 @pytest.mark.long

@@ -5,15 +5,18 @@ operator who put it there wants to know. Later the whole set is replaced at once
 queue keeps the model that it was meant for.
 """
 
+import contextlib
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TypeAlias
 
 from service.classifier import BadModel, Classifier, load_classifier
 from service.engine import EngineError, Host
 from service.errors import BadRequest, NotFound, NotReady
 from service.graph_model import GraphModel, load_graph_model
+from service.kept_models import find_kept, forget_all_but, keep
 from service.model_card import METADATA_KEY, BadCard
 from service.repository import ModelFile, RegistryError, VersionState
 
@@ -114,7 +117,7 @@ def load(
 
     `content` is what the file holds, if it has been read already.
     """
-    model = read_model(file) if content is None else content
+    model = read_model(file, host.cache) if content is None else content
     load_model = load_classifier if METADATA_KEY.encode() in model else load_graph_model
     try:
         return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
@@ -122,12 +125,28 @@ def load(
         raise RegistryError(str(error), path=file.path) from error
 
 
-def read_model(file: ModelFile) -> bytes:
-    """Return the content of a model file. Raises RegistryError if it cannot be read or is not what was accepted."""
+def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
+    """Return the content of a model file: what was accepted, from the folder or else from the copies in `cache`.
+
+    Raises RegistryError if it cannot be read, or has changed and was not kept.
+    """
+    reason = "the file has changed since it was accepted; load it again"
     try:
         content = file.path.read_bytes()
+        if file.sha256 in (None, hashlib.sha256(content).hexdigest()):
+            return content
     except OSError:
-        raise RegistryError("the file cannot be read; check its permissions", path=file.path) from None
-    if file.sha256 not in (None, hashlib.sha256(content).hexdigest()):
-        raise RegistryError("the file has changed since it was accepted; load it again", path=file.path)
-    return content
+        reason = "the file cannot be read; check its permissions"
+    copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
+    if copy is None:
+        raise RegistryError(reason, path=file.path)
+    return copy
+
+
+def keep_models(files: Iterable[ModelFile], cache: Path) -> None:
+    """Copy what serves into the cache, as far as the folder still holds it, and drop all other copies."""
+    digests = {file.sha256: file for file in files if file.sha256 is not None}
+    for sha256, file in digests.items():
+        with contextlib.suppress(RegistryError):
+            keep(cache, sha256, read_model(file))
+    forget_all_but(cache, digests)

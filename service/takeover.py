@@ -11,7 +11,8 @@ from collections.abc import Iterable
 from service.app import Parts, in_a_thread
 from service.jobs import call
 from service.memory import give_back
-from service.registry import Served
+from service.private_cache import cache_root
+from service.registry import Served, keep_models
 from service.repository import Lineup, ModelFile, RegistryError
 
 _Identity = tuple[str, str, str | None]
@@ -20,8 +21,13 @@ _Identity = tuple[str, str, str | None]
 class Takeover:
     """Holds what is loaded and does not serve yet."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, keeps_files: bool) -> None:
+        """One process of those that serve `keeps_files` for all."""
         self._parts = parts
+        self._keeps_files = keeps_files
+        self._kept: tuple[ModelFile, ...] = ()
+        self._keeping: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._prepared: dict[_Identity, Served] = {}
 
     def files_of(self, lineup: Lineup) -> list[ModelFile]:
@@ -52,7 +58,14 @@ class Takeover:
         self._prepared.clear()
         self._parts.registry.serve(models, lineup.default, lineup.states)
         self._parts.metrics.note_models(model.info for model in models)
+        if self._keeps_files and lineup.files != self._kept:
+            self._kept = lineup.files
+            self._keeping = asyncio.create_task(self._keep(lineup.files))
         return None
+
+    async def _keep(self, files: tuple[ModelFile, ...]) -> None:
+        async with self._one_at_a_time:
+            await in_a_thread(lambda: keep_models(files, cache_root()))
 
     def _have(self) -> dict[_Identity, Served]:
         return {_identity(model): model for model in self._parts.registry} | self._prepared

@@ -24,7 +24,7 @@ from service.exposition import Snapshot
 from service.log_lines import RequestLog
 from service.offspring import Task
 from service.pipe import Pipe
-from service.repository import Lineup, RegistryError, files_from, lineup_from
+from service.repository import RegistryError, files_from, lineup_from
 from service.server import Drain, Server, end_at_the_latest_in, make_server
 from service.settings import Settings
 from service.takeover import Takeover
@@ -62,7 +62,7 @@ async def _work(
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
         server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
         check_one_runtime()
-        await _Worker(pipe, app, task.lineup, server, drain).serve(listener, task.listens_after_s)
+        await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
     except (BadKeyFile, EngineError, RegistryError) as error:
         pipe.send({"failed": str(error)})
         await pipe.flush()
@@ -73,9 +73,9 @@ async def _work(
 class _Worker:
     """The application between its start and its end."""
 
-    def __init__(self, pipe: Pipe, app: FastAPI, lineup: Lineup, server: Server, drain: Drain) -> None:
+    def __init__(self, pipe: Pipe, app: FastAPI, task: Task, server: Server, drain: Drain) -> None:
         self._pipe = pipe
-        self._lineup = lineup  # what it starts with
+        self._lineup = task.lineup  # what it starts with
         self._app = app
         self._server = server
         self._parts: Parts = app.state.parts
@@ -85,7 +85,7 @@ class _Worker:
         self._totals: dict[int, asyncio.Future[Snapshot]] = {}  # that were asked for, by number
         self._questions = 0
         self._parts.metrics.total = self._total
-        self._takeover = Takeover(self._parts)
+        self._takeover = Takeover(self._parts, keeps_files=task.place == 0)
         self._preparing: asyncio.Task[None] | None = None
 
     async def serve(self, listener: socket.socket, listens_after_s: float) -> None:

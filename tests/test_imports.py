@@ -48,7 +48,7 @@ LAYERS = (
     ("graph_model",),
     ("classifier",),
     ("batcher", "engine", "preprocess", "heat_map", "layout"),
-    ("gpu_start", "provider_choice"),
+    ("gpu_start", "provider_choice", "kept_models"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "memory", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),

@@ -1,6 +1,7 @@
 """New versions while the server runs: a good one serves in every process, a bad one changes nothing."""
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -15,6 +16,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from service.kept_models import find_kept
+from service.private_cache import cache_root
 from service.seal import seal
 from tests.service.served import Served, serving, wait_until
 from tests.service.tiny_model import LABELS, tiny_model, write_tiny_model
@@ -201,14 +204,18 @@ def test_bad_versions_of_ten_kinds_are_refused_and_the_old_one_answers(
 def test_a_file_that_was_overwritten_in_place_is_refused_and_what_was_loaded_answers(
     folder: Path, model_file: bytes, other_model: bytes, red: bytes
 ) -> None:
-    path = folder / "tiny" / "1" / "model.onnx"
+    path, digest = folder / "tiny" / "1" / "model.onnx", hashlib.sha256(model_file).hexdigest()
     with serving(folder, "--processes", 1) as served:
+        wait_until(lambda: find_kept(cache_root(), digest) is not None)
         path.write_bytes(b"")
         assert load(served)[0] == 409
         described = served.ask("GET", "/models/tiny")[1]
         assert described["state"] == "READY"
         assert "was refused" in described["reason"]
         assert answer(served, red) == ("1", "red")
+        (victim,) = served.workers()
+        os.kill(victim, signal.SIGKILL)
+        assert answer(served, red) == ("1", "red")  # from the copy that was kept of it
         path.write_bytes(other_model)
         assert load(served) == (200, {"versions": [version("tiny", "1", "READY")]})
         assert answer(served, red) == ("1", "RED")

@@ -108,6 +108,6 @@ def test_a_sample_of_what_the_document_allows_and_forbids_is_answered_as_it_says
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(900)
 def test_thousands_of_cases_are_answered_as_the_document_says(schema: Any) -> None:
-    assert cases_that_passed(schema, 300) >= 2000
+    assert cases_that_passed(schema, 120) >= 2000

@@ -112,22 +112,30 @@ class Reloads:
             for name, files in found.items():
                 if files and name not in self._unloaded:
                     await self._load(name, files)
-            await self._drop_what_is_gone({name for name, files in found.items() if files})
+            await self._drop_what_is_gone({name for name, files in found.items() if files != []})
+            await self._tell()
         log.info("reloaded; serving %s", ", ".join(f"{file.name}:{file.version}" for file in self.lineup.files))
 
     def _versions_of(self, name: str) -> list[ModelFile] | None:
-        """Return the versions that shall serve; None if they are refused already."""
+        """Return the versions that shall serve; None if they are refused already, and what serves stays."""
         try:
             return versions_of(self._folder, name, self._latest)
         except RegistryError as error:
-            self._refuse(str(error))
+            self._refuse_folder(name, error)
             return None
+
+    def _refuse_folder(self, name: str, error: RegistryError) -> None:
+        for file in self.lineup.files:
+            if file.name == name:
+                self._note(file, "READY", f"what lies there now was refused: {error.reason}; what was there serves")
+        self._refuse(str(error))
 
     async def _load_by_name(self, name: str) -> None:
         try:
             files = versions_of(self._folder, name, self._latest)
         except RegistryError as error:
-            self._refuse(str(error))
+            self._refuse_folder(name, error)
+            await self._tell()
             raise ModelRefused(f"{name} was refused: {error.reason}.") from None
         if not files:
             raise NotFound("There is no such model in the folder of models.", code="model_not_found")

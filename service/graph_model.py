@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.acceptance import SMALL_MODEL_BATCH, BadModel
 from service.batcher import Batcher
-from service.classifier import SMALL_MODEL_BATCH, BadModel, Classification, ModelInfo
+from service.classifier import Classification, ModelInfo
 from service.cuda_errors import is_fatal
 from service.engine import EngineError, Host, check_one_runtime, check_single_file
 from service.errors import BadRequest, EngineFailed, ServiceError

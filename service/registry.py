@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
-from service.classifier import BadModel, Classifier, load_classifier
+from service.acceptance import BadModel
+from service.classifier import Classifier, load_classifier
 from service.engine import EngineError, Host
 from service.errors import BadRequest, NotFound, NotReady
 from service.graph_model import GraphModel, load_graph_model

@@ -47,7 +47,7 @@ LAYERS = (
     ("registry", "explanation", "embedding"),
     ("graph_model",),
     ("classifier",),
-    ("batcher", "engine", "preprocess", "heat_map", "layout"),
+    ("acceptance", "batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice", "kept_models"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "memory", "gpu_device", "cuda_errors", "private_cache", "cores"),

@@ -11,18 +11,9 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from service.acceptance import BadModel, WarmUp, check_golden, warm_up
 from service.batcher import Batcher
-from service.classifier import (
-    BadModel,
-    Classification,
-    Classifier,
-    ModelInfo,
-    Picture,
-    WarmUp,
-    check_golden,
-    load_classifier,
-    warm_up,
-)
+from service.classifier import Classification, Classifier, ModelInfo, Picture, load_classifier
 from service.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
 from service.jobs import SetAside

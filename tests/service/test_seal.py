@@ -3,7 +3,8 @@
 import onnx
 import pytest
 
-from service.classifier import BadModel, load_classifier
+from service.acceptance import BadModel
+from service.classifier import load_classifier
 from service.seal import is_intact, seal
 
 

@@ -3,8 +3,6 @@
 Nothing happens at import. `create_app` only builds; the lifespan loads the models and owns the engine's threads.
 """
 
-import asyncio
-import concurrent.futures
 import logging
 import os
 import threading
@@ -13,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +33,7 @@ from service.api.open_inference.routes import INFER_PATHS, OpenInference
 from service.api.openapi import DocumentedApp
 from service.api.operations import add_operations, add_page, page_answer
 from service.api.request import Serving
+from service.background import in_a_thread
 from service.batcher import Batcher
 from service.board import Board
 from service.cores import available_cores
@@ -57,8 +56,6 @@ from service.settings import Settings
 from service.speeds import shortest_ever
 
 log = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 _QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit: then that one holds for all
 _LAST_WORDS_S = 0.5  # for the answers to those whose pictures a lost GPU had
@@ -187,23 +184,6 @@ def _layout(settings: Settings, registry: Registry) -> Layout:
         processes=settings.processes,
         engine_threads=settings.engine_threads,
     )
-
-
-async def in_a_thread(work: Callable[[], Result]) -> Result:
-    """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
-    done: concurrent.futures.Future[Result] = concurrent.futures.Future()
-
-    def run() -> None:
-        try:
-            result = work()
-        except Exception as error:
-            done.set_exception(error)
-        else:
-            done.set_result(result)
-
-    done.set_running_or_notify_cancel()  # from now on it cannot be cancelled
-    threading.Thread(target=run, name="loader", daemon=True).start()
-    return await asyncio.wrap_future(done)
 
 
 def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> frozenset[str]:

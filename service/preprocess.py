@@ -19,17 +19,22 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from service.errors import BadImage
 from service.image_header import ImageHeader, read_header
+from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, resize_and_crop
 
-Pixels = NDArray[np.uint8]
-Box = tuple[float, float, float, float]  # left, top, right and bottom, in pixels
-
-_INTERPOLATIONS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-INTERPOLATIONS = tuple(_INTERPOLATIONS)
+__all__ = [
+    "DEFAULT_LIMITS",
+    "INTERPOLATIONS",
+    "Box",
+    "ImageInfo",
+    "ImageLimits",
+    "Pixels",
+    "Reduced",
+    "decode",
+    "decode_reduced",
+    "header_to_pixels",
+    "image_to_pixels",
+    "resize_and_crop",
+]
 
 # EXIF 2.32, tag 0x0112: what has to be done to show the stored picture upright.
 _UPRIGHT = {
@@ -46,9 +51,6 @@ _SIDES_SWAPPED = frozenset((5, 6, 7, 8))
 _STORED_FROM_RIGHT, _STORED_FROM_BOTTOM = frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 
 _GREY_STEP: dict[object, int] = {"L;2": 85, "L;4": 17}  # between two neighbouring greys once decoded to 0..255
-
-# A strip of 12,000 by 1 pixels, resized whole to a shorter side of 224, would be 2.7 million pixels long.
-_MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
 
 # Decoding a JPEG at a reduced scale is for large pictures that are not to be made tiny; the rest stays exact.
 _MAX_PIXELS_DECODED_WHOLE = 4_000_000
@@ -156,7 +158,7 @@ def _divisor(header: ImageHeader, shorter_side: int, interpolation: str) -> int:
     """
     shortest, longest = sorted((header.width, header.height))
     is_large = header.width * header.height > _MAX_PIXELS_DECODED_WHOLE and shorter_side >= _MIN_SIDE_OF_REDUCED
-    is_strip = longest > _MAX_ASPECT_RATIO_RESIZED_WHOLE * shortest
+    is_strip = longest > MAX_ASPECT_RATIO_RESIZED_WHOLE * shortest
     if header.format != "JPEG" or not is_large or is_strip or interpolation == "nearest":
         return 1
     return next(divisor for divisor in (8, 4, 2, 1) if shortest >= _REDUCED_TO * shorter_side * divisor or divisor == 1)
@@ -293,37 +295,3 @@ def _low_bytes(header: ImageHeader, gives_up_at: float) -> Image.Image:
     image.tile = [image.tile[0]._replace(args="RGB;16L")]  # the other byte order, so the other byte
     image.load()
     return image
-
-
-def resize_and_crop(
-    image: Image.Image,
-    shorter_side: int,
-    crop: tuple[int, int],
-    interpolation: str = "bilinear",
-    *,
-    box: Box | None = None,
-) -> Pixels:
-    """Resize so that the shorter side has `shorter_side` pixels, cut out the centre; uint8 (height, width, 3).
-
-    `box` is the part of the image to take, default all of it. Sizes and offsets are rounded as torchvision's Resize
-    and CenterCrop round them.
-    """
-    whole = (0.0, 0.0, float(image.width), float(image.height))
-    box = box or whole
-    width, height = box[2] - box[0], box[3] - box[1]
-    crop_height, crop_width = crop
-    if width <= height:
-        new_width, new_height = shorter_side, int(shorter_side * height / width)
-    else:
-        new_width, new_height = int(shorter_side * width / height), shorter_side
-    left, top = round((new_width - crop_width) / 2), round((new_height - crop_height) / 2)
-    resampling = _INTERPOLATIONS[interpolation]
-    if max(width, height) > _MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height):
-        across, down = width / new_width, height / new_height
-        box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
-        return np.array(image.resize((crop_width, crop_height), resampling, box=box))
-    if box != whole or (new_width, new_height) != image.size:
-        image = image.resize((new_width, new_height), resampling, box=box)
-    if (new_width, new_height) != (crop_width, crop_height):
-        image = image.crop((left, top, left + crop_width, top + crop_height))
-    return np.array(image)

@@ -8,7 +8,8 @@ import threading
 import weakref
 from collections.abc import Iterable
 
-from service.app import Parts, in_a_thread
+from service.app import Parts
+from service.background import in_a_thread
 from service.jobs import call
 from service.memory import give_back
 from service.private_cache import cache_root

@@ -233,7 +233,7 @@ def _name_of(source: Path) -> str:
 
 def _source_key(source: Path) -> str:
     """Return a key that changes when a file of the source is added, removed or rewritten."""
-    digest = hashlib.sha256(f"{_PACK_VERSION}\n{source}\n".encode())
+    digest = hashlib.sha256(os.fsencode(f"{_PACK_VERSION}\n{source}\n"))
     if source.is_file():
         digest.update(_state(source.name, source.stat()))
         return digest.hexdigest()[:32]
@@ -245,4 +245,4 @@ def _source_key(source: Path) -> str:
 
 
 def _state(inside: str, facts: os.stat_result) -> bytes:
-    return f"{inside}\t{facts.st_size}\t{facts.st_mtime_ns}\n".encode()
+    return os.fsencode(f"{inside}\t{facts.st_size}\t{facts.st_mtime_ns}\n")

@@ -20,7 +20,7 @@ from service.classifier import Classifier
 answer_batch, call = Classifier.answer_batch, ClassifyEndpoint.__call__
 
 def hang_in_the_engine(self, pictures, **options):
-    if any(picture.content == b"hang" for picture in pictures):
+    if any(picture.content.endswith(b"hang") for picture in pictures):
         time.sleep(1000)
     return answer_batch(self, pictures, **options)
 
@@ -78,7 +78,7 @@ def test_a_stopped_worker_and_a_hanging_engine_are_noticed_and_replaced(models: 
         victims = served.workers()
         os.kill(victims[0], signal.SIGSTOP)
         with contextlib.closing(served.connect()) as connection:
-            connection.request("POST", "/classify", b"hang")  # the other one takes it
+            connection.request("POST", "/classify", red + b"hang")  # the other one takes it
             wait_until(lambda: not set(victims) & set(served.workers()))
         wait_until(lambda: served.sample("resnet_processes") == 2)
         assert served.ask("POST", "/classify", red)[0] == 200

@@ -127,28 +127,34 @@ def load(
     reading = reading or agree(_choose_reading(source, window, cache, processes, announce))
     target = _target(cache, window, reading)
     if reading == "packed":
+        decoders = None
         pack(source, target, window, max_skipped, announce)
     else:
         decoders = decoders or Decoders(len(os.sched_getaffinity(0)))
         look_through(source, target, window, max_skipped, announce, decoders)
+    dataset = _found(target, str(given), source, window, decoders)
+    refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
+    return dataset
+
+
+def _found(target: Path, given: str, source: Path, window: Window, decoders: Decoders | None) -> Dataset:
+    """Return the data set whose facts lie in `target`, streamed by the decoders if there are any."""
     facts = json.loads((target / FACTS).read_text())
     skipped = tuple((file, reason) for file, reason in facts["skipped"])
-    images: Images
-    if reading == "packed" or decoders is None:
-        images = np.memmap(target / PIXELS, np.uint8, "r", shape=(facts["images"], size, size, 3))
-    else:
-        images = Streamed(_used_places(source, skipped), window, decoders)
-    dataset = Dataset(
+    images: Images = (
+        np.memmap(target / PIXELS, np.uint8, "r", shape=(facts["images"], window.size, window.size, 3))
+        if decoders is None
+        else Streamed(_used_places(source, skipped), window, decoders)
+    )
+    return Dataset(
         name=_name_of(source),
-        source=str(given),
+        source=given,
         classes=tuple(facts["classes"]),
         images=images,
         labels=np.load(target / LABELS),
         fingerprint=facts["fingerprint"],
         skipped=skipped,
     )
-    refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
-    return dataset
 
 
 def _choose_reading(

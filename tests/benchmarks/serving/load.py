@@ -6,6 +6,7 @@ came meanwhile (no coordinated omission). A request takes a connection that is i
 last 0.25 s; if there is none a new one; at the limit one that was refused just now, which is told apart.
 """
 
+import abc
 import itertools
 import math
 import resource
@@ -36,7 +37,7 @@ class Load:
     late_share: float  # of the requests: all connections that there may be were busy with the server when it was due
 
 
-class _Run:
+class _Run(abc.ABC):
     """What both kinds share: the clock, the questions in turn, the outcomes."""
 
     def __init__(self, address: Address, questions: Sequence[Question]) -> None:
@@ -70,8 +71,9 @@ class _Run:
             connection.refused_at = now
         self.go_on(connection, now)
 
+    @abc.abstractmethod
     def go_on(self, connection: Connection, now: float) -> None:
-        raise NotImplementedError
+        """Decide what a connection does after its answer."""
 
     def finish(self) -> Load:
         now = clock()

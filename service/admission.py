@@ -7,6 +7,7 @@ answers are counted.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -30,8 +31,9 @@ _CHALLENGE = (b"www-authenticate", b'Bearer realm="resnet-service"')
 class Admission:
     """Wraps an ASGI app, which finds the `Exchange` in its scope.
 
-    Only a POST to the routes of `bodies` may have a body, up to their limits; `check_room` raises if one that expires
-    at the given moment would be refused after its upload.
+    A POST to one of `endpoints` goes straight there: a router's search costs more than all else on its way. Only a
+    POST to the routes of `bodies` may have a body, up to their limits; `check_room` raises if one that expires at the
+    given moment would be refused after its upload.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Admission:
         metrics: Metrics,
         routes: RouteNames,
         bodies: Mapping[str, BodyLimit],
+        endpoints: Mapping[str, ASGIApp] = MappingProxyType({}),
         check_room: Callable[[float], None] = lambda _: None,
         upload_memory: UploadMemory,
         access: Access = _ANYBODY,
@@ -52,6 +55,7 @@ class Admission:
         self._metrics = metrics
         self._routes = routes
         self._bodies = bodies
+        self._endpoints = endpoints
         self._check_room = check_room
         self._memory = upload_memory
         self._access = access
@@ -84,7 +88,8 @@ class Admission:
                 await exchange.answer(Response(status_code=204))
                 return
             self._admit(scope["method"], exchange, route)
-            await self._app(scope, exchange.receive, exchange.send)
+            app = self._endpoints.get(route, self._app) if scope["method"] == "POST" else self._app
+            await app(scope, exchange.receive, exchange.send)
         except ServiceError as error:
             self._metrics.note_refusal(error)
             exchange.failure = error.code

@@ -6,7 +6,7 @@ Nothing happens at import. `create_app` only builds; the lifespan loads the mode
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -103,14 +103,16 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
         telemetry=_NO_TELEMETRY,
     )
     app.state.parts = parts
-    open_routes = _add_routes(app, settings, parts)
+    serving = Serving(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
+    endpoints = _endpoints(settings, serving)
+    open_routes = _add_routes(app, settings, parts, serving, endpoints)
     app.wants_keys = settings.api_keys_file is not None
     if request_log is not None:
         parts.metrics.dropped_log_lines = lambda: request_log.writer.dropped
     _answer_http_errors(app)
     of_requests = (settings.trusted_hosts, settings.cors_origins, settings.trusted_proxies)
     access = make_access(settings.api_keys_file, open_routes, *of_requests)
-    _add_admission(app, settings, parts, access, request_log)
+    _add_admission(app, settings, parts, endpoints, access, request_log)
     return app
 
 
@@ -186,15 +188,19 @@ def _layout(settings: Settings, registry: Registry) -> Layout:
     )
 
 
-def _add_routes(app: FastAPI, settings: Settings, parts: Parts) -> frozenset[str]:
-    """Return the routes that need no key."""
-    serving = Serving(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
-    endpoints: dict[str, ASGIApp] = {
+def _endpoints(settings: Settings, serving: Serving) -> dict[str, ASGIApp]:
+    return {
         classify.PATH: classify.ClassifyEndpoint(serving),
         batch.PATH: batch.BatchEndpoint(serving, max_waiting=settings.max_queue),
         explain.PATH: explain.ExplainEndpoint(serving),
         embed.PATH: embed.EmbedEndpoint(serving),
     }
+
+
+def _add_routes(
+    app: FastAPI, settings: Settings, parts: Parts, serving: Serving, endpoints: Mapping[str, ASGIApp]
+) -> frozenset[str]:
+    """Return the routes that need no key."""
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     app.router.routes.extend(_open_inference(settings, parts, serving).routes())
     add_operations(app, parts.readiness, parts.registry)
@@ -210,7 +216,12 @@ def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenI
 
 
 def _add_admission(
-    app: FastAPI, settings: Settings, parts: Parts, access: Access, request_log: RequestLog | None
+    app: FastAPI,
+    settings: Settings,
+    parts: Parts,
+    endpoints: Mapping[str, ASGIApp],
+    access: Access,
+    request_log: RequestLog | None,
 ) -> None:
     app.add_middleware(
         Admission,
@@ -218,6 +229,7 @@ def _add_admission(
         metrics=parts.metrics,
         routes=RouteNames(_paths(app)),
         bodies=_body_limits(settings),
+        endpoints=endpoints,
         check_room=parts.batcher.check_room,
         upload_memory=parts.upload_memory,
         access=access,

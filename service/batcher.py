@@ -217,7 +217,7 @@ class Batcher:
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
-            return _Batch(wanted, refused, is_alone=self._board.outstanding() == 1)
+            return _Batch(wanted, refused, is_alone=self._board.is_one_alone())
 
     def _hand_on(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], answers: list[Any]) -> None:
         """Give each answer to whoever waits for it, and what was set aside to the threads for that."""

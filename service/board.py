@@ -5,20 +5,46 @@ or too few for a moment, which is as good as having come a moment earlier or lat
 """
 
 import mmap
+import time
 
 _NUMBER_BYTES = 8
+_DEAF = 2**62  # in place of a number of connections
+_CROWD_NS = 50_000_000  # how long several pictures at once are remembered
 
 
 class Board:
-    """Two numbers of each process. Make it before the processes are forked."""
+    """Three numbers of each process, and one of all. Make it before the processes are forked."""
 
     def __init__(self, places: int) -> None:
-        numbers = memoryview(mmap.mmap(-1, 2 * places * _NUMBER_BYTES)).cast("q")
-        self._waiting, self._outstanding = numbers[:places], numbers[places:]
+        numbers = memoryview(mmap.mmap(-1, (3 * places + 1) * _NUMBER_BYTES)).cast("q")
+        self._waiting, self._outstanding = numbers[:places], numbers[places : 2 * places]
+        self._connections = numbers[2 * places : 3 * places]
+        self._crowded_at_ns = numbers[3 * places :]  # on the monotonic clock, which all processes share
+        for place in range(places):
+            self._connections[place] = _DEAF
 
     def write(self, place: int, *, waiting: int, outstanding: int) -> None:
         """Note how many pictures wait in one process, and how many of its pictures have no answer yet."""
         self._waiting[place], self._outstanding[place] = waiting, outstanding
+        if self.outstanding() > 1:
+            self._crowded_at_ns[0] = time.monotonic_ns()
+
+    def is_one_alone(self) -> bool:
+        """Whether a single picture has no answer yet, and there were no more than that for a while.
+
+        With two clients there often is one picture for a moment. Whoever takes that for all there is gives it all
+        cores, and the other client's picture, which comes just then, finds them taken.
+        """
+        return self.outstanding() == 1 and not self.is_crowded()
+
+    def is_crowded(self) -> bool:
+        """Whether there are several pictures without an answer, or were a moment ago."""
+        return time.monotonic_ns() - self._crowded_at_ns[0] < _CROWD_NS
+
+    def clear(self, place: int) -> None:
+        """Note that a process is no more."""
+        self.write(place, waiting=0, outstanding=0)
+        self.note_connections(place, None)
 
     def waiting(self) -> int:
         """Return how many pictures wait, in all processes."""
@@ -27,3 +53,11 @@ class Board:
     def outstanding(self) -> int:
         """Return how many pictures wait or are being classified, in all processes."""
         return sum(self._outstanding)
+
+    def note_connections(self, place: int, count: int | None) -> None:
+        """Note how many clients are connected to one process; None: it takes no more of them."""
+        self._connections[place] = _DEAF if count is None else count
+
+    def fewest_connections(self) -> int:
+        """Return how many clients are connected to that of the processes that take more which has the fewest."""
+        return min(self._connections)

@@ -199,14 +199,13 @@ class Classifier:
         self, pictures: list[Picture], taken_at: float, *, is_alone: bool
     ) -> list[Classification | ServiceError]:
         decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
-        images = np.stack([picture.pixels for picture in decoded])
-        further = {name for picture in pictures for name in picture.outputs}.difference(_ALWAYS)
-        names = (*_ALWAYS, *sorted(further))
+        images = np.stack([picture.pixels for picture in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
+        names = _names_of(pictures)
         started = time.monotonic()
         answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
-        finite = np.isfinite(probabilities).all(axis=1)
+        finite = np.isfinite(probabilities.sum(axis=1)).tolist()
         return [
             Classification(
                 self._best(row, best, picture.top_k),
@@ -215,7 +214,7 @@ class Classifier:
                 max(0.0, taken_at - picture.submitted_at),
                 inference_s,
                 len(pictures),
-                {name: answers[name][number] for name in picture.outputs},
+                {name: answers[name][number] for name in picture.outputs} if picture.outputs else {},
                 pixels.pixels,
             )
             if is_finite
@@ -230,6 +229,12 @@ class Classifier:
         values = row[indices].tolist()
         labels = self.card.labels
         return [Prediction(labels[i], i, p) for i, p in zip(indices.tolist(), values, strict=True)]
+
+
+def _names_of(pictures: list[Picture]) -> tuple[str, ...]:
+    """Return the outputs that somebody asked for, and those that everybody needs."""
+    further = {name for picture in pictures if picture.outputs for name in picture.outputs}
+    return (*_ALWAYS, *sorted(further.difference(_ALWAYS))) if further else _ALWAYS
 
 
 def _is_light(header: ImageHeader, content: bytes) -> bool:

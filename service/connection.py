@@ -7,11 +7,13 @@ heard for a moment: those who ask again at once would eat the cores that answer 
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from service.dialect import is_v2, v2_error
 from service.problem import MEDIA_TYPE, problem_body
@@ -76,8 +78,15 @@ class Connection(HttpToolsProtocol):
 
     _paused: ClassVar[int] = 0  # connections of this process that are not heard
 
-    def __init__(self, *arguments: Any, patience: Patience | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        patience: Patience | None = None,
+        on_lost: Callable[[], None] = lambda: None,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
+        self._on_lost = on_lost
         self._patience = patience or Patience()
         self._part = _Part.NONE
         self._part_began = 0.0
@@ -105,6 +114,7 @@ class Connection(HttpToolsProtocol):
         self._end_reading_limit()
         if self._writing_limit is not None:
             self._writing_limit.cancel()
+        self._on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, in pieces so small that a head cannot grow far beyond its limit within one."""
@@ -136,6 +146,23 @@ class Connection(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = 0
         self.scope["client_has_left"] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
         super().on_headers_complete()
+        self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
+
+    def _send_whole(
+        self, cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+    ) -> bool:
+        """Do at once what uvicorn does for the two parts of an answer; False if this one needs its care."""
+        needs_care = cycle.disconnected or cycle.response_started or not cycle.keep_alive or self.flow.write_paused
+        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+        head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
+        if needs_care or cycle.scope["method"] == "HEAD" or head.count(b"\n") != len(lines) + 2:
+            return False
+        cycle.waiting_for_100_continue = False
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(head + body)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

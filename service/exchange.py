@@ -66,6 +66,7 @@ class Exchange:
 
     __slots__ = (
         "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope", "_send",
+        "_start",
         "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure", "further_headers",
         "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id", "started_at",
         "status", "traceparent",
@@ -81,6 +82,7 @@ class Exchange:
         self._held = 0
         self._body_ended = False
         self._closes = False
+        self._start: Message | None = None  # of the answer, until there is some of its body
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         # Whether the body says that it is a form, not the picture itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
@@ -154,14 +156,28 @@ class Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self._closes = not self._body_ended and not self._rest_is_small()
-            await self._send({**message, "headers": self._complete(message.get("headers", ()))})
-        elif self._closes and not message.get("more_body", False):
+            self._start = {**message, "headers": self._complete(message.get("headers", ()))}
+            return  # it goes with what follows
+        if self._start is not None:
+            start, self._start = self._start, None
+            if self._send_whole(start, message):
+                return
+            await self._send(start)
+        if self._closes and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             if self.lingers:
                 await self._linger()
             await self._send({"type": "http.response.body"})
         else:
             await self._send(message)
+
+    def _send_whole(self, start: Message, message: Message) -> bool:
+        """Send an answer in one piece if it is one and the connection can: half the work of sending its two parts."""
+        body, headers = message.get("body", b""), start["headers"]
+        send_whole = self._scope.get("send_whole")
+        if send_whole is None or self._closes or self._is_last or message.get("more_body", False):
+            return False
+        return (b"content-length", b"%d" % len(body)) in headers and send_whole(start["status"], headers, body)
 
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""

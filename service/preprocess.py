@@ -6,17 +6,14 @@ antialiasing, cut out the centre. Scaling to floats and normalising is the model
 """
 
 import functools
-import io
 import time
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.WebPImagePlugin import WebPImageFile
+from PIL import Image, ImageChops
 
+from service.decoders import decode_plain_jpeg, open_with_pillow
 from service.errors import BadImage
 from service.image_header import ImageHeader, read_header
 from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, resize_and_crop
@@ -214,40 +211,11 @@ def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
         )
 
 
-class _MeteredPng(PngImageFile):
-    """Pillow's reader, which gives up once its thread has spent the CPU time it was given."""
-
-    gives_up_at = 0.0  # of the thread's CPU clock
-
-    def load_read(self, read_bytes: int) -> bytes:
-        if time.thread_time() > self.gives_up_at:
-            raise TimeoutError
-        return super().load_read(read_bytes)
-
-
-def _open(header: ImageHeader, gives_up_at: float) -> ImageFile.ImageFile:
-    """Call Pillow's reader for the format directly.
-
-    `Image.open` would load Pillow's 44 other readers with the first WebP file, and look into a JPEG for more pictures.
-    """
-    file = io.BytesIO(header.content)
-    image: ImageFile.ImageFile
-    if header.format == "PNG":
-        image = png = _MeteredPng(file)
-        png.gives_up_at = gives_up_at
-        png.decodermaxblock = 1 << 20
-    else:
-        image = JpegImageFile(file) if header.format == "JPEG" else WebPImageFile(file)
-        # In one piece: fed in small ones, a decoder could be made to read the same bytes again for each of them.
-        image.decodermaxblock = 1 << 30
-    if image.size != (header.width, header.height):
-        raise ValueError("the decoder sees another size than the header walk, so the limits were not checked")
-    return image
-
-
 def _to_rgb(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
+    if divisor == 1 and (plain := decode_plain_jpeg(header)) is not None:
+        return plain
     gives_up_at = time.thread_time() + limits.max_png_cpu_s
-    image: Image.Image = (file := _open(header, gives_up_at))
+    image: Image.Image = (file := open_with_pillow(header, gives_up_at))
     if divisor > 1:
         file.draft(None, (header.width // divisor, header.height // divisor))
     layout = file.tile[0].args if file.tile else None  # as stored: "L;2" is grey of 2 bits a pixel
@@ -291,7 +259,7 @@ def _where(image: Image.Image, colour: NDArray[np.int_]) -> Image.Image:
 
 
 def _low_bytes(header: ImageHeader, gives_up_at: float) -> Image.Image:
-    image = _open(header, gives_up_at)
+    image = open_with_pillow(header, gives_up_at)
     image.tile = [image.tile[0]._replace(args="RGB;16L")]  # the other byte order, so the other byte
     image.load()
     return image

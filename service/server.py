@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.acceptor import Acceptor
+from service.board import Board
 from service.connection import Connection, Patience
 from service.listener import turn_away_new_clients
 
@@ -42,7 +44,30 @@ class Drain:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, without its own signal handling, and deaf to nobody who had connected."""
+    """uvicorn's server, without its own signal handling, and deaf to nobody who had connected.
+
+    `among` others it takes only its share of the clients: the board of all processes, and its place there.
+    """
+
+    def __init__(self, config: uvicorn.Config, among: tuple[Board, int] | None = None) -> None:
+        super().__init__(config)
+        self._among = among
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._among is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        self.servers = [self._accept_from(listener, *self._among) for listener in sockets or ()]  # type: ignore[misc]
+
+    def _accept_from(self, listener: socket.socket, board: Board, place: int) -> Acceptor:
+        def connect() -> asyncio.BaseProtocol:
+            make = self.config.http_protocol_class
+            state = self.server_state
+            return make(config=self.config, server_state=state, app_state={}, on_lost=acceptor.note_lost)  # type: ignore[call-arg]
+
+        acceptor = Acceptor(listener, connect, board=board, place=place)
+        return acceptor
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -71,8 +96,8 @@ class Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
 
 
-def make_server(app: ASGIApp, drain: Drain, patience: Patience) -> Server:
-    """Return a server for one application; `serve` it with a listening socket."""
+def make_server(app: ASGIApp, drain: Drain, patience: Patience, among: tuple[Board, int] | None = None) -> Server:
+    """Return a server for one application; `serve` it with a listening socket. `among`: as `Server` has it."""
     config = uvicorn.Config(
         app,
         http=functools.partial(Connection, patience=patience),  # type: ignore[arg-type]  # whatever makes one will do
@@ -85,7 +110,7 @@ def make_server(app: ASGIApp, drain: Drain, patience: Patience) -> Server:
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain.timeout_s,
     )
-    return Server(config)
+    return Server(config, among)
 
 
 def end_at_the_latest_in(seconds: float) -> None:

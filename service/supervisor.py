@@ -218,7 +218,7 @@ class Supervisor:
     async def _bury(self, worker: Offspring, code: int) -> None:
         await worker.last_words()
         del self._workers[worker.place]
-        self._board.write(worker.place, waiting=0, outstanding=0)
+        self._board.clear(worker.place)
         self._ended = added((self._ended, without_gauges(worker.statistics)))
         if not self._told_to_stop.is_set():
             self._replace(worker, code)

@@ -6,6 +6,7 @@ that all processes are; a stop meanwhile is quick. If the supervisor is gone, it
 
 import asyncio
 import contextlib
+import gc
 import logging
 import socket
 from collections.abc import Coroutine
@@ -32,6 +33,7 @@ from service.takeover import Takeover
 log = logging.getLogger(__name__)
 
 _TOTAL_S = 3.0  # for the supervisor to ask all processes
+_NEW_OBJECTS_BEFORE_A_SEARCH = 10_000
 _LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
 
 
@@ -60,7 +62,7 @@ async def _work(
     try:
         app = create_app(settings, Among(board, task.place, task.layout, task.lineup), request_log)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s))
+        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s), (board, task.place))
         check_one_runtime()
         await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
     except (BadKeyFile, EngineError, RegistryError) as error:
@@ -98,6 +100,7 @@ class _Worker:
             self._may_listen.set()
             if is_loaded:
                 files = self._takeover.files_of(self._lineup)
+                _tune_garbage_collection()
                 self._pipe.send({"loaded": asdict(self._app.state.layout), "files": files})
                 await self._told_to_stop.wait()
             end_at_the_latest_in(self._drain.longest_s)
@@ -163,6 +166,13 @@ class _Worker:
             "is_sound": self._parts.batcher.is_sound(),
             "statistics": self._parts.metrics.snapshot(),
         }
+
+
+def _tune_garbage_collection() -> None:
+    """Leave what was loaded out of all searches for garbage, and search less often: requests make hardly any."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_NEW_OBJECTS_BEFORE_A_SEARCH)
 
 
 async def _completes_before(event: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:

@@ -102,9 +102,13 @@ def _parameters(value: bytes, position: int) -> dict[bytes, bytes]:
     parameters: dict[bytes, bytes] = {}
     while parameter := _PARAMETER.match(value, position):
         name, quoted, token = parameter.groups()
-        parameters.setdefault(name.lower(), token if quoted is None else re.sub(rb"\\(.)", rb"\1", quoted))
+        parameters.setdefault(name.lower(), token if quoted is None else _unescaped(quoted))
         position = parameter.end()
     return parameters if position == len(value) else {}
+
+
+def _unescaped(quoted: bytes) -> bytes:
+    return re.sub(rb"\\(.)", rb"\1", quoted) if b"\\" in quoted else quoted
 
 
 def _bad_form(message: str) -> BadRequest:

@@ -4,6 +4,9 @@ import http
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.types import ASGIApp
 
 from service.api import batch, classify, embed, explain
 from service.api.failures import failures_of_post
@@ -91,9 +94,19 @@ _KEYS = {
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI, with the plain routes in its OpenAPI document as well."""
+    """FastAPI, with the plain routes in its OpenAPI document as well, and no layers that nobody asked for."""
 
     wants_keys = False
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return the routes within the layers that were added: those that FastAPI adds cost each request 20 µs.
+
+        They turn failures into answers, which the outermost of the added layers does, and export telemetry.
+        """
+        app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
+        for layer in reversed(self.user_middleware):
+            app = layer.cls(app, *layer.args, **layer.kwargs)
+        return app
 
     def openapi(self) -> dict[str, Any]:
         """Return the whole document."""

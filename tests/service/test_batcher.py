@@ -379,7 +379,7 @@ async def test_stopping_waits_for_what_was_set_aside() -> None:
     assert await asyncio.gather(*tasks) == [2 * job for job in range(20, 30)]
 
 
-async def test_a_picture_is_alone_only_if_no_process_has_another() -> None:
+async def test_a_picture_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
     board, model = Board(2), GatedModel()
     model.open()
     async with running(board=board) as batcher:
@@ -388,7 +388,9 @@ async def test_a_picture_is_alone_only_if_no_process_has_another() -> None:
         await batcher.submit(model, 2)
         board.write(1, waiting=0, outstanding=0)
         await batcher.submit(model, 3)
-    assert model.lonely == [True, False, True]
+        await asyncio.to_thread(wait_until, lambda: not board.is_crowded())
+        await batcher.submit(model, 4)
+    assert model.lonely == [True, False, False, True]
     assert board.outstanding() == 0
 
 

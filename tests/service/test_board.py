@@ -14,5 +14,14 @@ def test_every_process_sees_what_the_others_write() -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     assert (board.waiting(), board.outstanding()) == (11, 22)
-    board.write(2, waiting=0, outstanding=0)
+    board.clear(2)
     assert (board.waiting(), board.outstanding()) == (1, 2)
+
+
+def test_the_fewest_connections_are_those_of_a_process_that_takes_more() -> None:
+    board = Board(3)
+    board.note_connections(0, 5)
+    board.note_connections(2, 3)
+    assert board.fewest_connections() == 3
+    board.note_connections(2, None)
+    assert board.fewest_connections() == 5

@@ -19,7 +19,7 @@ from service.classifier import Classifier
 answer_batch = Classifier.answer_batch
 
 def slow(self, pictures, **options):
-    time.sleep(0.02 * len(pictures))
+    time.sleep(0.05 * len(pictures))
     return answer_batch(self, pictures, **options)
 
 Classifier.answer_batch = slow

@@ -1,0 +1,125 @@
+"""Who takes a new client in, if several processes could."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from service.acceptor import Acceptor
+from service.board import Board
+from tests.service.served import wait_until
+
+pytestmark = pytest.mark.anyio
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(wait_until, condition)
+
+
+class Door:
+    """One process's acceptor and the clients that it let in."""
+
+    def __init__(self, listener: socket.socket, board: Board, place: int) -> None:
+        self.clients: set[asyncio.BaseTransport] = set()
+        self.acceptor = Acceptor(listener, lambda: Client(self), board=board, place=place)
+
+    async def close(self) -> None:
+        self.acceptor.close()
+        await self.acceptor.wait_closed()
+        for client in list(self.clients):
+            client.close()
+        await until(lambda: not self.clients)
+
+
+class Client(asyncio.Protocol):
+    def __init__(self, door: Door) -> None:
+        self.door = door
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.door.clients.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.door.clients.remove(self.transport)
+        self.door.acceptor.note_lost()
+
+
+@asynccontextmanager
+async def doors(count: int, board: Board) -> AsyncIterator[tuple[list[Door], Callable[[], socket.socket]]]:
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
+        made = [Door(sockets.enter_context(listener.dup()), board, place) for place in range(count)]
+
+        def call() -> socket.socket:
+            return sockets.enter_context(socket.create_connection(listener.getsockname()))
+
+        yield made, call
+        for door in made:
+            await door.close()
+
+
+@pytest.mark.parametrize("clients", [2, 4, 8, 64])
+async def test_each_process_gets_its_share(clients: int) -> None:
+    async with doors(2, Board(2)) as ((left, right), call):
+        for _ in range(clients):
+            call()
+        await until(lambda: len(left.clients) + len(right.clients) == clients)
+        assert abs(len(left.clients) - len(right.clients)) <= max(1, clients // 8)
+
+
+async def test_what_another_process_should_take_and_does_not_is_taken_all_the_same() -> None:
+    board = Board(2)
+    board.note_connections(1, 0)  # it is stuck
+    async with doors(1, board) as ((door,), call):
+        for _ in range(5):
+            call()
+        await until(lambda: len(door.clients) == 5)
+
+
+async def test_a_process_that_is_no_more_is_not_waited_for() -> None:
+    board = Board(2)
+    board.note_connections(1, 0)
+    board.clear(1)
+    async with doors(1, board) as ((door,), call):
+        for _ in range(5):
+            call()
+        await until(lambda: len(door.clients) == 5)
+        assert board.fewest_connections() == 5
+
+
+async def test_clients_that_leave_make_room() -> None:
+    board = Board(2)
+    async with doors(1, board) as ((door,), call):
+        caller = call()
+        await until(lambda: board.fewest_connections() == 1)
+        caller.close()
+        await until(lambda: board.fewest_connections() == 0)
+        assert not door.clients
+
+
+async def test_without_free_file_descriptors_clients_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(socket.socket):
+        is_full = True
+
+        def accept(self) -> tuple[socket.socket, object]:
+            if self.is_full:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().accept()
+
+    monkeypatch.setattr("service.acceptor._NO_ROOM_S", 0.01)
+    with Full() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        door = Door(listener, Board(1), 0)
+        with socket.create_connection(listener.getsockname()):
+            await until(lambda: "no more clients" in caplog.text)
+            Full.is_full = False
+            await until(lambda: len(door.clients) == 1)
+            await door.close()

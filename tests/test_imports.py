@@ -40,7 +40,7 @@ LAYERS = (
     ("admin", "server", "client", "named_pictures", "reloads", "takeover"),
     ("examiner",),
     ("app", "settings", "offspring", "pipe"),
-    ("api", "admission", "connection", "listener"),
+    ("api", "admission", "connection", "listener", "acceptor"),
     ("access", "log_lines"),
     ("exchange", "metrics", "dialect", "problem", "readiness"),
     ("exposition", "inference_counts"),
@@ -52,7 +52,7 @@ LAYERS = (
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "memory", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
-    ("model_card", "tensor_spec", "image_header", "errors", "seal", "resize", "background", "board", "pulse"),
+    ("model_card", "tensor_spec", "image_header", "errors", "seal", "resize", "decoders", "background", "board", "pulse"),
     ("api_keys", "route_names", "log_writer", "tracing", "repository"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}

@@ -9,8 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -53,16 +52,19 @@ class ModelInfo:
         return f"{self.name}:{self.version}"
 
 
-@dataclass(frozen=True, slots=True)
+# What is made for each picture is not frozen: that would triple what making it costs.
+
+
+@dataclass(slots=True)
 class Prediction:
     """One label that the picture may have."""
 
     label: str
     index: int
-    probability: float
+    probability: float  # with six digits
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Classification:
     """The best labels, best first; what the picture was; where the time went, in seconds."""
 
@@ -76,14 +78,14 @@ class Classification:
     pixels: Pixels | None = field(default=None, repr=False)  # what the network saw, if it was a picture
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Decoded:
     pixels: Pixels
     image: ImageInfo
     decode_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Picture:
     """What is asked about: a file, and its pixels if it was decoded before its batch."""
 
@@ -182,18 +184,20 @@ class Classifier:
         started = time.monotonic()
         try:
             header = read_header(picture.content)
-            work = partial(self._decode, picture, header, time.monotonic() - started)
-            return work() if _is_light(header, picture.content) else SetAside(work)
+            if _is_light(header, picture.content):
+                return self._decode(picture, header, started)
+            spent_s = time.monotonic() - started
+            return SetAside(lambda: self._decode(picture, header, time.monotonic() - spent_s))
         except ServiceError as error:
             return error
 
-    def _decode(self, picture: Picture, header: ImageHeader, spent_s: float) -> Picture:
+    def _decode(self, picture: Picture, header: ImageHeader, started: float) -> Picture:
         steps = self.card.preprocessing
-        started = time.monotonic()
         pixels, image = header_to_pixels(
             header, shorter_side=steps.shorter_side, crop=steps.crop, interpolation=steps.interpolation
         )
-        return replace(picture, decoded=_Decoded(pixels, image, spent_s + time.monotonic() - started))
+        decoded = _Decoded(pixels, image, time.monotonic() - started)
+        return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
 
     def _infer(
         self, pictures: list[Picture], taken_at: float, *, is_alone: bool
@@ -206,9 +210,13 @@ class Classifier:
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()
+        values = probabilities[np.arange(len(decoded))[:, None], top_indices]
+        first = list(zip(top_indices.tolist(), _rounded(values), strict=True))
         return [
             Classification(
-                self._best(row, best, picture.top_k),
+                self._named(*first[number], picture.top_k)
+                if picture.top_k <= len(top_indices[number])
+                else self._all_named(probabilities[number], top_indices[number], picture.top_k),
                 pixels.image,
                 pixels.decode_s,
                 max(0.0, taken_at - picture.submitted_at),
@@ -219,16 +227,21 @@ class Classifier:
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for number, (picture, pixels, row, best, is_finite) in enumerate(
-                zip(pictures, decoded, probabilities, top_indices, finite, strict=True)
-            )
+            for number, (picture, pixels, is_finite) in enumerate(zip(pictures, decoded, finite, strict=True))
         ]
 
-    def _best(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
-        indices = best[:top_k] if top_k <= len(best) else _ranked(row, best)[:top_k]
-        values = row[indices].tolist()
+    def _named(self, indices: list[int], values: list[float], top_k: int) -> list[Prediction]:
         labels = self.card.labels
-        return [Prediction(labels[i], i, p) for i, p in zip(indices.tolist(), values, strict=True)]
+        return [Prediction(labels[i], i, p) for i, p in zip(indices[:top_k], values, strict=False)]
+
+    def _all_named(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
+        indices = _ranked(row, best)
+        return self._named(indices.tolist(), _rounded(row[indices]), top_k)
+
+
+def _rounded(probabilities: NDArray[np.float32]) -> Any:
+    """Return them with six digits, as lists: rounding one by one costs more than all else that is done for a label."""
+    return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
 def _names_of(pictures: list[Picture]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.milliseconds import milliseconds_text
 from service.tracing import request_id, traceparent
 
 if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engine
@@ -212,11 +213,11 @@ class Exchange:
         return complete
 
     def _timing(self) -> bytes:
-        total_ms = (time.monotonic() - self.started_at) * 1000
+        total = milliseconds_text(time.monotonic() - self.started_at)
         if not self.pictures:
-            return b"total;dur=%.2f" % total_ms
-        steps = (self.decode_s * 1000, self.queue_s * 1000, self.inference_s * 1000)
-        return b"decode;dur=%.2f, queue;dur=%.2f, inference;dur=%.2f, total;dur=%.2f" % (*steps, total_ms)
+            return b"total;dur=" + total
+        steps = (milliseconds_text(step) for step in (self.decode_s, self.queue_s, self.inference_s))
+        return b"decode;dur=%b, queue;dur=%b, inference;dur=%b, total;dur=%b" % (*steps, total)
 
     def _rest_is_small(self) -> bool:
         declared = self.headers.get(b"content-length")

@@ -53,7 +53,7 @@ def explanation_as_json(explanation: Explanation) -> dict[str, Any]:
     return {
         "label": best.label,
         "index": best.index,
-        "probability": round(best.probability, 6),
+        "probability": best.probability,
         "map": np.ascontiguousarray(explanation.heat),
         "png": f"data:image/png;base64,{png}",
     }

@@ -37,7 +37,7 @@ _JPEG_KEPT = _SOF_DECODED | _TABLES | {0xE0, 0xEE}
 _EXIF_SEGMENT = 0xE1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for each picture, and that would triple what it costs
 class ImageHeader:
     """Size in pixels as stored (before the orientation is applied), EXIF orientation 1-8, and the bytes to decode."""
 

@@ -4,7 +4,6 @@ A request counts once, with the means over its rows, so that its parts stay belo
 the model, shared by the rows of its batch, and each row counts its share.
 """
 
-import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,19 +49,24 @@ class InferenceCounts:
     numbers: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by key
     last_ms: dict[str, float] = field(default_factory=dict)  # of each model's last answer, since 1970
 
-    def note(self, model: str, rows: Sequence[Row], total_s: float, output_s: float) -> None:
-        """Count a request that was answered; writing the answer took `output_s` of the whole."""
-        means = [sum(getattr(row, name) for row in rows) / len(rows) for name in ("queue_s", "decode_s", "inference_s")]
-        executions = sum(1 / row.batch_size for row in rows)
-        self._add(model_key(model), [len(rows), executions, 1, total_s, 0, 0, *means, output_s])
+    def note(self, model: str, rows: Sequence[Row], total_s: float, output_s: float, when: float) -> None:
+        """Count a request that was answered at this time; writing the answer took `output_s` of the whole."""
+        queue_s = decode_s = inference_s = executions = 0.0
         for row in rows:  # of a batch size: executions, and the seconds that they decoded and ran
             share = 1 / row.batch_size
-            self._add(batch_key(model, row.batch_size), [share, row.decode_s, row.inference_s * share])
-        self.last_ms[model] = time.time() * 1000
+            executions += share
+            queue_s += row.queue_s
+            decode_s += row.decode_s
+            inference_s += row.inference_s
+            self._add(batch_key(model, row.batch_size), (share, row.decode_s, row.inference_s * share))
+        n = len(rows)
+        means = (queue_s / n, decode_s / n, inference_s / n)
+        self._add(model_key(model), (n, executions, 1, total_s, 0, 0, *means, output_s))
+        self.last_ms[model] = when * 1000
 
     def note_failure(self, model: str, total_s: float) -> None:
         """Count a request that was not."""
-        self._add(model_key(model), [0, 0, 0, 0, 1, total_s, 0, 0, 0, 0])
+        self._add(model_key(model), (0, 0, 0, 0, 1, total_s, 0, 0, 0, 0))
 
     def _add(self, key: str, numbers: Sequence[float]) -> None:
         before = self.numbers[key]

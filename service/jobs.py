@@ -38,7 +38,7 @@ class Model(Protocol[Job, Answer]):
         """Answer each job. `is_alone`: all processes together have nothing else to do."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: one is made for each picture, and that would triple what it costs
 class Waiting:
     """A job and whoever waits for its answer."""
 

@@ -4,6 +4,7 @@ A line holds nothing that a client chose freely: no path, no query, no file name
 known. Names are those of routes and models.
 """
 
+import functools
 import logging
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import orjson
 
 from service.exchange import Exchange
 from service.log_writer import LogWriter
+from service.milliseconds import milliseconds
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 
@@ -64,7 +66,7 @@ def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
         "status": status,
         "bytes_in": bytes_in,
         "bytes_out": bytes_out,
-        "total_ms": round(total_s * 1000, 2),
+        "total_ms": milliseconds(total_s),
     }
     if trace is not None:
         line["traceparent"] = trace.decode()
@@ -74,9 +76,11 @@ def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
         line["code"] = failure
     if model is not None:
         decode_s, queue_s, inference_s = steps
-        line |= {"pictures": pictures, "decode_ms": round(decode_s * 1000, 2), "queue_ms": round(queue_s * 1000, 2)}
         line |= {
-            "inference_ms": round(inference_s * 1000, 2),
+            "pictures": pictures,
+            "decode_ms": milliseconds(decode_s),
+            "queue_ms": milliseconds(queue_s),
+            "inference_ms": milliseconds(inference_s),
             "model": f"{model[0]}:{model[1]}",
             "model_sha256": model[2],
         }
@@ -84,8 +88,14 @@ def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
 
 
 def _head(when: float, level: str, message: str) -> dict[str, Any]:
-    time_text = datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds = int(when)
+    time_text = f"{_to_the_second(seconds)}.{int((when - seconds) * 1000):03d}Z"
     return {"time": time_text, "level": level, "message": message}
+
+
+@functools.lru_cache(maxsize=4)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def as_json(line: dict[str, Any]) -> bytes:

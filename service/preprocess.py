@@ -71,7 +71,7 @@ class ImageLimits:
 DEFAULT_LIMITS = ImageLimits()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ImageInfo:
     """What the client sent: container format and the size in pixels as displayed, so after the orientation."""
 
@@ -110,7 +110,7 @@ def header_to_pixels(
     return resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box), picture.info
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reduced:
     """An RGB image, perhaps at a part of its size, the box of it that the picture covers, and what the picture was."""
 

@@ -74,8 +74,11 @@ class Registry:
 
         Raises NotFound, NotReady, BadRequest if the model has no card.
         """
-        name, colon, version = (self._check_loaded() if model is None else model).partition(":")
-        found = self.find_any(name, version if colon else None)
+        if model is None:
+            found = self.default()
+        else:
+            name, colon, version = model.partition(":")
+            found = self.find_any(name, version if colon else None)
         if not isinstance(found, Classifier):
             raise BadRequest(
                 "This model has no card that says how to prepare pictures and what its labels are; it takes tensors: "

@@ -1,23 +1,30 @@
 """The JSON that a classification becomes, over HTTP and on the command line alike, and how an answer is sent."""
 
+import functools
 from typing import Any
 
 import orjson
 from starlette.types import Send
 
 from service.classifier import Classification, ModelInfo
+from service.milliseconds import milliseconds
 
 
 def classification_as_json(model: ModelInfo, classification: Classification) -> dict[str, Any]:
     """Return the whole answer, for orjson, which writes dataclasses too."""
-    return {"model": model, **picture_as_json(classification)}
+    return {"model": _model_as_json(model), **picture_as_json(classification)}
+
+
+@functools.lru_cache(maxsize=64)
+def _model_as_json(model: ModelInfo) -> orjson.Fragment:
+    return orjson.Fragment(orjson.dumps(model))
 
 
 def picture_as_json(classification: Classification) -> dict[str, Any]:
     """Return the answer without the model, which is the same for all pictures of a request."""
     return {
         "predictions": [
-            {"label": best.label, "index": best.index, "probability": round(best.probability, 6)}
+            {"label": best.label, "index": best.index, "probability": best.probability}
             for best in classification.predictions
         ],
         **circumstances_as_json(classification),
@@ -29,15 +36,11 @@ def circumstances_as_json(classification: Classification) -> dict[str, Any]:
     return {
         "image": classification.image,
         "timings_ms": {
-            "decode": _milliseconds(classification.decode_s),
-            "queue": _milliseconds(classification.queue_s),
-            "inference": _milliseconds(classification.inference_s),
+            "decode": milliseconds(classification.decode_s),
+            "queue": milliseconds(classification.queue_s),
+            "inference": milliseconds(classification.inference_s),
         },
     }
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 2)
 
 
 async def send_json(send: Send, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:

@@ -22,6 +22,12 @@ _PARAMETER = re.compile(
     rb""";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^;" \t\r\n]*))[ \t]*"""
 )
 _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
+# What nearly every client writes, so that it is read at once: the content type's boundary, a part's headers whole.
+_USUAL_FORM = re.compile(rb"multipart/form-data; boundary=([0-9A-Za-z_-]{1,100})")
+_USUAL_HEAD = re.compile(
+    rb'\r\nContent-Disposition: form-data; name="([^"\\\r\n]{1,100})"(?:; filename="[^"\\\r\n]{0,1000}")?\r\n'
+    rb"(?:Content-Type: [^\r\n]{0,100}\r\n)?\r\n"
+)
 
 
 def file_in_form(body: bytes, content_type: bytes) -> bytes:
@@ -45,17 +51,20 @@ def files_in_form(body: bytes, content_type: bytes, fields: Collection[bytes]) -
     for _ in range(MAX_PARTS + 1):
         if body.startswith(b"--", position):
             return
-        head_start, head_end = _find_head(body, position)
-        end = body.find(delimiter, head_end + 2)
+        name, start = _read_head(body, position)
+        end = body.find(delimiter, start - 2)
         if end < 0:
             raise _bad_form("The form is cut off: its closing boundary is missing.")
-        if _name(body[head_start:head_end]) in fields:
-            yield body[head_end + 4 : end]
+        if name in fields:
+            yield body[start:end]
         position = end + len(delimiter)
     raise _bad_form(f"The form has more than {MAX_PARTS} parts.")
 
 
 def _boundary(content_type: bytes) -> bytes:
+    usual = _USUAL_FORM.fullmatch(content_type)
+    if usual is not None:
+        return usual[1]
     form = _FORM.match(content_type)
     boundary = _parameters(content_type, form.end()).get(b"boundary") if form else None
     if not boundary or len(boundary) > MAX_BOUNDARY_BYTES:
@@ -71,6 +80,15 @@ def _after_first(delimiter: bytes, body: bytes) -> int:
     if found < 0:
         raise _bad_form("The body does not have the boundary that its Content-Type names.")
     return found + len(delimiter)
+
+
+def _read_head(body: bytes, position: int) -> tuple[bytes, int]:
+    """The name of the part whose boundary ends at `position`, and where its content begins."""
+    usual = _USUAL_HEAD.match(body, position)
+    if usual is not None:
+        return usual[1], usual.end()
+    head_start, head_end = _find_head(body, position)
+    return _name(body[head_start:head_end]), head_end + 4
 
 
 def _find_head(body: bytes, position: int) -> tuple[int, int]:

@@ -1,0 +1,17 @@
+"""Seconds as milliseconds with two decimals, for answers, headers and the log.
+
+Each answer has a dozen of them, and Python's own rounding and formatting of a float takes up to a microsecond.
+"""
+
+_HUNDREDTHS_A_SECOND = 100_000
+
+
+def milliseconds(seconds: float) -> float:
+    """Return a duration as a number."""
+    return int(seconds * _HUNDREDTHS_A_SECOND + 0.5) / 100
+
+
+def milliseconds_text(seconds: float) -> bytes:
+    """Return a duration as text, `1.20`."""
+    hundredths = int(seconds * _HUNDREDTHS_A_SECOND + 0.5)
+    return b"%d.%02d" % divmod(hundredths, 100)

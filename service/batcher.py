@@ -129,10 +129,12 @@ class Batcher:
         *,
         is_wanted: Callable[[], bool] = lambda: True,
         expires_at: float = math.inf,
+        is_quick: bool = False,
     ) -> Answer:
         """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
 
-        One that finds nothing before it is always tried: it waits for no other.
+        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, it is done
+        here and now: two handovers between threads would take about as long as the job.
 
         Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
         server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
@@ -143,11 +145,17 @@ class Batcher:
             outstanding = self._waiting + self._running
             until = min(expires_at, self._room.expiry(time.monotonic(), outstanding)) if outstanding else math.inf
             waiting = Waiting(model, job, answer, is_wanted, until)
-            self._queues.setdefault(model, deque()).append(waiting)
-            self._count(waiting=1)
-            self._changed.notify()
+            is_done_here = is_quick and not outstanding and self._board.is_nobody_there()
+            if is_done_here:
+                self._count(running=1)
+            else:
+                self._queues.setdefault(model, deque()).append(waiting)
+                self._count(waiting=1)
+                self._changed.notify()
         self._unanswered.add(answer)
         try:
+            if is_done_here:  # a model that hangs here stops the event loop, which the supervisor notices as well
+                settle(self._answered([waiting], Pulse(), is_alone=True))
             return await answer
         finally:
             self._unanswered.discard(answer)
@@ -181,11 +189,7 @@ class Batcher:
             if batch.refused:
                 deliver(loop, batch.refused)
             if batch.wanted:
-                started = time.monotonic()
-                answers = answer_all(batch.wanted, pulse, is_alone=batch.is_alone)
-                self._hand_on(loop, batch.wanted, answers)
-                self._room.note_speed((time.monotonic() - started) / len(batch.wanted))
-                del answers
+                deliver(loop, self._answered(batch.wanted, pulse, is_alone=batch.is_alone))
             del batch  # while it waits, the thread holds no picture and no model that may be on its way out
         with self._lock:
             self._running_threads -= 1
@@ -219,8 +223,11 @@ class Batcher:
                 self._queues[model] = queue  # at the end: the other models are next
             return _Batch(wanted, refused, is_alone=self._board.is_one_alone())
 
-    def _hand_on(self, loop: asyncio.AbstractEventLoop, batch: list[Waiting], answers: list[Any]) -> None:
-        """Give each answer to whoever waits for it, and what was set aside to the threads for that."""
+    def _answered(self, batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[tuple[Waiting, Any]]:
+        """Have the model answer a batch; return each job with its answer, but for those that are set aside."""
+        started = time.monotonic()
+        answers = answer_all(batch, pulse, is_alone=is_alone)
+        self._room.note_speed((time.monotonic() - started) / len(batch))
         answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
         set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
         with self._lock:
@@ -228,7 +235,7 @@ class Batcher:
             self._count(waiting=len(set_aside), running=-len(batch))
         for pair in set_aside:
             self._to_prepare.put(pair)
-        deliver(loop, answered)
+        return answered
 
     def _run_preparing_thread(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
         pulse.hear(math.inf)  # where it waits, nobody can call it

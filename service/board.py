@@ -37,6 +37,10 @@ class Board:
         """
         return self.outstanding() == 1 and not self.is_crowded()
 
+    def is_nobody_there(self) -> bool:
+        """Whether no picture is without an answer, and there were not several a moment ago."""
+        return self.outstanding() == 0 and not self.is_crowded()
+
     def is_crowded(self) -> bool:
         """Whether there are several pictures without an answer, or were a moment ago."""
         return time.monotonic_ns() - self._crowded_at_ns[0] < _CROWD_NS

@@ -34,6 +34,9 @@ _PLAIN_HOST = Host()
 # Larger pictures are decoded apart from the batch: some 10 ms of work and more.
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
+# What the event loop may do itself while there is nothing else to do.
+_QUICK_BYTES = 16 * 1024
+_QUICK_S = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ class Classifier:
         self.alone_s = warm_up.alone_s
         self.longest_batch_s = warm_up.longest_batch_s
         self._engine = engine
+        self._is_quick = engine.largest_batch is None and warm_up.alone_s <= _QUICK_S  # on a CPU
 
     async def classify(
         self,
@@ -134,7 +138,8 @@ class Classifier:
         """
         check_format(content)  # what is no picture shall not wait, nor make others wait
         picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
-        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
+        is_quick = self._is_quick and len(content) <= _QUICK_BYTES
+        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
 
     async def infer(
         self,

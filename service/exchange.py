@@ -11,7 +11,7 @@ import contextlib
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
-from service.milliseconds import milliseconds_text
+from service.milliseconds import hundredths
 from service.tracing import request_id, traceparent
 
 if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engine
@@ -34,6 +34,7 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CLOSE = (b"connection", b"close")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
+_TIMINGS = b"decode;dur=%d.%02d, queue;dur=%d.%02d, inference;dur=%d.%02d, total;dur=%d.%02d"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class BodyLimit:
 
 
 _NO_BODY = BodyLimit(0, 0)
+Headers = Iterable[tuple[bytes, bytes]]
 
 
 class UploadMemory:
@@ -67,7 +69,6 @@ class Exchange:
 
     __slots__ = (
         "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope", "_send",
-        "_start",
         "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure", "further_headers",
         "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id", "started_at",
         "status", "traceparent",
@@ -83,7 +84,6 @@ class Exchange:
         self._held = 0
         self._body_ended = False
         self._closes = False
-        self._start: Message | None = None  # of the answer, until there is some of its body
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         # Whether the body says that it is a form, not the picture itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
@@ -152,18 +152,12 @@ class Exchange:
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on the answer; at its end, see to what is left of the request."""
-        self.bytes_out += len(message.get("body", b""))
+        """Pass on an answer in parts; at its end, see to what is left of the request."""
         if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self._closes = not self._body_ended and not self._rest_is_small()
-            self._start = {**message, "headers": self._complete(message.get("headers", ()))}
-            return  # it goes with what follows
-        if self._start is not None:
-            start, self._start = self._start, None
-            if self._send_whole(start, message):
-                return
-            await self._send(start)
+            headers = self._begin_answer(message["status"], message.get("headers", ()))
+            await self._send({**message, "headers": headers})
+            return
+        self.bytes_out += len(message.get("body", b""))
         if self._closes and not message.get("more_body", False):
             await self._send({**message, "more_body": True})
             if self.lingers:
@@ -172,17 +166,24 @@ class Exchange:
         else:
             await self._send(message)
 
-    def _send_whole(self, start: Message, message: Message) -> bool:
-        """Send an answer in one piece if it is one and the connection can: half the work of sending its two parts."""
-        body, headers = message.get("body", b""), start["headers"]
-        send_whole = self._scope.get("send_whole")
-        if send_whole is None or self._closes or self._is_last or message.get("more_body", False):
-            return False
-        return (b"content-length", b"%d" % len(body)) in headers and send_whole(start["status"], headers, body)
-
     async def answer(self, response: Response) -> None:
         """Send a whole answer."""
-        await response(self._scope, self.receive, self.send)
+        await self.send_answer(response.status_code, response.raw_headers, bytes(response.body))
+
+    async def send_answer(self, status: int, headers: Headers, body: bytes) -> None:
+        """Send a whole answer, whose headers tell its length, in one piece if the connection can: half the work."""
+        complete = self._begin_answer(status, headers)
+        send_whole = None if self._closes or self._is_last else self._scope.get("send_whole")
+        if send_whole is not None and send_whole(status, complete, body):
+            self.bytes_out += len(body)
+            return
+        await self._send({"type": "http.response.start", "status": status, "headers": complete})
+        await self.send({"type": "http.response.body", "body": body})
+
+    def _begin_answer(self, status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
+        self.status = status
+        self._closes = not self._body_ended and not self._rest_is_small()
+        return self._complete(headers)
 
     def note_picture(self, model: "ModelInfo", classification: "Classification") -> None:
         """Note that a model has answered one picture of this request."""
@@ -201,23 +202,23 @@ class Exchange:
         """Give the memory of the body back: the request is over."""
         self._memory.held_bytes -= self.bytes_in + self._held
 
-    def _complete(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    def _complete(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         complete = [*headers, _NO_SNIFFING, (b"x-request-id", self.request_id), (b"server-timing", self._timing())]
         complete += self.further_headers
         if self.traceparent is not None:
             complete.append((b"traceparent", self.traceparent))
-        if not any(name == b"cache-control" for name, _ in headers):
+        if not any(name == b"cache-control" for name, _ in complete):
             complete.append(_NOT_STORED)
         if self._closes or self._is_last:
             complete.append(_CLOSE)
         return complete
 
     def _timing(self) -> bytes:
-        total = milliseconds_text(time.monotonic() - self.started_at)
+        total = hundredths(time.monotonic() - self.started_at)
         if not self.pictures:
-            return b"total;dur=" + total
-        steps = (milliseconds_text(step) for step in (self.decode_s, self.queue_s, self.inference_s))
-        return b"decode;dur=%b, queue;dur=%b, inference;dur=%b, total;dur=%b" % (*steps, total)
+            return b"total;dur=%d.%02d" % total
+        steps = (*hundredths(self.decode_s), *hundredths(self.queue_s), *hundredths(self.inference_s))
+        return _TIMINGS % (*steps, *total)
 
     def _rest_is_small(self) -> bool:
         declared = self.headers.get(b"content-length")

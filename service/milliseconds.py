@@ -11,7 +11,6 @@ def milliseconds(seconds: float) -> float:
     return int(seconds * _HUNDREDTHS_A_SECOND + 0.5) / 100
 
 
-def milliseconds_text(seconds: float) -> bytes:
-    """Return a duration as text, `1.20`."""
-    hundredths = int(seconds * _HUNDREDTHS_A_SECOND + 0.5)
-    return b"%d.%02d" % divmod(hundredths, 100)
+def hundredths(seconds: float) -> tuple[int, int]:
+    """Return a duration's whole milliseconds and the hundredths of one, as `%d.%02d` writes them."""
+    return divmod(int(seconds * _HUNDREDTHS_A_SECOND + 0.5), 100)

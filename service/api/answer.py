@@ -4,9 +4,9 @@ import functools
 from typing import Any
 
 import orjson
-from starlette.types import Send
 
 from service.classifier import Classification, ModelInfo
+from service.exchange import Exchange
 from service.milliseconds import milliseconds
 
 
@@ -43,13 +43,12 @@ def circumstances_as_json(classification: Classification) -> dict[str, Any]:
     }
 
 
-async def send_json(send: Send, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
+async def send_json(exchange: Exchange, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200 that orjson can write, arrays included."""
-    await send_bytes(send, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), b"application/json", *further)
+    await send_bytes(exchange, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), b"application/json", *further)
 
 
-async def send_bytes(send: Send, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
+async def send_bytes(exchange: Exchange, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200."""
-    headers = [(b"content-type", media_type), (b"content-length", str(len(body)).encode()), *further]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *further)
+    await exchange.send_answer(200, headers, body)

@@ -48,7 +48,7 @@ class BatchEndpoint:
         entries = await self._take_apart(body, exchange)
         del body
         results = await self._classify(classifier, entries, exchange, top_k)
-        await send_json(send, {"model": classifier.info, "results": results})
+        await send_json(exchange, {"model": classifier.info, "results": results})
 
     async def _take_apart(self, body: bytes, exchange: Exchange) -> list[Entry]:
         if len(body) <= _SMALL_BYTES:

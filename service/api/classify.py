@@ -28,4 +28,4 @@ class ClassifyEndpoint:
         if picture is None:
             return  # the client left while uploading
         classification = await self._serving.classify(classifier, picture, exchange, top_k=top_k)
-        await send_json(send, classification_as_json(classifier.info, classification))
+        await send_json(exchange, classification_as_json(classifier.info, classification))

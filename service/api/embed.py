@@ -34,10 +34,10 @@ class EmbedEndpoint:
         classification = await self._serving.classify(classifier, picture, exchange, top_k=1, outputs=(OUTPUT,))
         embedding = embedding_of(classification, normalize=normalize)
         if media_type == BINARY:
-            await send_bytes(send, embedding.tobytes(), BINARY.encode(), _VARY)
+            await send_bytes(exchange, embedding.tobytes(), BINARY.encode(), _VARY)
             return
         answer = {"model": classifier.info, "embedding": embedding, "normalized": normalize}
-        await send_json(send, {**answer, **circumstances_as_json(classification)}, _VARY)
+        await send_json(exchange, {**answer, **circumstances_as_json(classification)}, _VARY)
 
 
 def _read_flag(text: str) -> bool:

@@ -55,7 +55,7 @@ class ExplainEndpoint:
             if question.media_type == PNG
             else (lambda: _as_json(classifier.info, classification, found))
         )
-        await send_bytes(send, body, question.media_type.encode(), (b"vary", b"accept"))
+        await send_bytes(exchange, body, question.media_type.encode(), (b"vary", b"accept"))
 
 
 class _Drawing:

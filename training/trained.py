@@ -28,6 +28,11 @@ class Trained:
     mean: list[float]
     standard_deviation: list[float]
 
+    def was_trained_on(self, data: Path) -> bool:
+        """Whether the run was told of this file or folder: from here, or from any folder that the run lies in."""
+        starts = (Path.cwd(), *self.run.resolve().parents)
+        return any((start / self.trained_on).resolve() == data.resolve() for start in starts)
+
 
 def run_around(path: Path) -> Path:
     """Return the run folder that a run folder, a checkpoint or a weights file belongs to. Raises CheckpointError."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -154,6 +155,17 @@ def test_pictures_that_were_trained_on_are_told_apart(run: Path, pictures: Path,
     assert "was trained on these pictures" in result.stderr
     assert written(run / "evaluation" / "centre")["trained_on_these_pictures"] is True
     assert "was trained on these pictures" not in evaluate("--checkpoint", run, "--data", unseen).stderr
+
+
+def test_pictures_that_were_trained_on_are_known_from_any_folder(
+    run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    facts["dataset"]["source"] = os.path.relpath(pictures, run.parent)  # as from where the run was started
+    (run / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "was trained on these pictures" in evaluate("--checkpoint", run, "--data", pictures).stderr
 
 
 def test_data_may_lack_a_class_and_that_is_said(run: Path, unseen: Path) -> None:

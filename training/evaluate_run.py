@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from training.checkpoint import sha256_of, write_whole
 from training.class_folders import TEST_NAMES, TRAINING_NAMES
-from training.data import DEFAULT_MAX_SKIPPED, opened, refuse_too_many_skipped, write_skipped
+from training.data import opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
 from training.hardware import choose as hardware_for
 from training.measures import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
@@ -54,7 +54,7 @@ def evaluate(
     views: str = "centre",
     out: Path | None = None,
     *,
-    max_skipped: float = DEFAULT_MAX_SKIPPED,
+    max_skipped: float | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> tuple[dict[str, Any], Path]:
     """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
@@ -68,7 +68,10 @@ def evaluate(
     _make(out)
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.was_trained_on(data)
-    max_skipped = 1.0 if is_known else max_skipped  # the run has taken its pictures as they are
+    if is_known:
+        max_skipped = 1.0  # the run has taken its pictures as they are
+    elif max_skipped is None:
+        max_skipped = trained.max_skipped
     scored = _score(trained, data, chosen, max_skipped, say)
     matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)

@@ -61,7 +61,8 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
     if data is not None:
         # What was trained on can be known again only if it is read in the same way.
         was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
-        given = _load_fitting(data, source, say, "streamed" if was_streamed else None)
+        reading: Reading | None = "streamed" if was_streamed else None
+        given = _load_fitting(data, source, say, source.max_skipped, reading)
         if source.train_set is None or given.fingerprint != source.train_set.fingerprint:
             return Evidence(_named(given), held_out)
         if held_out is None:
@@ -199,9 +200,15 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     return dataset
 
 
-def _load_fitting(path: Path, source: Described, say: Callable[[str], None], reading: Reading | None = None) -> Dataset:
+def _load_fitting(
+    path: Path,
+    source: Described,
+    say: Callable[[str], None],
+    max_skipped: float = DEFAULT_MAX_SKIPPED,
+    reading: Reading | None = None,
+) -> Dataset:
     """Load a data set that has the network's classes; of ImageNet's some will do, under names or synset ids."""
-    dataset = _load(path, source.preprocessing, say, reading=reading)
+    dataset = _load(path, source.preprocessing, say, max_skipped=max_skipped, reading=reading)
     for names in (source.labels, source.synsets) if source.synsets else ():
         if names is not None and set(dataset.classes) <= set(names):
             indices = np.array([names.index(name) for name in dataset.classes])

@@ -15,6 +15,7 @@ from export.samples import sample_pixels
 from export.to_onnx import Normalise
 from service.model_card import Preprocessing, PublishedWeights
 from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
+from training.data import DEFAULT_MAX_SKIPPED
 from training.resnet import Architecture, ResNet, architecture, build, load_weights
 from training.trained import RUN_FILE, run_around
 
@@ -43,6 +44,7 @@ class DatasetFacts(_Part):
 
 class _RecipeFacts(_Part):
     name: str
+    max_skipped: float = DEFAULT_MAX_SKIPPED
 
 
 class RunFacts(_Part):
@@ -84,6 +86,7 @@ class Source:
     trained_on: str | None = None  # where no run says it
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
     published: PublishedWeights | None = None  # where the weights are somebody else's
+    max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
 
     @property
     def is_random(self) -> bool:
@@ -145,6 +148,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         name=model_name(facts.dataset.name, network.architecture.network),
         checkpoint_sha256=sha256_of(weights),
         recipe=facts.recipe.name,
+        max_skipped=facts.recipe.max_skipped,
         seed=facts.seed,
         git_commit=facts.git_commit,
         train_set=facts.dataset,

@@ -52,7 +52,19 @@ LAYERS = (
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
     ("jobs", "room", "speeds", "runtime", "memory", "gpu_device", "cuda_errors", "private_cache", "cores"),
     ("provider_options",),
-    ("model_card", "tensor_spec", "image_header", "errors", "seal", "resize", "decoders", "milliseconds", "background", "board", "pulse"),
+    (
+        "model_card",
+        "tensor_spec",
+        "image_header",
+        "errors",
+        "seal",
+        "resize",
+        "decoders",
+        "milliseconds",
+        "background",
+        "board",
+        "pulse",
+    ),
     ("api_keys", "route_names", "log_writer", "tracing", "repository"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}

@@ -273,7 +273,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for the results; default: evaluation/<views> in the run's.", show_default=False),
     ] = None,
-    max_skipped: Annotated[float, typer.Option(help="Share of undecodable files to accept.", min=0, max=1)] = 0.2,
+    max_skipped: _MaxSkipped = None,
 ) -> None:
     """Measure a trained network: errors, every class, confusion matrix, calibration."""
     from training.checkpoint import CheckpointError

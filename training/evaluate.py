@@ -5,9 +5,9 @@ calibration of modern neural networks*: one temperature on held-out logits, and 
 bins of confidence.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,6 +20,8 @@ from service.errors import ServiceError
 from service.preprocess import decode, resize_and_crop
 from training.images import Images
 from training.views import Pixels, Size, Views
+
+_Batch = list[list[Pixels]]  # of each picture its views
 
 _BINS = 15
 _PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's pictures
@@ -106,19 +108,34 @@ def log_scores_of(
     pictures: Iterable[list[Pixels]],
     to_input: Callable[[Tensor], Tensor],
     pixels_at_a_time: int = 250_000,
+    threads: int = 1,
 ) -> Tensor:
     """Return the logarithm of each picture's score (softmax, the mean over its views), float64 (N, classes).
 
     Such logarithms are logits: they have the same order, the same softmax and the same best temperature.
-    The model is put in evaluation mode; `to_input` is as in `logits_of`, `pixels_at_a_time` the size of its batches.
+    The model is put in evaluation mode; `to_input` is as in `logits_of`, `pixels_at_a_time` the size of its batches,
+    of which `threads` are computed side by side.
     """
     model.eval()
-    parts = [_mean_scores(model, batch, to_input) for batch in _batches(pictures, pixels_at_a_time)]
+    batches = _batches(pictures, pixels_at_a_time)
+    parts = list(_side_by_side(lambda batch: _mean_scores(model, batch, to_input), batches, threads))
     return torch.cat(parts).clamp(min=_SMALLEST_SCORE).log() if parts else torch.empty(0, 0, dtype=torch.float64)
 
 
-def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[list[list[Pixels]]]:
-    batch: list[list[Pixels]] = []
+def _side_by_side(compute: Callable[[_Batch], Tensor], batches: Iterable[_Batch], threads: int) -> Iterator[Tensor]:
+    """Yield what is computed of each batch, in order; one batch more than there are threads is taken ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        under_way: deque[Future[Tensor]] = deque()
+        for batch in batches:
+            under_way.append(pool.submit(compute, batch))
+            if len(under_way) > threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+
+
+def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[_Batch]:
+    batch: _Batch = []
     pixels = 0
     for views in pictures:
         batch.append(views)
@@ -130,7 +147,8 @@ def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterato
         yield batch
 
 
-def _mean_scores(model: nn.Module, batch: list[list[Pixels]], to_input: Callable[[Tensor], Tensor]) -> Tensor:
+@torch.inference_mode()
+def _mean_scores(model: nn.Module, batch: _Batch, to_input: Callable[[Tensor], Tensor]) -> Tensor:
     """Return float64 (pictures, classes); views of one size go through the network together."""
     of_size: defaultdict[tuple[int, ...], list[tuple[int, Pixels]]] = defaultdict(list)
     for picture, views in enumerate(batch):

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 
 from training.checkpoint import sha256_of, write_whole
 from training.class_folders import TEST_NAMES, TRAINING_NAMES
-from training.data import DEFAULT_MAX_SKIPPED, opened, refuse_too_many_skipped, write_skipped
+from training.data import opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
+from training.hardware import choose as hardware_for
 from training.measures import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
 from training.normalise import Normalise
 from training.trained import Trained, read_trained
@@ -53,7 +54,7 @@ def evaluate(
     views: str = "centre",
     out: Path | None = None,
     *,
-    max_skipped: float = DEFAULT_MAX_SKIPPED,
+    max_skipped: float | None = None,
     say: Callable[[str], None] = lambda _line: None,
 ) -> tuple[dict[str, Any], Path]:
     """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
@@ -66,8 +67,11 @@ def evaluate(
     out = out or trained.run / "evaluation" / views
     _make(out)
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
-    is_known = trained.trained_on.resolve() == data.resolve()
-    max_skipped = 1.0 if is_known else max_skipped  # the run has taken its pictures as they are
+    is_known = trained.was_trained_on(data)
+    if is_known:
+        max_skipped = 1.0  # the run has taken its pictures as they are
+    elif max_skipped is None:
+        max_skipped = trained.max_skipped
     scored = _score(trained, data, chosen, max_skipped, say)
     matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
@@ -116,9 +120,9 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
                     labels.append(label)
                     yield seen
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        to_input = _to_input(trained, device)
-        log_scores = log_scores_of(trained.network, pictures(), to_input, _PIXELS_AT_A_TIME[device])
+        hardware = hardware_for("fp32", "off")
+        to_input, pixels = _to_input(trained, hardware.device), _PIXELS_AT_A_TIME[hardware.device]
+        log_scores = log_scores_of(trained.network, pictures(), to_input, pixels, hardware.replicas)
     counts = Counter(labels)
     present = [label for label, name in enumerate(trained.labels) if name in classes]
     counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})

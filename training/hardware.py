@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from training.allocator import keep_freed_memory
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -56,8 +58,9 @@ def choose(
     processes: int = 1,
     deterministic: bool = False,
 ) -> Hardware:
-    """Choose the device, and the precision and compilation where they are `auto`; sets the number of threads.
+    """Choose the device, and the precision and compilation where they are `auto`; set PyTorch's threads.
 
+    A process that computes on a CPU keeps the memory that it has had.
     `processes` share this machine's cores. With `deterministic`, PyTorch refuses operations that may differ from run to
     run; without it a GPU may use them, a CPU has none in these networks.
 
@@ -77,6 +80,8 @@ def choose(
     is_compiled = device == "cuda" if compiled == "auto" else compiled == "on"
     replicas = cores if device == "cpu" and not is_compiled else 1
     torch.set_num_threads(max(1, cores // replicas))
+    if device == "cpu":
+        keep_freed_memory()
     return Hardware(
         device=device,
         processor=torch.cuda.get_device_name() if device == "cuda" else _processor_name(),

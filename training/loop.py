@@ -118,7 +118,7 @@ class Training:
 
     def _raise_diverged(self, what: str) -> NoReturn:
         raise Diverged(
-            f"{what} no longer finite at step {self.step}; the last checkpoint is intact: "
+            f"{what} no longer finite at step {self.step}; what has been saved is intact: "
             f"lower the learning rate (it was {self.optimizer.param_groups[-1]['lr']:.3g})"
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoint import CheckpointError, find_weights, read_weights
+from training.data import DEFAULT_MAX_SKIPPED
 from training.resnet import ResNet, build, load_weights
 
 RUN_FILE = "run.json"
@@ -27,6 +28,12 @@ class Trained:
     interpolation: str
     mean: list[float]
     standard_deviation: list[float]
+    max_skipped: float  # share of undecodable files that the recipe accepts
+
+    def was_trained_on(self, data: Path) -> bool:
+        """Whether the run was told of this file or folder: from here, or from any folder that the run lies in."""
+        starts = (Path.cwd(), *self.run.resolve().parents)
+        return any((start / self.trained_on).resolve() == data.resolve() for start in starts)
 
 
 def run_around(path: Path) -> Path:
@@ -81,4 +88,5 @@ def _from_facts(facts: dict[str, Any], run: Path, weights: Path) -> Trained:
         interpolation=preprocessing["interpolation"],
         mean=preprocessing["mean"],
         standard_deviation=preprocessing["standard_deviation"],
+        max_skipped=facts.get("recipe", {}).get("max_skipped", DEFAULT_MAX_SKIPPED),
     )

@@ -135,6 +135,17 @@ def test_data_that_cannot_be_used_is_one_line(trained: Trained, tmp_path: Path) 
         find_evidence(from_run(trained.run, Choice(), None), tmp_path / "absent", silent)
 
 
+def test_as_many_undecodable_files_are_accepted_as_by_the_runs_recipe(trained: Trained, tmp_path: Path) -> None:
+    pictures = write_pictures(tmp_path / "mixed", each=2)
+    for index in range(4):
+        (pictures / "red" / f"broken{index}.png").touch()
+    source = from_run(trained.run, Choice(), None)
+    with pytest.raises(ExportError, match="4 of 10 files cannot be used"):
+        find_evidence(source, pictures, silent)
+    tolerant = find_evidence(dataclasses.replace(source, max_skipped=0.5), pictures, silent)
+    assert tolerant.test is not None and len(tolerant.test.labels) == 6
+
+
 def test_larger_networks_see_pictures_as_the_service_would_cut_them(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "large", each=1, side=300)
     source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)

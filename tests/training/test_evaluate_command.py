@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -141,6 +142,15 @@ def test_too_many_undecodable_files_are_refused(run: Path, unseen: Path) -> None
     assert result.exit_code == 1 and "1 of 25 files cannot be used" in result.stderr
 
 
+def test_what_the_runs_recipe_accepts_is_accepted_here_too(run: Path, unseen: Path) -> None:
+    for index in range(10):
+        (unseen / "red" / f"broken{index}.png").write_bytes(b"broken")
+    assert evaluate("--checkpoint", run, "--data", unseen).exit_code == 1
+    facts = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(facts | {"recipe": {"name": "finetune", "max_skipped": 0.5}}))
+    assert "skipped 10 files" in evaluate("--checkpoint", run, "--data", unseen).stderr
+
+
 def test_of_split_data_the_part_that_was_not_trained_on_is_taken(run: Path, unseen: Path, tmp_path: Path) -> None:
     shutil.move(unseen, tmp_path / "split" / "val")
     write_pictures(tmp_path / "split" / "train", each=2)
@@ -154,6 +164,17 @@ def test_pictures_that_were_trained_on_are_told_apart(run: Path, pictures: Path,
     assert "was trained on these pictures" in result.stderr
     assert written(run / "evaluation" / "centre")["trained_on_these_pictures"] is True
     assert "was trained on these pictures" not in evaluate("--checkpoint", run, "--data", unseen).stderr
+
+
+def test_pictures_that_were_trained_on_are_known_from_any_folder(
+    run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    facts["dataset"]["source"] = os.path.relpath(pictures, run.parent)  # as from where the run was started
+    (run / "run.json").write_text(json.dumps(facts))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "was trained on these pictures" in evaluate("--checkpoint", run, "--data", pictures).stderr
 
 
 def test_data_may_lack_a_class_and_that_is_said(run: Path, unseen: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,46 @@ def test_the_figures_contain_every_series(page: str) -> None:
 def test_what_depth_did_is_computed_from_the_runs(page: str) -> None:
     assert "that of the plain networks rises by 9.50 points" in part(page, "a")
     assert "that of the residual networks falls by 1.50 points" in part(page, "a")
+
+
+def test_the_page_says_where_it_was_computed_and_that_one_seed_is_one_order_of_pictures(page: str) -> None:
+    assert "Computed on a processor in fp32." in part(page, "a")
+    assert "Runs of one seed see the same pictures in the same order." in part(page, "a")
+
+
+def test_noise_is_that_of_the_second_seeds_where_there_are_any(page: str, crowded_page: str) -> None:
+    assert "one seed of each network here" in part(page, "a")
+    assert "± 1.41 points of training error and ± 0.71 of test error (plain-20)" in part(crowded_page, "a")
+    for text in (page, crowded_page):
+        assert "0.16 points of test error" in part(text, "a")
+
+
+def test_the_answers_to_the_papers_questions_are_computed(page: str) -> None:
+    responses = "ResNet-20&#x27;s is 100% of plain-20&#x27;s, ResNet-56&#x27;s is 100% of plain-56&#x27;s"
+    assert responses in part(page, "c")
+    assert "so many times the last layer&#x27;s: plain-20 0.735, plain-56 0.481, " in part(page, "f")
+    assert "training error is 9.50 points above plain-20&#x27;s" in part(page, "f")
+    assert "its gap 1.50 points against 3.00" in part(page, "f")
+
+
+def test_a_network_that_was_not_run_is_named_where_it_is_missing(four: Path, tmp_path: Path) -> None:
+    shutil.rmtree(four / "paper-plain56")
+    page = write_page(four, tmp_path / "report")
+    for letter in ("a", "c", "f"):
+        text = part(page, letter)
+        assert "Not run yet: plain-56." in text and "Missing: a finished run of plain-56 with" in text
+    assert "of plain-56&#x27;s" not in part(page, "c") and "plain-56" not in part(page, "f").split("<svg")[1]
+
+
+def test_pictures_that_were_held_out_are_not_counted_as_trained_on(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs" / "some", facts_of("plain20", 1.0, 9.0, held_out=list(range(2_000))))
+    assert "cifar10, 48,000 of 50,000" in part(write_page(tmp_path / "runs", tmp_path / "report"), "b")
+    [run] = numbers_of(tmp_path / "runs")["runs"]
+    assert (run["images"], run["held_out_images"]) == (50_000, 2_000)
+
+
+def test_seeds_of_the_shortcuts_are_said(crowded_page: str) -> None:
+    assert "ResNet-20 with A (seed 0), B (seed 0), C (seed 0)" in part(crowded_page, "d")
 
 
 def test_the_page_refers_to_nothing_outside_itself(page: str) -> None:

@@ -1,4 +1,6 @@
 import io
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -111,6 +113,29 @@ def test_the_score_is_the_mean_softmax_of_the_views_in_the_pictures_order_whatev
     sigmoid = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64).sigmoid()
     expected = torch.stack(((sigmoid[2] + sigmoid[0]) / 2, sigmoid[1], sigmoid[3]))
     torch.testing.assert_close(log_scores.exp(), torch.stack((expected, 1 - expected), dim=1))
+
+
+def test_scores_are_computed_side_by_side_without_reading_far_ahead_and_come_back_in_order() -> None:
+    together = threading.Barrier(2, timeout=30)  # lets nobody on before two have come
+    reds, read, scored = range(10, 170, 10), [0], [0]
+
+    class Waiting(FirstPixel):
+        def forward(self, images: Tensor) -> Tensor:
+            together.wait()
+            assert read[0] - scored[0] <= 3  # two that are computed and one that waits
+            scores = super().forward(images)
+            scored[0] += 1
+            return scores
+
+    def pictures() -> Iterator[list[Pixels]]:
+        for red in reds:
+            read[0] += 1
+            yield [of_red(red, 2)]
+
+    log_scores = log_scores_of(
+        Waiting(), pictures(), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time=4, threads=2
+    )
+    assert (-log_scores[:, 1]).round().tolist() == list(reds)
 
 
 def test_a_network_that_is_sure_beyond_the_range_of_floats_still_has_a_logarithm() -> None:

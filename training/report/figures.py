@@ -14,7 +14,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from training.report.numbers import dashed
 from training.report.runs import Run
@@ -26,6 +26,7 @@ _PAGE_COLOURS = {_INK: "currentColor", _GRID: "var(--line)"} | {
 }
 _DEPTH_COLOURS = {20: _SERIES[0], 32: _SERIES[2], 44: _SERIES[3], 56: _SERIES[1], 110: _SERIES[4]}
 _USUAL_ERROR = 60  # percent; what the first epochs have above it would flatten the rest
+_ROOM_FOR_A_LEGEND = 1.2  # of the highest value
 _SETTINGS: Any = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched, and read aloud
     "font.size": 9,
@@ -132,8 +133,9 @@ def response_curves(responses: Mapping[str, Sequence[float]]) -> list[Panel]:
                 style = (0, (1, 1.2)) if network.startswith("plain") else "-"
                 layers = range(1, len(values) + 1)
                 axes.plot(layers, heights, color=_depth_colour(network), linestyle=style, label=display(network))
-            axes.set(xlabel="layer, by size of response" if ordered else "layer", ylabel="standard deviation", ylim=0)
-            axes.legend()
+            axes.set(xlabel="layer, by size of response" if ordered else "layer", ylabel="standard deviation")
+            axes.set_ylim(0, axes.get_ylim()[1] * _ROOM_FOR_A_LEGEND)
+            axes.legend(loc="upper center", ncols=3)
 
         return paint
 
@@ -151,8 +153,11 @@ def gradient_curves(network: str, gradients: Mapping[int, Sequence[float]], limi
             axes.plot(range(1, len(norms) + 1), norms, color=colour, marker=".", markersize=4, label=f"step {step:,}")
         axes.set(xlabel="layer", ylabel="norm of gradient", title=display(network), yscale="log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(max(limits[0], limits[1] / 1e6) / 1.5, limits[1] * 1.5)
-        axes.legend()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.set_ylim(max(limits[0], limits[1] / 1e6) / 1.5, limits[1] * 3)
+        axes.legend(loc="upper center", ncols=3)
 
     return _draw(f"gradients-{network}", f"Gradient norms of each layer of {display(network)}", paint)
 

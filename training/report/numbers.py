@@ -51,6 +51,7 @@ class Summary:
     recipe: str
     dataset: str
     images: int
+    held_out_images: int  # of those, that were not trained on
     steps: int
     full_steps: int | None
     seeds: list[int]
@@ -87,6 +88,7 @@ def one_run(run: Run) -> dict[str, Any]:
         "changed": run.changed_fields,
         "dataset": facts.dataset.name,
         "images": facts.dataset.images,
+        "held_out_images": len(facts.held_out),
         "steps": facts.steps,
         "full_steps": run.full_steps,
         "seed": facts.seed,
@@ -124,6 +126,7 @@ def _summary(group: list[Run]) -> Summary:
         recipe=run.recipe_name,
         dataset=run.facts.dataset.name,
         images=run.facts.dataset.images,
+        held_out_images=len(run.facts.held_out),
         steps=run.facts.steps,
         full_steps=run.full_steps,
         seeds=sorted(run.facts.seed for run in group),

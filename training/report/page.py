@@ -11,7 +11,6 @@ INTRODUCTION = (
     "Runs of this project beside the paper (He et al. 2015, arXiv:1512.03385). Each number says what was run and with "
     "which budget. A run that is shorter than its recipe shows which way things go; its numbers are not the paper's."
 )
-MISSING = "Missing: there are no finished runs of the paper's recipe for all of this part. These commands make them:"
 
 _LONGEST_UNWRAPPED = 30  # characters of a cell
 _STYLE = """
@@ -34,8 +33,8 @@ h1 { font-size: 1.7rem; line-height: 1.25; }
 h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin-top: 3rem; padding-top: 1.25rem; }
 p { max-width: 46rem; }
 .muted, figcaption { color: var(--muted); }
-.panels { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(22rem, 100%), 1fr)); }
-figure { margin: 0; max-width: 31rem; }
+.panels { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
+figure { margin: 0; max-width: 34rem; }
 figcaption { font-size: 0.85rem; }
 svg { display: block; height: auto; width: 100%; }
 svg text { font-family: inherit; }
@@ -44,7 +43,7 @@ table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabu
 th, td { border-bottom: 1px solid var(--line); padding: 0.35rem 1.1rem 0.35rem 0; text-align: left; }
 td { vertical-align: top; white-space: nowrap; }
 td.wraps { min-width: 12rem; white-space: normal; }
-th { color: var(--muted); font-weight: 600; }
+th { color: var(--muted); font-weight: 600; white-space: nowrap; }
 pre { background: var(--sunken); border-radius: 0.5rem; overflow-x: auto; padding: 0.8rem 1rem; }
 """
 
@@ -97,8 +96,15 @@ def _cell(text: str) -> str:
     return f"<td{wraps}>{escape(text)}</td>"
 
 
-def _missing(commands: list[str]) -> list[str]:
-    return [f"<p>{escape(MISSING)}</p>\n<pre>{escape(chr(10).join(commands))}</pre>"] if commands else []
+def _missing(missing: dict[str, str]) -> list[str]:
+    if not missing:
+        return []
+    return [f"<p>{escape(_what_is_missing(missing))}</p>\n<pre>{escape(chr(10).join(missing.values()))}</pre>"]
+
+
+def _what_is_missing(missing: dict[str, str]) -> str:
+    runs, them = ("finished runs", "them") if len(missing) > 1 else ("a finished run", "it")
+    return f"Missing: {runs} of {', '.join(missing)} with the paper's recipe; this makes {them}:"
 
 
 def _notes(notes: list[str]) -> list[str]:
@@ -120,7 +126,7 @@ def markdown(parts: list[Section], notes: list[str]) -> str:
             if not isinstance(block, list):
                 blocks.append(block if isinstance(block, str) else _markdown_table(block))
         if part.missing:
-            blocks += [MISSING, "```sh\n" + "\n".join(part.missing) + "\n```"]
+            blocks += [_what_is_missing(part.missing), "```sh\n" + "\n".join(part.missing.values()) + "\n```"]
     if notes:
         blocks += ["## Not in this report", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(blocks) + "\n"

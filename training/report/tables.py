@@ -42,7 +42,7 @@ def differences(comparison: Comparison) -> Table:
 
 def errors(summaries: Iterable[Summary]) -> Table:
     """Return the results: a row for each set of runs that differ in nothing but the seed."""
-    header = ("network", "shortcut", "training error", "test error", "paper", "budget", "seeds", "recipe", "data")
+    header = ("network", "shortcut", "training error", "test error", "paper", "budget", "seeds", "recipe", "trained on")
     rows = [
         (
             cased(row.network),
@@ -53,11 +53,15 @@ def errors(summaries: Iterable[Summary]) -> Table:
             budget(row.steps, row.full_steps),
             ", ".join(map(str, row.seeds)),
             row.recipe,
-            f"{row.dataset}, {row.images:,}",
+            f"{row.dataset}, {_trained_on(row)}",
         )
         for row in summaries
     ]
     return Table(header, rows)
+
+
+def _trained_on(row: Summary) -> str:
+    return f"{row.images - row.held_out_images:,} of {row.images:,}" if row.held_out_images else f"{row.images:,}"
 
 
 def published(found: Iterable[Published]) -> Table:

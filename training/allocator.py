@@ -1,0 +1,30 @@
+"""Freed memory stays with the process while it trains on a CPU.
+
+glibc gives large blocks back to the kernel as soon as they are free, so every step would ask for its activations again,
+page by page, and have each page filled with zeros.
+"""
+
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
+_NEVER = 2**31 - 1  # mallopt takes a C int
+_MORE_THAN_A_TENSOR = 2**30
+_KEPT_AT_THE_TOP = 2**28  # of each thread's heaps, which are else unmapped when they are empty
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library's allocator not to give memory back; return whether it is one that can be told so."""
+    if not _is_glibc():
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt.argtypes, mallopt.restype = (ctypes.c_int, ctypes.c_int), ctypes.c_int
+    settings = ((_M_MMAP_THRESHOLD, _MORE_THAN_A_TENSOR), (_M_TRIM_THRESHOLD, _NEVER), (_M_TOP_PAD, _KEPT_AT_THE_TOP))
+    return all([mallopt(parameter, value) for parameter, value in settings])
+
+
+def _is_glibc() -> bool:
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (ValueError, AttributeError):  # another C library, or no such thing as a configuration
+        return False

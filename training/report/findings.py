@@ -1,0 +1,90 @@
+"""What came out, in sentences that are computed from the runs.
+
+So they say what these runs show and not what the paper hopes for.
+"""
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from training.report import numbers
+from training.report.figures import display
+from training.report.numbers import Comparison, Mean
+from training.report.published import PAPER_SEED_DEVIATION
+from training.report.runs import Run
+
+_DEEP_AND_SHALLOW = (("plain56", "plain20"), ("resnet56", "resnet20"))
+_WEAKER_AND_STRONGER = (("resnet20", "plain20"), ("resnet56", "plain56"), ("resnet56", "resnet20"))
+
+
+def degradation(comparison: Comparison) -> list[str]:
+    """Return what depth did to the training error of each family."""
+    parts = [
+        f"that of the {'plain' if row['network'] == 'plain-56' else 'residual'} networks "
+        f"{'rises' if row['train_error'] > 0 else 'falls'} by {abs(row['train_error']):.2f} points"
+        for row in numbers.differences(comparison)
+        if row["network"].endswith("-56") and row["against"].endswith("-20") and row["train_error"] is not None
+    ]
+    return [f"The training error from 20 to 56 layers: {', '.join(parts)}."] if parts else []
+
+
+def noise(comparison: Comparison) -> str:
+    """Return how much runs differ that differ in nothing but the seed: these, and the paper's."""
+    here = [
+        f"± {train.sd:.2f} points of training error and ± {test.sd:.2f} of test error ({display(network)})"
+        for network, runs in comparison.runs.items()
+        if (train := _mean(runs, numbers.train_error)) and (test := _mean(runs, numbers.test_error))
+        if train.sd is not None and test.sd is not None
+    ]
+    known = "Seeds here differ by " + ", ".join(here) if here else "There is one seed of each network here"
+    return (
+        f"How much is noise: {known[0].lower() + known[1:]}; the paper's five runs of ResNet-110 at full length differ "
+        f"by {PAPER_SEED_DEVIATION} points of test error (standard deviation, table 6). Expect more of shorter runs."
+    )
+
+
+def weaker_responses(responses: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return how much weaker residual layers respond than plain ones, and deep ones than shallow ones."""
+    medians = {network: statistics.median(values) for network, values in responses.items()}
+    parts = [
+        f"{display(one)}'s is {medians[one] / medians[other]:.0%} of {display(other)}'s"
+        for one, other in _WEAKER_AND_STRONGER
+        if one in medians and medians.get(other)
+    ]
+    return [f"Medians: {', '.join(parts)}."] if parts else []
+
+
+def vanishing(gradients: Mapping[str, Mapping[int, Sequence[float]]]) -> list[str]:
+    """Return how large the first layer's gradients are beside the last one's, in the networks that are compared."""
+    parts = []
+    for network in (name for name in numbers.THE_FOUR if name in gradients):
+        ratios = [norms[0] / norms[-1] for norms in gradients[network].values() if norms[-1]]
+        if ratios:
+            parts.append(f"{display(network)} {_range(ratios)}")
+    return [f"Here the first layer's norm is so many times the last layer's: {', '.join(parts)}."] if parts else []
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
+def overfitting(comparison: Comparison) -> list[str]:
+    """Return what the training errors and the gaps of deep and shallow networks say about overfitting."""
+    sentences = []
+    for deep, shallow in _DEEP_AND_SHALLOW:
+        deeper, shallower = (_errors(comparison.runs.get(network, [])) for network in (deep, shallow))
+        if deeper and shallower:
+            (train, test), (other_train, other_test) = deeper, shallower
+            higher = f"{abs(train - other_train):.2f} points {'above' if train > other_train else 'below'}"
+            gaps = f"{test - train:.2f} points against {other_test - other_train:.2f}"
+            sentences.append(f"{display(deep)}'s training error is {higher} {display(shallow)}'s, its gap {gaps}.")
+    return [" ".join(sentences)] if sentences else []
+
+
+def _errors(runs: Iterable[Run]) -> tuple[float, float] | None:
+    train, test = _mean(runs, numbers.train_error), _mean(runs, numbers.test_error)
+    return (train.mean, test.mean) if train and test else None
+
+
+def _mean(runs: Iterable[Run], error: Callable[[Run], float | None]) -> Mean | None:
+    return Mean.of(map(error, runs))

@@ -115,11 +115,13 @@ class Batcher:
             self._drop_the_gone()
             if self._room.is_full(self._board.waiting()):
                 raise self._room.overloaded(self._waiting, self.thread_count)
+        now = time.monotonic()
         self._room.check(
+            now,
             waiting=self._waiting,
             outstanding=self._waiting + self._running,
             threads=self.thread_count,
-            seconds_left=expires_at - time.monotonic(),
+            seconds_left=expires_at - now,
         )
 
     async def submit(

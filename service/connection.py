@@ -64,7 +64,7 @@ class Patience:
     body_start_s: float = 5.0  # until the body has to have come at the least rate
     least_bytes_per_s: int = 16 * 1024
     reading_s: float = 30.0  # for the client to take what was sent, once the buffers are full
-    refused_s: float = 0.2  # before a client that was refused is heard again
+    refused_s: float = 0.24  # before a client that was refused is heard again
 
 
 class _Part(Enum):

@@ -27,6 +27,9 @@ if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engin
 
 FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
+# What is left of a body after a refusal may be so large, and is skipped: a client that kept its connection can be left
+# unheard for a moment, one that has to connect anew comes back at once. Photos are smaller.
+SKIPPED_BYTES = 512 * 1024
 LINGER_S = 1.0
 
 MOST_TIMEOUT_MS = 3_600_000
@@ -225,7 +228,7 @@ class Exchange:
         return (
             declared is not None
             and _DIGITS.fullmatch(declared) is not None
-            and int(declared) - self.bytes_in <= LINGER_BYTES
+            and int(declared) - self.bytes_in <= SKIPPED_BYTES
             and b"expect" not in self.headers  # the client may never send it
         )
 

@@ -1,6 +1,9 @@
 """Whether one more picture has a chance of being answered in time, and when to come back if it has none.
 
 Decided by number and by age: how many wait, and how long the last of them will wait at the speed of the last batches.
+A burst may fill the queue to its age limit. A queue that stays filled serves nobody: everyone waits as long and as many
+are answered as with a short one, and once the flood is over it takes the longer to be as quick as before. So when it
+has not been nearly empty for a while, only a part of the age is allowed until it is (the idea of CoDel, RFC 8289).
 """
 
 import math
@@ -11,6 +14,8 @@ from service.errors import Expired, Overloaded
 
 _LONGEST_RETRY_AFTER_S = 30
 _SPREAD_S = 2  # clients that were refused together shall not come back together
+_STANDING = 0.4  # of the age limit: what a queue that stays filled may be long
+_NEARLY_EMPTY = 0.05  # of the age limit
 _RECENT = 0.1  # weight of the newest batch in the running mean of seconds a picture
 
 
@@ -33,6 +38,7 @@ class Room:
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
         self._seconds_per_picture = 0.0  # of one thread
+        self._nearly_empty_at = -math.inf  # monotonic seconds
 
     def note_speed(self, seconds_per_picture: float) -> None:
         """Take one more batch into account."""
@@ -46,13 +52,14 @@ class Room:
         """Return until when a picture that comes now may wait."""
         return math.inf if outstanding < self._limits.never_refused else now + self._limits.max_age_s
 
-    def check(self, *, waiting: int, outstanding: int, threads: int, seconds_left: float) -> None:
+    def check(self, now: float, *, waiting: int, outstanding: int, threads: int, seconds_left: float) -> None:
         """Raise Overloaded or Expired for a picture that would wait too long, or longer than its client does.
 
         `waiting` and `outstanding` are this process's; a process that has nothing to do always tries.
         """
         wait_s = waiting * self._seconds_per_picture / threads
-        if outstanding >= max(1, self._limits.never_refused) and wait_s > self._limits.max_age_s:
+        longest_s = self._longest_wait_s(now, wait_s)
+        if outstanding >= max(1, self._limits.never_refused) and wait_s > longest_s:
             raise self.overloaded(waiting, threads)
         if outstanding and wait_s + self._seconds_per_picture > seconds_left:
             raise Expired(
@@ -60,6 +67,14 @@ class Room:
                 code="cannot_make_it",
                 retry_after_s=self._retry_after_s(waiting, threads),
             )
+
+    def _longest_wait_s(self, now: float, wait_s: float) -> float:
+        longest_s = self._limits.max_age_s
+        if wait_s <= _NEARLY_EMPTY * longest_s:
+            self._nearly_empty_at = now
+        if now - self._nearly_empty_at > longest_s:
+            return _STANDING * longest_s
+        return max(0.0, longest_s - self._seconds_per_picture)  # so that the answer, too, comes within the age
 
     def overloaded(self, waiting: int, threads: int) -> Overloaded:
         """Return the refusal of a picture that finds too much waiting."""

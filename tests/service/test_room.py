@@ -1,0 +1,64 @@
+"""Who may still come in: by number, by age, and less once a queue stays filled."""
+
+import math
+
+import pytest
+
+from service.errors import Overloaded
+from service.room import QueueLimits, Room
+
+SECONDS_PER_PICTURE = 0.02
+MAX_AGE_S = 0.25
+
+
+@pytest.fixture
+def room() -> Room:
+    room = Room(QueueLimits(1000, MAX_AGE_S))
+    for _ in range(200):
+        room.note_speed(SECONDS_PER_PICTURE)
+    return room
+
+
+def is_let_in(room: Room, now: float, waiting: int, outstanding: int | None = None) -> bool:
+    try:
+        room.check(
+            now,
+            waiting=waiting,
+            outstanding=waiting + 2 if outstanding is None else outstanding,
+            threads=2,
+            seconds_left=math.inf,
+        )
+    except Overloaded:
+        return False
+    return True
+
+
+def test_a_burst_may_fill_the_queue_up_to_its_age(room: Room) -> None:
+    assert is_let_in(room, 0.0, waiting=0)
+    assert is_let_in(room, 0.01, waiting=22), "its answer comes after 0.24 s"
+    assert not is_let_in(room, 0.02, waiting=24)
+
+
+def test_a_queue_that_stays_filled_is_kept_short_until_it_was_nearly_empty(room: Room) -> None:
+    assert is_let_in(room, 0.0, waiting=0)
+    for moment in range(1, 30):  # a flood: whenever a place is free, somebody takes it
+        is_let_in(room, moment / 100, waiting=22)
+    assert not is_let_in(room, 0.3, waiting=22)
+    assert not is_let_in(room, 0.4, waiting=12)
+    assert is_let_in(room, 0.5, waiting=8)
+    assert not is_let_in(room, 0.6, waiting=12), "a queue that is shorter is not yet empty"
+    assert is_let_in(room, 0.7, waiting=1)
+    assert is_let_in(room, 0.71, waiting=22), "and then a burst is welcome again"
+
+
+def test_whoever_finds_nothing_before_it_is_always_let_in(room: Room) -> None:
+    assert is_let_in(room, 100.0, waiting=0, outstanding=0)
+
+
+def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
+    room = Room(QueueLimits(1000, MAX_AGE_S, never_refused=64))
+    for _ in range(200):
+        room.note_speed(SECONDS_PER_PICTURE)
+    for moment in range(1, 100):
+        assert is_let_in(room, moment / 100, waiting=61, outstanding=63)
+    assert not is_let_in(room, 1.0, waiting=62, outstanding=64)

@@ -14,8 +14,8 @@ from service.readiness import Readiness
 from service.registry import Registry
 from service.repository import VersionState
 
-_Name = Annotated[str, Path(description="The model's name.")]
-_Version = Annotated[str, Path(description="A version of it, a number.")]
+_Name = Annotated[str, Path(description="The model's name.", examples=["cifar10-resnet20"])]
+_Version = Annotated[str, Path(description="A version of it, a number.", examples=["1"])]
 PATHS = ("/models", "/models/{name}", "/models/{name}/versions/{version}")
 _EXAMPLE = {
     "name": "cifar10-resnet20",

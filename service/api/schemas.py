@@ -7,6 +7,7 @@ from service.api.batch import MOST_IMAGES
 _NUMBER = {"type": "number"}
 _TEXT = {"type": "string"}
 _FILE = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte"}
 
 
 def an_object(properties: dict[str, Any], **further: Any) -> dict[str, Any]:
@@ -62,6 +63,7 @@ SCHEMAS: dict[str, Any] = {
             ),
         }
     ),
+    "EncodedImage": an_object({"b64": _BASE64}),
     "Result": an_object(_PICTURE, description="One picture of a batch."),
     "Failure": an_object({"problem": ref("Problem")}, description="One picture of a batch that has no answer."),
     "Explanation": an_object({"model": ref("Model"), "predictions": a_list(ref("Explained")), **_CIRCUMSTANCES}),
@@ -151,7 +153,6 @@ ONE_PICTURE: dict[str, Any] = {
     **{kind: _BINARY for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
 }
 _FILES = a_list(_FILE, maxItems=MOST_IMAGES)
-_BASE64 = {"type": "string", "format": "byte"}
 MANY_PICTURES: dict[str, Any] = {
     "multipart/form-data": {
         "schema": {
@@ -165,7 +166,7 @@ MANY_PICTURES: dict[str, Any] = {
         "schema": an_object(
             {
                 "images": a_list(
-                    {"anyOf": [_BASE64, an_object({"b64": _BASE64}, title="EncodedImage")]},
+                    {"anyOf": [_BASE64, ref("EncodedImage")]},
                     minItems=1,
                     maxItems=MOST_IMAGES,
                 )

@@ -9,6 +9,7 @@ from service.exchange import MOST_TIMEOUT_MS
 _TAG = "open inference protocol"
 _JSON, _RAW = "application/json", "application/octet-stream"
 _MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
+_EXAMPLES = {"model": "cifar10-resnet20", "version": "1"}
 # One red pixel, as a PNG.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
@@ -177,7 +178,8 @@ def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _in_path(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+    schema = {"type": "string", "examples": [_EXAMPLES[name]]}
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
 
 
 def _error(status: int) -> dict[str, Any]:

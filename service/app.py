@@ -138,6 +138,7 @@ async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among
     models = await in_a_thread(lambda: load_models(lineup.files, parts.load))
     parts.registry.serve(models, lineup.default)
     parts.metrics.note_models(model.info for model in models)
+    del models  # this frame lives as long as the process, and a model that is replaced shall be freed
     layout = among.layout if among is not None and among.layout is not None else _layout(settings, parts.registry)
     app.state.layout = layout
     parts.upload_memory.most_bytes = max(

@@ -256,3 +256,4 @@ class Batcher:
                 self._changed.notify_all()
             if is_refused:
                 deliver(loop, [(waiting, job)])
+            del entry, waiting, set_aside, job  # as above: while it waits, the thread holds no picture and no model

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -144,7 +145,8 @@ def _with_bar(answers: Iterable[tuple[str, dict[str, Any]]], total: int) -> Iter
 
 
 def _print_json(file: str, answer: dict[str, Any]) -> None:
-    typer.echo(orjson.dumps({"file": file, **answer}).decode())
+    name = os.fsencode(file).decode(errors="replace")  # JSON is UTF-8; a file's name may be any bytes
+    typer.echo(orjson.dumps({"file": name, **answer}).decode())
 
 
 def _print_table(file: str, answer: dict[str, Any]) -> None:

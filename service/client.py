@@ -21,14 +21,12 @@ class Client:
     """Connections to one server, one for each thread that asks, until it is closed."""
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:
-        parts = urlsplit(url if "//" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ServerError(f"{url} is no address of a server; give --server one such as http://localhost:8000")
+        scheme, host, port, path = _parts_of(url)
         self._url = url
-        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._address = (parts.hostname, parts.port)
-        self._path = parts.path.rstrip("/") + "/classify?"
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        self._address = (host, port)
+        self._path = path.rstrip("/") + "/classify?"
+        self._headers = _headers(api_key)
         self._own = threading.local()
         self._opened: list[http.client.HTTPConnection] = []
 
@@ -71,3 +69,22 @@ class Client:
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 raise ServerError(f"cannot reach {self._url}: {reason}; is the server running there?") from None
         return self._post(path, content)  # a connection that was kept open may have ended meanwhile
+
+
+def _parts_of(url: str) -> tuple[str, str, int | None, str]:
+    """Return scheme, host, port and path. Raises ServerError."""
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or " " in url or parts.scheme not in ("http", "https"):
+        raise ServerError(f"{url} is no address of a server; give --server one such as http://localhost:8000")
+    return parts.scheme, host, port, parts.path
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    key = (api_key or "").strip()  # what comes from a file may have its line end
+    if not all("!" <= letter <= "~" for letter in key):
+        raise ServerError("what --api-key or RESNET_API_KEY has is no API key: it may have no spaces and no accents")
+    return {"authorization": f"Bearer {key}"} if key else {}

@@ -63,7 +63,7 @@ class Room:
             raise self.overloaded(waiting, threads)
         if outstanding and wait_s + self._seconds_per_picture > seconds_left:
             raise Expired(
-                "The answer would come later than X-Request-Timeout-Ms allows.",
+                "The answer would come later than the time limit that the request has set.",
                 code="cannot_make_it",
                 retry_after_s=self._retry_after_s(waiting, threads),
             )

@@ -23,6 +23,7 @@ from service.connection import Patience
 from service.engine import EngineError, check_one_runtime
 from service.exposition import Snapshot
 from service.log_lines import RequestLog
+from service.memory import keep_few_arenas
 from service.offspring import Task
 from service.pipe import Pipe
 from service.repository import RegistryError, files_from, lineup_from
@@ -46,6 +47,7 @@ def work(
     request_log: RequestLog | None,
 ) -> int:
     """Serve until the supervisor says otherwise, and return the status to exit with."""
+    keep_few_arenas()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(settings, task, board, listener, orders, request_log))
 

@@ -1,5 +1,6 @@
 """The model in models/: as good as promised, for somebody who has the file, its card, and nothing else from here."""
 
+import functools
 import io
 import json
 import re
@@ -10,9 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
+
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import client_of
 
 ROOT = Path(__file__).parents[1]
 MODEL = ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx"
@@ -21,28 +28,111 @@ TEST_SET = ROOT.parent / "shared" / "data" / "cifar10-test.tar"
 PICTURE = ROOT / "tests" / "fixtures" / "pictures" / "jpeg_420.jpg"
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The service runs on asyncio alone."""
+    return "asyncio"
+
+
 def session_and_card() -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
     session = onnxruntime.InferenceSession(MODEL, providers=["CPUExecutionProvider"])
     return session, json.loads(session.get_modelmeta().custom_metadata_map["model_card"])
 
 
-@pytest.mark.shared
-@pytest.mark.skipif(not TEST_SET.exists(), reason="needs the CIFAR-10 test set beside the checkout")
-def test_at_least_91_8_percent_of_the_test_set_get_the_right_label() -> None:
-    session, card = session_and_card()
+@functools.cache
+def pictures_and_labels() -> tuple[NDArray[np.uint8], list[str]]:
+    """The CIFAR-10 test set, and each picture's label."""
     pixels, names = [], []
     with tarfile.open(TEST_SET) as tar:
         for member in tar.getmembers():
             if member.isfile() and (file := tar.extractfile(member)) is not None:
                 pixels.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
                 names.append(member.name.split("/")[-2])
-    best = [session.run(["top_indices"], {"images": np.stack(pixels[i : i + 100])})[0] for i in range(0, 10_000, 100)]
+    return np.stack(pixels), names
+
+
+needs_the_test_set = pytest.mark.skipif(not TEST_SET.exists(), reason="needs the CIFAR-10 test set beside the checkout")
+
+
+@pytest.mark.shared
+@needs_the_test_set
+def test_at_least_91_8_percent_of_the_test_set_get_the_right_label() -> None:
+    session, card = session_and_card()
+    pixels, names = pictures_and_labels()
+    best = [session.run(["top_indices"], {"images": pixels[i : i + 100]})[0] for i in range(0, 10_000, 100)]
     labels = np.array([card["labels"].index(name) for name in names])
     top1 = float((np.concatenate(best)[:, 0] == labels).mean())
     assert len(labels) == 10_000
     assert top1 >= 0.918
     assert top1 == pytest.approx(card["accuracy"]["top1"], abs=2e-4)
     assert card["accuracy"]["images"] == 10_000
+
+
+def pairs_of_pictures(count: int) -> list[tuple[NDArray[np.uint8], str, str]]:
+    """Pictures of two photos, one squeezed into each half, of two classes that the network knows when it sees them."""
+    session, card = session_and_card()
+    pixels, names = pictures_and_labels()
+    draw, pairs = np.random.default_rng(20), []
+    while len(pairs) < count:
+        left, right = draw.integers(0, len(names), 2)
+        halves = [Image.fromarray(pixels[i]).resize((16, 32), Image.Resampling.BICUBIC) for i in (left, right)]
+        both = np.concatenate([np.asarray(half) for half in halves], axis=1)
+        best = session.run(["top_indices"], {"images": both[None]})[0][0]
+        if names[left] != names[right] and {names[left], names[right]} <= {card["labels"][i] for i in best}:
+            pairs.append((both, names[left], names[right]))
+    return pairs
+
+
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def heat_on_own_half(values: NDArray[np.float32], *, left: bool) -> float:
+    """The share of a map's heat that lies on one half of the picture."""
+    heat, middle = values.clip(0), values.shape[1] // 2
+    return float((heat[:, :middle] if left else heat[:, middle:]).sum() / heat.sum())
+
+
+@pytest.mark.anyio
+@pytest.mark.shared
+@needs_the_test_set
+async def test_the_maps_of_two_photos_in_one_picture_lie_on_their_own_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shares = []
+    app = create_app(Settings(models=ROOT / "models", engine_threads=1))
+    async with client_of(app) as client:
+        for pixels, left, right in pairs_of_pictures(200):
+            found = (await client.post("/explain", content=as_png(pixels))).json()["predictions"]
+            maps = {best["label"]: np.array(best["map"], np.float32) for best in found}
+            shares.append((heat_on_own_half(maps[left], left=True), heat_on_own_half(maps[right], left=False)))
+            assert_maps_are_weights_times_features(pixels, found)
+    assert (np.array(shares) > 0.5).mean() >= 0.88
+    assert (np.array(shares) > 0.5).all(axis=1).mean() >= 0.75
+
+
+def assert_maps_are_weights_times_features(pixels: NDArray[np.uint8], found: list[dict[str, Any]]) -> None:
+    """The definition of a class-activation map (Zhou et al. 2016), from the file's own features and last layer."""
+    session, weights = session_with_features()
+    features = session.run(None, {"images": pixels[None]})[-1][0]
+    for best in found:
+        reference = np.tensordot(weights[best["index"]], features, axes=1)
+        np.testing.assert_allclose(np.array(best["map"]), reference, rtol=1e-4, atol=1e-4)
+
+
+@functools.cache
+def session_with_features() -> tuple[onnxruntime.InferenceSession, NDArray[np.float32]]:
+    """The shipped network with what its pooling averages as one more output, and the weights of its last layer."""
+    model = onnx.load(MODEL)
+    pooling = next(node for node in model.graph.node if "embedding" in node.output)
+    last = next(node for node in model.graph.node if node.op_type == "Gemm")
+    model.graph.output.append(onnx.ValueInfoProto(name=pooling.input[0]))
+    (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session, onnx.numpy_helper.to_array(weights)
 
 
 def test_the_card_says_where_the_model_comes_from() -> None:

@@ -1,7 +1,6 @@
 """POST /classify/batch: up to 64 pictures in one body; for each, in order, its best labels or its problem."""
 
 import asyncio
-import binascii
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.answer import picture_as_json, send_json
 from service.api.multipart import files_in_form
-from service.api.request import Serving, check_encoding, read_body, read_query, read_top_k
+from service.api.request import Serving, check_encoding, from_base64, read_body, read_query, read_top_k
 from service.api.windows import ask_each, window_of
 from service.classifier import Classifier
 from service.errors import BadRequest, ServiceError
@@ -112,6 +111,6 @@ def _bad_json() -> BadRequest:
 def _decoded(image: Any) -> Entry:
     text = image.get("b64") if isinstance(image, dict) else image
     try:
-        return binascii.a2b_base64(text if isinstance(text, str) else "?", strict_mode=True)
+        return from_base64(text if isinstance(text, str) else "?")
     except ValueError:
         return BadRequest('An image must be base64, or {"b64": base64}.', code="bad_base64")

@@ -37,8 +37,9 @@ curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:80
 
 def docs_page(document: dict[str, Any]) -> bytes:
     """Return the page for an OpenAPI document."""
+    schemas = document["components"]["schemas"]
     operations = [
-        _operation(method, path, operation)
+        _operation(method, path, operation, schemas)
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     ]
@@ -51,12 +52,12 @@ def docs_page(document: dict[str, Any]) -> bytes:
     ).encode()
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[str, Any]) -> str:
     parts = [
         f"<h2><code>{method.upper()} {escape(path)}</code></h2>",
         f"<p>{escape(operation.get('description', operation['summary']))}</p>",
         _table("Parameter", [(_parameter_name(p), p["description"]) for p in operation.get("parameters", ())]),
-        _table("Body", [(kind, _fields(body)) for kind, body in _bodies(operation).items()]),
+        _table("Body", [(kind, _fields(kind, body["schema"], schemas)) for kind, body in _bodies(operation).items()]),
         _table("Answer", [(status, answer["description"]) for status, answer in operation["responses"].items()]),
         *(f"<pre>{escape(json.dumps(example, indent=2))}</pre>" for example in _examples(operation)),
     ]
@@ -73,9 +74,13 @@ def _bodies(operation: dict[str, Any]) -> dict[str, Any]:
     return bodies
 
 
-def _fields(body: dict[str, Any]) -> str:
-    fields = body["schema"].get("properties")
-    return f"one field: {' or '.join(fields)}" if fields else "the file itself"
+def _fields(kind: str, schema: dict[str, Any], schemas: dict[str, Any]) -> str:
+    described = schemas[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    fields = described.get("properties", ())
+    if kind == "application/json":
+        required = described.get("required", ())
+        return ", ".join(name if name in required else f"{name} (optional)" for name in fields)
+    return f"one field: {' or '.join(fields)}" if fields else "the bytes themselves"
 
 
 def _examples(operation: dict[str, Any]) -> list[Any]:

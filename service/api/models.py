@@ -7,13 +7,15 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path
 
 from service.api.failures import failures_of_get
+from service.api.model_schemas import HIDDEN
 from service.api.openapi import documented
+from service.api.schemas import ref
 from service.readiness import Readiness
 from service.registry import Registry
 from service.repository import VersionState
 
-_Name = Annotated[str, Path(description="The model's name.")]
-_Version = Annotated[str, Path(description="A version of it, a number.")]
+_Name = Annotated[str, Path(description="The model's name.", examples=["cifar10-resnet20"])]
+_Version = Annotated[str, Path(description="A version of it, a number.", examples=["1"])]
 PATHS = ("/models", "/models/{name}", "/models/{name}/versions/{version}")
 _EXAMPLE = {
     "name": "cifar10-resnet20",
@@ -25,7 +27,7 @@ _EXAMPLE = {
     "reason": "",
     "default": True,
     "max_batch": 32,
-    "network": "resnet",
+    "network": "resnet20",
     "depth": 20,
     "labels": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
@@ -53,23 +55,33 @@ def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
         return _describe(registry.states_of(name, version)[0], registry)
 
     with_versions = {**_EXAMPLE, "versions": [{"version": "1", "state": "READY", "reason": ""}]}
-    _add(app, PATHS[0], models, {"models": [_EXAMPLE]}, "not_ready")
-    _add(app, PATHS[1], model, with_versions, "not_ready", "model_not_found")
-    _add(app, PATHS[2], version, _EXAMPLE, "not_ready", "model_not_found")
+    _add(app, PATHS[0], models, "list_models", ("Models", {"models": [_EXAMPLE]}), "not_ready")
+    _add(app, PATHS[1], model, "get_model", ("ModelWithVersions", with_versions), "not_ready", "model_not_found")
+    _add(app, PATHS[2], version, "get_model_version", ("ModelDescription", _EXAMPLE), "not_ready", "model_not_found")
 
 
-def _add(app: FastAPI, path: str, answer: Callable[..., Any], example: dict[str, Any], *codes: str) -> None:
-    success = {"description": answer.__doc__, "content": {"application/json": {"example": example}}}
+def _add(
+    app: FastAPI,
+    path: str,
+    answer: Callable[..., Any],
+    name: str,
+    documentation: tuple[str, dict[str, Any]],
+    *codes: str,
+) -> None:
+    schema, example = documentation
+    content = {"application/json": {"schema": ref(schema), "example": example}}
+    success = {"description": answer.__doc__, "content": content}
     responses: dict[int | str, dict[str, Any]] = {**documented(failures_of_get(*codes)), 200: success}
-    app.add_api_route(path, answer, methods=["GET"], tags=["models"], responses=responses)
-    app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route(
+        path, answer, methods=["GET"], response_model=None, operation_id=name, tags=["models"], responses=responses
+    )
+    app.add_api_route(path, answer, methods=["HEAD"], response_model=None, include_in_schema=False)
 
 
 def _describe(state: VersionState, registry: Registry) -> dict[str, Any]:
     if not registry.serves(state):
         return {**asdict(state), "default": False}
     model = registry.find_any(state.name, state.version)
-    hidden = {"schema_version", "precision", "golden"}
-    card = {} if model.card is None else model.card.model_dump(mode="json", exclude=hidden)
+    card = {} if model.card is None else model.card.model_dump(mode="json", exclude=set(HIDDEN))
     serving = {"default": registry.is_default(model), "max_batch": model.max_batch}
     return {**asdict(model.info), **asdict(state), **serving, **card}

@@ -10,9 +10,11 @@ from starlette.types import ASGIApp
 
 from service.api import batch, classify, embed, explain
 from service.api.failures import failures_of_post
-from service.api.open_inference.documentation import V2_SCHEMAS, v2_paths
+from service.api.model_schemas import MODEL_SCHEMAS
+from service.api.open_inference.documentation import v2_paths
+from service.api.open_inference.schemas import V2_SCHEMAS
 from service.api.request import DEFAULT_TOP_K
-from service.api.schemas import EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS
+from service.api.schemas import EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, ref
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
 from service.problem import MEDIA_TYPE, problem_document
@@ -116,7 +118,7 @@ class DocumentedApp(FastAPI):
             document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
             document["paths"] |= v2_paths()
             components = document.setdefault("components", {})
-            components["schemas"] = SCHEMAS | V2_SCHEMAS
+            components["schemas"] = SCHEMAS | MODEL_SCHEMAS | V2_SCHEMAS
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]
@@ -152,7 +154,7 @@ def _operation(path: str) -> dict[str, Any]:
 
 def _success(path: str) -> dict[str, Any]:
     name = _ANSWERS[path]
-    schema = {"schema": {"$ref": f"#/components/schemas/{name}"}, "example": EXAMPLES[name]}
+    schema = {"schema": ref(name), "example": EXAMPLES[name]}
     content: dict[str, Any] = {"application/json": schema}
     if path in _OTHER_FORMATS:
         content[_OTHER_FORMATS[path]] = {"schema": {"type": "string", "format": "binary"}}
@@ -161,7 +163,7 @@ def _success(path: str) -> dict[str, Any]:
 
 def _failure(status: int, text: str, codes: tuple[str, ...]) -> dict[str, Any]:
     example = problem_document(status, codes[0], http.HTTPStatus(status).phrase, text)
-    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}}
+    content = {MEDIA_TYPE: {"schema": ref("Problem"), "example": example}}
     answer: dict[str, Any] = {"description": f"{text} Codes: {', '.join(codes)}.", "content": content}
     headers = {503: "Retry-After", 405: "Allow", 401: "WWW-Authenticate"}
     if status in headers:

@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from service.api.failures import failures_of_get
 from service.api.openapi import documented
+from service.api.schemas import ref
 from service.readiness import Readiness
 from service.registry import Registry
 
@@ -35,10 +36,18 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
         readiness.check_ready()
         return {"status": "ready", "models": [asdict(model.info) for model in registry]}
 
-    for path, answer, further in (("/health/live", live, ()), ("/health/ready", ready, ("not_ready", "draining"))):
-        responses = documented(failures_of_get(*further))
-        app.add_api_route(path, answer, methods=["GET"], tags=["operations"], responses=responses)
-        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
+    _add(app, "/health/live", live, "Live")
+    _add(app, "/health/ready", ready, "Ready", "not_ready", "draining")
+
+
+def _add(app: FastAPI, path: str, answer: Callable[[], Any], schema: str, *codes: str) -> None:
+    success = {"description": answer.__doc__, "content": {"application/json": {"schema": ref(schema)}}}
+    responses: dict[int | str, dict[str, Any]] = {**documented(failures_of_get(*codes)), 200: success}
+    name = path.strip("/").replace("/", "_")
+    app.add_api_route(
+        path, answer, methods=["GET"], response_model=None, operation_id=name, tags=["operations"], responses=responses
+    )
+    app.add_api_route(path, answer, methods=["HEAD"], response_model=None, include_in_schema=False)
 
 
 def add_page(app: FastAPI) -> list[str]:

@@ -7,21 +7,42 @@ from service.api.batch import MOST_IMAGES
 _NUMBER = {"type": "number"}
 _TEXT = {"type": "string"}
 _FILE = {"type": "string", "format": "binary"}
+_BASE64 = {"type": "string", "format": "byte"}
 
 
-def _object(properties: dict[str, Any], **further: Any) -> dict[str, Any]:
+def an_object(properties: dict[str, Any], **further: Any) -> dict[str, Any]:
+    """Return the schema of an object that has all of these properties."""
     return {"type": "object", "required": list(properties), "properties": properties, **further}
 
 
-_MODEL = _object({name: _TEXT for name in ("name", "version", "sha256", "provider", "precision")})
+def ref(name: str) -> dict[str, Any]:
+    """Return a reference to a schema. What has a name, generated clients can name, too."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def a_list(items: dict[str, Any], **further: Any) -> dict[str, Any]:
+    """Return the schema of a list."""
+    return {"type": "array", "items": items, **further}
+
+
 _PREDICTION = {
     "label": _TEXT,
     "index": {"type": "integer"},
     "probability": {"type": "number", "minimum": 0, "maximum": 1},
 }
-_PREDICTIONS = {"type": "array", "description": "The best labels, best first.", "items": _object(_PREDICTION)}
-_CIRCUMSTANCES = {
-    "image": _object(
+_CIRCUMSTANCES = {"image": ref("Image"), "timings_ms": ref("Timings")}
+_PICTURE = {
+    "predictions": a_list(ref("Prediction"), description="The best labels, best first."),
+    **_CIRCUMSTANCES,
+}
+
+SCHEMAS: dict[str, Any] = {
+    "Model": an_object(
+        {name: _TEXT for name in ("name", "version", "sha256", "provider", "precision")},
+        description="Which model answered, and on what.",
+    ),
+    "Prediction": an_object(_PREDICTION),
+    "Image": an_object(
         {
             "format": {"type": "string", "enum": ["JPEG", "PNG", "WEBP"]},
             "width": {"type": "integer"},
@@ -29,53 +50,56 @@ _CIRCUMSTANCES = {
         },
         description="What the picture was; width and height as displayed.",
     ),
-    "timings_ms": _object({step: _NUMBER for step in ("decode", "queue", "inference")}),
-}
-_PICTURE = {"predictions": _PREDICTIONS, **_CIRCUMSTANCES}
-_PROBLEM = _object(
-    {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": _TEXT,
-        "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "For people; may change."},
-        "code": {"type": "string", "description": "For programs; stays."},
-    },
-    description="A failure (RFC 9457).",
-)
-_EXPLAINED = {
-    **_PREDICTION,
-    "map": {
-        "type": "array",
-        "description": "What each place adds to the label's logit, row by row from the top left.",
-        "items": {"type": "array", "items": _NUMBER},
-    },
-    "png": {"type": "string", "description": "The map as a data URI: colour and opacity, to lay over the picture."},
-}
-
-SCHEMAS: dict[str, Any] = {
-    "Classification": _object({"model": _MODEL, **_PICTURE}),
-    "Batch": _object(
+    "Timings": an_object(
+        {step: _NUMBER for step in ("decode", "queue", "inference")}, description="Where the time went, in ms."
+    ),
+    "Classification": an_object({"model": ref("Model"), **_PICTURE}),
+    "Batch": an_object(
         {
-            "model": _MODEL,
-            "results": {
-                "type": "array",
-                "description": "One entry for each picture, in order: its labels or its problem.",
-                "items": {"oneOf": [_object(_PICTURE), _object({"problem": {"$ref": "#/components/schemas/Problem"}})]},
+            "model": ref("Model"),
+            "results": a_list(
+                {"oneOf": [ref("Result"), ref("Failure")]},
+                description="One entry for each picture, in order: its labels or its problem.",
+            ),
+        }
+    ),
+    "EncodedImage": an_object({"b64": _BASE64}),
+    "Result": an_object(_PICTURE, description="One picture of a batch."),
+    "Failure": an_object({"problem": ref("Problem")}, description="One picture of a batch that has no answer."),
+    "Explanation": an_object({"model": ref("Model"), "predictions": a_list(ref("Explained")), **_CIRCUMSTANCES}),
+    "Explained": an_object(
+        {
+            **_PREDICTION,
+            "map": a_list(
+                a_list(_NUMBER),
+                description="What each place adds to the label's logit, row by row from the top left.",
+            ),
+            "png": {
+                "type": "string",
+                "description": "The map as a data URI: colour and opacity, to lay over the picture.",
             },
         }
     ),
-    "Explanation": _object(
-        {"model": _MODEL, "predictions": {"type": "array", "items": _object(_EXPLAINED)}, **_CIRCUMSTANCES}
-    ),
-    "Embedding": _object(
+    "Embedding": an_object(
         {
-            "model": _MODEL,
-            "embedding": {"type": "array", "items": _NUMBER},
+            "model": ref("Model"),
+            "embedding": a_list(_NUMBER),
             "normalized": {"type": "boolean"},
             **_CIRCUMSTANCES,
         }
     ),
-    "Problem": _PROBLEM,
+    "Live": an_object({"status": {"type": "string", "enum": ["live"]}}),
+    "Ready": an_object({"status": {"type": "string", "enum": ["ready"]}, "models": a_list(ref("Model"))}),
+    "Problem": an_object(
+        {
+            "type": {"type": "string", "format": "uri-reference"},
+            "title": _TEXT,
+            "status": {"type": "integer"},
+            "detail": {"type": "string", "description": "For people; may change."},
+            "code": {"type": "string", "description": "For programs; stays."},
+        },
+        description="A failure (RFC 9457).",
+    ),
 }
 
 _MODEL_EXAMPLE = {
@@ -128,8 +152,7 @@ ONE_PICTURE: dict[str, Any] = {
     },
     **{kind: _BINARY for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
 }
-_FILES = {"type": "array", "items": _FILE, "maxItems": MOST_IMAGES}
-_BASE64 = {"type": "string", "format": "byte"}
+_FILES = a_list(_FILE, maxItems=MOST_IMAGES)
 MANY_PICTURES: dict[str, Any] = {
     "multipart/form-data": {
         "schema": {
@@ -140,14 +163,13 @@ MANY_PICTURES: dict[str, Any] = {
         }
     },
     "application/json": {
-        "schema": _object(
+        "schema": an_object(
             {
-                "images": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": MOST_IMAGES,
-                    "items": {"anyOf": [_BASE64, _object({"b64": _BASE64})]},
-                }
+                "images": a_list(
+                    {"anyOf": [_BASE64, ref("EncodedImage")]},
+                    minItems=1,
+                    maxItems=MOST_IMAGES,
+                )
             }
         ),
         "example": {"images": ["iVBORw0KGgo=", {"b64": "iVBORw0KGgo="}]},

@@ -132,7 +132,9 @@ def _read_inputs(document: dict[str, Any], binary: memoryview) -> tuple[Tensor, 
     tensors: list[Tensor] = []
     position = 0
     for part in _parts(document, "inputs"):
-        size = _parameters(part, f"input `{part['name']}`").get("binary_data_size")
+        parameters = _parameters(part, f"input `{part['name']}`")
+        _check_shared_memory(parameters)
+        size = parameters.get("binary_data_size")
         if size is None:
             tensors.append(_read_json_tensor(part))
             continue
@@ -149,6 +151,11 @@ def _read_inputs(document: dict[str, Any], binary: memoryview) -> tuple[Tensor, 
     if position < len(binary):
         raise _bad(f"{len(binary) - position} bytes of the body belong to no input.")
     return tuple(tensors)
+
+
+def _check_shared_memory(parameters: dict[str, Any]) -> None:
+    if "shared_memory_region" in parameters:
+        raise _bad("Shared memory is not supported; tensors go in the request and in the answer themselves.")
 
 
 def _is_count(value: object) -> bool:
@@ -254,8 +261,7 @@ def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[Request
     requested = []
     for part in _parts(document, "outputs"):
         parameters = _parameters(part, f"output `{part['name']}`")
-        if "shared_memory_region" in parameters:
-            raise _bad("Shared memory is not supported; outputs come in the answer itself.")
+        _check_shared_memory(parameters)
         best = parameters.get("classification")
         if best is not None and (not _is_count(best) or best < 1):
             raise _bad(f"`classification` of output `{part['name']}` must be a whole number above 0.")

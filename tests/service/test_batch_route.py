@@ -80,6 +80,13 @@ async def test_json_entries_may_be_objects_and_bad_ones_fail_alone(client: httpx
     assert outcomes(answer) == ["red", "red", *["bad_base64"] * 5, "red"]
 
 
+async def test_base64_may_have_line_ends_as_command_lines_write_it(client: httpx.AsyncClient, red: bytes) -> None:
+    text = base64.encodebytes(red).decode()
+    assert text.count("\n") > 1
+    answer = await client.post("/classify/batch", json={"images": [text, {"b64": text.replace("\n", "\r\n")}]})
+    assert outcomes(answer) == ["red", "red"]
+
+
 @pytest.mark.parametrize(
     ("content", "code"),
     [

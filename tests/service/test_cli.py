@@ -1,6 +1,8 @@
 """`classify`: the server's answers on the command line."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import httpx
@@ -56,6 +58,14 @@ def test_json_is_one_object_a_line_with_the_file_it_is_about(models: Path, files
     assert first["predictions"][0]["label"] == "red"
     assert (second["error"]["status"], second["error"]["code"]) == (415, "not_an_image")
     assert third["image"] == {"format": "PNG", "width": 50, "height": 37}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
+def test_a_name_that_is_not_utf_8_is_no_obstacle(models: Path, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(picture((255, 0, 0)))
+    result = run("--models", models, "--format", "json", tmp_path)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["file"] == f"{tmp_path}/\ufffd.jpg"
 
 
 @pytest.mark.anyio

@@ -130,7 +130,24 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     assert result.stderr == f"classify: cannot reach {url}: Connection refused; is the server running there?\n"
 
 
-@pytest.mark.parametrize("url", ["ftp://here", "http://", "http:///path"])
+@pytest.mark.parametrize(
+    "url", ["ftp://here", "http://", "http:///path", "http://a:99999", "http://a:port", "http://[", "http://a b"]
+)
 def test_what_is_no_address_is_told_as_that(url: str) -> None:
     with pytest.raises(ServerError, match="no address"):
         Client(url)
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schlüssel", "鍵", "two words"])
+def test_what_can_be_no_key_is_told_without_being_shown(key: str) -> None:
+    with pytest.raises(ServerError, match="no API key") as caught:
+        Client("http://a", api_key=key)
+    assert key not in str(caught.value)
+
+
+def test_the_line_end_of_a_file_does_not_belong_to_the_key() -> None:
+    def reply(request: BaseHTTPRequestHandler, _: bytes) -> tuple[int, dict[str, str], bytes]:
+        return as_json(200 if request.headers["authorization"] == "Bearer secret" else 401, ANSWER)
+
+    with server(reply) as url, contextlib.closing(Client(url, api_key="secret\n")) as client:
+        assert client.classify(b"x", top_k=1, model=None) == ANSWER

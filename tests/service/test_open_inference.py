@@ -18,6 +18,7 @@ from onnx import TensorProto
 
 from service.api.open_inference.routes import NOT_SUPPORTED
 from service.app import create_app
+from service.repository import VersionState
 from service.settings import Settings
 from tests.service.conftest import picture
 from tests.service.graph_files import graph_file, write_graph_file
@@ -171,7 +172,7 @@ async def test_encodings_that_are_not_known_and_bodies_that_are_too_large_are_to
         ({"data": [1] * 191}, "takes 192 numbers"),
         ({"data": ["1"] * 192}, "does not fit"),
         ({"parameters": {"binary_data_size": 192}}, "either"),
-        ({"parameters": {"shared_memory_region": "r"}, "data": None}, "no `data`"),
+        ({"parameters": {"shared_memory_region": "r"}, "data": None}, "Shared memory"),
     ],
 )
 async def test_a_tensor_that_does_not_fit_is_told(
@@ -256,6 +257,25 @@ async def test_a_graph_without_a_batch_answers_the_whole_tensor(client: httpx.As
     whole, best = answer.json()["outputs"]
     assert (whole["shape"], whole["data"]) == ([2, 2], [-1, -2, -3, 4])
     assert (best["shape"], best["data"]) == ([1], ["4:3"])
+
+
+async def test_the_index_tells_only_what_serves_if_that_is_asked(app: FastAPI, client: httpx.AsyncClient) -> None:
+    registry = app.state.parts.registry
+    registry.states = (*registry.states, VersionState("tiny", "2", "UNAVAILABLE", "it is cut off"))
+    whole = (await client.post("/v2/repository/index")).json()
+    assert whole[-1] == {"name": "tiny", "version": "2", "state": "UNAVAILABLE", "reason": "it is cut off"}
+    for body in (b"{}", b'{"ready": false}', b"\n"):
+        assert (await client.post("/v2/repository/index", content=body)).json() == whole
+    assert (await client.post("/v2/repository/index", json={"ready": True})).json() == whole[:-1]
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"ready": 1}'])
+async def test_an_index_asked_for_in_other_words_is_refused(client: httpx.AsyncClient, body: bytes) -> None:
+    assert_error(await client.post("/v2/repository/index", content=body), 400, "ready")
+
+
+async def test_a_question_for_the_index_is_short(client: httpx.AsyncClient) -> None:
+    assert_error(await client.post("/v2/repository/index", content=b" " * 70_000), 413)
 
 
 async def test_answers_are_counted_by_the_template_of_their_path(app: FastAPI, client: httpx.AsyncClient) -> None:

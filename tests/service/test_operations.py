@@ -1,13 +1,22 @@
 """Health, models, the page, the documents: what operators and browsers get."""
 
+import base64
 import re
+from pathlib import Path
+from typing import Any
 
 import httpx
+import jsonschema_rs
+import orjson
 import pytest
 from fastapi import FastAPI
 
 from service.api.failures import FAILURES
-from tests.service.tiny_model import LABELS
+from service.app import create_app
+from service.settings import Settings
+from tests.service.conftest import client_of
+from tests.service.graph_files import graph_file, write_graph_file
+from tests.service.tiny_model import LABELS, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -135,12 +144,80 @@ async def test_every_reference_in_the_documents_leads_somewhere(client: httpx.As
             place = place[step]
 
 
-async def test_the_real_answer_is_as_documented(client: httpx.AsyncClient, red: bytes) -> None:
-    schema = (await client.get("/openapi.json")).json()["components"]["schemas"]["Classification"]
-    answer = (await client.post("/classify", content=red)).json()
-    assert set(answer) == set(schema["required"])
-    for part in ("model", "image", "timings_ms"):
-        assert set(answer[part]) == set(schema["properties"][part]["properties"])
+def operations(document: dict[str, Any]) -> list[dict[str, Any]]:
+    return [operation for item in document["paths"].values() for operation in item.values()]
+
+
+async def test_every_operation_has_a_name_that_a_generated_client_can_use(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    names = [operation["operationId"] for operation in operations(document)]
+    assert len(set(names)) == len(names)
+    assert {"classify", "list_models", "get_model", "get_model_version", "v2_infer"} <= set(names)
+    assert all(re.fullmatch("[a-z][a-z0-9]*(_[a-z0-9]+)*", name) for name in names), names
+
+
+async def test_every_json_answer_has_a_schema_with_a_name(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for operation in operations(document):
+        for status, answer in operation["responses"].items():
+            for kind, content in answer["content"].items():
+                if kind.endswith("json"):
+                    assert "$ref" in content["schema"], (operation["operationId"], status)
+
+
+async def test_every_example_in_the_documents_fits_its_schema(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    answers = [answer for operation in operations(document) for answer in operation["responses"].values()]
+    bodies = [operation["requestBody"] for operation in operations(document) if "requestBody" in operation]
+    contents = [content for part in (*answers, *bodies) for content in part["content"].values()]
+    examples = [content for content in contents if "example" in content]
+    assert len(examples) > 40
+    for content in examples:
+        check(document, content["schema"], content["example"])
+
+
+def check(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> None:
+    whole = {**schema, "components": document["components"]}
+    jsonschema_rs.validate(whole, instance)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "template"),
+    [
+        *(("POST", path, path) for path in ("/classify", "/classify/batch", "/explain", "/embed")),
+        *(("GET", path, path) for path in ("/models", "/health/live", "/health/ready", "/v2", "/v2/models/stats")),
+        ("GET", "/models/tiny", "/models/{name}"),
+        ("GET", "/models/tiny/versions/1", "/models/{name}/versions/{version}"),
+        ("GET", "/models/minus", "/models/{name}"),
+        *(
+            ("GET", f"/v2/models/tiny{end}", f"/v2/models/{{model}}{end}")
+            for end in ("", "/config", "/ready", "/stats")
+        ),
+        ("GET", "/v2/models/minus/config", "/v2/models/{model}/config"),
+        ("POST", "/v2/repository/index", "/v2/repository/index"),
+        ("POST", "/v2/models/tiny/infer", "/v2/models/{model}/infer"),
+    ],
+)
+async def test_real_answers_are_as_documented(
+    tmp_path: Path, model_file: bytes, red: bytes, method: str, path: str, template: str
+) -> None:
+    write_tiny_model(tmp_path, content=model_file)
+    write_graph_file(tmp_path, "minus", graph_file())  # a model without a card
+    images = [base64.b64encode(content).decode() for content in (red, b"no picture")]
+    bodies = {
+        "/classify/batch": orjson.dumps({"images": images}),
+        "/v2/repository/index": b"",
+        "/v2/models/tiny/infer": orjson.dumps(
+            {"id": "1", "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": images[:1]}]}
+        ),
+    }
+    app = create_app(Settings(models=tmp_path, default_model="tiny", engine_threads=1))
+    async with client_of(app) as client:
+        document = (await client.get("/openapi.json")).json()
+        answer = await client.request(method, path, content=bodies.get(path, red if method == "POST" else None))
+        documented = document["paths"][template][method.lower()]["responses"]["200"]["content"]
+        assert answer.status_code == 200
+        check(document, documented["application/json"]["schema"], answer.json())
 
 
 async def test_every_code_is_explained_where_its_type_leads(client: httpx.AsyncClient) -> None:

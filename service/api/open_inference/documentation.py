@@ -3,11 +3,13 @@
 from typing import Any
 
 from service.api.open_inference.metadata import EXTENSIONS, NAME
+from service.api.schemas import ref
 from service.exchange import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"
 _JSON, _RAW = "application/json", "application/octet-stream"
 _MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
+_EXAMPLES = {"model": "cifar10-resnet20", "version": "1"}
 # One red pixel, as a PNG.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
@@ -67,37 +69,6 @@ _ANSWER = {
         {"name": "probabilities", "datatype": "BYTES", "shape": [1, 2], "data": ["0.934512:3:cat", "0.051208:5:dog"]}
     ],
 }
-V2_SCHEMAS: dict[str, Any] = {
-    "V2Error": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
-    "V2Request": {
-        "type": "object",
-        "description": "Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON.",
-        "required": ["inputs"],
-        "properties": {
-            "id": {"type": "string"},
-            "parameters": {"type": "object"},
-            "inputs": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "type": "object",
-                    "required": ["name", "datatype", "shape"],
-                    "properties": {
-                        "name": {"type": "string"},
-                        "datatype": {"type": "string", "examples": ["UINT8", "BYTES", "FP32"]},
-                        "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
-                        "parameters": {"type": "object"},
-                        "data": {"type": "array", "items": {}},
-                    },
-                },
-            },
-            "outputs": {
-                "type": "array",
-                "items": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
-            },
-        },
-    },
-}
 _HEAD_LENGTH = {
     "name": "Inference-Header-Content-Length",
     "in": "header",
@@ -114,53 +85,88 @@ _TIMEOUT = {
 _INFER_BODY = {
     "required": True,
     "content": {
-        _JSON: {"schema": {"$ref": "#/components/schemas/V2Request"}, "example": _REQUEST},
+        _JSON: {"schema": ref("V2Request"), "example": _REQUEST},
         _RAW: {"schema": {"type": "string", "format": "binary"}},
     },
 }
 
 
+_ACTIONS = ("load", "unload")
+_ABOUT_A_MODEL: dict[str, tuple[str, str, str, Any]] = {
+    "": ("v2_model", "A model's inputs and outputs", "V2Model", _METADATA),
+    "/config": ("v2_config", "A model's configuration", "V2Config", _CONFIG),
+    "/ready": (
+        "v2_model_ready",
+        "Whether a model answers",
+        "V2ModelReady",
+        {"name": "cifar10-resnet20", "ready": True},
+    ),
+    "/stats": ("v2_model_statistics", "A model's statistics, over all processes", "V2Statistics", _STATISTICS),
+}
+
+
 def v2_paths() -> dict[str, Any]:
     """Return the part of the document's `paths` that is under /v2."""
+    server = {"name": NAME, "version": "1.0", "extensions": EXTENSIONS}
     paths: dict[str, Any] = {
-        "/v2": _get("What this server is and can do", {"name": NAME, "version": "1.0", "extensions": EXTENSIONS}),
-        "/v2/health/live": _get("Whether the process answers", {"live": True}),
-        "/v2/health/ready": _get("Whether requests should be sent here", {"ready": True}),
-        "/v2/models/stats": _get("Statistics of all models, over all processes", _STATISTICS),
+        "/v2": _get("v2_server", "What this server is and can do", "V2Server", server),
+        "/v2/health/live": _get("v2_live", "Whether the process answers", "V2Live", {"live": True}),
+        "/v2/health/ready": _get("v2_ready", "Whether requests should be sent here", "V2Ready", {"ready": True}),
+        "/v2/models/stats": _get(
+            "v2_statistics", "Statistics of all models, over all processes", "V2Statistics", _STATISTICS
+        ),
+        "/v2/repository/index": {"post": _index()},
     }
-    index = [{"name": "cifar10-resnet20", "version": "1", "state": "READY", "reason": ""}]
-    paths["/v2/repository/index"] = {"post": _operation("The models that there are", [], index)}
-    about = {"": ("A model's inputs and outputs", _METADATA), "/config": ("A model's configuration", _CONFIG)}
-    about |= {"/ready": ("Whether a model answers", {"name": "cifar10-resnet20", "ready": True})}
-    about |= {"/stats": ("A model's statistics, over all processes", _STATISTICS)}
-    for middle, parameters in (("", [_MODEL]), ("/versions/{version}", [_MODEL, _VERSION])):
-        for end, (summary, example) in about.items():
-            paths[f"/v2/models/{{model}}{middle}{end}"] = _get(summary, example, parameters)
-        paths[f"/v2/models/{{model}}{middle}/infer"] = {"post": _infer(parameters)}
-    load = _operation("Load or unload a model: on the admin port only", [_MODEL], None, (403,))
-    del load["responses"]["200"]
-    return paths | {f"/v2/repository/models/{{model}}/{action}": {"post": load} for action in ("load", "unload")}
+    for middle, parameters, suffix in (("", [_MODEL], ""), ("/versions/{version}", [_MODEL, _VERSION], "_of_version")):
+        for end, (name, summary, schema, example) in _ABOUT_A_MODEL.items():
+            item = _get(f"{name}{suffix}", summary, schema, example, parameters)
+            paths[f"/v2/models/{{model}}{middle}{end}"] = item
+        paths[f"/v2/models/{{model}}{middle}/infer"] = {"post": _infer(f"v2_infer{suffix}", parameters)}
+    return paths | {f"/v2/repository/models/{{model}}/{action}": {"post": _change(action)} for action in _ACTIONS}
 
 
-def _get(summary: str, example: Any, parameters: list[tuple[str, str]] | None = None) -> dict[str, Any]:
-    return {"get": _operation(summary, parameters or [], example)}
+def _get(
+    name: str, summary: str, schema: str, example: Any, parameters: list[tuple[str, str]] | None = None
+) -> dict[str, Any]:
+    return {"get": _operation(name, summary, parameters or [], (schema, example))}
+
+
+def _index() -> dict[str, Any]:
+    entry = {"name": "cifar10-resnet20", "version": "1", "state": "READY", "reason": ""}
+    operation = _operation("v2_index", "The models that there are", [], ("V2Index", [entry]), (413,))
+    body = {"schema": ref("V2IndexRequest"), "example": {"ready": True}}
+    operation["requestBody"] = {"required": False, "content": {_JSON: body}}
+    return operation
+
+
+def _change(action: str) -> dict[str, Any]:
+    summary = f"{action.capitalize()} a model: on the admin port only"
+    return _operation(f"v2_{action}", summary, [_MODEL], None, (403,))
 
 
 def _operation(
-    summary: str, parameters: list[tuple[str, str]], example: Any, further_errors: tuple[int, ...] = ()
+    name: str,
+    summary: str,
+    parameters: list[tuple[str, str]],
+    success: tuple[str, Any] | None,
+    further_errors: tuple[int, ...] = (),
 ) -> dict[str, Any]:
-    success = {"description": "The answer.", "content": {_JSON: {"example": example}}}
     errors = {str(status): _error(status) for status in sorted((*_ALWAYS, *further_errors))}
     return {
         "tags": [_TAG],
         "summary": summary,
+        "operationId": name,
         "parameters": [_in_path(*parameter) for parameter in parameters],
-        "responses": {"200": success, **errors},
+        "responses": errors if success is None else {"200": _success(*success), **errors},
     }
 
 
-def _infer(parameters: list[tuple[str, str]]) -> dict[str, Any]:
-    operation = _operation("Infer", parameters, _ANSWER, (413,))
+def _success(schema: str, example: Any) -> dict[str, Any]:
+    return {"description": "The answer.", "content": {_JSON: {"schema": ref(schema), "example": example}}}
+
+
+def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
+    operation = _operation(name, "Infer", parameters, ("V2Response", _ANSWER), (413,))
     operation["description"] = (
         "Tensors in, tensors out, as JSON or as raw bytes after it. Each row waits, is batched and is limited like a "
         "picture sent to /classify. No content type is refused; bodies may be packed with gzip or deflate both ways."
@@ -172,12 +178,12 @@ def _infer(parameters: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _in_path(name: str, text: str) -> dict[str, Any]:
-    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string"}}
+    schema = {"type": "string", "examples": [_EXAMPLES[name]]}
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": schema}
 
 
 def _error(status: int) -> dict[str, Any]:
-    schema = {"$ref": "#/components/schemas/V2Error"}
-    content = {_JSON: {"schema": schema, "example": {"error": _ERRORS[status]}}}
+    content = {_JSON: {"schema": ref("V2Error"), "example": {"error": _ERRORS[status]}}}
     answer: dict[str, Any] = {"description": _ERRORS[status], "content": content}
     if status in _ERROR_HEADERS:
         name, kind = _ERROR_HEADERS[status]

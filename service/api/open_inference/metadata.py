@@ -78,6 +78,6 @@ def _largest_batch(model: Served, max_request_bytes: int) -> int:
     return max(1, min(_LARGEST_BATCH, (max_request_bytes - _HEAD_BYTES) // row_bytes))
 
 
-def repository_index(registry: Registry) -> list[dict[str, str]]:
-    """Return every version that serves, is being loaded, was refused or was unloaded."""
-    return [asdict(state) for state in registry.states]
+def repository_index(registry: Registry, *, only_ready: bool) -> list[dict[str, str]]:
+    """Return every version that serves, is being loaded, was refused or was unloaded; or only those that serve."""
+    return [asdict(state) for state in registry.states if state.state == "READY" or not only_ready]

@@ -14,13 +14,15 @@ from service.api.open_inference.metadata import model_config, model_metadata, re
 from service.api.open_inference.repository import change_routes
 from service.api.open_inference.statistics import model_statistics
 from service.api.request import Serving
-from service.errors import NotFound
+from service.errors import BadRequest, NotFound, request_too_large
+from service.exchange import BodyLimit
 from service.readiness import Readiness
 from service.registry import Served
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+_INDEX_BODY = BodyLimit(64 * 1024, 0, request_too_large)
 # What other servers of the protocol have. Not in the documents: it is as good as not there, but for a helpful word.
 NOT_SUPPORTED = (
     "/v2/trace/setting",
@@ -93,9 +95,11 @@ class OpenInference:
         self.readiness.check_ready()
         return _json({"ready": True})
 
-    async def _answer_index(self, _: Request) -> Response:
+    async def _answer_index(self, request: Request) -> Response:
         self.readiness.check_started()
-        return _json(repository_index(self.serving.registry))
+        request.scope["exchange"].expect_body(_INDEX_BODY)
+        only_ready = _wants_only_ready(await request.body())
+        return _json(repository_index(self.serving.registry, only_ready=only_ready))
 
     async def _answer_all_statistics(self, _: Request) -> Response:
         self.readiness.check_started()
@@ -105,6 +109,17 @@ class OpenInference:
     async def _answer_statistics(self, request: Request) -> Response:
         model = self._model(request)
         return _json({"model_stats": [model_statistics(model, await self.serving.metrics.total())]})
+
+
+def _wants_only_ready(body: bytes) -> bool:
+    try:
+        document = orjson.loads(body.strip() or b"{}")
+    except orjson.JSONDecodeError:
+        document = None
+    wanted = document.get("ready", False) if isinstance(document, dict) else None
+    if not isinstance(wanted, bool):
+        raise BadRequest('The body must be empty, {} or {"ready": true}, which leaves out what does not serve.')
+    return wanted
 
 
 async def _answer_unsupported(_: Request) -> Response:

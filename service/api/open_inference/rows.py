@@ -1,7 +1,5 @@
 """From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
 
-import base64
-import binascii
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.request import from_base64
 from service.api.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.batcher import Batcher
 from service.classifier import Classification, Classifier
@@ -133,8 +132,8 @@ def _unwrapped(content: bytes) -> bytes:
     if format_of(content) is not None:
         return content
     try:
-        return base64.b64decode(content, validate=True)
-    except binascii.Error:
+        return from_base64(content)
+    except ValueError:
         return content
 
 

@@ -147,7 +147,7 @@ class Batcher:
             outstanding = self._waiting + self._running
             until = min(expires_at, self._room.expiry(time.monotonic(), outstanding)) if outstanding else math.inf
             waiting = Waiting(model, job, answer, is_wanted, until)
-            is_done_here = is_quick and not outstanding and self._board.is_nobody_there()
+            is_done_here = is_quick and not outstanding and self._has_nothing_else()
             if is_done_here:
                 self._count(running=1)
             else:
@@ -161,6 +161,10 @@ class Batcher:
             return await answer
         finally:
             self._unanswered.discard(answer)
+
+    def _has_nothing_else(self) -> bool:
+        """Whether the event loop can be spared for a moment."""
+        return self._running_threads > 0 and self._room.is_quick() and self._board.is_nobody_there()
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         """Call it with the lock."""

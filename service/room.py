@@ -16,6 +16,7 @@ _LONGEST_RETRY_AFTER_S = 30
 _SPREAD_S = 2  # clients that were refused together shall not come back together
 _STANDING = 0.4  # of the age limit: what a queue that stays filled may be long
 _NEARLY_EMPTY = 0.05  # of the age limit
+_QUICK_S = 0.005
 _RECENT = 0.1  # weight of the newest batch in the running mean of seconds a picture
 
 
@@ -43,6 +44,10 @@ class Room:
     def note_speed(self, seconds_per_picture: float) -> None:
         """Take one more batch into account."""
         self._seconds_per_picture += _RECENT * (seconds_per_picture - self._seconds_per_picture)
+
+    def is_quick(self) -> bool:
+        """Whether the last pictures took so little time that the event loop could have spared it."""
+        return self._seconds_per_picture <= _QUICK_S
 
     def is_full(self, waiting_everywhere: int) -> bool:
         """Whether as many wait as may wait."""

@@ -5,6 +5,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -420,9 +421,75 @@ async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None
     assert model.batches == [[1], [3, 4]]
 
 
+class WhereModel(OpenModel):
+    """Notes on which threads it runs, and whether alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[str] = []
+        self.lonely: list[bool] = []
+
+    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
+        self.threads.append(threading.current_thread().name)
+        self.lonely.append(is_alone)
+        return super().answer_batch(jobs, is_alone=is_alone)
+
+
+async def test_a_quick_job_that_finds_nothing_before_it_is_done_by_the_event_loop_on_all_cores() -> None:
+    model = WhereModel()
+    async with running() as batcher:
+        assert await batcher.submit(model, 4, is_quick=True) == 8
+        with pytest.raises(BadImage):
+            await batcher.submit(model, -1, is_quick=True)
+        assert await batcher.submit(model, 5) == 10
+    here = threading.current_thread().name
+    assert model.threads == [here, here, "engine-0"]
+    assert model.lonely == [True, True, True]
+    assert batcher.waiting == 0
+
+
+async def test_a_quick_job_waits_its_turn_behind_others() -> None:
+    slow, quick = GatedModel(), WhereModel()
+    async with running() as batcher:
+        tasks = await submitted(batcher, slow, 1)
+        await slow.has_begun()
+        task = asyncio.create_task(batcher.submit(quick, 2, is_quick=True))
+        await asyncio.sleep(0)
+        assert quick.threads == []
+        slow.open()
+        await asyncio.gather(task, *tasks)
+    assert quick.threads == ["engine-0"]
+
+
+@pytest.mark.parametrize(
+    "reason", ["another process has work", "several were there a moment ago", "the last were slow"]
+)
+async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: str) -> None:
+    model, board = WhereModel(), Board(2)
+    if reason == "another process has work":
+        board.write(1, waiting=0, outstanding=1)
+    if reason == "several were there a moment ago":
+        board.write(1, waiting=1, outstanding=2)
+        board.write(1, waiting=0, outstanding=0)
+    async with running(board=board) as batcher:
+        if reason == "the last were slow":
+            batcher._room._seconds_per_picture = 0.01
+        assert await batcher.submit(model, 4, is_quick=True) == 8
+    assert model.threads == ["engine-0"]
+
+
+async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other() -> None:
+    class Long(OpenModel):
+        def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[Any]:
+            return [SetAside(lambda: 7) if job == 1 else 2 * job for job in jobs]
+
+    async with running() as batcher:
+        assert await batcher.submit(Long(), 1, is_quick=True) == 14
+
+
 async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> None:
     model = GatedModel()
-    async with running(max_age_s=5) as batcher:
+    async with running(max_age_s=8) as batcher:
         batcher._room._seconds_per_picture = 3.0
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.benchmarks.serving import processes, wrk
@@ -89,7 +89,9 @@ def duel(
 ) -> dict[int, list[Pair]]:
     """Return the pairs of each column. Raises ServerFailed."""
     results: dict[int, list[Pair]] = {column: [] for column in columns}
-    with arena.running(SERVICE, match.ours) as ours, arena.running(PEERS[peer], match.theirs) as theirs:
+    with arena.running(SERVICE, match.ours) as server, arena.running(PEERS[peer], match.theirs) as theirs:
+        # The same requests to both: bare bytes, if that is what the peer takes.
+        ours = replace(server, kind=replace(server.kind, takes_form=theirs.kind.takes_form))
         for server in (ours, theirs):
             wrk.measure(server, min(8, max(columns)), _WARM_UP_S)
         for _ in range(pairs):

@@ -7,6 +7,7 @@ heard for a moment: those who ask again at once would eat the cores that answer 
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +22,8 @@ from service.problem import MEDIA_TYPE, problem_body
 MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
 _DISCARD_S = 1.0
+_INSISTS_S = 0.02  # whoever has asked again so soon after the pause did not wait for its end
+_LONGEST_PAUSE = 4  # times the first
 _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
 
 
@@ -64,7 +67,7 @@ class Patience:
     body_start_s: float = 5.0  # until the body has to have come at the least rate
     least_bytes_per_s: int = 16 * 1024
     reading_s: float = 30.0  # for the client to take what was sent, once the buffers are full
-    refused_s: float = 0.24  # before a client that was refused is heard again
+    refused_s: float = 0.24  # before a client that was refused is heard again, and up to four times that if it insists
 
 
 class _Part(Enum):
@@ -97,6 +100,8 @@ class Connection(HttpToolsProtocol):
         self._refusal: _Refusal | None = None  # once set, nothing that comes is parsed any more
         self._is_refusal_sent = False
         self._discarded = 0
+        self._pauses = 0  # in a row that this client did not wait for
+        self._heard_again_at = -math.inf
 
     @property
     def is_silent(self) -> bool:
@@ -134,6 +139,8 @@ class Connection(HttpToolsProtocol):
         """Begin the head of a request."""
         super().on_message_begin()
         self._enter(_Part.HEAD)
+        if self._pauses and self._part_began - self._heard_again_at > _INSISTS_S:
+            self._pauses = 0
 
     def on_headers_complete(self) -> None:
         """Begin a request whose head has the right size."""
@@ -244,11 +251,13 @@ class Connection(HttpToolsProtocol):
     def _pause(self) -> None:
         if Connection._paused < _MAX_PAUSED and not self.pipeline and not self.transport.is_closing():
             Connection._paused += 1
+            self._pauses = min(self._pauses + 1, _LONGEST_PAUSE)
             self.flow.pause_reading()
-            self.loop.call_later(self._patience.refused_s, self._resume)
+            self.loop.call_later(self._patience.refused_s * self._pauses, self._resume)
 
     def _resume(self) -> None:
         Connection._paused -= 1
+        self._heard_again_at = self.loop.time()
         if not self.transport.is_closing():
             self.flow.resume_reading()
 

@@ -89,9 +89,9 @@ def duel(
 ) -> dict[int, list[Pair]]:
     """Return the pairs of each column. Raises ServerFailed."""
     results: dict[int, list[Pair]] = {column: [] for column in columns}
-    with arena.running(SERVICE, match.ours) as server, arena.running(PEERS[peer], match.theirs) as theirs:
+    with arena.running(SERVICE, match.ours) as service, arena.running(PEERS[peer], match.theirs) as theirs:
         # The same requests to both: bare bytes, if that is what the peer takes.
-        ours = replace(server, kind=replace(server.kind, takes_form=theirs.kind.takes_form))
+        ours = replace(service, kind=replace(service.kind, takes_form=theirs.kind.takes_form))
         for server in (ours, theirs):
             wrk.measure(server, min(8, max(columns)), _WARM_UP_S)
         for _ in range(pairs):

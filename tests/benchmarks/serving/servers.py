@@ -89,7 +89,9 @@ def _bentoml(launch: Launch) -> list[str]:
 
 
 CORES = len(os.sched_getaffinity(0))
-SERVICE = Kind(OURS, "serve-resnet with its defaults; a multipart form, or bare bytes beside a peer that takes those", _ours)
+SERVICE = Kind(
+    OURS, "serve-resnet with its defaults; a multipart form, or bare bytes beside a peer that takes those", _ours
+)
 PEERS = {
     "fastapi": Kind("FastAPI", "one process, intra-op threads = cores, spinning; UploadFile", _uvicorn(1)),
     "fastapi-workers": Kind(

@@ -215,13 +215,12 @@ class Classifier:
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()
-        values = probabilities[np.arange(len(decoded))[:, None], top_indices]
-        first = list(zip(top_indices.tolist(), _rounded(values), strict=True))
+        best = _rounded(probabilities[np.arange(len(decoded))[:, None], top_indices])
         return [
             Classification(
-                self._named(*first[number], picture.top_k)
-                if picture.top_k <= len(top_indices[number])
-                else self._all_named(probabilities[number], top_indices[number], picture.top_k),
+                self._named(indices[: picture.top_k], values)
+                if picture.top_k <= len(indices)
+                else self._named_beyond(probabilities[number], top_indices[number], picture.top_k),
                 pixels.image,
                 pixels.decode_s,
                 max(0.0, taken_at - picture.submitted_at),
@@ -232,16 +231,19 @@ class Classifier:
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for number, (picture, pixels, is_finite) in enumerate(zip(pictures, decoded, finite, strict=True))
+            for number, (picture, pixels, is_finite, indices, values) in enumerate(
+                zip(pictures, decoded, finite, top_indices.tolist(), best, strict=True)
+            )
         ]
 
-    def _named(self, indices: list[int], values: list[float], top_k: int) -> list[Prediction]:
+    def _named(self, indices: list[int], values: list[float]) -> list[Prediction]:
         labels = self.card.labels
-        return [Prediction(labels[i], i, p) for i, p in zip(indices[:top_k], values, strict=False)]
+        return [Prediction(labels[i], i, p) for i, p in zip(indices, values, strict=False)]
 
-    def _all_named(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
-        indices = _ranked(row, best)
-        return self._named(indices.tolist(), _rounded(row[indices]), top_k)
+    def _named_beyond(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
+        """Name more classes than the graph has ranked."""
+        indices = _ranked(row, best)[:top_k]
+        return self._named(indices.tolist(), _rounded(row[indices]))
 
 
 def _rounded(probabilities: NDArray[np.float32]) -> Any:

@@ -34,7 +34,7 @@ from service.takeover import Takeover
 log = logging.getLogger(__name__)
 
 _TOTAL_S = 3.0  # for the supervisor to ask all processes
-_NEW_OBJECTS_BEFORE_A_SEARCH = 50_000
+_NEW_OBJECTS_BEFORE_A_SEARCH = 10_000
 _LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
 
 

@@ -251,37 +251,37 @@ async def test_it_is_known_when_a_client_has_left() -> None:
         slow.go_on.set()
 
 
-async def test_a_refused_client_is_not_heard_for_a_moment_and_then_again() -> None:
-    heard: list[float] = []
+class Refusing:
+    """Refuses every request, and notes when it heard each."""
 
-    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
-        heard.append(asyncio.get_running_loop().time())
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.heard.append(asyncio.get_running_loop().time())
         scope["was_refused"] = True
         await size_app(scope, receive, send)
 
+
+async def test_a_refused_client_is_not_heard_for_a_moment_and_then_again() -> None:
+    refusing = Refusing()
     async with connected(refusing, refused_s=0.2) as (reader, writer):
         for _ in range(3):
             writer.write(HEAD + b"\r\n")
             assert (await next_answer(reader))[0] == 200  # at once
-    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(heard))
+    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(refusing.heard))
     assert Connection._paused <= 1  # the last pause may still last
 
 
 async def test_a_refused_client_that_insists_waits_longer_each_time_until_it_is_patient() -> None:
-    heard: list[float] = []
-
-    async def refusing(scope: Scope, receive: Receive, send: Send) -> None:
-        heard.append(asyncio.get_running_loop().time())
-        scope["was_refused"] = True
-        await size_app(scope, receive, send)
-
+    refusing = Refusing()
     async with connected(refusing, refused_s=0.1) as (reader, writer):
         for number in range(5):
             if number == 3:
                 await asyncio.sleep(0.6)  # longer than it is not heard
             writer.write(HEAD + b"\r\n")
             assert (await next_answer(reader))[0] == 200
-    first, second, _, after_patience = (later - earlier for earlier, later in itertools.pairwise(heard))
+    first, second, _, after_patience = (later - earlier for earlier, later in itertools.pairwise(refusing.heard))
     assert 0.09 <= first < second
     assert second >= 0.19
     assert 0.09 <= after_patience < second

@@ -72,7 +72,7 @@ def _option(name: str) -> Any:
 
 def _serve_with(flags: dict[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))  # until the server runs: there is nothing to lose yet
+        signal.signal(number, lambda *_: os._exit(0))  # until the server runs: there is nothing to lose, or to unwind
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing serves yet that could be reloaded
     settings = _read_settings(flags)
     request_log = _start_log(settings.log)

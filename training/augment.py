@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from training.recipe import Recipe, steps_per_epoch
+from training.transfer import moved
 from training.trivial_augment import trivial_augment
 
 # Streams of random numbers, so that order, crops and flips of the same step do not share their numbers; two more are
@@ -66,7 +67,7 @@ def augment(
     columns = left + torch.where(mirrored, side - 1 - line, line)
     device = images.device
     picture = torch.arange(len(images), device=device)[:, None, None]
-    cut = padded[picture, rows.to(device)[:, :, None], columns.to(device)[:, None, :]]
+    cut = padded[picture, moved(rows, device)[:, :, None], moved(columns, device)[:, None, :]]
     return cut.permute(0, 3, 1, 2)
 
 
@@ -102,7 +103,7 @@ def erased(images: Tensor, count: int, probability: float, seed: int, step: int,
     row_inside = (rows >= top[:, None]) & (rows < (top + high)[:, None])
     column_inside = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
     inside = row_inside[:, None, :, None] & column_inside[:, None, None, :]
-    return images.mul(inside.logical_not().to(images.device))
+    return images.mul(moved(inside.logical_not(), images.device))
 
 
 def _rectangles(count: int, probability: float, height: int, width: int, random: torch.Generator) -> Tensor:

@@ -26,7 +26,7 @@ class Batch:
     images: Tensor
     labels: Tensor
     others: Tensor | None = None
-    others_share: float = 0.0  # 0…1, of the loss
+    others_share: float | Tensor = 0.0  # 0…1, of the loss
     class_weights: Tensor | None = None
 
     def split(self, parts: int) -> list["Batch"]:

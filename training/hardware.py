@@ -25,6 +25,7 @@ class Hardware:
     compiled: bool
     replicas: int = 1  # parts of a batch that are computed side by side
     deterministic: bool = False  # operations whose results could differ from run to run are refused
+    recorded: bool = False  # what is computed of a batch is one CUDA graph
 
     def autocast(self) -> torch.autocast:
         """Return the context in which the network runs."""
@@ -41,13 +42,15 @@ class Hardware:
             "compiled": self.compiled,
             "replicas": self.replicas,
             "deterministic": self.deterministic,
+            "recorded": self.recorded,
         }
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compiled else "not compiled"
         parallel = f"{self.replicas} parts" if self.replicas > 1 else f"{self.threads} threads"
+        recorded = ", as one CUDA graph" if self.recorded else ""
         repeatable = ", deterministic" if self.deterministic else ""
-        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}{repeatable}"
+        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}{recorded}{repeatable}"
 
 
 def choose(
@@ -82,6 +85,8 @@ def choose(
     torch.set_num_threads(max(1, cores // replicas))
     if device == "cpu":
         keep_freed_memory()
+    else:
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32: evaluations are compared with other machines'
     return Hardware(
         device=device,
         processor=torch.cuda.get_device_name() if device == "cuda" else _processor_name(),
@@ -90,6 +95,7 @@ def choose(
         compiled=is_compiled,
         replicas=replicas,
         deterministic=deterministic,
+        recorded=device == "cuda" and precision != "fp16",  # whose scale of the loss is made anew with each start
     )
 
 

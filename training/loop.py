@@ -17,6 +17,7 @@ from training.recipe import Recipe, steps_per_epoch
 from training.replicas import Replicas
 from training.resnet import ResNet
 from training.signals import Stop
+from training.transfer import moved
 
 _FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients overflow
 
@@ -149,7 +150,7 @@ class Training:
         indices = batch_indices(self.seed, step, len(self.pictures), self.batch_size)
         part = self.world.part(len(indices))
         images = self.pictures.batch(indices, self.seed, step // self.epoch_steps, step, part)
-        return images, self.pictures.labels[indices[part]]
+        return images, self.pictures.labels[moved(indices[part], self.pictures.labels.device)]
 
     def _averaged(self) -> list[Tensor]:
         """Return what is averaged: weights and batch-norm statistics, as live tensors."""

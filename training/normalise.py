@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from training.transfer import moved
+
 
 class Normalise:
     """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
@@ -12,11 +14,11 @@ class Normalise:
         self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
 
     def __call__(self, images: Tensor) -> Tensor:
-        return images.to(self._scale.device).float() * self._scale + self._shift
+        return moved(images, self._scale.device).float() * self._scale + self._shift
 
     def difference(self, colours: Tensor) -> Tensor:
         """Return what differences between colours, as fractions of 255 (…, 3), become in the network's input."""
-        return colours.to(self._scale.device) * self._scale * 255
+        return moved(colours, self._scale.device) * self._scale * 255
 
     def channels_first(self, images: Tensor) -> Tensor:
         """Return the same as (N, 3, H, W), in channels-last memory order: a network's input."""

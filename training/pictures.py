@@ -18,6 +18,7 @@ from training.decoders import Decoders, gathered
 from training.decoding import Decoded
 from training.normalise import Normalise
 from training.recipe import Recipe
+from training.transfer import moved
 from training.windows import Window
 
 _STEPS_AHEAD = 3
@@ -41,7 +42,7 @@ class Packed:
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
         """Return the chosen pictures; the step does not matter."""
-        return self.images[indices[part]]
+        return self.images[moved(indices[part], self.images.device)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class Streamed:
             if later not in self._asked:
                 self._ask(batch_indices(self.seed, later, len(self.places), self.batch_size), later, part)
         asked = self._asked.pop(step)
-        return torch.from_numpy(gathered(asked.answers, asked.places)).to(self.device)
+        return moved(torch.from_numpy(gathered(asked.answers, asked.places)), self.device)
 
     def _ask(self, indices: Tensor, step: int, part: slice) -> None:
         places = [self.places[index] for index in indices[part].tolist()]

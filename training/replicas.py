@@ -19,6 +19,7 @@ from training.batch import Batch
 from training.distributed import World
 from training.finetune import learning, set_training_mode
 from training.hardware import Hardware
+from training.recorded import Recorder, Result
 from training.signals import Stop, Stopped
 
 _SECONDS_BETWEEN_LOOKS = 1.0  # at whether the step is to be left
@@ -41,6 +42,8 @@ class Replicas:
         self._own = _own_buffers(model)  # they change in place, as do those of the copies
         self._buffers = [_own_buffers(module) for module in self._modules]
         self._statistics = [statistics_of(module) for module in self._modules]
+        is_recorded = hardware.recorded and not _has_sync_bn(model)  # whose messages are no part of a graph
+        self._recorder = Recorder(self._gradients_of_first, self._buffers[0]) if is_recorded else None
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
     def compute_gradients(
@@ -65,11 +68,14 @@ class Replicas:
         numbers = torch.zeros(3, device=batch.labels.device)
         for micro_batch in batch.split(micro_batches):
             parts = micro_batch.split(replicas)
-            futures = [
-                self._pool.submit(self._gradients, replica, part, label_smoothing, scale)
-                for replica, part in enumerate(parts)
-            ]
-            results = self._results(futures)
+            if self._recorder and not scale:
+                results = [self._recorder(parts[0], label_smoothing)]
+            else:
+                futures = [
+                    self._pool.submit(self._gradients, replica, part, label_smoothing, scale)
+                    for replica, part in enumerate(parts)
+                ]
+                results = self._results(futures)
             for part, (part_gradients, part_numbers) in zip(parts, results, strict=True):
                 weight = len(part.labels) * self._world.size / whole
                 scaled = list(torch._foreach_mul(part_gradients, weight))
@@ -83,13 +89,16 @@ class Replicas:
             parameter.grad = gradient
         return numbers
 
-    def _results(self, futures: Sequence["Future[_Result]"]) -> list["_Result"]:
+    def _results(self, futures: Sequence["Future[Result]"]) -> list[Result]:
         while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
             if self._stop.is_overdue():
                 raise Stopped
         return [future.result() for future in futures]
 
-    def _gradients(self, replica: int, part: Batch, label_smoothing: float, scale: Scale | None) -> "_Result":
+    def _gradients_of_first(self, part: Batch, label_smoothing: float) -> Result:
+        return self._gradients(0, part, label_smoothing, None)
+
+    def _gradients(self, replica: int, part: Batch, label_smoothing: float, scale: Scale | None) -> Result:
         with self._hardware.autocast():
             logits = self._networks[replica](part.images)
         loss = part.loss(logits.float(), label_smoothing)
@@ -109,9 +118,6 @@ class Replicas:
             torch._foreach_copy_(buffers, self._own)
 
 
-_Result = tuple[list[Tensor], Tensor]
-
-
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
     """Return the batch norms of a network, in order."""
     return [inner for inner in module.modules() if isinstance(inner, _BatchNorm)]
@@ -121,6 +127,10 @@ def statistics_of(module: nn.Module) -> list[Tensor]:
     """Return the running means and variances of a network, as live tensors."""
     found = [statistic for norm in batch_norms(module) for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in found if statistic is not None]
+
+
+def _has_sync_bn(model: nn.Module) -> bool:
+    return any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(model))
 
 
 def _own_buffers(module: nn.Module) -> list[Tensor]:

@@ -39,7 +39,7 @@ from training.signals import Stop, Stopped
 
 _WARM_UP_STEPS, _TIMED_STEPS = 3, 10
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
-_MOST_STEPS_BETWEEN_LOOKS = 10  # at the progress bar and at signals
+_MOST_STEPS_BETWEEN_LOOKS = 100  # at the progress bar and at signals
 _SECONDS_BETWEEN_LOOKS = 1.0
 _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
 

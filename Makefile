@@ -3,6 +3,7 @@ PYTHON ?= python3
 DATA ?= ../shared/data
 BIN := .venv/bin
 ARGS ?=
+NETWORK ?= resnet56
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long test-containers check bench bench-training bench-serving train-default
@@ -40,10 +41,10 @@ bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (
 bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
-train-default: .venv/.develop ## train the shipped ResNet-20 again on CIFAR-10 (DATA=folder of the two tars), and export it
-	$(BIN)/train-resnet run --recipe modern-resnet20 --data $(DATA)/cifar10-train.tar \
-	    --test-data $(DATA)/cifar10-test.tar --out runs/cifar10-resnet20 $(ARGS)
-	$(BIN)/export-onnx --checkpoint runs/cifar10-resnet20
+train-default: .venv/.develop ## train the default model again on CIFAR-10 (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export it
+	$(BIN)/train-resnet run --recipe modern-$(NETWORK) --data $(DATA)/cifar10-train.tar \
+	    --test-data $(DATA)/cifar10-test.tar --out runs/cifar10-$(NETWORK) $(ARGS)
+	$(BIN)/export-onnx --checkpoint runs/cifar10-$(NETWORK)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'

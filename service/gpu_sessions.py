@@ -2,7 +2,8 @@
 
 A batch is padded to the next bucket, 1, 2, 4 … largest, so that no size is new to CUDA or TensorRT, and each was run
 before anything is served. Pixels and answers lie in page-locked memory that stays bound. A batch that the GPU's memory
-cannot hold is halved, for good. An error after which nothing works any more raises DeviceLost: the process should end.
+cannot hold is halved, for good, and so is one for which cuDNN has no algorithm when sizes are tried. An error after
+which nothing works any more raises DeviceLost: the process should end.
 """
 
 import logging
@@ -55,7 +56,9 @@ class GpuSessions:
         self._pixels: Images = device.host_array((largest_batch, height, width, 3), np.dtype(np.uint8))
         self._images: dict[int, DeviceImages] = {}
         self._answers = self._make_answers()
+        self._is_warm = False
         self._warm_up()
+        self._is_warm = True
 
     def run(self, images: Images, outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
         """Return the named outputs for images, uint8 (N, height, width, 3). A GPU does not care who is `alone`."""
@@ -80,12 +83,15 @@ class GpuSessions:
             text = str(error)
             if is_fatal(text):
                 raise DeviceLost(text) from error
-            if not is_out_of_memory(text):
+            if is_out_of_memory(text):
+                reason = "does not fit the GPU's memory"
+            else:
                 self._check_device(outputs)
-            elif len(images) > 1:
-                self._halve(len(images))
-                return None
-            raise
+                reason = f"cannot be run here ({' '.join(text.split())[:200]})"
+            if len(images) <= 1 or (self._is_warm and not is_out_of_memory(text)):
+                raise
+            self._halve(len(images), reason)
+            return None
 
     def _run_bucket(self, images: Images, outputs: tuple[str, ...]) -> list[NDArray[Any]]:
         count = len(images)
@@ -124,10 +130,10 @@ class GpuSessions:
             if size <= self.largest_batch:
                 self.run(np.zeros((size, *self._pixels.shape[1:]), np.uint8), tuple(self._answers))
 
-    def _halve(self, count: int) -> None:
+    def _halve(self, count: int, reason: str) -> None:
         with self._turn:
             self.largest_batch = min(self.largest_batch, max(1, bucket_of(count, self._sizes) // 2))
-        log.warning("a batch of %d does not fit the GPU's memory; from now on at most %d", count, self.largest_batch)
+        log.warning("a batch of %d %s; from now on at most %d", count, reason, self.largest_batch)
 
     def _check_device(self, outputs: tuple[str, ...]) -> None:
         """Raise DeviceLost if a black picture fails, too: then it was not the batch."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 log = logging.getLogger(__name__)
 
-SHIPPED_MODEL = "cifar10-resnet20"
+SHIPPED_MODEL = "cifar10-resnet56"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _FILE = "model.onnx"

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="Model that answers when a request names none. "
-        "[default: the only one, else cifar10-resnet20 if it is there]",
+        "[default: the only one, else cifar10-resnet56 if it is there]",
     )
     latest_versions: int = Field(
         1,

@@ -13,6 +13,7 @@ from service.repository import find_models
 from tests.export.conftest import Converted
 
 MODELS = Path(__file__).parents[2] / "models"
+SHIPPED = ["cifar10-resnet20", "cifar10-resnet56"]
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64"}
 
 _TOKEN = re.compile(r'\s*(?:#[^\n]*\n\s*)*("(?:[^"\\]|\\.)*"|[\w.+-]+|[{}\[\]:,])')
@@ -63,8 +64,9 @@ def tensors(config: dict[str, list[Any]], field: str) -> list[tuple[str, str, li
     return [(tensor["name"][0], tensor["data_type"][0], tensor["dims"]) for tensor in config[field]]
 
 
-def test_the_shipped_model_has_a_configuration_that_fits_it() -> None:
-    folder = MODELS / "cifar10-resnet20"
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_has_a_configuration_that_fits_it(name: str) -> None:
+    folder = MODELS / name
     config = parse((folder / CONFIG_FILE).read_text())
     session = onnxruntime.InferenceSession(folder / "1" / "model.onnx", providers=["CPUExecutionProvider"])
     assert config["name"] == [folder.name]
@@ -113,4 +115,4 @@ def test_a_type_that_triton_has_no_name_for_is_not_passed_over(tiny: Converted) 
 
 
 def test_a_server_finds_its_models_beside_the_configuration() -> None:
-    assert [(file.name, file.version) for file in find_models(MODELS)] == [("cifar10-resnet20", "1")]
+    assert [(file.name, file.version) for file in find_models(MODELS)] == [(name, "1") for name in SHIPPED]

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
+from service.repository import SHIPPED_MODEL
 from tests.service.conftest import picture
 from tests.service.served import ROOT, Served, serving
 
 SHIPPED = ROOT / "models"
-HAS_SHIPPED_MODEL = (SHIPPED / "cifar10-resnet20").exists()
+HAS_SHIPPED_MODEL = (SHIPPED / SHIPPED_MODEL).exists()
 MIB = 1024 * 1024
 
 
@@ -54,7 +55,7 @@ def test_the_shipped_model_answers(red: bytes) -> None:
         status, document = served.ask("POST", "/classify", *form(red))
         assert status == 200, document
         assert_answer(document)
-        assert document["model"]["name"] == "cifar10-resnet20"
+        assert document["model"]["name"] == SHIPPED_MODEL
         assert served.ask("POST", "/classify?top_k=1000", red)[1]["predictions"][9]["label"]
 
 

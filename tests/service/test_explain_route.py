@@ -13,6 +13,7 @@ from service.app import create_app
 from service.engine import Engine
 from service.heat_map import map_as_png, overlay_as_png
 from service.preprocess import image_to_pixels
+from service.repository import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.conftest import client_of
 from tests.service.pictures import encoded, scene
@@ -55,12 +56,12 @@ async def test_each_map_is_the_one_that_the_model_gives(model_file: bytes, clien
 
 
 async def test_the_shipped_model_explains_itself_as_its_own_file_says() -> None:
-    app = create_app(Settings(models=SHIPPED, default_model="cifar10-resnet20", engine_threads=1))
+    app = create_app(Settings(models=SHIPPED, engine_threads=1))
     content = encoded(scene(), "PNG")
     async with client_of(app) as client:
         answer = (await client.post("/explain", content=content)).json()
     version = answer["model"]["version"]
-    engine = Engine((SHIPPED / "cifar10-resnet20" / version / "model.onnx").read_bytes())
+    engine = Engine((SHIPPED / SHIPPED_MODEL / version / "model.onnx").read_bytes())
     pixels, _ = image_to_pixels(content, shorter_side=32, crop=(32, 32), interpolation="bilinear")
     (maps,) = engine.run(pixels[None], ("class_maps",))
     np.testing.assert_allclose([best["map"] for best in answer["predictions"]], maps[0], rtol=1e-4, atol=1e-4)

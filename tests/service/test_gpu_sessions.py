@@ -88,6 +88,18 @@ def test_a_small_gpu_finds_its_largest_batch_while_it_warms_up() -> None:
     assert sessions.largest_batch == 8
 
 
+def test_a_size_that_cudnn_has_no_algorithm_for_is_halved_while_sizes_are_tried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session = FakeSession()
+    session.failures = ["Failed to initialize CUDNN Frontend: HEURISTIC_QUERY_FAILED"]
+    sessions = GpuSessions(session, FakeDevice(), largest_batch=8)
+    assert session.batches == [8, 1, 4, 4, 4, 2, 1]  # the black picture, both halves, and the sizes that are left
+    assert sessions.largest_batch == 4
+    assert "a batch of 8 cannot be run here (Failed to initialize CUDNN Frontend" in caplog.messages[0]
+    assert sessions.run(pictures(*range(8)), ("probabilities",))[0].tolist() == sums(*range(8))
+
+
 def test_a_single_picture_that_does_not_fit_fails_and_the_device_lives_on() -> None:
     sessions, session, _ = warm()
     session.failures = ["CUDA failure 2: out of memory ; GPU=0"]

@@ -9,6 +9,7 @@ import pytest
 from service.errors import NotFound, NotReady
 from service.registry import Registry, load, load_models
 from service.repository import (
+    SHIPPED_MODEL,
     ModelFile,
     RegistryError,
     choose_model,
@@ -95,7 +96,7 @@ def files(*names: str) -> list[ModelFile]:
 def test_the_default_is_the_one_named_else_the_only_one_else_the_shipped_one() -> None:
     assert choose_model(files("a", "b"), "b", flag="--x") == "b"
     assert choose_model(files("a"), None, flag="--x") == "a"
-    assert choose_model(files("a", "cifar10-resnet20"), None, flag="--x") == "cifar10-resnet20"
+    assert choose_model(files("a", SHIPPED_MODEL), None, flag="--x") == SHIPPED_MODEL
 
 
 def test_without_a_default_the_start_is_refused_with_the_names() -> None:

@@ -363,7 +363,7 @@ def test_a_large_request_lets_others_in_and_frees_its_rows_when_its_client_leave
     assert sum(int(line.split()[1]) for line in served.log if line.startswith("ran")) < 500
 
 
-@pytest.mark.skipif(not (ROOT / "models" / "cifar10-resnet20").exists(), reason="the shipped model is not there")
+@pytest.mark.skipif(not (ROOT / "models" / "cifar10-resnet56").exists(), reason="the shipped model is not there")
 def test_the_script_in_the_readme_gets_the_answers_of_classify(tmp_path: Path, red: bytes) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     script, file = tmp_path / "script.py", tmp_path / "red.jpg"

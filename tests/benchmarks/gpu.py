@@ -1,8 +1,8 @@
 """How fast exported files run on a GPU, through the service's engine.
 
-`python -m tests.benchmarks.gpu [--providers cuda] FILE...`: for each file the milliseconds of a batch and images a second
-at 1, 2, 4 … 128 pictures, page-locked copies in and out included, and how far the answers are from the CPU's. Medians
-of several repeats. Prints Markdown; what was measured so far is in gpu.md.
+`python -m tests.benchmarks.gpu [--providers cuda] FILE...`: for each file the milliseconds of a batch and images a
+second at 1, 2, 4 … 128 pictures, page-locked copies in and out included, and how far the answers are from the CPU's.
+Medians of several repeats. Prints Markdown; what was measured so far is in gpu.md.
 """
 
 import argparse

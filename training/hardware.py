@@ -80,9 +80,7 @@ def choose(
     cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
-    is_compiled = (
-        compiled == "on"
-    )  # auto is off: it gained nothing on a CPU's threads, nor where a GPU's step is recorded
+    is_compiled = compiled == "on"  # auto is off: nothing was gained on CPUs, nor on a GPU that replays its steps
     replicas = cores if device == "cpu" and not is_compiled else 1
     torch.set_num_threads(max(1, cores // replicas))
     if device == "cpu":

@@ -90,6 +90,8 @@ def quantise(
         _join_activations(quantised.graph)
     _show_the_embedding_itself(quantised.graph)
     _gather_rows_before_dequantising(quantised.graph)
+    if target is not Target.TENSORRT:
+        _spread_colours(quantised.graph)
     check_graph(quantised)
     return quantised
 
@@ -133,6 +135,22 @@ def _show_the_embedding_itself(graph: onnx.GraphProto) -> None:
             node.input[index] = after if name == "embedding" else name
     producers[before].output[0] = quantised.input[0] = "embedding"
     last.output[0] = after
+
+
+def _spread_colours(graph: onnx.GraphProto) -> None:
+    """Let what pixels are normalised with have a value for each pixel, made when the file is loaded.
+
+    ONNX Runtime's integer convolutions take channels last, and so it normalises in that order, too: one value for each
+    of three colours is then repeated along loops of three, which took 8% of ResNet-50's time.
+    """
+    height, width = (value.dim_value for value in graph.input[0].type.tensor_type.shape.dim[1:3])
+    shape = numpy_helper.from_array(np.array([3, height, width], dtype=np.int64), "picture_shape")
+    colours = {tensor.name for tensor in graph.initializer if list(tensor.dims) == [3, 1, 1]}
+    for node in [node for node in graph.node if node.op_type in ("Sub", "Mul") and node.input[1] in colours]:
+        spread = f"{node.input[1]}_of_pixels"
+        graph.node.insert(0, helper.make_node("Expand", [node.input[1], shape.name], [spread]))
+        node.input[1] = spread
+    graph.initializer.append(shape)
 
 
 def _gather_rows_before_dequantising(graph: onnx.GraphProto) -> None:

@@ -19,6 +19,7 @@ from service.engine import Engine
 from tests.export.conftest import Converted
 
 OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
+SIDE = 32
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,25 @@ def test_the_optimised_graph_stays_in_integers_from_the_first_layer_to_the_last(
     order = [node.op_type for node in nodes]
     inside = order[order.index("QLinearConv") : len(order) - order[::-1].index("QLinearAdd")]
     assert not {"QuantizeLinear", "DequantizeLinear"} & set(inside)
+
+
+def test_colours_are_normalised_without_repeating_three_values_and_with_the_same_result(
+    for_x86: onnx.ModelProto, tmp_path: Path
+) -> None:
+    graph = optimised(for_x86, tmp_path / "optimised.onnx").graph
+    values = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    used = [values[node.input[1]] for node in graph.node if node.op_type in ("Sub", "Mul") and node.input[1] in values]
+    assert used[:2] == [[1, SIDE, SIDE, 3]] * 2
+    repeated = onnx.ModelProto()
+    repeated.CopyFrom(for_x86)
+    for node in repeated.graph.node:
+        if node.op_type in ("Sub", "Mul") and node.input[1].endswith("_of_pixels"):
+            node.input[1] = node.input[1].removesuffix("_of_pixels")
+    images = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE, 3), dtype=np.uint8)
+    for found, wanted in zip(
+        *(Engine(serialise(one)).run(images, OUTPUTS) for one in (for_x86, repeated)), strict=True
+    ):
+        np.testing.assert_array_equal(found, wanted)
 
 
 def test_on_x86_activations_are_unsigned_and_weights_signed_for_each_channel_with_a_bit_to_spare(

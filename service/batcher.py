@@ -206,9 +206,11 @@ class Batcher:
             call(loop, self._all_ended.set)
 
     def _take_batch(self, pulse: Pulse) -> _Batch | None:
-        """Wait for work, then take a fair share of one model's: `ceil(waiting / (idle threads + 1))`.
+        """Wait for work, then take a fair share of one model's.
 
-        What nobody wants any more is skipped, what has expired is refused, and neither counts. None at the end.
+        Quick pictures are shared with the threads that are idle now; while slow ones are computed every thread comes
+        by, so each leaves the others their share. What nobody wants any more is skipped, what has expired is refused,
+        and neither counts. None at the end.
         """
         with self._lock:
             self._idle += 1
@@ -223,7 +225,9 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            wanted, refused = share_of(queue, min(math.ceil(before / (self._idle + 1)), model.max_batch))
+            sharers = self._idle + 1 if self._room.is_quick() else self.thread_count
+            share = min(math.ceil(before / sharers), model.max_batch, self._room.largest_batch())
+            wanted, refused = share_of(queue, share)
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next

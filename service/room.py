@@ -17,6 +17,8 @@ _SPREAD_S = 2  # clients that were refused together shall not come back together
 _STANDING = 0.4  # of the age limit: what a queue that stays filled may be long
 _NEARLY_EMPTY = 0.05  # of the age limit
 _QUICK_S = 0.005
+_LONGEST_BATCH_S = 0.1  # everybody in a batch waits for all of it
+_LONGEST_BATCH = 0.2  # of the age limit
 _RECENT = 0.1  # weight of the newest batch in the running mean of seconds a picture
 
 
@@ -49,6 +51,11 @@ class Room:
         """Whether the last pictures took so little time that the event loop could have spared it."""
         return self._seconds_per_picture <= _QUICK_S
 
+    def largest_batch(self) -> int:
+        """Return how many pictures a thread may take at once, so that they do not wait long for each other."""
+        longest_s = min(_LONGEST_BATCH_S, _LONGEST_BATCH * self._limits.max_age_s)
+        return max(1, int(longest_s / max(self._seconds_per_picture, 1e-6)))
+
     def is_full(self, waiting_everywhere: int) -> bool:
         """Whether as many wait as may wait."""
         return waiting_everywhere >= self._limits.max_waiting
@@ -79,7 +86,8 @@ class Room:
             self._nearly_empty_at = now
         if now - self._nearly_empty_at > longest_s:
             return _STANDING * longest_s
-        return max(0.0, longest_s - self._seconds_per_picture)  # so that the answer, too, comes within the age
+        # What is being run has to end first, and then its own turn, too, is to end within the age.
+        return max(0.0, longest_s - 2 * self._seconds_per_picture)
 
     def overloaded(self, waiting: int, threads: int) -> Overloaded:
         """Return the refusal of a picture that finds too much waiting."""

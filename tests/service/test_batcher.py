@@ -125,6 +125,18 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
         task.cancel()
 
 
+@pytest.mark.parametrize(("seconds", "taken"), [(0.004, 4), (0.02, 2), (0.06, 1)])
+async def test_a_thread_takes_few_slow_pictures_and_leaves_a_busy_thread_its_share(seconds: float, taken: int) -> None:
+    batcher = Batcher(QueueLimits(100, 60), threads=2)
+    batcher._room.note_speed(10 * seconds)  # the first of them counts for a tenth
+    tasks = await submitted(batcher, GatedModel(), 1, 2, 3, 4)
+    batch = batcher._take_batch(pulses.Pulse())
+    assert batch is not None
+    assert len(batch.wanted) == taken  # quick ones: all, as no other thread is idle
+    for task in tasks:
+        task.cancel()
+
+
 async def test_the_age_of_the_queue_is_that_of_its_oldest_image() -> None:
     model = GatedModel()
     async with running() as batcher:

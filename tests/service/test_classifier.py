@@ -220,6 +220,14 @@ def test_the_engine_hears_whether_a_picture_is_alone(model_file: bytes, is_alone
     assert engine.alone == [is_alone]
 
 
+@pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.0072, 4), (0.02, 1), (1.0, 1)])
+def test_a_large_model_gets_small_batches_on_a_cpu(
+    alone_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.acceptance._seconds_of_a_run", lambda _engine, _images: alone_s)
+    assert warm_up(FakeEngine([0.5] * 8, [0, 1, 2, 3, 4]), None).max_batch == expected
+
+
 @pytest.mark.parametrize(("wanted", "expected"), [(None, 8), (4, 4), (64, 8)])
 def test_a_gpu_gets_batches_as_large_as_it_holds(wanted: int | None, expected: int) -> None:
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])

@@ -16,9 +16,9 @@ from service.layout import SMALL_MODEL_S
 from service.model_card import GOLDEN_TOLERANCE, ModelCard, golden_input
 
 SMALL_MODEL_BATCH = 32
-# On a CPU large models gain 4 to 10% from batches of 2 to 4 pictures, and nothing from larger ones; those for which
-# that would last longer than this, on all cores, gain 2% and pay for it with 60 MB (ResNet-50 in fp32).
-_LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.03
+# Large models gain 4 to 10% from batches of 2 to 4 pictures on a CPU, and nothing from larger ones; those that would
+# take longer than this for them, on one core, gain 2% and pay for it with 60 MB (ResNet-50 in fp32).
+_LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
 _WARM_UP_RUNS = 3
 
 
@@ -93,9 +93,14 @@ def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
 def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
     if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
         return min(wanted or engine.largest_batch, engine.largest_batch)
+    return wanted or largest_batch_on_a_cpu(alone_s)
+
+
+def largest_batch_on_a_cpu(alone_s: float) -> int:
+    """Return the largest batch for a model that takes `alone_s` for one picture on one core."""
     if alone_s < SMALL_MODEL_S:
-        return wanted or SMALL_MODEL_BATCH
-    return wanted or min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
+        return SMALL_MODEL_BATCH
+    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
 
 
 def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:

@@ -1,9 +1,9 @@
 """Group single pictures into batches, without making anyone wait for a timer.
 
 While the engine is busy, arrivals collect; the moment a thread is free it takes its share of them, up to the model's
-`max_batch`. A quiet server answers at once with batches of one; a busy server fills its batches by itself. Models
-take turns on the same threads. A job that needs long work first is set aside for a thread of its own, so that it does
-not hold up its batch. The only promise to keep: every submitted job gets an answer.
+`max_batch` and to what is quickly done. A quiet server answers at once with batches of one; a busy server fills its
+batches by itself. Models take turns on the same threads. A job that needs long work first is set aside for a thread of
+its own, so that it does not hold up its batch. The only promise to keep: every submitted job gets an answer.
 """
 
 import asyncio
@@ -208,9 +208,9 @@ class Batcher:
     def _take_batch(self, pulse: Pulse) -> _Batch | None:
         """Wait for work, then take a fair share of one model's.
 
-        Quick pictures are shared with the threads that are idle now; while slow ones are computed every thread comes
-        by, so each leaves the others their share. What nobody wants any more is skipped, what has expired is refused,
-        and neither counts. None at the end.
+        Quick pictures, and those of a GPU, are shared with the threads that are idle now; while slow ones are computed
+        every thread comes by, so each leaves the others their share. What nobody wants any more is skipped, what has
+        expired is refused, and neither counts. None at the end.
         """
         with self._lock:
             self._idle += 1
@@ -225,19 +225,23 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            sharers = self._idle + 1 if self._room.is_quick() else self.thread_count
-            share = min(math.ceil(before / sharers), model.max_batch, self._room.largest_batch())
-            wanted, refused = share_of(queue, share)
+            wanted, refused = share_of(queue, self._share(model, before))
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
             return _Batch(wanted, refused, is_alone=self._board.is_one_alone())
 
+    def _share(self, model: Model[Any, Any], waiting: int) -> int:
+        """Return how many of a model's jobs that wait one thread takes."""
+        if model.takes_turns or self._room.is_quick():
+            return min(math.ceil(waiting / (self._idle + 1)), model.max_batch)
+        return min(math.ceil(waiting / self.thread_count), model.max_batch, self._room.largest_batch())
+
     def _answered(self, batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[tuple[Waiting, Any]]:
         """Have the model answer a batch; return each job with its answer, but for those that are set aside."""
         started = time.monotonic()
         answers = answer_all(batch, pulse, is_alone=is_alone)
-        self._room.note_speed((time.monotonic() - started) / len(batch))
+        self._room.note_batch(time.monotonic() - started, len(batch))
         answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
         set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
         with self._lock:

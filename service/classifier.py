@@ -119,8 +119,9 @@ class Classifier:
         self.max_batch = warm_up.max_batch
         self.alone_s = warm_up.alone_s
         self.longest_batch_s = warm_up.longest_batch_s
+        self.takes_turns = engine.largest_batch is not None  # on a GPU
         self._engine = engine
-        self._is_quick = engine.largest_batch is None and warm_up.alone_s <= _QUICK_S  # on a CPU
+        self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
 
     async def classify(
         self,

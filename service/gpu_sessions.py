@@ -46,8 +46,10 @@ class GpuSessions:
     Raises DeviceLost, and what ONNX Runtime raises if a single picture fails.
     """
 
-    def __init__(self, session: Any, device: Device, *, largest_batch: int) -> None:
+    def __init__(self, session: Any, device: Device, *, largest_batch: int, tries_smaller: bool = True) -> None:
+        """`tries_smaller`: halve what fails while sizes are tried, instead of leaving the model to another provider."""
         self.largest_batch = largest_batch
+        self._tries_smaller = tries_smaller
         self._sizes = buckets(largest_batch)
         self._session, self._device = session, device
         self._turn = threading.Lock()
@@ -88,7 +90,8 @@ class GpuSessions:
             else:
                 self._check_device(outputs)
                 reason = f"cannot be run here ({' '.join(text.split())[:200]})"
-            if len(images) <= 1 or (self._is_warm and not is_out_of_memory(text)):
+            is_to_halve = is_out_of_memory(text) or (self._tries_smaller and not self._is_warm)
+            if len(images) <= 1 or not is_to_halve:
                 raise
             self._halve(len(images), reason)
             return None

@@ -57,7 +57,8 @@ def _open(model: bytes, provider: str, told: Mapping[str, Mapping[str, str]], la
     session = open_session(model, chain)
     if session.get_providers()[0] != provider:
         raise NotStarted("ONNX Runtime goes on without it; are the driver and the GPU there?")
-    return GpuSessions(session, CudaDevice(), largest_batch=largest_batch)
+    # Where TensorRT fails CUDA is the better choice.
+    return GpuSessions(session, CudaDevice(), largest_batch=largest_batch, tries_smaller=provider == CUDA)
 
 
 def _precision(contract: Contract) -> Precision:

@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.acceptance import SMALL_MODEL_BATCH, BadModel
+from service.acceptance import SMALL_MODEL_BATCH, BadModel, largest_batch_on_a_cpu
 from service.batcher import Batcher
 from service.classifier import Classification, ModelInfo
 from service.cuda_errors import is_fatal
 from service.engine import EngineError, Host, check_one_runtime, check_single_file
 from service.errors import BadRequest, EngineFailed, ServiceError
 from service.jobs import SetAside
-from service.layout import SMALL_MODEL_S
 from service.preprocess import ImageInfo
 from service.provider_choice import choose_providers
 from service.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
@@ -66,8 +65,9 @@ class GraphModel:
         self.alone_s = self.longest_batch_s = _UNKNOWN_S
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
             self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
-        small = SMALL_MODEL_BATCH if self.alone_s < SMALL_MODEL_S or info.provider != CPU else 1
-        self.max_batch = (max_batch or small) if self.is_batched else 1
+        self.takes_turns = info.provider != CPU
+        usual = SMALL_MODEL_BATCH if self.takes_turns else largest_batch_on_a_cpu(self.alone_s)
+        self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
 

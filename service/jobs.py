@@ -34,6 +34,10 @@ class Model(Protocol[Job, Answer]):
     def longest_batch_s(self) -> float:
         """How long the largest batch takes; where one takes ten times that, something hangs."""
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether its batches are computed one after the other, whatever the threads: by a GPU."""
+
     def answer_batch(self, jobs: list[Job], /, *, is_alone: bool) -> list[Answer | ServiceError | SetAside[Job]]:
         """Answer each job. `is_alone`: all processes together have nothing else to do."""
 

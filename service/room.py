@@ -40,12 +40,13 @@ class Room:
 
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
-        self._seconds_per_picture = 0.0  # of one thread
+        self._seconds_per_picture = self._seconds_per_batch = 0.0  # of one thread
         self._nearly_empty_at = -math.inf  # monotonic seconds
 
-    def note_speed(self, seconds_per_picture: float) -> None:
+    def note_batch(self, seconds: float, pictures: int) -> None:
         """Take one more batch into account."""
-        self._seconds_per_picture += _RECENT * (seconds_per_picture - self._seconds_per_picture)
+        self._seconds_per_picture += _RECENT * (seconds / pictures - self._seconds_per_picture)
+        self._seconds_per_batch += _RECENT * (seconds - self._seconds_per_batch)
 
     def is_quick(self) -> bool:
         """Whether the last pictures took so little time that the event loop could have spared it."""
@@ -86,8 +87,8 @@ class Room:
             self._nearly_empty_at = now
         if now - self._nearly_empty_at > longest_s:
             return _STANDING * longest_s
-        # What is being run has to end first, and then its own turn, too, is to end within the age.
-        return max(0.0, longest_s - 2 * self._seconds_per_picture)
+        # The batch that is being run has to end first, and then its own, too, is to end within the age.
+        return max(0.0, longest_s - 2 * self._seconds_per_batch)
 
     def overloaded(self, waiting: int, threads: int) -> Overloaded:
         """Return the refusal of a picture that finds too much waiting."""

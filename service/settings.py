@@ -91,7 +91,11 @@ class Settings(BaseSettings):
         "[default: the usable cores, shared among the processes]",
     )
     max_batch: int | None = Field(
-        None, ge=1, le=1024, description="Most pictures in one batch. [default: by the model's measured speed]"
+        None,
+        ge=1,
+        le=1024,
+        description="Most pictures in one batch; fewer on a CPU where they would take over 0.1 s, or a fifth of "
+        "the age limit. [default: by the model's measured speed]",
     )
     max_queue: int = Field(256, ge=1, le=100_000, description="Most pictures that may wait; beyond, requests get 503.")
     max_queue_age_s: float | None = Field(

@@ -63,7 +63,7 @@ _Changes = Annotated[
 ]
 _Seed = Annotated[int, typer.Option(help="Everything random follows from it.", min=0)]
 _Precision = Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: what is fast here.")]
-_Compile = Annotated[str, typer.Option(help="on, off, or auto: off, as it gained nothing where it was measured.")]
+_Compile = Annotated[str, typer.Option(help="on, off, or auto: on a GPU that does not replay recorded steps.")]
 _Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)]
 _CheckpointMinutes = Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)]
 _MaxSkipped = Annotated[

@@ -80,7 +80,9 @@ def choose(
     cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
-    is_compiled = compiled == "on"  # auto is off: nothing was gained on CPUs, nor on a GPU that replays its steps
+    is_recorded = device == "cuda" and precision != "fp16"  # whose scale of the loss is made anew with each start
+    # Nothing was gained on CPUs, nor on a GPU that replays its steps.
+    is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
     replicas = cores if device == "cpu" and not is_compiled else 1
     torch.set_num_threads(max(1, cores // replicas))
     if device == "cpu":
@@ -95,7 +97,7 @@ def choose(
         compiled=is_compiled,
         replicas=replicas,
         deterministic=deterministic,
-        recorded=device == "cuda" and precision != "fp16",  # whose scale of the loss is made anew with each start
+        recorded=is_recorded,
     )
 
 

@@ -106,6 +106,8 @@ def prepare(
     """Load the data, build the network, write the facts. Raises RunError, DataError, or ValueError for a misfit."""
     if recipe.sync_bn and hardware.device == "cpu":
         raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
+    if recipe.sync_bn:  # its messages between processes are no part of a graph
+        hardware = dataclasses.replace(hardware, recorded=False)
     start = _start(recipe, options, earlier, progress)
     recipe = start.recipe if start else recipe
     reader = _reader(recipe, options, world, progress)

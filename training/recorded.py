@@ -35,7 +35,8 @@ class Recorder:
     """A computation on batches and their label smoothing, recorded once for each kind of batch.
 
     `compute` may do only what a CUDA graph can hold: no looking at values, no random numbers. `changed` are the tensors
-    that it changes in place (batch-norm statistics); they must stay where they are, as must the weights.
+    that it changes in place (batch-norm statistics); they must stay where they are, as must the weights. The class
+    weights of a kind of batch are those of the first.
     """
 
     def __init__(self, compute: Callable[[Batch, float], Result], changed: Sequence[Tensor]) -> None:

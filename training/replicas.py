@@ -42,8 +42,7 @@ class Replicas:
         self._own = _own_buffers(model)  # they change in place, as do those of the copies
         self._buffers = [_own_buffers(module) for module in self._modules]
         self._statistics = [statistics_of(module) for module in self._modules]
-        is_recorded = hardware.recorded and not _has_sync_bn(model)  # whose messages are no part of a graph
-        self._recorder = Recorder(self._gradients_of_first, self._buffers[0]) if is_recorded else None
+        self._recorder = Recorder(self._gradients_of_first, self._buffers[0]) if hardware.recorded else None
         self._pool = ThreadPoolExecutor(hardware.replicas)
 
     def compute_gradients(
@@ -59,7 +58,7 @@ class Replicas:
 
         `batch` is this process's part of one of `whole` pictures; the gradients and what comes back are of the whole.
         `scale` enlarges losses before they are differentiated, and so the gradients: float16 would lose small ones.
-        Raises Stopped if the process is to end and the step takes too long; then nothing has changed.
+        On a CPU raises Stopped if the process is to end and the step takes too long; then nothing has changed.
         """
         for module in self._modules:
             set_training_mode(module)
@@ -127,10 +126,6 @@ def statistics_of(module: nn.Module) -> list[Tensor]:
     """Return the running means and variances of a network, as live tensors."""
     found = [statistic for norm in batch_norms(module) for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in found if statistic is not None]
-
-
-def _has_sync_bn(model: nn.Module) -> bool:
-    return any(isinstance(norm, nn.SyncBatchNorm) for norm in batch_norms(model))
 
 
 def _own_buffers(module: nn.Module) -> list[Tensor]:

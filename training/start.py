@@ -225,7 +225,7 @@ def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> So
                 "start from chance"
             ) from None
         say(
-            f"no published weights: {error}. Starting from the CIFAR-10 network that comes with this project, "
+            f"no published weights: {error}. Starting from the small CIFAR-10 network that comes with this project, "
             f"{shipped.network.network} at {shipped.side} x {shipped.side} pixels"
         )
         return shipped

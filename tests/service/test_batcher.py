@@ -24,6 +24,7 @@ class GatedModel:
     """Answers a number with its double, one batch each time the gate is opened, and notes the batches."""
 
     longest_batch_s = 0.0
+    takes_turns = False
 
     def __init__(self, max_batch: int = 8) -> None:
         self.max_batch = max_batch
@@ -52,6 +53,7 @@ class OpenModel:
 
     max_batch = 8
     longest_batch_s = 0.0
+    takes_turns = False
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -128,11 +130,24 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
 @pytest.mark.parametrize(("seconds", "taken"), [(0.004, 4), (0.02, 2), (0.06, 1)])
 async def test_a_thread_takes_few_slow_pictures_and_leaves_a_busy_thread_its_share(seconds: float, taken: int) -> None:
     batcher = Batcher(QueueLimits(100, 60), threads=2)
-    batcher._room.note_speed(10 * seconds)  # the first of them counts for a tenth
+    batcher._room.note_batch(10 * seconds, 1)  # the first of them counts for a tenth
     tasks = await submitted(batcher, GatedModel(), 1, 2, 3, 4)
     batch = batcher._take_batch(pulses.Pulse())
     assert batch is not None
     assert len(batch.wanted) == taken  # quick ones: all, as no other thread is idle
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_gpu_gets_all_that_waits_however_slow_its_turns_seem() -> None:
+    batcher = Batcher(QueueLimits(100, 60), threads=16)
+    batcher._room.note_batch(10.0, 1)
+    model = GatedModel()
+    model.takes_turns = True
+    tasks = await submitted(batcher, model, 1, 2, 3, 4)
+    batch = batcher._take_batch(pulses.Pulse())
+    assert batch is not None
+    assert len(batch.wanted) == 4
     for task in tasks:
         task.cancel()
 
@@ -501,8 +516,8 @@ async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other
 
 async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> None:
     model = GatedModel()
-    async with running(max_age_s=8) as batcher:
-        batcher._room._seconds_per_picture = 3.0
+    async with running(max_age_s=11) as batcher:
+        batcher._room.note_batch(30.0, 1)  # counts for a tenth: 3 s
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)

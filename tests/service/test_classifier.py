@@ -220,7 +220,7 @@ def test_the_engine_hears_whether_a_picture_is_alone(model_file: bytes, is_alone
     assert engine.alone == [is_alone]
 
 
-@pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.0072, 4), (0.02, 1), (1.0, 1)])
+@pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
 def test_a_large_model_gets_small_batches_on_a_cpu(
     alone_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,14 @@ def test_a_size_that_cudnn_has_no_algorithm_for_is_halved_while_sizes_are_tried(
     assert sessions.run(pictures(*range(8)), ("probabilities",))[0].tolist() == sums(*range(8))
 
 
+def test_a_size_that_fails_for_another_reason_than_memory_is_not_halved_where_another_provider_is_left() -> None:
+    session = FakeSession(memory=4)
+    assert GpuSessions(session, FakeDevice(), largest_batch=8, tries_smaller=False).largest_batch == 4
+    session.failures = ["TensorRT EP failed to create engine from network."]
+    with pytest.raises(RuntimeError, match="TensorRT EP"):
+        GpuSessions(session, FakeDevice(), largest_batch=8, tries_smaller=False)
+
+
 def test_a_single_picture_that_does_not_fit_fails_and_the_device_lives_on() -> None:
     sessions, session, _ = warm()
     session.failures = ["CUDA failure 2: out of memory ; GPU=0"]

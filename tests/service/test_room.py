@@ -15,7 +15,7 @@ MAX_AGE_S = 0.25
 def room() -> Room:
     room = Room(QueueLimits(1000, MAX_AGE_S))
     for _ in range(200):
-        room.note_speed(SECONDS_PER_PICTURE)
+        room.note_batch(SECONDS_PER_PICTURE, 1)
     return room
 
 
@@ -55,9 +55,9 @@ def test_a_batch_lasts_a_tenth_of_a_second_at_most_or_a_fifth_of_the_age_limit()
     patient, impatient = Room(QueueLimits(100, 5.0)), Room(QueueLimits(100, 0.25))
     assert patient.largest_batch() > 1000  # before anything is known
     for room, largest in ((patient, 4), (impatient, 2)):
-        room.note_speed(0.21)  # counts for a tenth: 21 ms a picture
+        room.note_batch(0.42, 2)  # counts for a tenth: 21 ms a picture
         assert room.largest_batch() == largest
-        room.note_speed(10.0)
+        room.note_batch(10.0, 1)
         assert room.largest_batch() == 1
 
 
@@ -68,7 +68,7 @@ def test_whoever_finds_nothing_before_it_is_always_let_in(room: Room) -> None:
 def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
     room = Room(QueueLimits(1000, MAX_AGE_S, never_refused=64))
     for _ in range(200):
-        room.note_speed(SECONDS_PER_PICTURE)
+        room.note_batch(SECONDS_PER_PICTURE, 1)
     for moment in range(1, 100):
         assert is_let_in(room, moment / 100, waiting=61, outstanding=63)
     assert not is_let_in(room, 1.0, waiting=62, outstanding=64)

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.training.test_replicas import HARDWARE, batch, network
 from training.batch import Batch
 from training.distributed import World
+from training.hardware import choose
 from training.recorded import Recorder, Result
 from training.replicas import Replicas
 
@@ -33,8 +34,10 @@ class Graph:
 @contextlib.contextmanager
 def recording(graph: Graph) -> Iterator[None]:
     Graph.recording = graph
-    yield
-    Graph.recording = None
+    try:
+        yield
+    finally:
+        Graph.recording = None
 
 
 class Stream:
@@ -109,6 +112,21 @@ def test_each_kind_of_batch_has_a_recording_of_its_own(graphs: list[Graph]) -> N
     assert [graph.replays for graph in graphs] == [2, 1, 1]
 
 
-def test_only_gpus_record(graphs: list[Graph]) -> None:
-    after([batch()], None)
-    assert graphs == []
+@pytest.mark.parametrize(
+    ("has_gpu", "precision", "recorded", "compiled"),
+    [
+        (False, "bf16", False, False),
+        (True, "bf16", True, False),
+        (True, "fp32", True, False),
+        (True, "fp16", False, True),
+    ],
+)
+def test_a_gpu_records_its_steps_unless_the_loss_is_scaled(
+    monkeypatch: pytest.MonkeyPatch, has_gpu: bool, precision: str, recorded: bool, compiled: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # put back
+    hardware = choose(precision, threads=1)
+    assert (hardware.recorded, hardware.compiled) == (recorded, compiled)
+    assert ("as one CUDA graph" in str(hardware)) is recorded

@@ -7,8 +7,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from training.report import numbers
-from training.report.figures import display
-from training.report.numbers import Comparison, Mean
+from training.report.figures import cased, display
+from training.report.numbers import Comparison, Mean, Summary
 from training.report.published import PAPER_SEED_DEVIATION
 from training.report.runs import Run
 
@@ -27,12 +27,13 @@ def degradation(comparison: Comparison) -> list[str]:
     return [f"The training error from 20 to 56 layers: {', '.join(parts)}."] if parts else []
 
 
-def noise(comparison: Comparison) -> str:
-    """Return how much runs differ that differ in nothing but the seed: these, and the paper's."""
+def noise(comparison: Comparison, summaries: Iterable[Summary]) -> str:
+    """Return how much runs of the paper's recipe differ by the seed alone: these, whatever their length, and its own."""
     here = [
-        f"± {train.sd:.2f} points of training error and ± {test.sd:.2f} of test error ({display(network)})"
-        for network, runs in comparison.runs.items()
-        if (train := _mean(runs, numbers.train_error)) and (test := _mean(runs, numbers.test_error))
+        f"± {train.sd:.2f} points of training error and ± {test.sd:.2f} of test error ({cased(row.network)}"
+        f"{'' if row.steps == comparison.steps else f', {row.steps:,} steps'})"
+        for row in summaries
+        if row.recipe.startswith("paper-") and (train := row.train_error) and (test := row.test_error)
         if train.sd is not None and test.sd is not None
     ]
     known = "Seeds here differ by " + ", ".join(here) if here else "There is one seed of each network here"

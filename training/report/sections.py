@@ -28,10 +28,10 @@ class Section:
 
 def sections(finished: list[Run]) -> list[Section]:
     """Return all six parts, also those that there are no runs for."""
-    comparison = numbers.comparable(finished)
+    comparison, summaries = numbers.comparable(finished), numbers.summaries(finished)
     return [
-        _degradation(comparison),
-        _errors(numbers.summaries(finished), comparison),
+        _degradation(comparison, summaries),
+        _errors(summaries, comparison),
         _responses(comparison),
         _shortcuts(numbers.comparable_shortcuts(finished), comparison),
         _costs(),
@@ -39,7 +39,7 @@ def sections(finished: list[Run]) -> list[Section]:
     ]
 
 
-def _degradation(comparison: Comparison) -> Section:
+def _degradation(comparison: Comparison, summaries: list[Summary]) -> Section:
     part = Section("a", "Degradation: what depth does to plain and to residual networks")
     part.missing.update(_missing_networks(comparison, comparison.runs))
     if not comparison.runs:
@@ -54,7 +54,7 @@ def _degradation(comparison: Comparison) -> Section:
     )
     if numbers.differences(comparison):
         part.content.extend([*findings.degradation(comparison), tables.differences(comparison)])
-    part.content.append(findings.noise(comparison))
+    part.content.append(findings.noise(comparison, summaries))
     return part
 
 

@@ -9,7 +9,7 @@ from service.exchange import MOST_TIMEOUT_MS
 _TAG = "open inference protocol"
 _JSON, _RAW = "application/json", "application/octet-stream"
 _MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
-_EXAMPLES = {"model": "cifar10-resnet20", "version": "1"}
+_EXAMPLES = {"model": "cifar10-resnet56", "version": "1"}
 # One red pixel, as a PNG.
 _PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
@@ -29,14 +29,14 @@ _ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401
 
 _TENSOR = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
 _METADATA = {
-    "name": "cifar10-resnet20",
+    "name": "cifar10-resnet56",
     "versions": ["1"],
     "platform": "onnxruntime_onnx",
     "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 32, 32, 3]}],
     "outputs": [_TENSOR],
 }
 _CONFIG = {
-    "name": "cifar10-resnet20",
+    "name": "cifar10-resnet56",
     "platform": "onnxruntime_onnx",
     "backend": "onnxruntime",
     "max_batch_size": 1024,
@@ -47,7 +47,7 @@ _DURATION = {"count": 4, "ns": 12_000_000}
 _STATISTICS = {
     "model_stats": [
         {
-            "name": "cifar10-resnet20",
+            "name": "cifar10-resnet56",
             "version": "1",
             "last_inference": 1_764_000_000_000,
             "inference_count": 40,
@@ -62,7 +62,7 @@ _REQUEST = {
     "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
 }
 _ANSWER = {
-    "model_name": "cifar10-resnet20",
+    "model_name": "cifar10-resnet56",
     "model_version": "1",
     "id": "seven",
     "outputs": [
@@ -99,7 +99,7 @@ _ABOUT_A_MODEL: dict[str, tuple[str, str, str, Any]] = {
         "v2_model_ready",
         "Whether a model answers",
         "V2ModelReady",
-        {"name": "cifar10-resnet20", "ready": True},
+        {"name": "cifar10-resnet56", "ready": True},
     ),
     "/stats": ("v2_model_statistics", "A model's statistics, over all processes", "V2Statistics", _STATISTICS),
 }
@@ -132,7 +132,7 @@ def _get(
 
 
 def _index() -> dict[str, Any]:
-    entry = {"name": "cifar10-resnet20", "version": "1", "state": "READY", "reason": ""}
+    entry = {"name": "cifar10-resnet56", "version": "1", "state": "READY", "reason": ""}
     operation = _operation("v2_index", "The models that there are", [], ("V2Index", [entry]), (413,))
     body = {"schema": ref("V2IndexRequest"), "example": {"ready": True}}
     operation["requestBody"] = {"required": False, "content": {_JSON: body}}

@@ -28,7 +28,7 @@ def degradation(comparison: Comparison) -> list[str]:
 
 
 def noise(comparison: Comparison, summaries: Iterable[Summary]) -> str:
-    """Return how much runs of the paper's recipe differ by the seed alone: these, whatever their length, and its own."""
+    """Return how much runs of the paper's recipe differ by the seed alone: these, of whatever length, and its own."""
     here = [
         f"± {train.sd:.2f} points of training error and ± {test.sd:.2f} of test error ({cased(row.network)}"
         f"{'' if row.steps == comparison.steps else f', {row.steps:,} steps'})"

@@ -85,12 +85,11 @@ class GpuSessions:
             text = str(error)
             if is_fatal(text):
                 raise DeviceLost(text) from error
-            if is_out_of_memory(text):
-                reason = "does not fit the GPU's memory"
-            else:
+            is_to_halve, reason = True, "does not fit the GPU's memory"
+            if not is_out_of_memory(text):
                 self._check_device(outputs)
+                is_to_halve = self._tries_smaller and not self._is_warm
                 reason = f"cannot be run here ({' '.join(text.split())[:200]})"
-            is_to_halve = is_out_of_memory(text) or (self._tries_smaller and not self._is_warm)
             if len(images) <= 1 or not is_to_halve:
                 raise
             self._halve(len(images), reason)

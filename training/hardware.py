@@ -85,10 +85,7 @@ def choose(
     is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
     replicas = cores if device == "cpu" and not is_compiled else 1
     torch.set_num_threads(max(1, cores // replicas))
-    if device == "cpu":
-        keep_freed_memory()
-    else:
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32: evaluations are compared with other machines'
+    _set_up(device)
     return Hardware(
         device=device,
         processor=torch.cuda.get_device_name() if device == "cuda" else _processor_name(),
@@ -99,6 +96,13 @@ def choose(
         deterministic=deterministic,
         recorded=is_recorded,
     )
+
+
+def _set_up(device: str) -> None:
+    if device == "cpu":
+        keep_freed_memory()
+    else:
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32: evaluations are compared with other machines'
 
 
 def _cpu_has_bf16() -> bool:

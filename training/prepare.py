@@ -104,10 +104,7 @@ def prepare(
     stop: Stop,
 ) -> Run:
     """Load the data, build the network, write the facts. Raises RunError, DataError, or ValueError for a misfit."""
-    if recipe.sync_bn and hardware.device == "cpu":
-        raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
-    if recipe.sync_bn:  # its messages between processes are no part of a graph
-        hardware = dataclasses.replace(hardware, recorded=False)
+    hardware = _hardware_for(recipe, hardware)
     start = _start(recipe, options, earlier, progress)
     recipe = start.recipe if start else recipe
     reader = _reader(recipe, options, world, progress)
@@ -140,6 +137,15 @@ def prepare(
     this.facts = _facts(this, start) | {"preprocessing": preprocessing, "statistics_of": statistics.images}
     _report_balance(this)
     return this
+
+
+def _hardware_for(recipe: Recipe, hardware: Hardware) -> Hardware:
+    """Return how this recipe computes there: the messages of its SyncBN between processes are no part of a graph."""
+    if not recipe.sync_bn:
+        return hardware
+    if hardware.device == "cpu":
+        raise RunError("sync_bn needs GPUs, one for each process of torchrun; leave it out to train on CPUs")
+    return dataclasses.replace(hardware, recorded=False)
 
 
 def _network(recipe: Recipe, classes: int) -> ResNet:

@@ -11,7 +11,7 @@ import torch
 from tests.training.test_run import RECIPE
 from training.checkpoint import load_latest
 from training.hardware import Hardware, choose
-from training.prepare import Options, RunError
+from training.prepare import Options, RunError, _hardware_for
 from training.progress import Progress
 from training.run import run
 
@@ -73,3 +73,9 @@ def test_statistics_over_several_processes_are_refused_on_a_cpu(pictures: Path, 
     recipe = dataclasses.replace(RECIPE, sync_bn=True)
     with pytest.raises(RunError, match="sync_bn needs GPUs, one for each process of torchrun; leave it out"):
         run(recipe, Options(out=tmp_path / "run", data=pictures), choose("fp32", "off", 1), Progress())
+
+
+def test_synchronised_batch_norms_are_not_recorded() -> None:
+    on_gpu = dataclasses.replace(choose("fp32", "off", 2), device="cuda", recorded=True)
+    assert _hardware_for(RECIPE, on_gpu).recorded
+    assert not _hardware_for(dataclasses.replace(RECIPE, sync_bn=True), on_gpu).recorded

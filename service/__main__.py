@@ -97,6 +97,7 @@ def _serve_with(flags: dict[str, str]) -> None:
         layout=_layout(settings),
         repository=repository,
         gate=gate,
+        request_log=request_log,
     )
     try:
         status = asyncio.run(supervisor.run(admin_listener))

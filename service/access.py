@@ -19,6 +19,7 @@ _HEALTH = ("/health/", "/v2/health/")  # whoever watches the server has neither 
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::[0-9]*)?")
 _HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+)$")  # some proxies name it
 _LONGEST_CHAIN = 32
 _EXPOSED = b"x-request-id, server-timing, retry-after, traceparent, inference-header-content-length"
 _METHODS = b"GET, HEAD, POST"
@@ -27,6 +28,11 @@ _ASKED_HEADERS = (
     b"inference-header-content-length"
 )
 _PREFLIGHT_S = b"600"
+
+
+def is_health(path: str) -> bool:
+    """Whether a path is for those who watch the server: it needs no key."""
+    return path.startswith(_HEALTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +45,15 @@ class Access:
     origins: frozenset[str] = frozenset()  # whose pages may ask from a browser; * for all
     proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For counts
 
-    def check(self, route: str, headers: Headers) -> None:
-        """Raise BadRequest for a name that is not this server's, Unauthorized without a key that is known."""
-        if route.startswith(_HEALTH):
-            return
-        if self.hosts and not self._is_ours(headers.get(b"host", b"")):
+    def check_host(self, route: str, headers: Headers) -> None:
+        """Raise BadRequest for a name that is not this server's."""
+        if self.hosts and not is_health(route) and not self._is_ours(headers.get(b"host", b"")):
             raise BadRequest("This server does not go by that name; check the Host header.", code="bad_host")
-        if self.keys is not None and route not in self.open_routes and self.keys.owner(headers) is None:
+
+    def check_key(self, route: str, headers: Headers) -> None:
+        """Raise Unauthorized without a key that is known."""
+        is_open = self.keys is None or route in self.open_routes or is_health(route)
+        if not is_open and self.keys is not None and self.keys.owner(headers) is None:
             raise Unauthorized("An API key is needed: send `Authorization: Bearer` and the key, or `X-Api-Key`.")
 
     def _is_ours(self, given: bytes) -> bool:
@@ -81,7 +89,7 @@ class Access:
         if peer is None or forwarded is None or not self._is_proxy(peer):
             return peer
         for hop in reversed(forwarded.decode("latin-1").split(",")[-_LONGEST_CHAIN:]):
-            address = _address(hop.strip())
+            address = _address(_PORT.sub(r"\1\2", hop.strip()))
             if address is None:
                 return peer
             peer = address

@@ -22,6 +22,7 @@ from service.dialect import method_not_allowed, not_found
 from service.errors import Forbidden, Unauthorized, request_too_large
 from service.exchange import BodyLimit, UploadMemory
 from service.exposition import METRICS_MEDIA_TYPE
+from service.log_lines import RequestLog
 from service.metrics import Metrics
 from service.readiness import Readiness
 from service.route_names import RouteNames
@@ -48,7 +49,11 @@ class Gate:
 
 
 def create_admin_app(
-    scrape: Callable[[], Awaitable[bytes]], change: Change, readiness: Readiness, gate: Gate
+    scrape: Callable[[], Awaitable[bytes]],
+    change: Change,
+    readiness: Readiness,
+    gate: Gate,
+    request_log: RequestLog | None = None,
 ) -> ASGIApp:
     """Return the application of the admin port.
 
@@ -65,7 +70,8 @@ def create_admin_app(
         _guarded(router, RouteNames(paths), gate),
         readiness=readiness,
         metrics=Metrics(),
-        routes=RouteNames(paths),
+        routes=RouteNames([*paths, "/metrics"]),
+        request_log=request_log,
         bodies=dict.fromkeys(paths, BodyLimit(_MOST_BODY_BYTES, 0, request_too_large)),
         upload_memory=UploadMemory(_MOST_UPLOADS * _MOST_BODY_BYTES),
     )

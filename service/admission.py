@@ -83,6 +83,7 @@ class Admission:
 
     async def _answer(self, scope: Scope, exchange: Exchange, route: str) -> None:
         try:
+            self._access.check_host(route, exchange.headers)
             if self._access.is_preflight(scope["method"], exchange.headers):
                 exchange.further_headers += PREFLIGHT_HEADERS
                 await exchange.answer(Response(status_code=204))
@@ -111,7 +112,7 @@ class Admission:
             await exchange.answer(internal_failure(scope["path"]))
 
     def _admit(self, method: str, exchange: Exchange, route: str) -> None:
-        self._access.check(route, exchange.headers)
+        self._access.check_key(route, exchange.headers)
         exchange.check_length()
         if method == "POST" and route in self._bodies:  # all others: the router knows best
             exchange.expect_body(self._bodies[route])

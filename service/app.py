@@ -41,7 +41,7 @@ from service.cpu_sessions import processor
 from service.dialect import failure_response, method_not_allowed, not_found
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
-from service.exchange import FORM_BYTES, BodyLimit, UploadMemory
+from service.exchange import BodyLimit, UploadMemory
 from service.layout import Layout, choose_layout
 from service.log_lines import RequestLog
 from service.metrics import Metrics
@@ -49,7 +49,7 @@ from service.private_cache import cache_root
 from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
 from service.registry import Registry, Served, load, load_models
-from service.repository import Lineup, ModelFile, read_lineup, warn_of_empty_folders
+from service.repository import Lineup, ModelFile, read_lineup, warn_of_what_is_left_out
 from service.room import QueueLimits
 from service.route_names import RouteNames
 from service.settings import Settings
@@ -135,21 +135,19 @@ def _make_parts(settings: Settings, among: Among | None) -> Parts:
 async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among | None) -> AsyncIterator[None]:
     """Load the models beside the event loop, which can say meanwhile that they are not ready; then run the engine."""
     lineup = _lineup(settings) if among is None else among.lineup
-    models = await in_a_thread(lambda: load_models(lineup.files, parts.load))
+    models = await in_a_thread(lambda: load_models(lineup.files, parts.load, settings.load_timeout_s))
     parts.registry.serve(models, lineup.default)
     parts.metrics.note_models(model.info for model in models)
     del models  # this frame lives as long as the process, and a model that is replaced shall be freed
     layout = among.layout if among is not None and among.layout is not None else _layout(settings, parts.registry)
     app.state.layout = layout
-    parts.upload_memory.most_bytes = max(
-        settings.max_upload_bytes // layout.processes, settings.max_image_bytes + FORM_BYTES, settings.max_request_bytes
-    )
+    parts.upload_memory.most_bytes = settings.max_upload_bytes // layout.processes
     parts.batcher.thread_count = layout.engine_threads
     parts.batcher.start()
     parts.readiness.state = "ready" if among is None else "loaded"
     if among is None or among.place == 0:  # the others have the same
         _log_models(parts.registry)
-        warn_of_empty_folders(settings.models, lineup)
+        warn_of_what_is_left_out(settings.models)
     yield
     parts.readiness.state = "draining"
     await parts.batcher.stop(_STOP_ENGINE_S)
@@ -213,7 +211,13 @@ def _add_routes(
 
 def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
     infer = InferEndpoint(serving, max_request_bytes=settings.max_request_bytes, max_waiting=settings.max_queue)
-    return OpenInference(serving, parts.readiness, infer, max_request_bytes=settings.max_request_bytes)
+    return OpenInference(
+        serving,
+        parts.readiness,
+        infer,
+        max_request_bytes=settings.max_request_bytes,
+        latest_versions=settings.latest_versions,
+    )
 
 
 def _add_admission(
@@ -293,3 +297,5 @@ def _log_models(registry: Registry) -> None:
             info.provider,
             classifier.max_batch,
         )
+    if registry.default().card is None:
+        log.warning("the default model has no model card, so pictures are refused: it takes tensors only, over /v2")

@@ -31,6 +31,8 @@ from service.settings import ENVIRONMENT_PREFIX, Settings
 _BAR_WIDTH = 30
 _MANY = 20  # pictures, from which on a bar shows how far it is
 _REQUESTS_AT_ONCE = 8
+_MOST_SENT_BYTES = 2**31  # a server says what it takes
+_ALL = 2**31  # versions
 
 Ask = Callable[[bytes], dict[str, Any]]
 
@@ -73,26 +75,35 @@ def classify(
         Format, typer.Option("--format", help="`json` prints one object per file and line.")
     ] = Format.TABLE,
     top_k: Annotated[int, typer.Option(min=1, max=LARGEST_TOP_K, help="How many labels.")] = 5,
+    max_image_bytes: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Largest file, in bytes; a server has its own limit.",
+            envvar=f"{ENVIRONMENT_PREFIX}MAX_IMAGE_BYTES",
+        ),
+    ] = Settings.model_fields["max_image_bytes"].default,
 ) -> None:
     """Say what each picture shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
     names = list(find_pictures(pictures))
     try:
-        if server:
+        if server is not None:
             with contextlib.closing(Client(server, api_key=api_key)) as client:
                 ask = partial(client.classify, top_k=top_k, model=model)
-                failed = _print_all(names, ask, _REQUESTS_AT_ONCE, output)
+                failed = _print_all(names, ask, _REQUESTS_AT_ONCE, _MOST_SENT_BYTES, output)
         else:
-            failed = _print_all(names, partial(_ask_model, _load(models, model), top_k), available_cores(), output)
+            ask = partial(_ask_model, _load(models, model), top_k)
+            failed = _print_all(names, ask, available_cores(), max_image_bytes, output)
     except ServerError as error:
         _fail(str(error))
     raise SystemExit(1 if failed else 0)
 
 
-def _print_all(names: list[str], ask: Ask, at_once: int, output: Format) -> int:
+def _print_all(names: list[str], ask: Ask, at_once: int, most_bytes: int, output: Format) -> int:
     """Print each file's answer; return how many failed. Raises ServerError."""
     failed = 0
-    for name, answer in _with_bar(_answers(names, ask, at_once), len(names)):
+    for name, answer in _with_bar(_answers(names, ask, at_once, most_bytes), len(names)):
         failed += "error" in answer
         _print_json(name, answer) if output is Format.JSON else _print_table(name, answer)
     return failed
@@ -104,11 +115,13 @@ def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, 
 
 def _load(folder: Path, model: str | None) -> Classifier:
     try:
-        files = {file.name: file for file in find_models(folder)}
         name, colon, version = (model or "").partition(":")
-        file = files[choose_model(list(files.values()), name or None, flag="--model")]
-        if colon and version != file.version:
-            _fail(f"{name} has no version {version!r} that is served; there is: {file.version}")
+        files = find_models(folder, latest=_ALL if colon else 1)
+        chosen = choose_model(files, name or None, flag="--model")
+        found = {file.version: file for file in files if file.name == chosen}
+        if colon and version not in found:
+            _fail(f"{name} has no version {version!r}; there is: {', '.join(found)}")
+        file = found[version] if colon else next(iter(found.values()))
         loaded = load(file, providers="auto", max_batch=1)
         if not isinstance(loaded, Classifier):
             _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
@@ -117,9 +130,8 @@ def _load(folder: Path, model: str | None) -> Classifier:
         _fail(str(error))
 
 
-def _answers(names: list[str], ask: Ask, at_once: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def _answers(names: list[str], ask: Ask, at_once: int, most_bytes: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield each file's answer, in order, while the next ones are worked on; few at a time, whatever their number."""
-    most_bytes = Settings.model_fields["max_image_bytes"].default
 
     def answer(name: str) -> dict[str, Any]:
         try:
@@ -150,16 +162,22 @@ def _print_json(file: str, answer: dict[str, Any]) -> None:
 
 
 def _print_table(file: str, answer: dict[str, Any]) -> None:
+    name = _visible(file)
     if "error" in answer:
-        typer.echo(f"{file}: {answer['error']['detail']}", err=True)
+        typer.echo(f"{name}: {answer['error']['detail']}", err=True)
         return
     image = orjson.loads(orjson.dumps(answer["image"]))
-    typer.echo(f"{file}  ({image['format']}, {image['width']} x {image['height']})")
+    typer.echo(f"{name}  ({image['format']}, {image['width']} x {image['height']})")
     predictions = answer["predictions"]
     width = max(len(best["label"]) for best in predictions)
     for best in predictions:
         bar = "█" * round(_BAR_WIDTH * best["probability"])
         typer.echo(f"  {best['label']:<{width}}  {best['probability']:7.2%}  {bar}".rstrip())
+
+
+def _visible(name: str) -> str:
+    """Return a file's name without what a terminal would take for orders."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 
 def _fail(message: str) -> NoReturn:

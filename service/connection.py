@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.dialect import is_v2, v2_error
 from service.problem import MEDIA_TYPE, problem_body
+from service.tracing import request_id
 
 MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
@@ -29,33 +30,33 @@ _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kern
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """A whole answer, made beforehand: for any path, and for those of the Open Inference Protocol."""
+    """An answer of the connection itself, to what never became a request."""
 
-    plain: bytes
-    v2: bytes
+    status: int
+    code: str
+    title: str
+    detail: str
+
+    def answer(self, path: str, identity: bytes) -> bytes:
+        """Return the whole answer, in the language of the path."""
+        media_type, body = MEDIA_TYPE, problem_body(self.status, self.code, self.title, self.detail)
+        if is_v2(path):
+            media_type, body = "application/json", v2_error(self.detail)
+        return (
+            b"HTTP/1.1 %d %b\r\n"
+            b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %b\r\n"
+            b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n%b"
+        ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, body)
 
 
-def _refusal(status: int, code: str, title: str, detail: str) -> _Refusal:
-    bodies = ((MEDIA_TYPE, problem_body(status, code, title, detail)), ("application/json", v2_error(detail)))
-    return _Refusal(*(_answer(status, title, media_type, body) for media_type, body in bodies))
-
-
-def _answer(status: int, title: str, media_type: str, body: bytes) -> bytes:
-    return (
-        b"HTTP/1.1 %d %b\r\n"
-        b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n"
-        b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n%b"
-    ) % (status, title.encode(), media_type.encode(), len(body), body)
-
-
-_BAD_HTTP = _refusal(400, "bad_http", "Bad request", "The request is not valid HTTP.")
-_TOO_LARGE = _refusal(
+_BAD_HTTP = _Refusal(400, "bad_http", "Bad request", "The request is not valid HTTP.")
+_TOO_LARGE = _Refusal(
     431,
     "header_too_large",
     "Request header fields too large",
     f"The path and the headers together may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes).",
 )
-_TOO_SLOW = _refusal(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
+_TOO_SLOW = _Refusal(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,14 @@ class Patience:
     least_bytes_per_s: int = 16 * 1024
     reading_s: float = 30.0  # for the client to take what was sent, once the buffers are full
     refused_s: float = 0.24  # before a client that was refused is heard again, and up to four times that if it insists
+
+
+# Told of what was refused before it became a request: status, code, its new id, and who sent it.
+OnUnread = Callable[[int, str, bytes, str | None], None]
+
+
+def _ignore(_status: int, _code: str, _identity: bytes, _client: str | None) -> None:
+    pass
 
 
 class _Part(Enum):
@@ -86,10 +95,12 @@ class Connection(HttpToolsProtocol):
         *arguments: Any,
         patience: Patience | None = None,
         on_lost: Callable[[], None] = lambda: None,
+        on_unread: OnUnread = _ignore,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self._on_lost = on_lost
+        self._on_unread = on_unread
         self._patience = patience or Patience()
         self._part = _Part.NONE
         self._part_began = 0.0
@@ -141,6 +152,10 @@ class Connection(HttpToolsProtocol):
         self._enter(_Part.HEAD)
         if self._pauses and self._part_began - self._heard_again_at > _INSISTS_S:
             self._pauses = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; the parser leaves on what may stand behind a value."""
+        super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Begin a request whose head has the right size."""
@@ -274,7 +289,9 @@ class Connection(HttpToolsProtocol):
         self._is_refusal_sent = True
         self._unset_keepalive_if_required()
         path = getattr(self, "url", b"").partition(b"?")[0]  # as far as it has come
-        self.transport.write(self._refusal.v2 if is_v2(path.decode("latin-1")) else self._refusal.plain)
+        identity = request_id(None)
+        self.transport.write(self._refusal.answer(path.decode("latin-1"), identity))
+        self._on_unread(self._refusal.status, self._refusal.code, identity, self.client[0] if self.client else None)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 
     def _discard(self, data: bytes) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from service.memory import give_back
 from service.private_cache import find_or_make, key_of
 from service.provider_options import INPUT
-from service.runtime import DAMAGED, GRAPH_FILE, EngineError, Session, open_session, runtime_version
+from service.runtime import GRAPH_FILE, Session, cannot_load, open_session, runtime_version
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | Non
     try:
         sessions = [open_session(model, threads=n, spinning=spins) for n, spins in sizes]
     except Exception as error:
-        raise EngineError(DAMAGED) from error
+        raise cannot_load(error) from error
     if failure is not None:  # told only now that the model is not the reason
         log.warning("%s cannot be used, so each session keeps its own weights: %s", cache, _in_one_line(failure))
     return sessions

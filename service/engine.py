@@ -21,7 +21,7 @@ from service.gpu_sessions import DeviceLost
 from service.gpu_start import open_gpu
 from service.provider_choice import choose_providers
 from service.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH
-from service.runtime import DAMAGED, EngineError, check_one_runtime, open_session
+from service.runtime import EngineError, cannot_load, check_one_runtime, open_session
 from service.tensorrt_engines import Report, ignore_report
 
 __all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "Host", "check_one_runtime"]
@@ -152,4 +152,4 @@ def _contract_of(model: bytes) -> Contract:
     except EngineError:
         raise
     except Exception as error:
-        raise EngineError(DAMAGED) from error
+        raise cannot_load(error) from error

@@ -20,7 +20,7 @@ import orjson
 from service.engine import Host
 from service.private_cache import cache_root
 from service.provider_options import LARGEST_GPU_BATCH
-from service.registry import load, read_model
+from service.registry import has_card, load, read_model
 from service.repository import ModelFile, RegistryError
 from service.settings import Settings
 
@@ -29,14 +29,15 @@ _KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.m
 
 
 def examine(settings: Settings, file: ModelFile, accepted: Collection[str], answer: socket.socket) -> int:
-    """Try a file unless its SHA-256 was accepted before; send `{"sha256": …}` or `{"refused": …}`. Returns 0."""
+    """Try a file unless its SHA-256 was accepted before; send what was found in it, or why it is refused. Returns 0."""
     _stand_back(settings.load_timeout_s)
+    verdict: dict[str, Any]
     try:
         content = read_model(file)
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in accepted:
             _try(file, content, settings)
-        verdict = {"sha256": sha256}
+        verdict = {"sha256": sha256, "has_card": has_card(content)}
     except RegistryError as error:
         verdict = {"refused": error.reason}
     answer.sendall(orjson.dumps(verdict) + b"\n")
@@ -76,7 +77,11 @@ def _parsed(content: bytes) -> Any:
 def _check_graph(model: Any) -> None:
     import onnx
 
-    if any(_has_nan(tensor) for tensor in model.graph.initializer):
+    constants = [
+        attribute for node in _nodes(model.graph) if node.op_type == "Constant" for attribute in node.attribute
+    ]
+    tensors = [*model.graph.initializer, *(constant.t for constant in constants)]
+    if any(map(_has_nan, tensors)) or any(np.isnan([constant.f, *constant.floats]).any() for constant in constants):
         raise RegistryError("the model has weights that are not numbers; train or export it again")
     try:
         onnx.checker.check_model(model)

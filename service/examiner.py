@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,7 +16,7 @@ from service.repository import ModelFile, RegistryError
 
 _LAST_MOMENT_S = 1.0  # for the system to say how a process ended
 
-# What the process runs: it sends `{"sha256": …}` or `{"refused": …}` and returns its exit status.
+# What the process runs: it sends `{"sha256": …, "has_card": …}` or `{"refused": …}` and returns its exit status.
 Examination = Callable[[ModelFile, frozenset[str], socket.socket], int]
 
 
@@ -27,8 +28,8 @@ class Examiner:
         self._timeout_s = timeout_s
         self._ends: dict[int, asyncio.Future[int]] = {}  # by process id
 
-    async def examine(self, file: ModelFile, accepted: frozenset[str]) -> str:
-        """Return the SHA-256 of a file that loads, or that was accepted before. Raises RegistryError."""
+    async def examine(self, file: ModelFile, accepted: frozenset[str]) -> ModelFile:
+        """Return a file that loads, or that was accepted before, with what was found in it. Raises RegistryError."""
         pid, pipe = await fork(partial(self._examination, file, accepted))
         self._ends[pid] = asyncio.get_running_loop().create_future()
         verdict: dict[str, Any] | None = None
@@ -45,7 +46,7 @@ class Examiner:
                 _kill(pid)
             code = await self._end_of(pid)
         if verdict:
-            return _judged(verdict)
+            return _judged(file, verdict)
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
         raise RegistryError(f"loading it ended the process that tried, with {how}")
 
@@ -74,7 +75,7 @@ async def _only_message(pipe: Pipe) -> dict[str, Any]:
     return {}
 
 
-def _judged(verdict: dict[str, Any]) -> str:
+def _judged(file: ModelFile, verdict: dict[str, Any]) -> ModelFile:
     if "refused" in verdict:
         raise RegistryError(verdict["refused"])
-    return str(verdict["sha256"])
+    return replace(file, sha256=verdict["sha256"], has_card=verdict["has_card"])

@@ -54,16 +54,19 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class UploadMemory:
-    """What the bodies of all requests together may take: many uploads at once shall not end the process."""
+    """What the bodies of all requests together may take: many uploads at once shall not end the process.
+
+    A request is measured by what the others hold, so that one that is alone always finds room, up to its own limit.
+    """
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         self.held_bytes = 0
 
-    def take(self, size: int) -> None:
-        """Count bytes that were read. Raises Overloaded if they are too many."""
+    def take(self, size: int, own: int) -> None:
+        """Count bytes of a request that now holds `own` of them. Raises Overloaded if the others hold too many."""
         self.held_bytes += size
-        if self.held_bytes > self.most_bytes:
+        if self.held_bytes - own > self.most_bytes:
             raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
 
 
@@ -85,9 +88,9 @@ class Exchange:
         self._is_last = is_last  # the server drains: the connection shall not be used again
         self._limit = _NO_BODY
         self._held = 0
-        self._body_ended = False
         self._closes = False
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = _joined(scope["headers"])
+        self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
         # Whether the body says that it is a form, not the picture itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         # From the connection, which knows; may be asked from any thread.
@@ -111,11 +114,10 @@ class Exchange:
         """Raise BadRequest if the body's declared length is no number."""
         declared = self.headers.get(b"content-length")
         if declared is None:
-            self._body_ended = b"transfer-encoding" not in self.headers
-        elif _DIGITS.fullmatch(declared) is None:
+            return
+        if _DIGITS.fullmatch(declared) is None:
             raise BadRequest("Content-Length must be a number.", code="bad_content_length")
-        else:
-            self._body_ended = declared == b"0"
+        self._body_ended = declared == b"0"
 
     def read_deadline(self) -> None:
         """Set `expires_at` from X-Request-Timeout-Ms, counted from now. Raises BadRequest."""
@@ -148,7 +150,7 @@ class Exchange:
             size = len(message.get("body", b""))
             self.bytes_in += size
             self._body_ended = not message.get("more_body", False)
-            self._memory.take(size)
+            self._memory.take(size, self.bytes_in + self._held)
             self._check_size(self.bytes_in)
         else:
             self._body_ended = True  # the client has gone
@@ -199,7 +201,7 @@ class Exchange:
     def hold(self, size: int) -> None:
         """Count memory that the body takes beyond its own bytes. Raises Overloaded if that is too much."""
         self._held += size
-        self._memory.take(size)
+        self._memory.take(size, self.bytes_in + self._held)
 
     def forget_body(self) -> None:
         """Give the memory of the body back: the request is over."""
@@ -242,6 +244,17 @@ class Exchange:
                         return
                     discarded += len(message["body"])
                 await asyncio.Event().wait()  # read no more, but leave the client its moment
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return the headers by name; lines of the same name are one list, as HTTP has it (RFC 9110, section 5.3)."""
+    last = dict(headers)
+    if len(last) == len(headers):
+        return last
+    values: dict[bytes, list[bytes]] = {name: [] for name in last}
+    for name, value in headers:
+        values[name].append(value)
+    return {name: b", ".join(several) for name, several in values.items()}
 
 
 def _never() -> bool:

@@ -18,7 +18,7 @@ OUTPUT = "class_maps"
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One label, and where the network saw it: `heat` (h, w) is what each place of `pixels` adds to its logit."""
+    """One label, and where the network saw it: `heat` (h, w) is what speaks for it at each place of `pixels`."""
 
     prediction: Prediction
     heat: NDArray[np.float32]

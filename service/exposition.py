@@ -86,9 +86,9 @@ def without_gauges(snapshot: Snapshot) -> Snapshot:
     return Snapshot(counters=snapshot["counters"], gauges={}, models=[], last_ms=snapshot.get("last_ms", {}))
 
 
-def counted(name: str, *labels: str) -> Snapshot:
-    """Return the snapshot of one event."""
-    return Snapshot(counters={key(name, *labels): [1]}, gauges={}, models=[])
+def counted(name: str, *labels: str, times: int = 1) -> Snapshot:
+    """Return the snapshot of one event, or of so many."""
+    return Snapshot(counters={key(name, *labels): [times]}, gauges={}, models=[])
 
 
 def process_snapshot() -> Snapshot:

@@ -25,7 +25,7 @@ from service.jobs import SetAside
 from service.preprocess import ImageInfo
 from service.provider_choice import choose_providers
 from service.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
-from service.runtime import DAMAGED, Session, open_session
+from service.runtime import Session, cannot_load, open_session
 from service.seal import is_broken
 from service.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
 
@@ -35,7 +35,6 @@ NO_FILE = ImageInfo("TENSOR", 0, 0)  # where a picture's answer says what the pi
 _UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = Host()
-_UNKNOWN_OPERATOR = ("is not a registered function/op", "No Op registered for")  # ONNX Runtime's words
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -65,6 +64,7 @@ class GraphModel:
         self.alone_s = self.longest_batch_s = _UNKNOWN_S
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
             self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
+            self._check_numbers()
         self.takes_turns = info.provider != CPU
         usual = SMALL_MODEL_BATCH if self.takes_turns else largest_batch_on_a_cpu(self.alone_s)
         self.max_batch = (max_batch or usual) if self.is_batched else 1
@@ -132,21 +132,34 @@ class GraphModel:
         if any(spec.is_open for spec in self.inputs):
             return False
         try:
-            return all(array.shape[:1] == (2,) for array in self._session.run(None, self._zeros(2)))
+            return all(array.shape[:1] == (2,) for array in self._session.run(None, self._filled(2, 0)))
         except Exception:  # as above: a graph that takes one row at a time
             return False
 
     def _seconds_of_a_run(self, batch: int) -> float:
         started = time.perf_counter()
         try:
-            self._session.run(None, self._zeros(batch))
+            self._session.run(None, self._filled(batch, 0))
         except Exception:
             raise BadModel(f"the model fails on zeros in a batch of {batch}") from None
         return time.perf_counter() - started
 
-    def _zeros(self, batch: int) -> dict[str, NDArray[Any]]:
+    def _check_numbers(self) -> None:
+        """Raise BadModel if neither zeros nor ones become numbers: weights that are none spoil every answer."""
+        if not all(self._gives_no_numbers(value) for value in (0, 1)):
+            return
+        raise BadModel("the model's answers are not numbers, whatever it is given; its weights may be broken")
+
+    def _gives_no_numbers(self, value: int) -> bool:
+        try:
+            answers = self._session.run(None, self._filled(1, value))
+        except Exception:  # as above: a graph that does not take every number
+            return False
+        return any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in answers)
+
+    def _filled(self, batch: int, value: int) -> dict[str, NDArray[Any]]:
         return {
-            spec.name: np.zeros([batch if axis == OPEN else axis for axis in spec.shape], DTYPES[spec.datatype])
+            spec.name: np.full([batch if axis == OPEN else axis for axis in spec.shape], value, DTYPES[spec.datatype])
             for spec in self.inputs
         }
 
@@ -187,12 +200,7 @@ def _open(model: bytes, providers: str, host: Host) -> Session:
     try:
         return open_session(model, threads=host.alone_threads or 1)
     except Exception as error:
-        if any(words in str(error) for words in _UNKNOWN_OPERATOR):
-            raise EngineError(
-                "the model uses an operator that ONNX Runtime does not have; the known domains are ai.onnx, ai.onnx.ml "
-                "and com.microsoft, up to the versions that this runtime knows"
-            ) from None
-        raise EngineError(DAMAGED) from error
+        raise cannot_load(error) from error
 
 
 def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:

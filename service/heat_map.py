@@ -1,7 +1,7 @@
 """Class activation maps as pictures: where a network saw what speaks for a label.
 
-A map (Zhou et al. 2016) is a coarse grid of what each place of the picture adds to a class's logit. Negative values,
-which speak against the class, have no heat; the strongest value has all of it.
+A map (Zhou et al. 2016) is a coarse grid; the mean of its places, and the class's bias, is the class's logit. Negative
+values, which speak against the class, have no heat; the strongest value has all of it.
 """
 
 import io
@@ -20,7 +20,7 @@ _COLOURS = ((40, 10, 120), (220, 50, 60), (255, 230, 60))
 
 
 def map_as_png(values: NDArray[np.float32], crop: tuple[int, int]) -> bytes:
-    """Return a map (h, w) as a PNG to lay over the picture of `crop` (height, width): colour, and heat as opacity."""
+    """Return a map (h, w) as a PNG to lay over what the network saw, `crop` (height, width): heat as opacity."""
     file = io.BytesIO()
     _coloured(values, _display_size(*crop)).save(file, "PNG")
     return file.getvalue()

@@ -53,6 +53,11 @@ class RequestLog:
         )
         self.writer.put(partial(_request_line, self.form, time.time(), values))
 
+    def note_unread(self, status: int, code: str, identity: bytes, client: str | None) -> None:
+        """Have the line written of what was refused before it became a request."""
+        values = (identity, None, client, "", "other", status, code, 0, 0, 0.0, 0, 0.0, 0.0, 0.0, None)
+        self.writer.put(partial(_request_line, self.form, time.time(), values))
+
 
 def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
     (identity, trace, client, method, route, status, failure, bytes_in, bytes_out, total_s, pictures, *steps, model) = (

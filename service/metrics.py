@@ -79,6 +79,11 @@ class Metrics:
         """Count one answer. `route` is one of the server's own paths, or `other`."""
         self._counts["resnet_requests", route, method if method in _METHODS else "other", str(status)] += 1
 
+    def note_unread(self, status: int, code: str) -> None:
+        """Count what was refused before it became a request."""
+        self._counts["resnet_requests", "other", "other", str(status)] += 1
+        self._counts["resnet_refusals", code] += 1
+
     def note_refusal(self, error: ServiceError) -> None:
         """Count one request that failed in a way we know."""
         self._counts["resnet_refusals", error.code] += 1

@@ -1,6 +1,7 @@
 """What somebody means who names pictures on a command line: files, folders, patterns, and `-` for standard input."""
 
 import glob
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,11 +15,14 @@ _ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
 def find_pictures(names: Iterable[str]) -> Iterator[str]:
     """Yield the files that are meant, in order: a folder stands for the pictures in it and below, by their endings.
 
-    A name that no file, folder or pattern fits comes back as it is, so that reading it tells what is wrong.
+    Of a pattern with `**`, which goes through folders by itself, they stand for nothing more. A name that no file,
+    folder or pattern fits comes back as it is, so that reading it tells what is wrong.
     """
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
         fitting = sorted(glob.glob(name, recursive=True)) if is_pattern else []
+        if "**" in Path(name).parts and any(map(os.path.isfile, fitting)):
+            fitting = [found for found in fitting if not os.path.isdir(found)]
         for found in fitting or [name]:
             yield from _pictures_in(Path(found)) if Path(found).is_dir() else (found,)
 

@@ -8,6 +8,7 @@ queue keeps the model that it was meant for.
 import contextlib
 import hashlib
 import logging
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
@@ -17,7 +18,7 @@ from service.classifier import Classifier, load_classifier
 from service.engine import EngineError, Host
 from service.errors import BadRequest, NotFound, NotReady
 from service.graph_model import GraphModel, load_graph_model
-from service.kept_models import find_kept, forget_all_but, keep
+from service.kept_models import find_kept, forget_the_rest, hold, keep
 from service.model_card import METADATA_KEY, BadCard
 from service.repository import ModelFile, RegistryError, VersionState
 
@@ -109,9 +110,20 @@ def _not_there() -> NotFound:
     return NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
 
 
-def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served]) -> list[Served]:
-    """Load every model. Raises RegistryError at the first flaw."""
-    return [load(file) for file in files]
+def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served], told_after_s: float) -> list[Served]:
+    """Load every model, and log which one takes long. Raises RegistryError at the first flaw."""
+    return [_load_watched(file, load, told_after_s) for file in files]
+
+
+def _load_watched(file: ModelFile, load: Callable[[ModelFile], Served], told_after_s: float) -> Served:
+    text = "%s has been loading for %g s; if it does not end, stop the server and take the file away"
+    alarm = threading.Timer(told_after_s, log.warning, (text, file.path, told_after_s))
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return load(file)
+    finally:
+        alarm.cancel()
 
 
 def load(
@@ -122,11 +134,16 @@ def load(
     `content` is what the file holds, if it has been read already.
     """
     model = read_model(file, host.cache) if content is None else content
-    load_model = load_classifier if METADATA_KEY.encode() in model else load_graph_model
+    load_model = load_classifier if has_card(model) else load_graph_model
     try:
         return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
     except (EngineError, BadCard, BadModel) as error:
         raise RegistryError(str(error), path=file.path) from error
+
+
+def has_card(model: bytes) -> bool:
+    """Whether a file says that it has a model card, and so is not loaded without one."""
+    return METADATA_KEY.encode() in model
 
 
 def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
@@ -148,9 +165,10 @@ def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
 
 
 def keep_models(files: Iterable[ModelFile], cache: Path) -> None:
-    """Copy what serves into the cache, as far as the folder still holds it, and drop all other copies."""
+    """Copy what serves into the cache, as far as the folder still holds it, and drop copies that nobody serves."""
     digests = {file.sha256: file for file in files if file.sha256 is not None}
     for sha256, file in digests.items():
         with contextlib.suppress(RegistryError):
             keep(cache, sha256, read_model(file))
-    forget_all_but(cache, digests)
+    hold(cache, digests)
+    forget_the_rest(cache)

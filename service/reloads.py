@@ -19,9 +19,11 @@ from service.repository import (
     ModelFile,
     RegistryError,
     VersionState,
+    check_place,
     is_name,
     names_in,
     versions_of,
+    warn_of_what_is_left_out,
 )
 
 log = logging.getLogger(__name__)
@@ -30,8 +32,8 @@ UNLOADED = "unloaded"  # Triton's word
 _GONE = "its folder is gone"
 
 Outcome = Literal["loaded", "unchanged", "refused", "unloaded"]
-# Returns the SHA-256 of a file that may be loaded, which is among those given or was tried. Raises RegistryError.
-Examine = Callable[[ModelFile, frozenset[str]], Awaitable[str]]
+# Returns a file that may be loaded, as its SHA-256 is among those given or it was tried. Raises RegistryError.
+Examine = Callable[[ModelFile, frozenset[str]], Awaitable[ModelFile]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,14 @@ class Reloads:
             except RegistryError as error:
                 log.error("nothing is reloaded: %s", error)
                 return
+            there = {name for name, files in found.items() if files != []}
+            self._forget_what_was_gone(there)
             for name, files in found.items():
                 if files and name not in self._unloaded:
                     await self._load(name, files)
-            await self._drop_what_is_gone({name for name, files in found.items() if files != []})
+            await self._drop_what_is_gone(there)
             await self._tell()
+            warn_of_what_is_left_out(self._folder)
         log.info("reloaded; serving %s", ", ".join(f"{file.name}:{file.version}" for file in self.lineup.files))
 
     def _versions_of(self, name: str) -> list[ModelFile] | None:
@@ -166,14 +171,25 @@ class Reloads:
         return refusals
 
     async def _judge(self, file: ModelFile) -> ModelFile | str:
-        """Return the file with its digest if it may be loaded, else why not."""
+        """Return the file, with what was found in it, if it may be loaded, else why not."""
         if file.key not in {serving.key for serving in self.lineup.files}:
             self._note(file, "LOADING")
             await self._tell()
         try:
-            return replace(file, sha256=await self._examine(file, self._accepted))
+            check_place(self._folder, file)
+            found = await self._examine(file, self._accepted)
+            self._check_card_stays(found)
+            return found
         except RegistryError as error:
             return self._note_refusal(file, error.reason)
+
+    def _check_card_stays(self, found: ModelFile) -> None:
+        serves_pictures = any(file.has_card for file in self.lineup.files if file.name == found.name)
+        if serves_pictures and not found.has_card:
+            raise RegistryError(
+                "it has no model card, and the version that serves has one, so pictures would no longer be answered; "
+                "export it with a card, give it another name, or unload the model first"
+            )
 
     def _note_outcome(self, file: ModelFile, failure: str | None) -> list[str]:
         if failure is not None:
@@ -213,6 +229,11 @@ class Reloads:
                 log.error("%s is gone from %s; as the default it goes on serving", name, self._folder)
             else:
                 await self._take_out(name, [file for file in self.lineup.files if file.name == name], _GONE)
+
+    def _forget_what_was_gone(self, found: set[str]) -> None:
+        """Nothing is left to say of a model that has no folder and does not serve."""
+        known = found | self._unloaded | {file.name for file in self.lineup.files}
+        self._states = {key: state for key, state in self._states.items() if key[0] in known}
 
     async def _take_out(self, name: str, files: list[ModelFile], reason: str) -> None:
         await self._hand_out(name, [])

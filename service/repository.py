@@ -4,9 +4,11 @@ Of each name the highest version serves, or the highest few. Nothing here opens 
 and leaves the models to others.
 """
 
+import contextlib
 import logging
 import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SHIPPED_MODEL = "cifar10-resnet56"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
 _FILE = "model.onnx"
 
 
@@ -35,6 +37,7 @@ class ModelFile:
     version: str
     path: Path
     sha256: str | None = None  # None: whatever lies there
+    has_card: bool | None = None  # a model card, and so can be asked about pictures; None: nobody has looked
 
     @property
     def key(self) -> tuple[str, str]:
@@ -80,13 +83,18 @@ def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> 
 
 
 def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
-    """Return the highest versions of each model in the folder, by name. Raises RegistryError if there is none."""
+    """Return the highest versions of each model in the folder, by name.
+
+    Raises RegistryError if there is none, or one that may not be loaded from where it lies.
+    """
     files = [file for name in names_in(folder) for file in versions_of(folder, name, latest)]
     if not files:
         raise RegistryError(
             f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
             "folder with --models"
         )
+    for file in files:
+        check_place(folder, file)
     return files
 
 
@@ -115,18 +123,39 @@ def names_in(folder: Path) -> list[str]:
         raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
 
 
-def warn_of_empty_folders(folder: Path, lineup: Lineup) -> None:
-    """Log which folders hold no model."""
-    for name in sorted(set(names_in(folder)) - {file.name for file in lineup.files}):
-        log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+def warn_of_what_is_left_out(folder: Path) -> None:
+    """Log which folders hold no model, and which are no versions."""
+    for name in names_in(folder):
+        versions = []
+        with contextlib.suppress(OSError):
+            versions = [version for version in sorted((folder / name).iterdir()) if _is_there(version / _FILE)]
+        for version in versions:
+            if not _VERSION.fullmatch(version.name):
+                log.warning("%s is left out: a version is a whole number from 1, without zeros before it", version)
+        if not versions:
+            log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name, whatever it is, or may have it where we cannot look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
-    """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError."""
+    """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError.
+
+    Whether each may be loaded from where it lies, `check_place` says.
+    """
     entry = folder / name
     try:
         paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
-        files = [path for path in paths if path.is_file()]
+        files = [path for path in paths if _is_there(path)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError:
@@ -138,10 +167,22 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
             path=entry,
         )
     highest = sorted(files, key=lambda path: int(path.parent.name))[-latest:]
-    for path in highest:
-        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-            raise RegistryError("the file is a link out of the folder of models; put the file itself there", path=path)
     return [ModelFile(name, path.parent.name, path) for path in highest]
+
+
+def check_place(folder: Path, file: ModelFile) -> None:
+    """Raise RegistryError unless a file of our own lies there."""
+    path = Path(os.path.realpath(file.path))
+    if not path.is_relative_to(os.path.realpath(folder)):
+        raise RegistryError("the file is a link out of the folder of models; put the file itself there", path=file.path)
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        raise RegistryError("the file is not there, or a link to nothing", path=file.path) from None
+    except OSError:
+        raise RegistryError("the file cannot be read; check its permissions", path=file.path) from None
+    if not is_file:
+        raise RegistryError("it is not a file", path=file.path)
 
 
 def is_name(text: str) -> bool:

@@ -19,6 +19,22 @@ INTERPOLATIONS = tuple(_INTERPOLATIONS)
 MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
 
 
+def part_seen(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> Box:
+    """Return the part of a picture, in its pixels, that `resize_and_crop` keeps."""
+    new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
+    across, down = width / new_width, height / new_height
+    return left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down
+
+
+def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the whole picture's width and height once resized, and where in it the crop begins: left, top."""
+    if width <= height:
+        new_width, new_height = shorter_side, int(shorter_side * height / width)
+    else:
+        new_width, new_height = int(shorter_side * width / height), shorter_side
+    return new_width, new_height, round((new_width - crop[1]) / 2), round((new_height - crop[0]) / 2)
+
+
 def resize_and_crop(
     image: Image.Image,
     shorter_side: int,
@@ -36,16 +52,11 @@ def resize_and_crop(
     box = box or whole
     width, height = box[2] - box[0], box[3] - box[1]
     crop_height, crop_width = crop
-    if width <= height:
-        new_width, new_height = shorter_side, int(shorter_side * height / width)
-    else:
-        new_width, new_height = int(shorter_side * width / height), shorter_side
-    left, top = round((new_width - crop_width) / 2), round((new_height - crop_height) / 2)
+    new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     resampling = _INTERPOLATIONS[interpolation]
     if max(width, height) > MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height):
-        across, down = width / new_width, height / new_height
-        box = (left * across, top * down, (left + crop_width) * across, (top + crop_height) * down)
-        return np.array(image.resize((crop_width, crop_height), resampling, box=box))
+        part = part_seen(width, height, shorter_side, crop)
+        return np.array(image.resize((crop_width, crop_height), resampling, box=part))
     if box != whole or (new_width, new_height) != image.size:
         image = image.resize((new_width, new_height), resampling, box=box)
     if (new_width, new_height) != (crop_width, crop_height):

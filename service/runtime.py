@@ -26,11 +26,21 @@ _SMALL_CONSTANT_BYTES = "1024"
 # Given bytes, ONNX Runtime looks for external data in the working folder; this one cannot exist.
 _NO_FOLDER = os.devnull + "/no-external-data"
 
-DAMAGED = "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
+_DAMAGED = "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
+_UNKNOWN = (
+    "the model uses an operator that ONNX Runtime does not have; the known domains are ai.onnx, ai.onnx.ml and "
+    "com.microsoft, up to the versions that this runtime knows"
+)
+_WORDS_OF_UNKNOWN = ("is not a registered function/op", "No Op registered for")  # ONNX Runtime's
 
 
 class EngineError(Exception):
     """The model cannot be loaded as asked. The message is one line for an operator."""
+
+
+def cannot_load(error: Exception) -> EngineError:
+    """Return what is wrong with a model file, after ONNX Runtime has said why it does not load it."""
+    return EngineError(_UNKNOWN if any(words in str(error) for words in _WORDS_OF_UNKNOWN) else _DAMAGED)
 
 
 def runtime_version() -> str:

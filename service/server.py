@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from service.acceptor import Acceptor
 from service.board import Board
-from service.connection import Connection, Patience
+from service.connection import Connection, OnUnread, Patience
 from service.listener import turn_away_new_clients
 
 log = logging.getLogger(__name__)
@@ -96,11 +96,21 @@ class Server(uvicorn.Server):
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
 
 
-def make_server(app: ASGIApp, drain: Drain, patience: Patience, among: tuple[Board, int] | None = None) -> Server:
-    """Return a server for one application; `serve` it with a listening socket. `among`: as `Server` has it."""
+def make_server(
+    app: ASGIApp,
+    drain: Drain,
+    patience: Patience,
+    among: tuple[Board, int] | None = None,
+    on_unread: OnUnread | None = None,
+) -> Server:
+    """Return a server for one application; `serve` it with a listening socket.
+
+    `among`: as `Server` has it; `on_unread` hears of what was refused before the application saw it.
+    """
+    told = {} if on_unread is None else {"on_unread": on_unread}
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, patience=patience),  # type: ignore[arg-type]  # whatever makes one will do
+        http=functools.partial(Connection, patience=patience, **told),  # type: ignore[arg-type]  # whatever makes one will do
         ws="none",
         lifespan="off",
         access_log=False,

@@ -118,7 +118,9 @@ class Settings(BaseSettings):
         64 * 1024 * 1024, ge=1, le=2**31, description="Largest body of a request with several pictures, in bytes."
     )
     max_upload_bytes: int = Field(
-        512 * 1024 * 1024, ge=1, description="Most bytes of uploads in memory at once; beyond, requests get 503."
+        512 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of uploads in memory at once, beside one request a process; beyond, they get 503.",
     )
     api_keys_file: Path | None = Field(
         None,

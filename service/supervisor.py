@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Literal, get_args
 
 from service.admin import Gate, create_admin_app
 from service.board import Board
@@ -21,9 +21,11 @@ from service.connection import Patience
 from service.examiner import Examiner
 from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
 from service.layout import Layout
+from service.log_lines import RequestLog
 from service.offspring import Offspring, Task, Work, reaped
 from service.readiness import Readiness
-from service.reloads import Reloads, Repository
+from service.reloads import Outcome, Reloads, Repository
+from service.repository import VersionState
 from service.server import Drain, address_of, make_server
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Supervisor:
         layout: Layout | None,
         repository: Repository,
         gate: Gate,
+        request_log: RequestLog | None = None,
     ) -> None:
         """`layout` is None if the first worker shall find it by measuring the default model."""
         self._work = work
@@ -65,6 +68,7 @@ class Supervisor:
         self._admin_address = ""
         self._workers: dict[int, Offspring] = {}  # by place
         self._gate = gate
+        self._request_log = request_log
         self._readiness = Readiness()
         self._examiner = Examiner(repository.examination, repository.load_timeout_s)
         self._reloads = Reloads(
@@ -75,7 +79,8 @@ class Supervisor:
         )
         self._reload_is_wanted = asyncio.Event()
         self._failures = 0  # in a row
-        self._ended: Snapshot = added(())  # what workers that are no more have counted
+        # What the supervisor has counted, and workers that are no more. Series begin at 0, not with their first event.
+        self._ended: Snapshot = added(counted("resnet_reloads", outcome, times=0) for outcome in get_args(Outcome))
         self._tasks: set[asyncio.Task[None]] = set()
         self._told_to_stop, self._told_to_hurry, self._all_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._status = 0
@@ -86,7 +91,9 @@ class Supervisor:
         self._watch_signals()
         self._admin_address = address_of(admin_listener)
         admin = make_server(
-            create_admin_app(self.scrape, self._reloads.change, self._readiness, self._gate), self._drain, Patience()
+            create_admin_app(self.scrape, self._change, self._readiness, self._gate, self._request_log),
+            self._drain,
+            Patience(),
         )
         serving_admin = asyncio.create_task(admin.serve([admin_listener]))
         for place in range(1 if self._layout is None else self._layout.processes):
@@ -107,14 +114,19 @@ class Supervisor:
         """Return the statistics of all processes, those that have ended included, in Prometheus' text format."""
         return render(await self._total())
 
+    async def _change(self, action: Literal["load", "unload"], name: str) -> list[VersionState]:
+        if self._told_to_stop.is_set():
+            self._readiness.check_ready()
+        return await self._reloads.change(action, name)
+
     async def _total(self) -> Snapshot:
-        workers = list(self._workers.values())
-        answers = [asyncio.ensure_future(worker.ping()) for worker in workers]
+        answers = [asyncio.ensure_future(worker.ping()) for worker in self._workers.values()]
         if answers:
             _, late = await asyncio.wait(answers, timeout=_SCRAPE_S)
             for answer in late:
                 answer.cancel()
-        return added((self._ended, process_snapshot(), *(worker.statistics for worker in workers)))
+        # Not those of before: who was buried meanwhile is counted among those that have ended.
+        return added((self._ended, process_snapshot(), *(worker.statistics for worker in self._workers.values())))
 
     async def _tell_total(self, worker: Offspring, number: int) -> None:
         worker.tell_total(number, await self._total())
@@ -161,6 +173,8 @@ class Supervisor:
         if failure is not None:
             worker.failure = failure
             self._kill(worker, "its models differ")
+            return
+        if self._told_to_stop.is_set():
             return
         if self._layout is None:
             self._layout = layout
@@ -235,16 +249,19 @@ class Supervisor:
         # Somebody who kills a worker that serves may do so often; one that fails by itself, again and again, may not.
         is_failure = not worker.is_loaded or (code != -signal.SIGKILL and worker.served_s < _STEADY_S)
         self._failures = self._failures + 1 if is_failure or worker.killed_because else 0
-        if self._failures >= len(_DELAYS_S):
+        # Who cannot even start takes nothing from those that serve.
+        is_needed = worker.is_loaded or not any(one.is_loaded for one in self._workers.values())
+        if self._failures >= len(_DELAYS_S) and is_needed:
             log.error("process %d ended: %s; %d failures in a row are too many", worker.pid, reason, self._failures)
             self._status = max(code, 1)  # 70: a broken GPU
             self._told_to_stop.set()
             return
         log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason)
-        self._soon(self._start(worker.place, _DELAYS_S[max(0, self._failures - 1)]))
+        self._soon(self._start(worker.place, _DELAYS_S[min(max(0, self._failures - 1), len(_DELAYS_S) - 1)]))
 
     async def _stop(self) -> None:
         """Let every worker finish what it has accepted; kill what has not ended in time."""
+        self._readiness.state = "draining"
         if self._start_failure is None:
             log.info("stopping: finishing what was accepted")
         self._listener.close()

@@ -7,6 +7,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Iterable
+from dataclasses import replace
 
 from service.app import Parts
 from service.background import in_a_thread
@@ -32,9 +33,12 @@ class Takeover:
         self._prepared: dict[_Identity, Served] = {}
 
     def files_of(self, lineup: Lineup) -> list[ModelFile]:
-        """Return the line-up's files, each with the digest of what was loaded from there."""
-        digests = {(model.info.name, model.info.version): model.info.sha256 for model in self._parts.registry}
-        return [ModelFile(file.name, file.version, file.path, digests[file.key]) for file in lineup.files]
+        """Return the line-up's files, each with what was found in it."""
+        models = {(model.info.name, model.info.version): model for model in self._parts.registry}
+        return [
+            replace(file, sha256=models[file.key].info.sha256, has_card=models[file.key].card is not None)
+            for file in lineup.files
+        ]
 
     async def prepare(self, files: Iterable[ModelFile]) -> str | None:
         """Load what is not there yet; return why that is not possible, without paths."""

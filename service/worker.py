@@ -11,6 +11,7 @@ import logging
 import socket
 from collections.abc import Coroutine
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -24,6 +25,7 @@ from service.engine import EngineError, check_one_runtime
 from service.exposition import Snapshot
 from service.log_lines import RequestLog
 from service.memory import keep_few_arenas
+from service.metrics import Metrics
 from service.offspring import Task
 from service.pipe import Pipe
 from service.repository import RegistryError, files_from, lineup_from
@@ -64,7 +66,8 @@ async def _work(
     try:
         app = create_app(settings, Among(board, task.place, task.layout, task.lineup), request_log)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s), (board, task.place))
+        note_unread = partial(_note_unread, app.state.parts.metrics, request_log)
+        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s), (board, task.place), note_unread)
         check_one_runtime()
         await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
     except (BadKeyFile, EngineError, RegistryError) as error:
@@ -72,6 +75,14 @@ async def _work(
         await pipe.flush()
         return 1
     return 0
+
+
+def _note_unread(
+    metrics: Metrics, request_log: RequestLog | None, status: int, code: str, identity: bytes, client: str | None
+) -> None:
+    metrics.note_unread(status, code)
+    if request_log is not None:
+        request_log.note_unread(status, code, identity, client)
 
 
 class _Worker:

@@ -1,4 +1,4 @@
-"""What a client wants to get, by its Accept header (RFC 9110, section 12.5.1)."""
+"""What a client wants to get, by its Accept headers (RFC 9110, section 12.5)."""
 
 import re
 
@@ -19,6 +19,11 @@ def choose(accept: bytes | None, offered: tuple[str, ...]) -> str:
     if _weight(best, wanted) <= 0:
         raise NotAcceptable(f"Accept allows none of what there is: {', '.join(offered)}.")
     return best
+
+
+def weights_of(accepted: bytes) -> dict[str, float]:
+    """Return what a list such as Accept-Encoding names, each with its weight; of repeated ones the last counts."""
+    return dict(_range(part) for part in accepted.decode("latin-1").lower().split(",") if part.strip())
 
 
 def _range(part: str) -> tuple[str, float]:

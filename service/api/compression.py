@@ -2,10 +2,12 @@
 
 import zlib
 
+from service.api.accept import weights_of
 from service.errors import BadRequest, NotAnImage, TooLarge
 
-_WINDOWS = {b"gzip": 16 + zlib.MAX_WBITS, b"deflate": zlib.MAX_WBITS}
-_WORTH_IT = 1024  # bytes; below, the headers weigh more
+_GZIP = 16 + zlib.MAX_WBITS
+_WINDOWS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
+_OFFERED = ("identity", "gzip", "deflate")
 _LEVEL = 1
 
 
@@ -33,11 +35,13 @@ def unpacked(body: bytes, encoding: bytes, most_bytes: int) -> bytes:
 
 
 def packed(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
-    """Return a body as its client accepts it (by Accept-Encoding), and the name of the encoding if there is one."""
-    names = [part.partition(b";") for part in accepted.lower().split(b",")]
-    wanted = [name.strip() for name, _, weight in names if weight.replace(b" ", b"") not in (b"q=0", b"q=0.0")]
-    encoding = next((name for name in wanted if name in _WINDOWS), None)
-    if encoding is None or len(body) < _WORTH_IT:
+    """Return a body as its client likes it best (by Accept-Encoding), and the name of the encoding if there is one."""
+    weights = weights_of(accepted)
+    liked = {name: weights.get(name, weights.get("*", 0.0)) for name in _OFFERED}
+    if "identity" not in weights:
+        liked["identity"] = 0.0  # welcome, but whoever names others would rather have those
+    encoding = max(_OFFERED, key=lambda name: liked[name]).encode()  # max takes the first of equals
+    if encoding not in _WINDOWS:
         return body, None
     packer = zlib.compressobj(_LEVEL, wbits=_WINDOWS[encoding])
     return packer.compress(body) + packer.flush(), encoding

@@ -27,7 +27,7 @@ curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg' 'http://127.0.0.1:80
     <p>Every failure is an <code>application/problem+json</code> document (RFC 9457). Its <code>code</code> is for
     programs and stays; its <code>detail</code> is for people and may change.</p>
     <table>
-      <tr><th>Status</th><th>Code</th><th>Meaning</th></tr>
+      <tr><th>Status</th><th>Code</th><th>For instance</th></tr>
       {failures}
     </table>
   </body>
@@ -97,7 +97,7 @@ def _table(heading: str, rows: list[tuple[str, str]]) -> str:
 
 def _failure_rows() -> list[str]:
     return [
-        f'<tr id="{code}"><td>{status}</td><td><code>{code}</code></td><td>{escape(meaning)}</td></tr>'
-        for status, (meaning, codes) in FAILURES.items()
-        for code in codes
+        f'<tr id="{code}"><td>{status}</td><td><code>{code}</code></td><td>{escape(detail)}</td></tr>'
+        for status, failure in FAILURES.items()
+        for code, (_, detail) in failure.codes.items()
     ]

@@ -11,10 +11,11 @@ from starlette.types import Receive, Scope, Send
 from service.api.accept import choose
 from service.api.answer import circumstances_as_json, send_bytes
 from service.api.request import DEFAULT_TOP_K, Serving, check_encoding, read_number, read_picture, read_query
-from service.classifier import Classification, ModelInfo
+from service.classifier import Classification, Classifier
 from service.errors import BadRequest, Overloaded
 from service.exchange import Exchange
 from service.explanation import OUTPUT, Explanation, chosen, explanation_as_json, explanations, overlay
+from service.resize import part_seen
 
 PATH = "/explain"
 JSON, PNG = "application/json", "image/png"
@@ -53,7 +54,7 @@ class ExplainEndpoint:
         body = await self._drawing.run(
             (lambda: overlay(found[0]))
             if question.media_type == PNG
-            else (lambda: _as_json(classifier.info, classification, found))
+            else (lambda: _as_json(classifier, classification, found))
         )
         await send_bytes(exchange, body, question.media_type.encode(), (b"vary", b"accept"))
 
@@ -88,10 +89,12 @@ def _read_question(query: bytes, headers: dict[bytes, bytes]) -> _Question:
     return _Question(label, index, parameters.get("model"), choose(headers.get(b"accept"), (JSON, PNG)))
 
 
-def _as_json(model: ModelInfo, classification: Classification, found: list[Explanation]) -> bytes:
+def _as_json(classifier: Classifier, classification: Classification, found: list[Explanation]) -> bytes:
+    image, steps = classification.image, classifier.card.preprocessing
     answer = {
-        "model": model,
+        "model": classifier.info,
         "predictions": [explanation_as_json(explanation) for explanation in found],
+        "crop": [round(edge, 2) for edge in part_seen(image.width, image.height, steps.shorter_side, steps.crop)],
         **circumstances_as_json(classification),
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)

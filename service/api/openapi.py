@@ -1,6 +1,5 @@
 """The OpenAPI document: what FastAPI says of its own routes, the routes that are not FastAPI's, and every failure."""
 
-import http
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,13 +7,14 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
+from service.access import is_health
 from service.api import batch, classify, embed, explain
-from service.api.failures import failures_of_post
+from service.api.failures import Failure, failures_of_post
 from service.api.model_schemas import MODEL_SCHEMAS
 from service.api.open_inference.documentation import v2_paths
 from service.api.open_inference.schemas import V2_SCHEMAS
 from service.api.request import DEFAULT_TOP_K
-from service.api.schemas import EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, ref
+from service.api.schemas import ANSWER_HEADERS, EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, TRACING_HEADERS, ref
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
 from service.problem import MEDIA_TYPE, problem_document
@@ -32,10 +32,10 @@ _DESCRIPTIONS = {
         "a batch that is alone is never refused."
     ),
     explain.PATH: (
-        f"{_ONE_PICTURE} The answer has a class-activation map for each of the five best labels: a grid of what each "
-        "place of the picture adds to the label's logit, and the same as a PNG. With `Accept: image/png` it is the "
-        "picture as the network saw it with the map of one label over it: the best, or the one that `label` or `index` "
-        "names."
+        f"{_ONE_PICTURE} The answer has a class-activation map for each of the five best labels: a grid of what speaks "
+        "for the label at each place, and the same as a PNG to lay over the part of the picture that `crop` names. "
+        "With `Accept: image/png` it is the picture as the network saw it with the map of one label over it: the best, "
+        "or the one that `label` or `index` names."
     ),
     embed.PATH: (
         f"{_ONE_PICTURE} The answer is the network's pooled features: as JSON, or with `Accept: "
@@ -76,19 +76,10 @@ _PARAMETERS = [
         "description": "How long the answer is worth waiting for: what cannot make it is refused at once.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
     },
+    *TRACING_HEADERS,
 ]
 _ANSWERS = {classify.PATH: "Classification", batch.PATH: "Batch", explain.PATH: "Explanation", embed.PATH: "Embedding"}
 _OTHER_FORMATS = {explain.PATH: explain.PNG, embed.PATH: embed.BINARY}
-_ANSWER_HEADERS = {
-    "X-Request-Id": {
-        "description": "The request's own if it had a harmless one, else a new one.",
-        "schema": {"type": "string"},
-    },
-    "Server-Timing": {
-        "description": "Where the time went, in milliseconds: decode, queue, inference, total.",
-        "schema": {"type": "string"},
-    },
-}
 _KEYS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "key": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
@@ -122,20 +113,22 @@ class DocumentedApp(FastAPI):
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]
+                for path in filter(is_health, document["paths"]):
+                    document["paths"][path]["get"]["security"] = []
             self.openapi_schema = document
         return self.openapi_schema
 
 
-def documented(failures: dict[int, tuple[str, tuple[str, ...]]]) -> dict[int | str, dict[str, Any]]:
+def documented(failures: dict[int, Failure]) -> dict[int | str, dict[str, Any]]:
     """Return the failures as OpenAPI has them, by status."""
-    return {status: _failure(status, text, codes) for status, (text, codes) in failures.items()}
+    return {status: _failure(status, failure) for status, failure in failures.items()}
 
 
 def _without_422(item: dict[str, Any]) -> dict[str, Any]:
     """FastAPI documents a 422 for every parameter; here that is a 400 or 404."""
     for operation in item.values():
         operation["responses"].pop("422", None)
-        operation["responses"]["200"].setdefault("headers", _ANSWER_HEADERS)
+        operation["responses"]["200"].setdefault("headers", ANSWER_HEADERS)
     return item
 
 
@@ -158,13 +151,16 @@ def _success(path: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": schema}
     if path in _OTHER_FORMATS:
         content[_OTHER_FORMATS[path]] = {"schema": {"type": "string", "format": "binary"}}
-    return {"description": "The answer.", "headers": _ANSWER_HEADERS, "content": content}
+    return {"description": "The answer.", "headers": ANSWER_HEADERS, "content": content}
 
 
-def _failure(status: int, text: str, codes: tuple[str, ...]) -> dict[str, Any]:
-    example = problem_document(status, codes[0], http.HTTPStatus(status).phrase, text)
-    content = {MEDIA_TYPE: {"schema": ref("Problem"), "example": example}}
-    answer: dict[str, Any] = {"description": f"{text} Codes: {', '.join(codes)}.", "content": content}
+def _failure(status: int, failure: Failure) -> dict[str, Any]:
+    examples = {
+        code: {"value": problem_document(status, code, title, detail)}
+        for code, (title, detail) in failure.codes.items()
+    }
+    content = {MEDIA_TYPE: {"schema": ref("Problem"), "examples": examples}}
+    answer: dict[str, Any] = {"description": f"{failure.meaning} Codes: {', '.join(examples)}.", "content": content}
     headers = {503: "Retry-After", 405: "Allow", 401: "WWW-Authenticate"}
     if status in headers:
         answer["headers"] = {headers[status]: {"schema": {"type": "integer" if status == 503 else "string"}}}

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from service.api.failures import failures_of_get
 from service.api.openapi import documented
-from service.api.schemas import ref
+from service.api.schemas import EXAMPLES, ref
 from service.readiness import Readiness
 from service.registry import Registry
 
@@ -41,7 +41,10 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
 
 
 def _add(app: FastAPI, path: str, answer: Callable[[], Any], schema: str, *codes: str) -> None:
-    success = {"description": answer.__doc__, "content": {"application/json": {"schema": ref(schema)}}}
+    success = {
+        "description": answer.__doc__,
+        "content": {"application/json": {"schema": ref(schema), "example": EXAMPLES[schema]}},
+    }
     responses: dict[int | str, dict[str, Any]] = {**documented(failures_of_get(*codes)), 200: success}
     name = path.strip("/").replace("/", "_")
     app.add_api_route(

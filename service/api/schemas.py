@@ -66,17 +66,32 @@ SCHEMAS: dict[str, Any] = {
     "EncodedImage": an_object({"b64": _BASE64}),
     "Result": an_object(_PICTURE, description="One picture of a batch."),
     "Failure": an_object({"problem": ref("Problem")}, description="One picture of a batch that has no answer."),
-    "Explanation": an_object({"model": ref("Model"), "predictions": a_list(ref("Explained")), **_CIRCUMSTANCES}),
+    "Explanation": an_object(
+        {
+            "model": ref("Model"),
+            "predictions": a_list(ref("Explained")),
+            "crop": a_list(
+                _NUMBER,
+                minItems=4,
+                maxItems=4,
+                description="The part of the picture that the network saw, and that the maps lie over: left, top, "
+                "right and bottom in its pixels, as displayed. Beyond the picture's edges the network saw black.",
+            ),
+            **_CIRCUMSTANCES,
+        }
+    ),
     "Explained": an_object(
         {
             **_PREDICTION,
             "map": a_list(
                 a_list(_NUMBER),
-                description="What each place adds to the label's logit, row by row from the top left.",
+                description="What speaks for the label at each place, row by row from the top left; the mean of all "
+                "places, and the label's bias, is its logit.",
             ),
             "png": {
                 "type": "string",
-                "description": "The map as a data URI: colour and opacity, to lay over the picture.",
+                "description": "The map as a data URI: colour and opacity, to lay over the part of the picture that "
+                "`crop` names.",
             },
         }
     ),
@@ -102,6 +117,31 @@ SCHEMAS: dict[str, Any] = {
     ),
 }
 
+ANSWER_HEADERS = {
+    "X-Request-Id": {
+        "description": "The request's own if it had a harmless one, else a new one.",
+        "schema": _TEXT,
+    },
+    "Server-Timing": {
+        "description": "Where the time went, in milliseconds: decode, queue, inference, total.",
+        "schema": _TEXT,
+    },
+}
+TRACING_HEADERS = [
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "An id for the request, of 1 to 128 letters, digits, `.`, `_` and `-`; another is replaced.",
+        "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
+    },
+    {
+        "name": "traceparent",
+        "in": "header",
+        "description": "W3C Trace Context; a valid one comes back with the answer.",
+        "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
+    },
+]
+
 _MODEL_EXAMPLE = {
     "name": "cifar10-resnet56",
     "version": "1",
@@ -124,11 +164,14 @@ _PROBLEM_EXAMPLE = {
     "code": "not_an_image",
 }
 EXAMPLES: dict[str, Any] = {
+    "Live": {"status": "live"},
+    "Ready": {"status": "ready", "models": [_MODEL_EXAMPLE]},
     "Classification": {"model": _MODEL_EXAMPLE, **_PICTURE_EXAMPLE},
     "Batch": {"model": _MODEL_EXAMPLE, "results": [_PICTURE_EXAMPLE, {"problem": _PROBLEM_EXAMPLE}]},
     "Explanation": {
         "model": _MODEL_EXAMPLE,
         "predictions": [{**_CAT, "map": [[0.1, 2.5], [-0.3, 4.75]], "png": "data:image/png;base64,iVBORw0KGgo="}],
+        "crop": [62.5, 0.0, 437.5, 375.0],
         **_CIRCUMSTANCES_EXAMPLE,
     },
     "Embedding": {
@@ -140,27 +183,21 @@ EXAMPLES: dict[str, Any] = {
 }
 
 _BINARY = {"schema": _FILE}
+_FORMATS = ("image/jpeg", "image/png", "image/webp")
 ONE_PICTURE: dict[str, Any] = {
     "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                "file": {**_FILE, "description": "The picture."},
-                "image": {**_FILE, "description": "Another name for `file`; send one."},
-            },
-        }
+        "schema": an_object({"file": {**_FILE, "description": "The picture; `image` is another name for the field."}}),
+        "encoding": {"file": {"contentType": ", ".join(_FORMATS)}},
     },
-    **{kind: _BINARY for kind in ("image/jpeg", "image/png", "image/webp", "application/octet-stream")},
+    **{kind: _BINARY for kind in (*_FORMATS, "application/octet-stream")},
 }
-_FILES = a_list(_FILE, maxItems=MOST_IMAGES)
+_FILES = a_list(_FILE, minItems=1, maxItems=MOST_IMAGES)
 MANY_PICTURES: dict[str, Any] = {
     "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                "files": {**_FILES, "description": "1 to 64 pictures; `file`, `image` and `images` are the same."}
-            },
-        }
+        "schema": an_object(
+            {"files": {**_FILES, "description": "1 to 64 pictures; `file`, `image` and `images` are the same."}}
+        ),
+        "encoding": {"files": {"contentType": ", ".join(_FORMATS)}},
     },
     "application/json": {
         "schema": an_object(

@@ -5,9 +5,10 @@ BYTES is its length in four bytes and then itself. What clients really send is l
 may be nested or flat, and binary and JSON tensors may be mixed in one body.
 """
 
+import contextlib
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -20,7 +21,9 @@ from service.errors import BadRequest, TooLarge
 from service.tensor_spec import DTYPES
 
 DATATYPES = (*DTYPES, "BYTES")
-MOST_JSON_BYTES = 24 * 1024 * 1024  # a thousand pictures of 32 x 32 pixels take 17 MB; Python's objects 25 times that
+MOST_JSON_VALUES = (
+    8_000_000  # for a moment each is an object of Python's; a thousand pictures of 32 x 32 have 3 million
+)
 _MOST_ELEMENTS = 65_536  # of BYTES in one request
 _LARGEST_RANK = 16
 _LONGEST_NAME = 1024  # refusals repeat names
@@ -62,10 +65,18 @@ def datatype_of(array: NDArray[Any]) -> str:
     return next(name for name, dtype in DTYPES.items() if dtype == array.dtype)
 
 
-def read_request(body: bytes, json_bytes: int | None) -> InferRequest:
+# Looks at an input's name, datatype and shape before its data is read. Raises BadRequest.
+Check = Callable[[str, str, tuple[int, ...]], None]
+
+
+def _takes_all(_name: str, _datatype: str, _shape: tuple[int, ...]) -> None:
+    pass
+
+
+def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all) -> InferRequest:
     """Read a request whose JSON is the first `json_bytes` bytes of the body, or all of it for None.
 
-    Raises BadRequest with a sentence that says what does not fit.
+    Raises BadRequest with a sentence that says what does not fit, and what `check` raises.
     """
     if json_bytes is not None and json_bytes > len(body):
         raise _bad(f"Inference-Header-Content-Length is {json_bytes}, but the body has only {len(body)} bytes.")
@@ -76,7 +87,7 @@ def read_request(body: bytes, json_bytes: int | None) -> InferRequest:
     if request_id is not None and not isinstance(request_id, str):
         raise _bad("`id` must be a string.")
     return InferRequest(
-        _read_inputs(document, binary),
+        _read_inputs(document, binary, check),
         _read_outputs(document, wants_binary),
         request_id,
         wants_binary,
@@ -89,8 +100,10 @@ def _bad(message: str) -> BadRequest:
 
 
 def _document(content: bytes) -> dict[str, Any]:
-    if len(content) > MOST_JSON_BYTES:
-        raise TooLarge(f"The JSON of a request may have at most {MOST_JSON_BYTES:,} bytes; send tensors as raw bytes.")
+    if content.count(b",") >= MOST_JSON_VALUES:
+        raise TooLarge(
+            f"The JSON of a request may have at most {MOST_JSON_VALUES:,} values; send tensors as raw bytes."
+        )
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
@@ -128,13 +141,14 @@ def _parts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return parts
 
 
-def _read_inputs(document: dict[str, Any], binary: memoryview) -> tuple[Tensor, ...]:
+def _read_inputs(document: dict[str, Any], binary: memoryview, check: Check) -> tuple[Tensor, ...]:
     tensors: list[Tensor] = []
     position = 0
     for part in _parts(document, "inputs"):
         parameters = _parameters(part, f"input `{part['name']}`")
         _check_shared_memory(parameters)
         size = parameters.get("binary_data_size")
+        check(*_shape(part))
         if size is None:
             tensors.append(_read_json_tensor(part))
             continue
@@ -237,13 +251,24 @@ def _numbers(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) 
         raise _bad(f"`data` of input `{name}` does not fit {datatype}: it must be numbers, flat or nested evenly.")
     if len(values) != math.prod(shape):
         raise _bad(f"Input `{name}` of shape {list(shape)} takes {math.prod(shape)} numbers, and has {len(values)}.")
-    given = np.array(values) if values else np.empty(0, dtype)
+    given = _array(values, dtype)
     kinds = {"f": "fiu", "b": "biu"}.get(dtype.kind, "iu")  # NumPy's letters for what may be given
     if given.size and given.dtype.kind not in kinds:
         raise _bad(f"`data` of input `{name}` does not fit {datatype}.")
     if given.size and not _holds(dtype, given):
         raise _bad(f"`data` of input `{name}` has numbers that {datatype} cannot hold.")
     return _shaped(name, given.astype(dtype), shape)
+
+
+def _array(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return numbers in whatever type NumPy sees in them."""
+    if not values:
+        return np.empty(0, dtype)
+    given = np.array(values)
+    if given.dtype.kind == "f" and float not in set(map(type, values)):  # whole numbers beyond those of INT64
+        with contextlib.suppress(OverflowError):
+            return np.array(values, np.uint64)
+    return given
 
 
 def _holds(dtype: np.dtype[Any], given: NDArray[Any]) -> bool:

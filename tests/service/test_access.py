@@ -64,7 +64,8 @@ async def test_health_and_the_page_need_no_key_and_all_else_does(guarded: httpx.
     for path in ("/health/live", "/health/ready", "/", "/app.js", "/docs", "/openapi.json"):
         assert (await guarded.get(path)).status_code == 200
     for path in ("/models", "/models/tiny", "/nothing", "/classify", "/health"):
-        assert (await guarded.get(path)).status_code == 401
+        refused = await guarded.get(path)
+        assert (refused.status_code, refused.headers.get("connection")) == (401, None)
     assert "securitySchemes" in (await guarded.get("/openapi.json")).json()["components"]
 
 
@@ -88,6 +89,8 @@ async def test_a_page_of_a_named_site_may_ask_and_of_others_not(guarded: httpx.A
     assert answer.headers["vary"] == "origin"
     refused = await guarded.post("/classify", headers={"origin": SITE})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, SITE)
+    assert "connection" not in preflight.headers
+    assert_problem(await guarded.options("/classify", headers={**asks, "host": "evil.test"}), 400, "bad_host")
     foreign = await guarded.options("/classify", headers={**asks, "origin": "https://evil.test"})
     assert foreign.status_code == 401
     assert "access-control-allow-origin" not in foreign.headers
@@ -125,10 +128,10 @@ async def test_a_file_of_keys_that_cannot_be_used_stops_the_start(models: Path, 
 def test_hosts_are_names_or_everything_below_a_name(host: bytes, is_ours: bool) -> None:
     access = Access(hosts=read_hosts("example.org, *.example.net,[::1]"))
     if is_ours:
-        access.check("/classify", {b"host": host})
+        access.check_host("/classify", {b"host": host})
     else:
         with pytest.raises(BadRequest):
-            access.check("/classify", {b"host": host})
+            access.check_host("/classify", {b"host": host})
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,8 @@ def test_hosts_are_names_or_everything_below_a_name(host: bytes, is_ours: bool) 
         ("10.0.0.1", b"198.51.100.1", "198.51.100.1"),
         ("10.0.0.1", b"1.2.3.4, 198.51.100.1, 10.2.3.4", "198.51.100.1"),
         ("10.0.0.1", b"10.9.9.9", "10.9.9.9"),
+        ("10.0.0.1", b"198.51.100.1:4711", "198.51.100.1"),
+        ("10.0.0.1", b"[2001:db8::1]:443, 10.0.0.2", "2001:db8::1"),
         ("10.0.0.1", b"nonsense", "10.0.0.1"),
         ("10.0.0.1", b"1.2.3.4, nonsense, 10.0.0.2", "10.0.0.2"),
         ("10.0.0.1", b"2001:db8::1", "2001:db8::1"),

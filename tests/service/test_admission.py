@@ -98,7 +98,6 @@ async def ask(
     check_room: Callable[[float], None] = lambda _: None,
     method: str = "POST",
     path: str = "/classify",
-    max_upload_bytes: int = 10_000_000,
 ) -> Metrics:
     readiness, metrics = Readiness(), Metrics()
     readiness.state = state
@@ -109,7 +108,7 @@ async def ask(
         routes=RouteNames(["/classify", "/many/{name}"]),
         bodies={"/classify": BodyLimit(LIMIT), "/many/{name}": BodyLimit(2 * LIMIT, 0, request_too_large)},
         check_room=check_room,
-        upload_memory=UploadMemory(max(max_upload_bytes, LIMIT + FORM_BYTES)),
+        upload_memory=UploadMemory(10_000_000),
     )
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope = {"type": "http", "method": method, "path": path, "headers": encoded}
@@ -252,7 +251,7 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
         metrics=Metrics(),
         routes=RouteNames(["/"]),
         bodies={"/": BodyLimit(LIMIT)},
-        upload_memory=UploadMemory(size),
+        upload_memory=UploadMemory(size // 4),
     )
     scope = {"type": "http", "method": "POST", "path": "/", "headers": [
         (b"content-type", b"multipart/form-data"), (b"content-length", str(size).encode())]}  # fmt: skip

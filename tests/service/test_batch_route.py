@@ -124,6 +124,14 @@ async def test_a_body_may_be_as_large_as_many_pictures(models: Path) -> None:
     assert app.state.parts.upload_memory.held_bytes == 0
 
 
+async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(models: Path) -> None:
+    app = create_app(Settings(models=models, max_upload_bytes=1000, engine_threads=1))
+    async with client_of(app) as client:
+        large = [b"\xff\xd8" + b"x" * 90_000] * 40
+        assert outcomes(await client.post("/classify/batch", files=form([*large, PICTURES[1]])))[-1] == "red"
+    assert app.state.parts.upload_memory.held_bytes == 0
+
+
 async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may_wait(models: Path) -> None:
     app = create_app(Settings(models=models, max_queue=1, max_queue_age_s=600, engine_threads=1))
     async with client_of(app) as client:

@@ -109,6 +109,17 @@ def test_a_pattern_stands_for_the_files_that_fit_it(models: Path, files: list[Pa
     assert names == [str(files[0]), str(files[1]), str(files[2])]
 
 
+def test_a_pattern_through_folders_gives_each_file_once(models: Path, tmp_path: Path) -> None:
+    for name in ("in/a.jpg", "in/b/c.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(picture((255, 0, 0)))
+    result = run("--models", models, "--format", "json", tmp_path / "in" / "**" / "*")
+    assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [
+        str(tmp_path / "in" / "a.jpg"),
+        str(tmp_path / "in" / "b" / "c.jpg"),
+    ]
+
+
 def test_a_folder_or_pattern_without_pictures_is_told(models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
@@ -147,6 +158,37 @@ def test_a_model_can_be_chosen(tmp_path: Path, files: list[Path], model_file: by
         assert json.loads(result.stdout)["model"]["name"] == "second"
 
 
+def test_any_version_that_lies_there_can_be_chosen(tmp_path: Path, files: list[Path], model_file: bytes) -> None:
+    for version in ("1", "2"):
+        write_tiny_model(tmp_path / "models", "first", version, model_file)
+    for wanted, version in (("first:1", "1"), ("first", "2")):
+        result = run("--models", tmp_path / "models", "--model", wanted, "--format", "json", files[0])
+        assert json.loads(result.stdout)["model"]["version"] == version
+
+
+def test_a_name_gives_no_orders_to_the_terminal(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[31m\nb.png"
+    path.write_bytes(picture((255, 0, 0)))
+    result = run("--models", models, path)
+    assert result.stdout.splitlines()[0].endswith(r"a\x1b[31m\nb.png  (JPEG, 50 x 37)")
+
+
+def test_an_empty_name_of_a_server_is_told(models: Path, files: list[Path]) -> None:
+    result = run("--models", models, "--server", "", files[0])
+    assert result.exit_code == 1
+    assert "no address of a server" in result.stderr
+
+
+def test_the_limit_on_files_can_be_set(
+    models: Path, tmp_path: Path, red: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.jpg"
+    path.write_bytes(red + bytes(21 << 20))
+    assert run("--models", models, path).exit_code == 1
+    monkeypatch.setenv("RESNET_MAX_IMAGE_BYTES", str(30 << 20))
+    assert run("--models", models, path).exit_code == 0
+
+
 def test_folder_and_model_can_come_from_the_environment(
     tmp_path: Path, files: list[Path], model_file: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +206,7 @@ def test_folder_and_model_can_come_from_the_environment(
     [
         ([], "choose one with --model: first, second"),
         (["--model", "third"], "there is no model 'third' for --model; there are: first, second"),
-        (["--model", "first:9"], "first has no version '9' that is served; there is: 1"),
+        (["--model", "first:9"], "first has no version '9'; there is: 1"),
         (["--models", "/nowhere"], "name one with --models"),
     ],
 )

@@ -44,11 +44,20 @@ def test_an_unknown_encoding_is_named_as_that() -> None:
         unpacked(TEXT, b"br", len(TEXT))
 
 
+def test_gzip_has_an_old_name() -> None:
+    assert unpacked(FORMS[b"gzip"], b"x-gzip", len(TEXT)) == TEXT
+
+
 @pytest.mark.parametrize(
     ("accepted", "encoding"),
     [
         (b"gzip", b"gzip"),
-        (b"deflate, gzip", b"deflate"),
+        (b"deflate, gzip", b"gzip"),
+        (b"gzip;q=0.1, deflate;q=0.9", b"deflate"),
+        (b"identity;q=1, gzip;q=0.5", None),
+        (b"gzip;q=0.000", None),
+        (b"*", b"gzip"),
+        (b"br, *;q=0", None),
         (b"br;q=1.0, GZIP;q=0.5", b"gzip"),
         (b"gzip;q=0, deflate", b"deflate"),
         (b"gzip; q=0", None),
@@ -63,5 +72,6 @@ def test_an_answer_is_packed_as_its_client_accepts_it(accepted: bytes, encoding:
     assert len(body) < len(TEXT) or encoding is None
 
 
-def test_a_small_answer_stays_as_it_is() -> None:
-    assert packed(b"{}", b"gzip") == (b"{}", None)
+def test_a_small_answer_is_packed_too_if_its_client_asks() -> None:
+    body, encoding = packed(b"{}", b"gzip")
+    assert (encoding, gzip.decompress(body)) == (b"gzip", b"{}")

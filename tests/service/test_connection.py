@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connection import MAX_HEAD_BYTES, Connection, Patience
+from service.connection import MAX_HEAD_BYTES, Connection, OnUnread, Patience
 
 pytestmark = pytest.mark.anyio
 
@@ -33,13 +34,15 @@ async def size_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @contextlib.asynccontextmanager
-async def connected(app: Any = size_app, **patience: float) -> AsyncIterator[Stream]:
+async def connected(
+    app: Any = size_app, on_unread: OnUnread = lambda *_: None, **patience: float
+) -> AsyncIterator[Stream]:
     """A client of a server."""
     config, state = uvicorn.Config(app, lifespan="off", log_config=None, ws="none"), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     async with await loop.create_server(
-        lambda: Connection(config, state, {}, patience=Patience(**patience)),  # type: ignore[arg-type]
+        lambda: Connection(config, state, {}, patience=Patience(**patience), on_unread=on_unread),  # type: ignore[arg-type]
         "127.0.0.1",
         0,
     ) as server:
@@ -106,6 +109,29 @@ async def test_heads_below_the_limit_pass_one_after_the_other() -> None:
         for _ in range(3):
             writer.write(HEAD + b"X: " + PIECE * 4 + b"\r\n\r\n")
             assert await next_answer(reader) == (200, b"0")
+
+
+async def test_what_stands_behind_a_header_s_value_is_none_of_it() -> None:
+    seen: dict[bytes, bytes] = {}
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.update(scope["headers"])
+        await size_app(scope, receive, send)
+
+    async with connected(app) as (reader, writer):
+        writer.write(HEAD + b"X-Api-Key: a b \t \r\n\r\n")
+        assert await next_answer(reader) == (200, b"0")
+    assert seen[b"x-api-key"] == b"a b"
+
+
+async def test_a_refusal_has_an_id_of_its_own_and_somebody_hears_of_it() -> None:
+    ids, heard = [], []
+    for request in (b"nonsense\r\n\r\n", HEAD + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"):
+        async with connected(on_unread=lambda *told: heard.append(told)) as (reader, writer):
+            writer.write(request)
+            ids += re.findall(rb"x-request-id: ([0-9a-f]+)\r\n", await reader.read())
+    assert len(set(ids)) == 2
+    assert heard == [(400, "bad_http", ids[0], "127.0.0.1"), (431, "header_too_large", ids[1], "127.0.0.1")]
 
 
 async def test_a_body_does_not_count_as_head() -> None:

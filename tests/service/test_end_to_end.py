@@ -13,7 +13,7 @@ import pytest
 
 from service.repository import SHIPPED_MODEL
 from tests.service.conftest import picture
-from tests.service.served import ROOT, Served, serving
+from tests.service.served import ROOT, Served, serving, wait_until
 
 SHIPPED = ROOT / "models"
 HAS_SHIPPED_MODEL = (SHIPPED / SHIPPED_MODEL).exists()
@@ -79,6 +79,20 @@ def test_what_is_not_http_gets_a_problem_document(served: Served) -> None:
         answer.begin()
         assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
         assert json.loads(answer.read())["code"] == "bad_http"
+    identity = answer.headers["x-request-id"]
+    wait_until(lambda: any(f'"request_id":"{identity}"' in line for line in served.log))
+    line = json.loads(next(line for line in served.log if identity in line))
+    assert (line["status"], line["code"], line["client"], line["route"]) == (400, "bad_http", "127.0.0.1", "other")
+    text = served.ask_admin("GET", "/metrics")[1]
+    assert re.search(r'resnet_refusals_total\{code="bad_http"\} [1-9]', text)
+    assert re.search(r'resnet_requests_total\{method="other",route="other",status="400"\} [1-9]', text)
+
+
+def test_the_admin_port_logs_its_requests_too(served: Served) -> None:
+    served.ask_admin("POST", "/admin/models/none/load", headers={"x-request-id": "from-an-operator"})
+    wait_until(lambda: any("from-an-operator" in line for line in served.log))
+    line = json.loads(next(line for line in served.log if "from-an-operator" in line))
+    assert (line["route"], line["status"], line["code"]) == ("/admin/models/{model}/load", 404, "model_not_found")
 
 
 def test_no_answer_names_the_software_behind_it(served: Served) -> None:

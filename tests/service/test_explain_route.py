@@ -36,12 +36,22 @@ def side_by_side(left: tuple[int, int, int], right: tuple[int, int, int]) -> byt
 
 async def test_the_maps_of_two_labels_lie_on_their_own_halves(client: httpx.AsyncClient) -> None:
     answer = (await client.post("/explain", content=side_by_side((255, 0, 0), (0, 0, 255)))).json()
-    assert list(answer) == ["model", "predictions", "image", "timings_ms"]
+    assert list(answer) == ["model", "predictions", "crop", "image", "timings_ms"]
     assert len(answer["predictions"]) == 5
     maps = {best["label"]: np.array(best["map"]) for best in answer["predictions"]}
     assert maps["red"].shape == (SIDE, SIDE)
     assert maps["red"][:, : SIDE // 2].min() > maps["red"][:, SIDE // 2 :].max()
     assert maps["blue"][:, SIDE // 2 :].min() > maps["blue"][:, : SIDE // 2].max()
+
+
+@pytest.mark.parametrize(
+    ("size", "crop"), [((80, 80), [0, 0, 80, 80]), ((100, 60), [20, 0, 80, 60]), ((60, 100), [0, 20, 60, 80])]
+)
+async def test_the_answer_says_which_part_of_the_picture_was_seen(
+    client: httpx.AsyncClient, size: tuple[int, int], crop: list[float]
+) -> None:
+    answer = (await client.post("/explain", content=encoded(Image.new("RGB", size), "PNG"))).json()
+    assert answer["crop"] == pytest.approx(crop, abs=60 / SIDE)  # one pixel of the network
 
 
 async def test_each_map_is_the_one_that_the_model_gives(model_file: bytes, client: httpx.AsyncClient) -> None:

@@ -1,6 +1,7 @@
 """Models without a card: what loads, what is refused in one line, and what the rest of the server says of them."""
 
 import asyncio
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from service.acceptance import BadModel
 from service.app import create_app
 from service.batcher import Batcher
 from service.engine import EngineError
@@ -53,6 +55,22 @@ def test_the_first_axis_is_a_batch_only_where_the_answers_have_it_too() -> None:
     )
     model = helper.make_model(summed, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     assert not loaded(model.SerializeToString()).is_batched
+
+
+def test_weights_that_are_no_numbers_are_noticed_and_what_fails_on_zeros_only_is_not() -> None:
+    def times(weight: float, operator: str = "Mul") -> bytes:
+        value = helper.make_tensor("w", TensorProto.FLOAT, [3], [weight] * 3)
+        graph = helper.make_graph(
+            [helper.make_node("Constant", [], ["w"], value=value), helper.make_node(operator, ["x", "w"], ["y"])],
+            "times",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 3])],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
+
+    with pytest.raises(BadModel, match="not numbers"):
+        loaded(times(math.nan))
+    loaded(times(0.0, "Div"))  # zero by zero is no number, one by zero is infinite
 
 
 def test_what_cannot_be_served_is_refused_in_one_line() -> None:

@@ -221,6 +221,21 @@ def test_a_file_that_was_overwritten_in_place_is_refused_and_what_was_loaded_ans
         assert answer(served, red) == ("1", "RED")
 
 
+def test_a_load_while_the_server_stops_is_refused_in_words(folder: Path, model_file: bytes) -> None:
+    with serving(folder, "--processes", 1, "--drain-delay-s", 3, patch=CRUEL) as served:
+        write_tiny_model(folder, version="2", content=HANGS)
+        answers: list[tuple[int, Any]] = []
+        loading = threading.Thread(target=lambda: answers.append(load(served)))
+        loading.start()
+        wait_until(lambda: served.ask("GET", "/models/tiny/versions/2")[0] == 200)  # it is being tried
+        served.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: served.ask("GET", "/health/ready")[0] == 503)
+        status, document = load(served)
+        assert (status, document["code"]) == (503, "draining")
+        loading.join()
+        assert (answers[0][0], answers[0][1]["code"]) == (503, "draining")
+
+
 def test_a_process_that_replaces_another_loads_what_serves_now(folder: Path, other_model: bytes, red: bytes) -> None:
     with serving(folder, "--processes", 2) as served:
         write_tiny_model(folder, version="2", content=other_model)

@@ -118,7 +118,7 @@ async def test_a_version_in_the_path_has_to_be_the_one_that_serves(client: httpx
 async def test_versions_that_serve_together_are_told_and_counted_apart(tmp_path: Path, model_file: bytes) -> None:
     for version in ("1", "2"):
         write_tiny_model(tmp_path, version=version, content=model_file)
-    app = create_app(Settings(models=tmp_path, engine_threads=1))
+    app = create_app(Settings(models=tmp_path, latest_versions=2, engine_threads=1))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://service") as client,
@@ -132,6 +132,11 @@ async def test_versions_that_serve_together_are_told_and_counted_apart(tmp_path:
         assert [(entry["version"], entry["inference_count"]) for entry in stats] == [
             (version, count) for count, version in enumerate(served, start=1)
         ]
+        assert (await client.get("/v2/models/tiny/stats")).json()["model_stats"] == stats
+        of_one = (await client.get("/v2/models/tiny/versions/2/stats")).json()["model_stats"]
+        assert [entry["version"] for entry in of_one] == ["2"]
+        config = (await client.get("/v2/models/tiny/config")).json()
+        assert config["version_policy"] == {"latest": {"num_versions": 2}}
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "GZIP"])
@@ -162,10 +167,14 @@ async def test_encodings_that_are_not_known_and_bodies_that_are_too_large_are_to
     ("change", "words"),
     [
         ({"shape": [1, -1, 3]}, "`shape`"),
-        ({"shape": [2**62, 2**62, 8, 3]}, "takes"),
-        ({"shape": [0, 2**62, 2**62, 2**62]}, ""),
+        ({"shape": [2**62, 2**62, 8, 3]}, "takes UINT8"),
+        ({"shape": [2**62, SIDE, SIDE, 3]}, "numbers, and has 192"),
         ({"shape": [0, SIDE, SIDE, 3], "data": []}, "1 to"),
         ({"datatype": "FP32"}, "takes UINT8"),
+        ({"datatype": "INT8", "data": [200] * 192}, "takes UINT8"),
+        ({"datatype": "FP16", "data": [1e6] * 192}, "takes UINT8"),
+        ({"datatype": "FP32", "data": [1] * 7}, "takes UINT8"),
+        ({"datatype": "BYTES", "shape": [2, 2], "data": ["a"] * 4}, "or BYTES [-1]"),
         ({"datatype": "STRING"}, "`datatype`"),
         ({"name": "x" * 2000}, "at most 1024 characters"),
         ({"data": [256] * 192}, "cannot hold"),
@@ -181,6 +190,18 @@ async def test_a_tensor_that_does_not_fit_is_told(
     document = question()
     document["inputs"][0] |= change
     assert_error(await client.post(INFER, json=document), 400, words)
+
+
+async def test_raw_tensors_of_a_wrong_type_are_told_the_right_one_whatever_their_size(
+    client: httpx.AsyncClient,
+) -> None:
+    for datatype, size in (("FP32", 192), ("FP32", 768), ("FP16", 192), ("INT64", 1)):
+        document = question()
+        document["inputs"][0] |= {"datatype": datatype, "parameters": {"binary_data_size": size}}
+        del document["inputs"][0]["data"]
+        text = json.dumps(document).encode()
+        headers = {"inference-header-content-length": str(len(text))}
+        assert_error(await client.post(INFER, content=text + bytes(size), headers=headers), 400, "takes UINT8")
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,8 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     ours = {path for path in document["paths"] if not path.startswith("/v2")}
     assert ours == {*pictures, *models, "/health/live", "/health/ready"}
     operation = document["paths"]["/classify"]["post"]
-    assert {parameter["name"] for parameter in operation["parameters"]} == {"top_k", "model", "X-Request-Timeout-Ms"}
+    names = {parameter["name"] for parameter in operation["parameters"]}
+    assert names == {"top_k", "model", "X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} <= set(operation["requestBody"]["content"])
     for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
         assert promise in operation["description"]
@@ -133,6 +134,12 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
         operation = document["paths"][path]["post"]
         assert "example" in operation["responses"]["200"]["content"]["application/json"]
         assert {"X-Request-Id", "Server-Timing"} == set(operation["responses"]["200"]["headers"])
+        for status, answer in operation["responses"].items():
+            if status != "200":
+                (content,) = answer["content"].values()
+                codes = re.search(r"Codes: (.*)\.$", answer["description"])
+                assert codes is not None
+                assert list(content["examples"]) == codes[1].split(", ")
     assert "label_not_in_top" in document["paths"]["/explain"]["post"]["responses"]["422"]["description"]
 
 
@@ -170,10 +177,35 @@ async def test_every_example_in_the_documents_fits_its_schema(client: httpx.Asyn
     answers = [answer for operation in operations(document) for answer in operation["responses"].values()]
     bodies = [operation["requestBody"] for operation in operations(document) if "requestBody" in operation]
     contents = [content for part in (*answers, *bodies) for content in part["content"].values()]
-    examples = [content for content in contents if "example" in content]
-    assert len(examples) > 40
-    for content in examples:
-        check(document, content["schema"], content["example"])
+    examples = [(content["schema"], content["example"]) for content in contents if "example" in content]
+    examples += [
+        (content["schema"], example["value"])
+        for content in contents
+        for example in content.get("examples", {}).values()
+    ]
+    assert len(examples) > 200
+    for schema, example in examples:
+        check(document, schema, example)
+
+
+async def test_examples_of_failures_are_what_clients_get(client: httpx.AsyncClient, red: bytes) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for path, content, query in (
+        ("/classify", red, "top_k=0"),
+        ("/classify", red, "model=none"),
+        ("/classify", b"no picture", ""),
+        ("/classify", red[: len(red) // 2], ""),
+        ("/classify", b"", ""),
+        ("/classify/batch", b"[]", ""),
+        ("/explain", red, "index=x"),
+        ("/embed", red, "normalize=2"),
+    ):
+        answer = await client.post(f"{path}?{query}", content=content)
+        responses = document["paths"][path]["post"]["responses"]
+        examples = responses[str(answer.status_code)]["content"]["application/problem+json"]["examples"]
+        example = examples[answer.json()["code"]]["value"]
+        assert {**example, "detail": ""} == {**answer.json(), "detail": ""}
+        assert example["detail"].split()[0] == answer.json()["detail"].split()[0]
 
 
 def check(document: dict[str, Any], schema: dict[str, Any], instance: Any) -> None:
@@ -222,8 +254,8 @@ async def test_real_answers_are_as_documented(
 
 async def test_every_code_is_explained_where_its_type_leads(client: httpx.AsyncClient) -> None:
     page = (await client.get("/docs")).text
-    for _, codes in FAILURES.values():
-        for code in codes:
+    for failure in FAILURES.values():
+        for code in failure.codes:
             assert f'id="{code}"' in page
 
 

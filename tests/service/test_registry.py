@@ -15,7 +15,7 @@ from service.repository import (
     choose_model,
     find_models,
     read_lineup,
-    warn_of_empty_folders,
+    warn_of_what_is_left_out,
 )
 from tests.service.tiny_model import write_tiny_model
 
@@ -31,7 +31,7 @@ def put(folder: Path, *names: str) -> None:
 def served(folder: Path, default: str | None = None, latest: int = 1) -> Registry:
     registry = Registry()
     lineup = read_lineup(folder, default_model=default, latest=latest)
-    models = load_models(lineup.files, partial(load, providers="cpu", max_batch=1))
+    models = load_models(lineup.files, partial(load, providers="cpu", max_batch=1), 60)
     registry.serve(models, lineup.default)
     return registry
 
@@ -41,12 +41,29 @@ def test_of_each_model_the_highest_version_serves(tmp_path: Path) -> None:
     assert [(file.name, file.version) for file in find_models(tmp_path)] == [("a", "2"), ("b", "10")]
 
 
-def test_what_is_not_a_version_is_left_alone(tmp_path: Path) -> None:
+def test_what_is_not_a_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path, "a/1", "a/01", "a/0", "a/v2", "a/-3", "a/latest", ".hidden/1")
     (tmp_path / "a" / "4").mkdir()  # an export that has not finished
     (tmp_path / "a" / "config.pbtxt").touch()
     (tmp_path / "README.md").touch()
     assert find_models(tmp_path) == [ModelFile("a", "1", tmp_path / "a" / "1" / "model.onnx")]
+    warn_of_what_is_left_out(tmp_path)
+    assert all(f"a/{name} is left out: a version is" in caplog.text for name in ("01", "0", "v2", "-3", "latest"))
+    assert "hidden" not in caplog.text and "a/4" not in caplog.text
+
+
+def test_a_version_may_be_a_moment(tmp_path: Path) -> None:
+    put(tmp_path, "a/1764310000", "a/999999999")
+    assert [file.version for file in find_models(tmp_path)] == ["1764310000"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "link"])
+def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nothing")}[kind]()
+    with pytest.raises(RegistryError, match="link to nothing" if kind == "link" else "not a file"):
+        find_models(tmp_path)
 
 
 def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -54,7 +71,7 @@ def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, capl
     put(tmp_path, "first/1")
     lineup = read_lineup(tmp_path, default_model=None)
     assert [file.name for file in lineup.files] == ["first"]
-    warn_of_empty_folders(tmp_path, lineup)
+    warn_of_what_is_left_out(tmp_path)
     assert "empty holds no <version>/model.onnx" in caplog.text
 
 

@@ -31,14 +31,14 @@ class Folder:
         path.write_text(content)
         return path
 
-    async def examine(self, file: ModelFile, _: frozenset[str]) -> str:
+    async def examine(self, file: ModelFile, _: frozenset[str]) -> ModelFile:
         content = file.path.read_text()
         if "good" not in content:
             raise RegistryError("it is bad")
-        return content
+        return replace(file, sha256=content, has_card="tensors" not in content)
 
     async def start(self) -> Reloads:
-        worker = StartedWorker(tuple(replace(file, sha256="good") for file in self.reloads.lineup.files))
+        worker = StartedWorker(tuple(replace(file, sha256="good", has_card=True) for file in self.reloads.lineup.files))
         assert await self.reloads.bring_up_to_date(worker) is None  # type: ignore[arg-type]
         return self.reloads
 
@@ -54,20 +54,58 @@ class StartedWorker:
         return None
 
 
-async def test_a_folder_that_is_refused_keeps_what_serves_and_says_why(tmp_path: Path) -> None:
+async def test_a_link_out_of_the_folder_is_refused_by_itself(tmp_path: Path) -> None:
     folder = Folder(tmp_path / "models", "a/1", "b/1")
     reloads = await folder.start()
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "model.onnx").write_text("good")
     (folder.root / "b" / "2").symlink_to(outside)
+    (folder.root / "c").symlink_to(outside.parent)
+    shutil.copytree(outside, tmp_path / "1")
     await reloads.reload()
     assert folder.serving() == ["a:1", "b:1"]
-    (state,) = [state for state in reloads.lineup.states if state.name == "b"]
-    assert "link out of the folder" in state.reason
+    states = {(state.name, state.version): state for state in reloads.lineup.states}
+    assert [(key, state.state) for key, state in states.items()] == [
+        (("a", "1"), "READY"),
+        (("b", "1"), "READY"),
+        (("b", "2"), "UNAVAILABLE"),
+        (("c", "1"), "UNAVAILABLE"),
+    ]
+    for key in (("b", "2"), ("c", "1")):
+        assert "link out of the folder" in states[key].reason
+        assert str(tmp_path) not in states[key].reason
     with pytest.raises(ModelRefused, match="link out of the folder"):
         await reloads.change("load", "b")
-    assert str(tmp_path) not in state.reason
+
+
+async def test_a_version_without_a_card_does_not_take_the_pictures_from_one_with(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "a/1", "b/1")
+    reloads = await folder.start()
+    folder.put("b/2", "good tensors")
+    with pytest.raises(ModelRefused, match="unload the model first"):
+        await reloads.change("load", "b")
+    assert folder.serving() == ["a:1", "b:1"]
+    await reloads.change("unload", "b")
+    await reloads.change("load", "b")
+    assert folder.serving() == ["a:1", "b:2"]
+    folder.put("b/3")
+    await reloads.change("load", "b")  # the other way round is a gain
+    assert folder.serving() == ["a:1", "b:3"]
+
+
+async def test_nothing_is_said_of_what_has_no_folder_any_more(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "a/1", "b/1")
+    reloads = await folder.start()
+    folder.put("c/1", "bad")
+    await reloads.reload()
+    assert [state.name for state in reloads.lineup.states] == ["a", "b", "c"]
+    for name in "bc":
+        shutil.rmtree(tmp_path / name)
+    await reloads.reload()
+    assert [(state.name, state.reason) for state in reloads.lineup.states] == [("a", ""), ("b", "its folder is gone")]
+    await reloads.reload()
+    assert [state.name for state in reloads.lineup.states] == ["a"]
 
 
 async def test_a_reload_follows_the_folder_but_never_loses_the_default(tmp_path: Path) -> None:

@@ -134,6 +134,25 @@ main()
     assert "3 failures in a row" in said
 
 
+def test_a_worker_that_cannot_start_takes_nothing_from_those_that_serve(models: Path, red: bytes) -> None:
+    patch = """
+import service.supervisor, service.worker
+service.supervisor._DELAYS_S = (0.0, 0.1, 0.1)
+work = service.worker.work
+def broken(settings, task, *rest):
+    if task.layout is not None and task.place == 1 and task.lineup.files[0].sha256:
+        return 1  # it replaces another
+    return work(settings, task, *rest)
+service.worker.work = broken
+"""
+    with serving(models, "--processes", 2, patch=patch) as served:
+        victim = served.workers()[1]
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: sum("it is replaced" in line for line in served.log) > 5)
+        assert served.ask("POST", "/classify", red)[0] == 200
+        assert served.process.poll() is None
+
+
 def test_workers_whose_supervisor_is_gone_finish_and_end(models: Path, red: bytes) -> None:
     command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0", "--admin-port", "0"]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:

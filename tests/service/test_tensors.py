@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.tensors import DATATYPES, RequestedOutput, Tensor, datatype_of, read_request, write_response
-from service.errors import BadRequest
+from service.api.tensors import (
+    DATATYPES,
+    MOST_JSON_VALUES,
+    RequestedOutput,
+    Tensor,
+    datatype_of,
+    read_request,
+    write_response,
+)
+from service.errors import BadRequest, TooLarge
 
 
 def body_of(document: dict[str, Any], *blobs: bytes) -> tuple[bytes, int]:
@@ -67,6 +75,19 @@ def test_raw_and_json_tensors_can_share_a_body() -> None:
 @pytest.mark.parametrize("data", [[1, 2, 3, 4], [[1, 2], [3, 4]], [[[1], [2]], [[3], [4]]]])
 def test_json_data_may_be_flat_or_nested(data: Any) -> None:
     assert np.array_equal(only_input(json_input("FP32", [2, 2], data)).data, [[1, 2], [3, 4]])
+
+
+def test_whole_numbers_of_64_bits_are_exact() -> None:
+    values = [2**64 - 1, 0, 2**53 + 1]
+    assert np.asarray(only_input(json_input("UINT64", [3], values)).data).tolist() == values
+
+
+def test_json_may_hold_only_so_many_values_but_long_texts() -> None:
+    many = b'{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [%b0]}]}' % (b"0," * MOST_JSON_VALUES)
+    with pytest.raises(TooLarge, match="8,000,000 values"):
+        read_request(many, None)
+    text = "a" * (MOST_JSON_VALUES * 4)
+    assert only_input(json_input("BYTES", [1], [text])).data == [text.encode()]
 
 
 def test_strings_are_elements_of_bytes() -> None:
@@ -141,6 +162,9 @@ GOOD = {"inputs": [raw_input("UINT8", [2, 2], 4)]}
         (json_input("UINT8", [1], [300]), b"", "cannot hold"),
         (json_input("UINT8", [1], [-1]), b"", "cannot hold"),
         (json_input("UINT8", [1], [1.5]), b"", "does not fit UINT8"),
+        (json_input("UINT64", [2], [2**64 - 1, -1]), b"", "does not fit UINT64"),
+        (json_input("INT64", [2], [2**64 - 1, 0]), b"", "cannot hold"),
+        (json_input("FP32", [0, 2**62, 2**62, 2**62], []), b"", "too large"),
         (json_input("UINT8", [1], ["1"]), b"", "does not fit UINT8"),
         (json_input("FP32", [2], [1, None]), b"", "does not fit FP32"),
         (json_input("FP32", [2], [[1], [2, 3]]), b"", "nested evenly"),

@@ -3,7 +3,9 @@
 from typing import Any
 
 from service.api.open_inference.metadata import EXTENSIONS, NAME
-from service.api.schemas import ref
+from service.api.open_inference.rows import MOST_ROWS
+from service.api.schemas import ANSWER_HEADERS, TRACING_HEADERS, ref
+from service.api.tensors import MOST_JSON_VALUES
 from service.exchange import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"
@@ -19,7 +21,7 @@ _ERRORS = {
     404: "There is no such model.",
     405: "This path does not have that method; Allow names those it has.",
     408: "The request did not arrive in time.",
-    413: "The body of this request may have at most 64 MiB.",
+    413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
     431: "The path and the headers together may have at most 64 KiB.",
     500: "The model failed; the server's log has the cause.",
     503: "Too many images are waiting already; try again a little later.",
@@ -75,6 +77,13 @@ _HEAD_LENGTH = {
     "description": "How many bytes of the body are JSON; raw tensors follow. 0: the body is one raw tensor, or one "
     "JPEG, PNG or WebP file. Left out: all is JSON.",
     "schema": {"type": "integer", "minimum": 0},
+}
+_RAW_HEADERS = {
+    "Inference-Header-Content-Length": {
+        "description": "How many bytes of the body are JSON, if raw tensors follow.",
+        "schema": {"type": "integer"},
+    },
+    "Content-Encoding": {"description": "gzip or deflate, if the client accepts it.", "schema": {"type": "string"}},
 }
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
@@ -162,18 +171,22 @@ def _operation(
 
 
 def _success(schema: str, example: Any) -> dict[str, Any]:
-    return {"description": "The answer.", "content": {_JSON: {"schema": ref(schema), "example": example}}}
+    content = {_JSON: {"schema": ref(schema), "example": example}}
+    return {"description": "The answer.", "headers": ANSWER_HEADERS, "content": content}
 
 
 def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
     operation = _operation(name, "Infer", parameters, ("V2Response", _ANSWER), (413,))
     operation["description"] = (
         "Tensors in, tensors out, as JSON or as raw bytes after it. Each row waits, is batched and is limited like a "
-        "picture sent to /classify. No content type is refused; bodies may be packed with gzip or deflate both ways."
+        f"picture sent to /classify; a request has at most {MOST_ROWS:,} of them, and its JSON {MOST_JSON_VALUES:,} "
+        "values. No content type is refused; bodies may be packed with gzip or deflate both ways."
     )
-    operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT]
+    operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT, *TRACING_HEADERS]
     operation["requestBody"] = _INFER_BODY
-    operation["responses"]["200"]["content"][_RAW] = {"schema": {"type": "string", "format": "binary"}}
+    success = operation["responses"]["200"]
+    success["content"][_RAW] = {"schema": {"type": "string", "format": "binary"}}
+    success["headers"] = {**ANSWER_HEADERS, **_RAW_HEADERS}
     return operation
 
 

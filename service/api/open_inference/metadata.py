@@ -45,15 +45,18 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def model_config(model: Served, *, max_request_bytes: int, threads: int) -> dict[str, Any]:
-    """Return a model's configuration in Triton's words; its `dims` are without the batch."""
+def model_config(model: Served, *, max_request_bytes: int, threads: int, latest: int) -> dict[str, Any]:
+    """Return a model's configuration in Triton's words; its `dims` are without the batch.
+
+    `latest` is how many of a model's versions serve.
+    """
     kind = "KIND_CPU" if model.info.provider == "CPUExecutionProvider" else "KIND_GPU"
     batching = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
     return {
         "name": model.info.name,
         "platform": _PLATFORM,
         "backend": "onnxruntime",
-        "version_policy": {"latest": {"num_versions": 1}},
+        "version_policy": {"latest": {"num_versions": latest}},
         "max_batch_size": _largest_batch(model, max_request_bytes),
         "input": [_configured(spec, model) for spec in model.inputs],
         "output": [_configured(spec, model) for spec in model.outputs],

@@ -41,6 +41,7 @@ class OpenInference:
     readiness: Readiness
     infer: InferEndpoint
     max_request_bytes: int
+    latest_versions: int
 
     def routes(self) -> list[Route]:
         """Return them, in the order in which they have to be tried."""
@@ -79,7 +80,12 @@ class OpenInference:
         return model_metadata(model, self.serving.registry)
 
     def _config(self, model: Served) -> dict[str, Any]:
-        return model_config(model, max_request_bytes=self.max_request_bytes, threads=self.serving.batcher.thread_count)
+        return model_config(
+            model,
+            max_request_bytes=self.max_request_bytes,
+            threads=self.serving.batcher.thread_count,
+            latest=self.latest_versions,
+        )
 
     def _model_ready(self, model: Served) -> dict[str, Any]:
         self.readiness.check_ready()
@@ -107,8 +113,12 @@ class OpenInference:
         return _json({"model_stats": [model_statistics(model, total) for model in self.serving.registry]})
 
     async def _answer_statistics(self, request: Request) -> Response:
+        """One version's, or of a model without a version those of all that serve."""
         model = self._model(request)
-        return _json({"model_stats": [model_statistics(model, await self.serving.metrics.total())]})
+        is_one = "version" in request.path_params
+        models = [model] if is_one else [each for each in self.serving.registry if each.info.name == model.info.name]
+        total = await self.serving.metrics.total()
+        return _json({"model_stats": [model_statistics(each, total) for each in models]})
 
 
 def _wants_only_ready(body: bytes) -> bool:

@@ -1,5 +1,6 @@
 """From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
 
+import functools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from service.image_header import format_of
 from service.registry import Served
 from service.tensor_spec import DTYPES, OPEN
 
-_MOST_ROWS = 65_536
+MOST_ROWS = 65_536
 
 
 class Terms(TypedDict):
@@ -65,7 +66,7 @@ def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_ima
     if json_bytes == 0:
         rows = _rows_of_raw(model, body, max_image_bytes)
         return Question(rows, tuple(RequestedOutput(spec.name, is_binary=True) for spec in model.outputs))
-    request = read_request(body, json_bytes)
+    request = read_request(body, json_bytes, functools.partial(_check_input, model))
     rows = _rows_of(model, request.inputs, max_image_bytes)
     return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
 
@@ -74,11 +75,25 @@ def _bad(message: str) -> BadRequest:
     return BadRequest(message, code="bad_tensor")
 
 
+def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+    """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
+    spec = next((spec for spec in model.inputs if spec.name == name), None)
+    if spec is None:
+        return
+    takes = f"Input `{name}` takes {spec.datatype} {list(spec.shape)}"
+    fits = datatype == spec.datatype and spec.fits(shape)
+    if isinstance(model, Classifier):
+        takes += ", or BYTES [-1] with JPEG, PNG or WebP files"
+        fits = fits or (datatype == "BYTES" and (len(shape) == 1 or shape[1:] == (1,)))
+    if not fits:
+        raise _bad(f"{takes}; it was given {datatype} {list(shape)}.")
+
+
 def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
         return _picture_rows(model, [_checked_picture(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
-        raise _bad("This model needs a request with JSON: its one input's shape does not follow from raw bytes.")
+        raise _bad("This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes.")
     spec = model.inputs[0]
     shape = tuple(1 if axis == OPEN else axis for axis in spec.shape)
     dtype = DTYPES[spec.datatype]
@@ -97,24 +112,14 @@ def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> R
     if sorted(given) != sorted(wanted):
         raise _bad(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
     if isinstance(model, Classifier):
-        return _rows_of_pictures(model, inputs[0], max_image_bytes)
+        return _rows_of_pictures(model, inputs[0].data, max_image_bytes)
     return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
 
 
-def _rows_of_pictures(model: Classifier, tensor: Tensor, max_image_bytes: int) -> Rows:
-    (spec,) = model.inputs
-    takes = f"Input `{spec.name}` takes UINT8 {list(spec.shape)}, or BYTES [-1] with JPEG, PNG or WebP files"
-    if tensor.datatype not in ("UINT8", "BYTES"):
-        raise _bad(f"{takes}; it was given {tensor.datatype}.")
-    if isinstance(tensor.data, list):
-        if len(tensor.shape) != 1 and tensor.shape[1:] != (1,):
-            raise _bad(f"{takes}; it was given BYTES {list(tensor.shape)}.")
-        _check_count(len(tensor.data))
-        return _picture_rows(model, [_checked_picture(_unwrapped(file), max_image_bytes) for file in tensor.data])
-    if not spec.fits(tensor.shape):
-        raise _bad(f"{takes}; it was given UINT8 {list(tensor.shape)}.")
-    _check_count(len(tensor.data))
-    pixels = tensor.data
+def _rows_of_pictures(model: Classifier, pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
+    _check_count(len(pixels))
+    if isinstance(pixels, list):
+        return _picture_rows(model, [_checked_picture(_unwrapped(file), max_image_bytes) for file in pixels])
     return Rows(len(pixels), lambda number, names, terms: model.infer(pixels[number], names, **terms))
 
 
@@ -123,8 +128,8 @@ def _picture_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
 
 
 def _check_count(rows: int) -> None:
-    if not 1 <= rows <= _MOST_ROWS:
-        raise _bad(f"A request must have 1 to {_MOST_ROWS:,} rows; it has {rows:,}.")
+    if not 1 <= rows <= MOST_ROWS:
+        raise _bad(f"A request must have 1 to {MOST_ROWS:,} rows; it has {rows:,}. Send several requests.")
 
 
 def _unwrapped(content: bytes) -> bytes:
@@ -146,15 +151,7 @@ def _checked_picture(content: bytes, max_image_bytes: int) -> bytes:
 
 
 def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
-    data: dict[str, NDArray[Any]] = {}
-    for spec in model.inputs:
-        tensor = tensors[spec.name]
-        if tensor.datatype != spec.datatype or isinstance(tensor.data, list) or not spec.fits(tensor.shape):
-            raise _bad(
-                f"Input `{spec.name}` takes {spec.datatype} {list(spec.shape)}; "
-                f"it was given {tensor.datatype} {list(tensor.shape)}."
-            )
-        data[spec.name] = tensor.data
+    data = {name: np.asarray(tensor.data) for name, tensor in tensors.items()}
     if not model.is_batched:
         return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))
     counts = {len(array) for array in data.values()}

@@ -5,6 +5,7 @@ from typing import Any
 from service.api.schemas import a_list, an_object, ref
 
 _TEXT, _COUNT, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
 _SHAPE = a_list({"type": "integer"})
 _ANY = {"type": "object"}
 _STATISTICS = (
@@ -81,13 +82,13 @@ V2_SCHEMAS: dict[str, Any] = {
     ),
     "V2Input": _with_optional(
         {
-            "name": _TEXT,
+            "name": _NAME,
             "datatype": {"type": "string", "examples": ["UINT8", "BYTES", "FP32"]},
             "shape": a_list(_COUNT),
         },
         {"parameters": _ANY, "data": a_list({})},
     ),
-    "V2RequestedOutput": _with_optional({"name": _TEXT}, {"parameters": _ANY}),
+    "V2RequestedOutput": _with_optional({"name": _NAME}, {"parameters": _ANY}),
     "V2Response": _with_optional(
         {"model_name": _TEXT, "model_version": _TEXT, "outputs": a_list(ref("V2Output"))}, {"id": _TEXT}
     ),

@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 Session: TypeAlias = onnxruntime.InferenceSession
 DeviceValue: TypeAlias = onnxruntime.OrtValue
 
+# A client that asks for one small picture after the other is back within a third of a millisecond: threads that are
+# awake then save it 30 of 270 microseconds.
+_SPINNING_US = 500
 # Of a saved graph: small constants stay in it, the weights lie beside it, where they can be mapped into memory.
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
 _SMALL_CONSTANT_BYTES = "1024"
@@ -93,7 +96,7 @@ def open_session(
 ) -> Session:
     """Open a model file, or a graph that `save_in` made; raise whatever ONNX Runtime does.
 
-    Spinning threads wait for work without sleeping while a run lasts, and stop with it. `optimised=False` takes the
+    Spinning threads wait for work without sleeping while a run lasts, and for a moment after it. `optimised=False` takes the
     graph as it is. `save_in` is a folder that gets the optimised graph, which is good for this processor only.
     """
     options = _session_options(threads, spinning=spinning)
@@ -116,7 +119,7 @@ def _session_options(threads: int, *, spinning: bool) -> onnxruntime.SessionOpti
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if spinning:
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(_SPINNING_US))
     return options
 
 

@@ -96,8 +96,8 @@ def open_session(
 ) -> Session:
     """Open a model file, or a graph that `save_in` made; raise whatever ONNX Runtime does.
 
-    Spinning threads wait for work without sleeping while a run lasts, and for a moment after it. `optimised=False` takes the
-    graph as it is. `save_in` is a folder that gets the optimised graph, which is good for this processor only.
+    Spinning threads wait for work without sleeping while a run lasts, and for a moment after it. `optimised=False`
+    takes the graph as it is. `save_in` is a folder that gets the optimised graph, good for this processor only.
     """
     options = _session_options(threads, spinning=spinning)
     if isinstance(model, bytes):

@@ -21,9 +21,8 @@ from service.errors import BadRequest, TooLarge
 from service.tensor_spec import DTYPES
 
 DATATYPES = (*DTYPES, "BYTES")
-MOST_JSON_VALUES = (
-    8_000_000  # for a moment each is an object of Python's; a thousand pictures of 32 x 32 have 3 million
-)
+# For a moment each is an object of Python's. A thousand pictures of 32 x 32 pixels have 3 million.
+MOST_JSON_VALUES = 8_000_000
 _MOST_ELEMENTS = 65_536  # of BYTES in one request
 _LARGEST_RANK = 16
 _LONGEST_NAME = 1024  # refusals repeat names

@@ -39,6 +39,9 @@ _STEADY_S = 10.0  # a worker that served for as long was well
 _DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before the next start, after so many failures in a row
 
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
 class StartFailed(Exception):
     """The first worker could not start. The message is one line for an operator."""
 
@@ -105,6 +108,7 @@ class Supervisor:
         await self._stop()
         admin.should_exit = admin.force_exit = True
         await serving_admin
+        self._let_go_of_signals()
         if self._start_failure is not None:
             raise StartFailed(self._start_failure)
         log.info("stopped")
@@ -137,6 +141,12 @@ class Supervisor:
             loop.add_signal_handler(number, self._be_told)
         loop.add_signal_handler(signal.SIGCHLD, self._reap)
         loop.add_signal_handler(signal.SIGHUP, self._reload_is_wanted.set)
+
+    def _let_go_of_signals(self) -> None:
+        """Whoever signals now is too late: the loop would let a signal end the process, with another status."""
+        for number in _SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _be_told(self) -> None:
         (self._told_to_hurry if self._told_to_stop.is_set() else self._told_to_stop).set()

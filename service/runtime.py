@@ -22,7 +22,7 @@ DeviceValue: TypeAlias = onnxruntime.OrtValue
 
 # A client that asks for one small picture after the other is back within a third of a millisecond: threads that are
 # awake then save it 30 of 270 microseconds.
-_SPINNING_US = 500
+_SPINNING_US = 1000
 # Of a saved graph: small constants stay in it, the weights lie beside it, where they can be mapped into memory.
 GRAPH_FILE, WEIGHTS_FILE = "graph.onnx", "weights.bin"
 _SMALL_CONSTANT_BYTES = "1024"

@@ -210,14 +210,9 @@ def _add_routes(
 
 
 def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
-    infer = InferEndpoint(serving, max_request_bytes=settings.max_request_bytes, max_waiting=settings.max_queue)
-    return OpenInference(
-        serving,
-        parts.readiness,
-        infer,
-        max_request_bytes=settings.max_request_bytes,
-        latest_versions=settings.latest_versions,
-    )
+    most_bytes = settings.max_request_bytes
+    infer = InferEndpoint(serving, max_request_bytes=most_bytes, max_waiting=settings.max_queue)
+    return OpenInference(serving, parts.readiness, infer, most_bytes, settings.latest_versions)
 
 
 def _add_admission(

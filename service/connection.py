@@ -75,8 +75,8 @@ class Patience:
 OnUnread = Callable[[int, str, bytes, str | None], None]
 
 
-def _ignore(_status: int, _code: str, _identity: bytes, _client: str | None) -> None:
-    pass
+def ignore_unread(_status: int, _code: str, _identity: bytes, _client: str | None) -> None:
+    """Do nothing about it."""
 
 
 class _Part(Enum):
@@ -95,7 +95,7 @@ class Connection(HttpToolsProtocol):
         *arguments: Any,
         patience: Patience | None = None,
         on_lost: Callable[[], None] = lambda: None,
-        on_unread: OnUnread = _ignore,
+        on_unread: OnUnread = ignore_unread,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)

@@ -81,7 +81,7 @@ class Metrics:
 
     def note_unread(self, status: int, code: str) -> None:
         """Count what was refused before it became a request."""
-        self._counts["resnet_requests", "other", "other", str(status)] += 1
+        self.note_answer("other", "other", status)
         self._counts["resnet_refusals", code] += 1
 
     def note_refusal(self, error: ServiceError) -> None:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 1.0
 _DECIDED_ABOVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may reach all: the supervisor decides
-_SIGNALS = (*_DECIDED_ABOVE, signal.SIGCHLD)
+SIGNALS = (*_DECIDED_ABOVE, signal.SIGCHLD)  # that the supervisor hears
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +163,13 @@ async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tu
     """
     ours, theirs = socket.socketpair()
     pipe = await Pipe.open(ours)
-    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the child shares our wake-up pipe until it lets go of it
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the child shares our wake-up pipe until it lets go of it
     try:
         pid = os.fork()
         if pid == 0:
             _become_child(work, theirs, kept)
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     theirs.close()
     return pid, pipe
 
@@ -182,7 +182,7 @@ def _become_child(work: Callable[[socket.socket], int], pipe: socket.socket, kep
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _let_go_of_all_but(pipe.fileno(), *(socket.fileno() for socket in kept))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         status = work(pipe)
     except BaseException:  # nothing may get back into the supervisor's code
         log.exception("a process failed")

@@ -50,6 +50,10 @@ class Registry:
     def __iter__(self) -> Iterator[Served]:
         return (model for versions in self._models.values() for model in versions.values())
 
+    def versions_of(self, name: str) -> list[Served]:
+        """Return every version of a model that serves, the highest last."""
+        return list(self._models.get(name, {}).values())
+
     def is_default(self, model: Served) -> bool:
         """Whether this model answers when none is named."""
         return model.info.name == self._default and model is next(reversed(self._models[model.info.name].values()))

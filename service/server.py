@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from service.acceptor import Acceptor
 from service.board import Board
-from service.connection import Connection, OnUnread, Patience
+from service.connection import Connection, OnUnread, Patience, ignore_unread
 from service.listener import turn_away_new_clients
 
 log = logging.getLogger(__name__)
@@ -101,16 +101,15 @@ def make_server(
     drain: Drain,
     patience: Patience,
     among: tuple[Board, int] | None = None,
-    on_unread: OnUnread | None = None,
+    on_unread: OnUnread = ignore_unread,
 ) -> Server:
     """Return a server for one application; `serve` it with a listening socket.
 
     `among`: as `Server` has it; `on_unread` hears of what was refused before the application saw it.
     """
-    told = {} if on_unread is None else {"on_unread": on_unread}
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, patience=patience, **told),  # type: ignore[arg-type]  # whatever makes one will do
+        http=functools.partial(Connection, patience=patience, on_unread=on_unread),  # type: ignore[arg-type]  # whatever makes one will do
         ws="none",
         lifespan="off",
         access_log=False,

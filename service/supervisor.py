@@ -22,7 +22,7 @@ from service.examiner import Examiner
 from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
 from service.layout import Layout
 from service.log_lines import RequestLog
-from service.offspring import Offspring, Task, Work, reaped
+from service.offspring import SIGNALS, Offspring, Task, Work, reaped
 from service.readiness import Readiness
 from service.reloads import Outcome, Reloads, Repository
 from service.repository import VersionState
@@ -37,9 +37,6 @@ _LONGEST_SILENCE_S = 3.0  # before a worker that replaces the only one says that
 _OWN_END_S = 1.0  # beyond the workers' own limit
 _STEADY_S = 10.0  # a worker that served for as long was well
 _DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before the next start, after so many failures in a row
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class StartFailed(Exception):
@@ -144,7 +141,7 @@ class Supervisor:
 
     def _let_go_of_signals(self) -> None:
         """Whoever signals now is too late: the loop would let a signal end the process, with another status."""
-        for number in _SIGNALS:
+        for number in SIGNALS:
             asyncio.get_running_loop().remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 

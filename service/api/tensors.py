@@ -5,19 +5,18 @@ BYTES is its length in four bytes and then itself. What clients really send is l
 may be nested or flat, and binary and JSON tensors may be mixed in one body.
 """
 
-import contextlib
 import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.errors import BadRequest, TooLarge
+from service.api.json_numbers import bad_tensor, flat, numbers, shaped
+from service.errors import TooLarge
 from service.tensor_spec import DTYPES
 
 DATATYPES = (*DTYPES, "BYTES")
@@ -25,7 +24,7 @@ DATATYPES = (*DTYPES, "BYTES")
 MOST_JSON_VALUES = 8_000_000
 _MOST_ELEMENTS = 65_536  # of BYTES in one request
 _LARGEST_RANK = 16
-_LONGEST_NAME = 1024  # refusals repeat names
+LONGEST_NAME = 1024  # refusals repeat names
 _LENGTH = struct.Struct("<I")
 
 
@@ -78,13 +77,13 @@ def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all)
     Raises BadRequest with a sentence that says what does not fit, and what `check` raises.
     """
     if json_bytes is not None and json_bytes > len(body):
-        raise _bad(f"Inference-Header-Content-Length is {json_bytes}, but the body has only {len(body)} bytes.")
+        raise bad_tensor(f"Inference-Header-Content-Length is {json_bytes}, but the body has only {len(body)} bytes.")
     document = _document(body if json_bytes is None else body[:json_bytes])
     binary = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
     wants_binary = _flag(_parameters(document, "the request"), "binary_data_output", False)
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        raise _bad("`id` must be a string.")
+        raise bad_tensor("`id` must be a string.")
     return InferRequest(
         _read_inputs(document, binary, check),
         _read_outputs(document, wants_binary),
@@ -92,10 +91,6 @@ def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all)
         wants_binary,
         _parameters(document, "the request"),
     )
-
-
-def _bad(message: str) -> BadRequest:
-    return BadRequest(message, code="bad_tensor")
 
 
 def _document(content: bytes) -> dict[str, Any]:
@@ -106,24 +101,26 @@ def _document(content: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
-        raise _bad("The request is not valid JSON; with binary tensors, Inference-Header-Content-Length must be the "
-                   "number of bytes that the JSON has.") from None  # fmt: skip
+        raise bad_tensor(
+            "The request is not valid JSON; with binary tensors, Inference-Header-Content-Length must be the number of "
+            "bytes that the JSON has."
+        ) from None
     if not isinstance(document, dict):
-        raise _bad("The request must be a JSON object with `inputs`.")
+        raise bad_tensor("The request must be a JSON object with `inputs`.")
     return document
 
 
 def _parameters(part: dict[str, Any], where: str) -> dict[str, Any]:
     parameters = part.get("parameters") or {}
     if not isinstance(parameters, dict):
-        raise _bad(f"`parameters` of {where} must be a JSON object.")
+        raise bad_tensor(f"`parameters` of {where} must be a JSON object.")
     return parameters
 
 
 def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
     value = parameters.get(name, default)
     if not isinstance(value, bool):
-        raise _bad(f"`{name}` must be true or false.")
+        raise bad_tensor(f"`{name}` must be true or false.")
     return value
 
 
@@ -131,12 +128,12 @@ def _parts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
     """Return the entries of `inputs` or `outputs`, each with a name of its own."""
     parts = document.get(name)
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise _bad(f"`{name}` must be a list of JSON objects.")
+        raise bad_tensor(f"`{name}` must be a list of JSON objects.")
     names = [part.get("name") for part in parts]
-    if not all(isinstance(given, str) and 0 < len(given) <= _LONGEST_NAME for given in names):
-        raise _bad(f"Each entry of `{name}` must have a `name` of at most {_LONGEST_NAME} characters.")
+    if not all(isinstance(given, str) and 0 < len(given) <= LONGEST_NAME for given in names):
+        raise bad_tensor(f"Each entry of `{name}` must have a `name` of at most {LONGEST_NAME} characters.")
     if len(set(names)) < len(names):
-        raise _bad(f"A name appears twice in `{name}`.")
+        raise bad_tensor(f"A name appears twice in `{name}`.")
     return parts
 
 
@@ -147,64 +144,59 @@ def _read_inputs(document: dict[str, Any], binary: memoryview, check: Check) -> 
         parameters = _parameters(part, f"input `{part['name']}`")
         _check_shared_memory(parameters)
         size = parameters.get("binary_data_size")
-        check(*_shape(part))
+        head = _head(part)
+        check(*head)
         if size is None:
-            tensors.append(_read_json_tensor(part))
+            tensors.append(_read_json_tensor(*head, part.get("data")))
             continue
         if not _is_count(size) or "data" in part:
-            raise _bad(f"Input `{part['name']}` must have either `data` or a whole number as `binary_data_size`.")
+            raise bad_tensor(f"Input `{part['name']}` must have either `data` or a whole number as `binary_data_size`.")
         if size > len(binary) - position:
-            raise _bad(
+            raise bad_tensor(
                 f"Input `{part['name']}` declares {size} bytes, but only {len(binary) - position} are left in the body."
             )
-        tensors.append(_read_binary_tensor(part, binary[position : position + size]))
+        tensors.append(_read_binary_tensor(*head, binary[position : position + size]))
         position += size
     if not tensors:
-        raise _bad("`inputs` is empty; a model needs its input.")
+        raise bad_tensor("`inputs` is empty; a model needs its input.")
     if position < len(binary):
-        raise _bad(f"{len(binary) - position} bytes of the body belong to no input.")
+        raise bad_tensor(f"{len(binary) - position} bytes of the body belong to no input.")
     return tuple(tensors)
 
 
 def _check_shared_memory(parameters: dict[str, Any]) -> None:
     if "shared_memory_region" in parameters:
-        raise _bad("Shared memory is not supported; tensors go in the request and in the answer themselves.")
+        raise bad_tensor("Shared memory is not supported; tensors go in the request and in the answer themselves.")
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _shape(part: dict[str, Any]) -> tuple[str, str, tuple[int, ...]]:
+def _head(part: dict[str, Any]) -> tuple[str, str, tuple[int, ...]]:
     """Return an input's name, datatype and shape."""
     name, datatype, shape = part["name"], part.get("datatype"), part.get("shape")
     if datatype not in DATATYPES:
-        raise _bad(f"Input `{name}` has a `datatype` that is not supported; there are {', '.join(DATATYPES)}.")
+        raise bad_tensor(f"Input `{name}` has a `datatype` that is not supported; there are {', '.join(DATATYPES)}.")
     if not isinstance(shape, list) or len(shape) > _LARGEST_RANK or not all(map(_is_count, shape)):
-        raise _bad(f"`shape` of input `{name}` must be a list of at most {_LARGEST_RANK} whole numbers, none negative.")
+        raise bad_tensor(
+            f"`shape` of input `{name}` must be a list of at most {_LARGEST_RANK} whole numbers, none negative."
+        )
     return name, datatype, tuple(shape)
 
 
-def _read_binary_tensor(part: dict[str, Any], content: memoryview) -> Tensor:
-    name, datatype, shape = _shape(part)
+def _read_binary_tensor(name: str, datatype: str, shape: tuple[int, ...], content: memoryview) -> Tensor:
     count = math.prod(shape)
     if datatype == "BYTES":
         if count > _MOST_ELEMENTS:
-            raise _bad(f"Input `{name}` has {count} elements; at most {_MOST_ELEMENTS} are accepted.")
+            raise bad_tensor(f"Input `{name}` has {count} elements; at most {_MOST_ELEMENTS} are accepted.")
         return Tensor(name, datatype, shape, _elements(name, content, count))
     dtype = DTYPES[datatype]
     if len(content) != count * dtype.itemsize:
-        raise _bad(
+        raise bad_tensor(
             f"Input `{name}` of {datatype} {list(shape)} takes {count * dtype.itemsize} bytes, and has {len(content)}."
         )
-    return Tensor(name, datatype, shape, _shaped(name, np.frombuffer(content, dtype), shape))
-
-
-def _shaped(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    try:
-        return array.reshape(shape)
-    except (ValueError, OverflowError):  # an empty tensor whose other axes are beyond all measure
-        raise _bad(f"`shape` of input `{name}` is too large.") from None
+    return Tensor(name, datatype, shape, shaped(name, np.frombuffer(content, dtype), shape))
 
 
 def _elements(name: str, content: memoryview, count: int) -> list[bytes]:
@@ -218,65 +210,19 @@ def _elements(name: str, content: memoryview, count: int) -> list[bytes]:
         position = start + length
         elements.append(bytes(content[start:position]))
     if position != len(content) or len(elements) != count:
-        raise _bad(f"Input `{name}` must be {count} elements, each after its length in 4 bytes (little-endian).")
+        raise bad_tensor(f"Input `{name}` must be {count} elements, each after its length in 4 bytes (little-endian).")
     return elements
 
 
-def _read_json_tensor(part: dict[str, Any]) -> Tensor:
-    name, datatype, shape = _shape(part)
-    data = part.get("data")
+def _read_json_tensor(name: str, datatype: str, shape: tuple[int, ...], data: object) -> Tensor:
     if not isinstance(data, list):
-        raise _bad(f"Input `{name}` has no `data`, and no `binary_data_size` in its parameters.")
+        raise bad_tensor(f"Input `{name}` has no `data`, and no `binary_data_size` in its parameters.")
     if datatype == "BYTES":
-        texts = _flat(name, data)
+        texts = flat(name, data)
         if len(texts) != math.prod(shape) or not all(isinstance(text, str) for text in texts):
-            raise _bad(f"`data` of input `{name}` must be {math.prod(shape)} strings.")
+            raise bad_tensor(f"`data` of input `{name}` must be {math.prod(shape)} strings.")
         return Tensor(name, datatype, shape, [text.encode() for text in texts])
-    return Tensor(name, datatype, shape, _numbers(name, datatype, shape, data))
-
-
-def _flat(name: str, data: list[Any]) -> list[Any]:
-    while set(map(type, data)) == {list}:
-        if len(set(map(len, data))) > 1:
-            raise _bad(f"`data` of input `{name}` must be flat or nested evenly.")
-        data = list(chain.from_iterable(data))
-    return data
-
-
-def _numbers(name: str, datatype: str, shape: tuple[int, ...], data: list[Any]) -> NDArray[Any]:
-    dtype = DTYPES[datatype]
-    values = _flat(name, data)
-    if not set(map(type, values)) <= {int, float, bool}:  # before NumPy makes room for the longest text a number
-        raise _bad(f"`data` of input `{name}` does not fit {datatype}: it must be numbers, flat or nested evenly.")
-    if len(values) != math.prod(shape):
-        raise _bad(f"Input `{name}` of shape {list(shape)} takes {math.prod(shape)} numbers, and has {len(values)}.")
-    given = _array(values, dtype)
-    kinds = {"f": "fiu", "b": "biu"}.get(dtype.kind, "iu")  # NumPy's letters for what may be given
-    if given.size and given.dtype.kind not in kinds:
-        raise _bad(f"`data` of input `{name}` does not fit {datatype}.")
-    if given.size and not _holds(dtype, given):
-        raise _bad(f"`data` of input `{name}` has numbers that {datatype} cannot hold.")
-    return _shaped(name, given.astype(dtype), shape)
-
-
-def _array(values: list[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return numbers in whatever type NumPy sees in them."""
-    if not values:
-        return np.empty(0, dtype)
-    given = np.array(values)
-    if given.dtype.kind == "f" and float not in set(map(type, values)):  # whole numbers beyond those of INT64
-        with contextlib.suppress(OverflowError):
-            return np.array(values, np.uint64)
-    return given
-
-
-def _holds(dtype: np.dtype[Any], given: NDArray[Any]) -> bool:
-    if dtype.kind == "f":
-        return bool(np.abs(given).max() <= np.finfo(dtype).max)
-    if dtype.kind == "b":
-        return bool(given.min() >= 0 and given.max() <= 1)
-    limits = np.iinfo(dtype)
-    return bool(int(given.min()) >= limits.min and int(given.max()) <= limits.max)
+    return Tensor(name, datatype, shape, numbers(name, datatype, shape, data))
 
 
 def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[RequestedOutput, ...] | None:
@@ -288,7 +234,7 @@ def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[Request
         _check_shared_memory(parameters)
         best = parameters.get("classification")
         if best is not None and (not _is_count(best) or best < 1):
-            raise _bad(f"`classification` of output `{part['name']}` must be a whole number above 0.")
+            raise bad_tensor(f"`classification` of output `{part['name']}` must be a whole number above 0.")
         requested.append(RequestedOutput(part["name"], _flag(parameters, "binary_data", wants_binary), best))
     return tuple(requested)
 

@@ -10,12 +10,13 @@ import time
 from starlette.types import Receive, Scope, Send
 
 from service.api.compression import packed, unpacked
+from service.api.json_numbers import bad_tensor
 from service.api.open_inference.rows import Question, Terms, joined, read_question
 from service.api.request import Serving, read_body
 from service.api.tensors import write_response
 from service.api.windows import ask_all, window_of
 from service.classifier import Classification
-from service.errors import BadRequest, ServiceError
+from service.errors import ServiceError
 from service.exchange import Exchange
 from service.registry import Served
 
@@ -91,7 +92,7 @@ def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
     if declared is None:
         return None
     if _DIGITS.fullmatch(declared) is None:
-        raise BadRequest("Inference-Header-Content-Length must be a whole number.", code="bad_tensor")
+        raise bad_tensor("Inference-Header-Content-Length must be a whole number.")
     return int(declared)
 
 

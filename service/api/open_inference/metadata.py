@@ -34,7 +34,7 @@ def model_metadata(model: Served, registry: Registry) -> dict[str, Any]:
     """
     return {
         "name": model.info.name,
-        "versions": [other.info.version for other in registry if other.info.name == model.info.name],
+        "versions": [other.info.version for other in registry.versions_of(model.info.name)],
         "platform": _PLATFORM,
         "inputs": [_tensor(spec) for spec in model.inputs],
         "outputs": [_tensor(spec) for spec in model.outputs],

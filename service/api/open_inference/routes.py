@@ -116,7 +116,7 @@ class OpenInference:
         """One version's, or of a model without a version those of all that serve."""
         model = self._model(request)
         is_one = "version" in request.path_params
-        models = [model] if is_one else [each for each in self.serving.registry if each.info.name == model.info.name]
+        models = [model] if is_one else self.serving.registry.versions_of(model.info.name)
         total = await self.serving.metrics.total()
         return _json({"model_stats": [model_statistics(each, total) for each in models]})
 

@@ -9,11 +9,12 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.json_numbers import bad_tensor
 from service.api.request import from_base64
 from service.api.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.batcher import Batcher
 from service.classifier import Classification, Classifier
-from service.errors import BadImage, BadRequest, NotAnImage, image_too_large
+from service.errors import BadImage, NotAnImage, image_too_large
 from service.graph_model import GraphModel
 from service.image_header import format_of
 from service.registry import Served
@@ -71,10 +72,6 @@ def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_ima
     return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
 
 
-def _bad(message: str) -> BadRequest:
-    return BadRequest(message, code="bad_tensor")
-
-
 def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
     """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
     spec = next((spec for spec in model.inputs if spec.name == name), None)
@@ -86,21 +83,23 @@ def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]
         takes += ", or BYTES [-1] with JPEG, PNG or WebP files"
         fits = fits or (datatype == "BYTES" and (len(shape) == 1 or shape[1:] == (1,)))
     if not fits:
-        raise _bad(f"{takes}; it was given {datatype} {list(shape)}.")
+        raise bad_tensor(f"{takes}; it was given {datatype} {list(shape)}.")
 
 
 def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
         return _picture_rows(model, [_checked_picture(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
-        raise _bad("This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes.")
+        raise bad_tensor(
+            "This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes."
+        )
     spec = model.inputs[0]
     shape = tuple(1 if axis == OPEN else axis for axis in spec.shape)
     dtype = DTYPES[spec.datatype]
     size = math.prod(shape) * dtype.itemsize
     if len(body) != size:
         picture = "a JPEG, PNG or WebP file, or " if isinstance(model, Classifier) else ""
-        raise _bad(
+        raise bad_tensor(
             f"With Inference-Header-Content-Length 0 the body must be {picture}the {size} bytes "
             f"of `{spec.name}`, {spec.datatype} {list(shape)}; it has {len(body)}."
         )
@@ -110,7 +109,7 @@ def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
 def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
     given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
     if sorted(given) != sorted(wanted):
-        raise _bad(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
+        raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
     if isinstance(model, Classifier):
         return _rows_of_pictures(model, inputs[0].data, max_image_bytes)
     return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
@@ -129,7 +128,7 @@ def _picture_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
 
 def _check_count(rows: int) -> None:
     if not 1 <= rows <= MOST_ROWS:
-        raise _bad(f"A request must have 1 to {MOST_ROWS:,} rows; it has {rows:,}. Send several requests.")
+        raise bad_tensor(f"A request must have 1 to {MOST_ROWS:,} rows; it has {rows:,}. Send several requests.")
 
 
 def _unwrapped(content: bytes) -> bytes:
@@ -144,7 +143,7 @@ def _unwrapped(content: bytes) -> bytes:
 
 def _checked_picture(content: bytes, max_image_bytes: int) -> bytes:
     if not content:
-        raise _bad("A picture is empty.")
+        raise bad_tensor("A picture is empty.")
     if len(content) > max_image_bytes:
         raise image_too_large(max_image_bytes)
     return content
@@ -156,7 +155,7 @@ def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
         return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))
     counts = {len(array) for array in data.values()}
     if len(counts) != 1:
-        raise _bad("All inputs must have the same length along their first axis, the batch.")
+        raise bad_tensor("All inputs must have the same length along their first axis, the batch.")
     _check_count(min(counts))
 
     def row(number: int) -> dict[str, NDArray[Any]]:
@@ -171,7 +170,7 @@ def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, .
         return tuple(RequestedOutput(name, request.wants_binary) for name in names)
     unknown = [output.name for output in request.outputs if output.name not in names]
     if unknown:
-        raise _bad(f"The model has no output {_list(unknown)}; it has {_list(names)}.")
+        raise bad_tensor(f"The model has no output {_list(unknown)}; it has {_list(names)}.")
     return request.outputs
 
 
@@ -182,7 +181,7 @@ def _list(names: Sequence[str]) -> str:
 def _timeout_s(parameters: Mapping[str, Any]) -> float:
     timeout = parameters.get("timeout", 0)
     if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0:
-        raise _bad("`timeout` must be a whole number of microseconds, 0 for none.")
+        raise bad_tensor("`timeout` must be a whole number of microseconds, 0 for none.")
     return timeout / 1e6 if timeout else math.inf
 
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from service.api.schemas import a_list, an_object, ref
+from service.api.tensors import LONGEST_NAME
 
 _TEXT, _COUNT, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
-_NAME = {"type": "string", "minLength": 1, "maxLength": 1024}
+_NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
 _SHAPE = a_list({"type": "integer"})
 _ANY = {"type": "object"}
 _STATISTICS = (

@@ -75,6 +75,9 @@ class Admission:
             await self._answer(scope, exchange, route)
         finally:
             self._metrics.in_flight -= 1
+            # Else they would hold each other until a search for garbage, which takes milliseconds.
+            for name in ("exchange", "send_whole"):
+                scope.pop(name, None)
             exchange.forget_body()
             if self._request_log is not None:
                 self._request_log.note(exchange, scope["method"], route)

@@ -161,6 +161,7 @@ class Batcher:
             return await answer
         finally:
             self._unanswered.discard(answer)
+            del answer, waiting  # a failure's traceback holds this frame, and would be held by it
 
     def _has_nothing_else(self) -> bool:
         """Whether the event loop can be spared for a moment."""

@@ -195,7 +195,7 @@ class Classifier:
             spent_s = time.monotonic() - started
             return SetAside(lambda: self._decode(picture, header, time.monotonic() - spent_s))
         except ServiceError as error:
-            return error
+            return error.as_answer()
 
     def _decode(self, picture: Picture, header: ImageHeader, started: float) -> Picture:
         steps = self.card.preprocessing

@@ -39,6 +39,11 @@ class ServiceError(Exception):
         if code is not None:
             self.code = code
 
+    def as_answer(self) -> "ServiceError":
+        """Return this error to be handed on as a value, without the frames that raised it: they hold the answers."""
+        self.__traceback__ = self.__context__ = None
+        return self
+
 
 class BadRequest(ServiceError):
     status, code, title = 400, "bad_request", "Bad request"

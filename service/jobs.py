@@ -106,7 +106,7 @@ def prepare(waiting: Waiting, set_aside: SetAside[Any]) -> Any:
 
 def _failure(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
-        return error
+        return error.as_answer()
     _note_failure(error, 1)
     return EngineFailed("The model failed on this image; the server's log has the cause.")
 

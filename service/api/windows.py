@@ -66,5 +66,5 @@ class _Asking(Generic[Answer]):
                     break  # whoever is still at work asks again when it has its answer
                 if self._stops_at_failure:
                     raise
-                self.answers[number] = error
+                self.answers[number] = error.as_answer()
         self._working -= 1

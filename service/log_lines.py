@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import orjson
@@ -51,12 +50,12 @@ class RequestLog:
             exchange.inference_s,
             None if model is None else (model.name, model.version, model.sha256),
         )
-        self.writer.put(partial(_request_line, self.form, time.time(), values))
+        self.writer.put(_request_line(self.form, time.time(), values))
 
     def note_unread(self, status: int, code: str, identity: bytes, client: str | None) -> None:
         """Have the line written of what was refused before it became a request."""
         values = (identity, None, client, "", "other", status, code, 0, 0, 0.0, 0, 0.0, 0.0, 0.0, None)
-        self.writer.put(partial(_request_line, self.form, time.time(), values))
+        self.writer.put(_request_line(self.form, time.time(), values))
 
 
 def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
@@ -127,7 +126,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have the record written."""
-        self._writer.put(partial(self._line, record))
+        self._writer.put(self._line(record))
 
     def flush(self) -> None:
         """Wait, but not for long, until everything is written."""

@@ -1,7 +1,7 @@
 """Lines on their way to stderr, written by a thread of their own: whoever logs never waits for a slow reader.
 
-What does not fit while the reader is slow is dropped and counted. Lines are made by that thread, too. It starts with
-the first line, in each process anew, as threads do not survive a fork.
+What does not fit while the reader is slow is dropped and counted. The thread starts with the first line, in each
+process anew, as threads do not survive a fork.
 """
 
 import contextlib
@@ -9,16 +9,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 _MOST_LINES = 8192
 _PAUSE_S = 0.05  # between two rounds: a wake-up for each line would cost more than the line
 _ATOMIC_BYTES = 4096  # of a pipe: what is written at once does not mix with other processes' lines
 _FLUSH_S = 0.5
 _LOOK_S = 0.005
-
-MakeLine = Callable[[], bytes]
-
 
 class LogWriter:
     """Writes to a file descriptor."""
@@ -31,18 +28,18 @@ class LogWriter:
         os.register_at_fork(after_in_child=self._start_anew)
 
     def _start_anew(self) -> None:
-        self._lines: deque[MakeLine] = deque()
+        self._lines: deque[bytes] = deque()
         self._is_writing = False
         self._has_lines, self._hurry = threading.Event(), threading.Event()
         self._starting = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, make_line: MakeLine) -> None:
-        """Have a line written soon; `make_line` returns it with its end."""
+    def put(self, line: bytes) -> None:
+        """Have a line, with its end, written soon."""
         if len(self._lines) >= self._most_lines:
             self.dropped += 1
             return
-        self._lines.append(make_line)
+        self._lines.append(line)
         if self._thread is None:
             self._start()
         if not self._has_lines.is_set():
@@ -75,7 +72,7 @@ class LogWriter:
 
     def _taken(self) -> Iterator[bytes]:
         while self._lines:
-            yield self._lines.popleft()()
+            yield self._lines.popleft()
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:

@@ -1,12 +1,16 @@
 """Pillow's decoders, called directly: `Image.open` would load 44 other readers and look for more pictures in a JPEG.
 
 An ordinary JPEG does not even meet Pillow's reader, which parses in Python what the header walk has read already: its
-bytes go to the decoder that the reader would hand them to, so the pixels are the same.
+bytes go to the decoder that the reader would hand them to, so the pixels are the same. One that is wanted as it is, as
+an array, needs no image of Pillow's in between; simplejpeg has the same decoder, libjpeg-turbo, and writes it at once.
 """
 
 import io
 import time
 
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, ImageFile, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -65,3 +69,18 @@ def decode_plain_jpeg(header: ImageHeader) -> Image.Image | None:
         raise ValueError("the JPEG is broken or cut off")
     image = Image.Image()._new(pixels)  # the way in which Pillow's own methods make images
     return image if mode == "RGB" else image.convert("RGB")
+
+
+def decode_to_array(header: ImageHeader) -> NDArray[np.uint8] | None:
+    """Return the pixels that `decode_plain_jpeg` would, as uint8 (height, width, 3), at half of its price or less.
+
+    None if the file is no JPEG of one scan, or if anything about it is out of order: Pillow may still make something
+    of it, and is the one to say what.
+    """
+    if header.format != "JPEG" or header.scans != 1 or header.bytes_per_pixel not in _MODES:
+        return None
+    try:
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(header.content, "RGB")
+    except (ValueError, MemoryError):
+        return None
+    return pixels if pixels.shape == (header.height, header.width, 3) else None

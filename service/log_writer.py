@@ -17,6 +17,7 @@ _ATOMIC_BYTES = 4096  # of a pipe: what is written at once does not mix with oth
 _FLUSH_S = 0.5
 _LOOK_S = 0.005
 
+
 class LogWriter:
     """Writes to a file descriptor."""
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from service.decoders import decode_plain_jpeg, open_with_pillow
+from service.decoders import decode_plain_jpeg, decode_to_array, open_with_pillow
 from service.errors import BadImage
 from service.image_header import ImageHeader, read_header
-from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, resize_and_crop
+from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, crop_alone, resize_and_crop
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -106,8 +106,22 @@ def header_to_pixels(
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[Pixels, ImageInfo]:
     """As `image_to_pixels`, when the header was read already."""
+    _check_limits(header, limits)
+    pixels = _cut_out(header, shorter_side, crop)
+    if pixels is not None:
+        return pixels, _info(header)
     picture = _reduced(header, shorter_side, interpolation, limits)
     return resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box), picture.info
+
+
+def _cut_out(header: ImageHeader, shorter_side: int, crop: tuple[int, int]) -> Pixels | None:
+    """Return the pixels of an ordinary JPEG that is upright and has the network's size already, else None."""
+    corner = crop_alone(header.width, header.height, shorter_side, crop) if header.orientation == 1 else None
+    whole = decode_to_array(header) if corner is not None else None
+    if corner is None or whole is None:
+        return None
+    left, top = corner
+    return np.ascontiguousarray(whole[top : top + crop[0], left : left + crop[1]])
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from service.preprocess import (
     image_to_pixels,
     resize_and_crop,
 )
+from tests.service.decode_child import mutated
 from tests.service.pictures import (
     FIXTURES,
     chunk,
@@ -90,6 +91,44 @@ def test_every_mode_of_jpeg_and_webp_gives_exactly_the_pixels_of_plain_pillow(na
     assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decoded_by_pillow(data)))
     assert_like_plain_pillow(data, 32, (32, 32))
     assert_like_plain_pillow(data, 64, (56, 60), "bicubic")
+
+
+@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is None])
+def test_a_picture_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
+    data = pictures()[name].data
+    width, height = decoded_by_pillow(data).size
+    side = min(width, height)
+    assert_like_plain_pillow(data, side, (height, width))
+    assert_like_plain_pillow(data, side, (side, side))
+    assert_like_plain_pillow(data, side, (max(1, side - 4), max(1, side - 13)))
+    assert_like_plain_pillow(data, side, (height + 2, width + 5))  # the rest is black
+
+
+@pytest.mark.parametrize("name", ["jpeg_grey", "jpeg_420", "jpeg_stored_as_rgb", "jpeg_mpo"])
+def test_an_ordinary_jpeg_of_the_networks_size_needs_no_image_in_between(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.preprocess.decode_plain_jpeg", None)
+    assert_like_plain_pillow(pictures()[name].data, 35, (35, 45))
+
+
+def test_damage_has_the_same_outcome_whichever_decoder_meets_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = [picture.data for name, picture in pictures().items() if name.startswith("jpeg") and "one" not in name]
+    files = [mutated(seeds, case) for case in range(1500)]
+    quick = [outcome_at_the_networks_size(file) for file in files]
+    monkeypatch.setattr("service.preprocess.decode_to_array", lambda _: None)
+    plain = [outcome_at_the_networks_size(file) for file in files]
+    assert quick == plain
+    assert {type(outcome) for outcome in plain} == {str, bytes}
+
+
+def outcome_at_the_networks_size(data: bytes) -> bytes | str:
+    """The pixels, or why there are none."""
+    try:
+        pixels, info = image_to_pixels(data, shorter_side=35, crop=(35, 45))
+    except ServiceError as error:
+        return error.message
+    return pixels.tobytes() + repr(info).encode()
 
 
 @pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is not None])

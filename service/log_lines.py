@@ -32,63 +32,37 @@ class RequestLog:
 
     def note(self, exchange: Exchange, method: str, route: str) -> None:
         """Have one request's line written."""
-        model = exchange.model
-        values = (
-            exchange.request_id,
-            exchange.traceparent,
-            exchange.client,
-            method,
-            route,
-            exchange.status,
-            exchange.failure,
-            exchange.bytes_in,
-            exchange.bytes_out,
-            time.monotonic() - exchange.started_at,
-            exchange.pictures,
-            exchange.decode_s,
-            exchange.queue_s,
-            exchange.inference_s,
-            None if model is None else (model.name, model.version, model.sha256),
-        )
-        self.writer.put(_request_line(self.form, time.time(), values))
+        line = _head(time.time(), "INFO", "request")
+        line["request_id"] = exchange.request_id.decode()
+        line["method"] = method if method in _METHODS else "other"
+        line["route"] = route
+        line["status"] = exchange.status
+        line["bytes_in"] = exchange.bytes_in
+        line["bytes_out"] = exchange.bytes_out
+        line["total_ms"] = milliseconds(time.monotonic() - exchange.started_at)
+        if exchange.traceparent is not None:
+            line["traceparent"] = exchange.traceparent.decode()
+        if exchange.client is not None:
+            line["client"] = exchange.client
+        if exchange.failure is not None:
+            line["code"] = exchange.failure
+        if exchange.model is not None:
+            line["pictures"] = exchange.pictures
+            line["decode_ms"] = milliseconds(exchange.decode_s)
+            line["queue_ms"] = milliseconds(exchange.queue_s)
+            line["inference_ms"] = milliseconds(exchange.inference_s)
+            line["model"] = exchange.model.served_as
+            line["model_sha256"] = exchange.model.sha256
+        self.writer.put(self.form(line))
 
     def note_unread(self, status: int, code: str, identity: bytes, client: str | None) -> None:
         """Have the line written of what was refused before it became a request."""
-        values = (identity, None, client, "", "other", status, code, 0, 0, 0.0, 0, 0.0, 0.0, 0.0, None)
-        self.writer.put(_request_line(self.form, time.time(), values))
-
-
-def _request_line(form: Form, when: float, values: tuple[Any, ...]) -> bytes:
-    (identity, trace, client, method, route, status, failure, bytes_in, bytes_out, total_s, pictures, *steps, model) = (
-        values
-    )
-    line: dict[str, Any] = {
-        **_head(when, "INFO", "request"),
-        "request_id": identity.decode(),
-        "method": method if method in _METHODS else "other",
-        "route": route,
-        "status": status,
-        "bytes_in": bytes_in,
-        "bytes_out": bytes_out,
-        "total_ms": milliseconds(total_s),
-    }
-    if trace is not None:
-        line["traceparent"] = trace.decode()
-    if client is not None:
-        line["client"] = client
-    if failure is not None:
-        line["code"] = failure
-    if model is not None:
-        decode_s, queue_s, inference_s = steps
-        line |= {
-            "pictures": pictures,
-            "decode_ms": milliseconds(decode_s),
-            "queue_ms": milliseconds(queue_s),
-            "inference_ms": milliseconds(inference_s),
-            "model": f"{model[0]}:{model[1]}",
-            "model_sha256": model[2],
-        }
-    return form(line)
+        line = _head(time.time(), "INFO", "request")
+        line |= {"request_id": identity.decode(), "method": "other", "route": "other", "status": status}
+        line |= {"bytes_in": 0, "bytes_out": 0, "total_ms": 0.0}
+        if client is not None:
+            line["client"] = client
+        self.writer.put(self.form(line | {"code": code}))
 
 
 def _head(when: float, level: str, message: str) -> dict[str, Any]:
@@ -104,7 +78,7 @@ def _to_the_second(seconds: int) -> str:
 
 def as_json(line: dict[str, Any]) -> bytes:
     """Return a line as one JSON object."""
-    return orjson.dumps(line) + b"\n"
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def as_text(line: dict[str, Any]) -> bytes:

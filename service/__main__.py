@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import socket
-import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -39,9 +38,19 @@ _MANY_FILES = 65_536
 
 def main() -> None:
     """Run the server until it is told to stop. Exits with 1 and one line for what an operator can mend."""
+    _open_standard_streams()
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     command.command(help="Serve the models in a folder over HTTP.")(_with_a_flag_per_setting(_serve_with))
     command()
+
+
+def _open_standard_streams() -> None:
+    """Put nothing where stdin, stdout or stderr is closed: a socket would get its number, and be sent the log."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
 
 
 def _with_a_flag_per_setting(function: Any) -> Any:
@@ -109,7 +118,7 @@ def _serve_with(flags: dict[str, str]) -> None:
 
 def _start_log(wanted: str) -> RequestLog | None:
     """Send what the program logs to stderr by a thread; return the log of requests if there shall be one."""
-    is_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
+    is_json = wanted == "json" or (wanted == "auto" and not os.isatty(2))
     writer, form = LogWriter(), as_json if is_json else as_text
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it

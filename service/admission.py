@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.access import PREFLIGHT_HEADERS, Access
 from service.dialect import failure_response, internal_failure
-from service.errors import NotReady, Overloaded, ServiceError, Unauthorized
+from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
 from service.exchange import BodyLimit, Exchange, UploadMemory
 from service.log_lines import RequestLog
 from service.metrics import Metrics
@@ -100,7 +100,8 @@ class Admission:
             if isinstance(error, Unauthorized):
                 exchange.further_headers.append(_CHALLENGE)
             if exchange.status is None:
-                scope["was_refused"] = isinstance(error, Overloaded)  # the connection is not heard for a moment
+                # The connection is not heard for a moment.
+                scope["was_refused"] = isinstance(error, (Overloaded, Expired))
                 await exchange.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:

@@ -121,6 +121,7 @@ class Batcher:
             waiting=self._waiting,
             outstanding=self._waiting + self._running,
             threads=self.thread_count,
+            is_idle=self._idle > 0,
             seconds_left=expires_at - now,
         )
 
@@ -145,7 +146,9 @@ class Batcher:
         with self._lock:
             self.check_room(expires_at)
             outstanding = self._waiting + self._running
-            until = min(expires_at, self._room.expiry(time.monotonic(), outstanding)) if outstanding else math.inf
+            until = math.inf
+            if outstanding:
+                until = min(self._room.latest_start(expires_at), self._room.expiry(time.monotonic(), outstanding))
             waiting = Waiting(model, job, answer, is_wanted, until)
             is_done_here = is_quick and not outstanding and self._has_nothing_else()
             if is_done_here:

@@ -224,6 +224,11 @@ class Connection(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    @property
+    def _is_idle(self) -> bool:
+        """Whether the last request is over and nothing has come since."""
+        return self._part is _Part.NONE and self.cycle is not None and self._head_bytes == 0
+
     def _enter(self, part: _Part) -> None:
         self._part, self._part_began = part, self.loop.time()
 
@@ -231,7 +236,14 @@ class Connection(HttpToolsProtocol):
         """Set an alarm for what the client has to send next; none while it waits for an answer or is just idle."""
         if self.transport.is_closing() or (self._part is not _Part.BODY and self._is_answering):
             self._end_reading_limit()
-        elif self._reading_limit is None and self.timeout_keep_alive_task is None and self._refusal is None:
+        elif self._is_idle and self._refusal is None:
+            self._end_reading_limit()
+            if self.timeout_keep_alive_task is None:  # what has come is the rest of a request that was answered early
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
+        elif self._reading_limit is None and self._refusal is None:
+            self._unset_keepalive_if_required()  # it is not idle: a head has begun with the end of the last request
             self._part_began = self.loop.time()
             self._reading_limit = self.loop.call_later(self._seconds_left(), self._look_at_the_time)
 
@@ -256,7 +268,7 @@ class Connection(HttpToolsProtocol):
         left_s = self._seconds_left()
         if left_s > 0:
             self._reading_limit = self.loop.call_later(left_s, self._look_at_the_time)
-        elif self._head_bytes == 0 and self._part is not _Part.BODY:
+        elif self._head_bytes == 0 and self._part is _Part.NONE:
             self.transport.close()  # it has said nothing, so there is nothing to answer
         elif self._part is _Part.BODY and self.cycle.response_started:
             self.transport.close()  # it has its answer

@@ -65,21 +65,33 @@ class Room:
         """Return until when a picture that comes now may wait."""
         return math.inf if outstanding < self._limits.never_refused else now + self._limits.max_age_s
 
-    def check(self, now: float, *, waiting: int, outstanding: int, threads: int, seconds_left: float) -> None:
-        """Raise Overloaded or Expired for a picture that would wait too long, or longer than its client does.
+    def latest_start(self, expires_at: float) -> float:
+        """Return when a picture has to be taken at the latest to have its answer by then."""
+        return expires_at - self._seconds_per_batch
 
-        `waiting` and `outstanding` are this process's; a process that has nothing to do always tries.
+    def check(
+        self, now: float, *, waiting: int, outstanding: int, threads: int, is_idle: bool, seconds_left: float
+    ) -> None:
+        """Raise Overloaded or Expired for a picture that would wait too long, or be answered after its client's limit.
+
+        `waiting` and `outstanding` are this process's, which `is_idle` if one of its threads has nothing to do; a
+        process that has nothing to do at all always tries.
         """
         wait_s = waiting * self._seconds_per_picture / threads
         longest_s = self._longest_wait_s(now, wait_s)
         if outstanding >= max(1, self._limits.never_refused) and wait_s > longest_s:
             raise self.overloaded(waiting, threads)
-        if outstanding and wait_s + self._seconds_per_picture > seconds_left:
+        if outstanding and self._answered_in_s(wait_s, is_idle=is_idle) > seconds_left:
             raise Expired(
                 "The answer would come later than the time limit that the request has set.",
                 code="cannot_make_it",
                 retry_after_s=self._retry_after_s(waiting, threads),
             )
+
+    def _answered_in_s(self, wait_s: float, *, is_idle: bool) -> float:
+        """Return how long an answer takes at most: the batch that is being run, what waits before, its own batch."""
+        running_s = 0.0 if is_idle else self._seconds_per_batch
+        return running_s + max(wait_s + self._seconds_per_picture, self._seconds_per_batch)
 
     def _longest_wait_s(self, now: float, wait_s: float) -> float:
         longest_s = self._limits.max_age_s

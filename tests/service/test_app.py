@@ -1,6 +1,9 @@
 """The application as a whole: failures nobody expected, overload, statistics, and a start that fails."""
 
+import asyncio
+import json
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -18,6 +21,7 @@ from service.repository import RegistryError
 from service.room import QueueLimits
 from service.settings import Settings
 from tests.service.conftest import picture
+from tests.service.test_connection import connected, next_answer
 
 pytestmark = pytest.mark.anyio
 
@@ -123,6 +127,23 @@ async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: by
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
             assert answer.headers["retry-after"] in ("1", "2", "3")
             assert (await client.get("/health/ready")).status_code == 200
+
+
+async def test_who_cannot_be_answered_in_time_and_insists_is_not_heard_for_a_moment(app: FastAPI, red: bytes) -> None:
+    batcher = app.state.parts.batcher
+    batcher._room._seconds_per_batch, batcher._running = 3.0, 1
+    request = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 100\r\nContent-Length: %d\r\n\r\n%b"
+    try:
+        async with connected(app, refused_s=0.1) as (reader, writer):
+            started = time.monotonic()
+            for _ in range(2):
+                writer.write(request % (len(red), red))
+                status, body = await next_answer(reader)
+                assert (status, json.loads(body)["code"]) == (503, "cannot_make_it")
+            assert time.monotonic() - started > 0.09
+            await asyncio.sleep(0.25)  # until it is heard again
+    finally:
+        batcher._running = 0
 
 
 async def test_a_start_without_models_fails_with_one_line(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ async def size_app(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+async def early_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers before it has read a body."""
+    await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+
 @contextlib.asynccontextmanager
 async def connected(
     app: Any = size_app, on_unread: OnUnread = lambda *_: None, **patience: float
@@ -204,6 +210,14 @@ async def test_an_idle_connection_is_kept() -> None:
             await asyncio.sleep(0.1)
 
 
+async def test_a_head_that_begins_with_the_end_of_a_request_has_its_limit_too() -> None:
+    async with connected(head_s=0.1) as (reader, writer):
+        writer.write(HEAD + b"\r\n" + HEAD + b"X: a")
+        assert await next_answer(reader) == (200, b"0")
+        async with asyncio.timeout(2):  # less than an idle connection is kept
+            await assert_timed_out(reader)
+
+
 POST = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"
 
 
@@ -231,14 +245,21 @@ async def test_a_body_at_a_fair_rate_may_take_its_time() -> None:
 
 
 async def test_a_body_that_was_answered_early_has_its_limit_too() -> None:
-    async def early(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 404, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body"})
-
-    async with connected(early, body_start_s=0.1) as (reader, writer):
+    async with connected(early_app, body_start_s=0.1) as (reader, writer):
         writer.write(POST)
         assert await next_answer(reader) == (404, b"")
         assert await reader.read() == b""  # and no second answer
+
+
+async def test_a_connection_whose_body_came_after_its_answer_is_idle() -> None:
+    async with connected(early_app, head_s=0.1, body_s=0.3, body_start_s=0.3) as (reader, writer):
+        for _ in range(2):
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\n")
+            assert await next_answer(reader) == (404, b"")
+            writer.write(b"a" * 1000)
+            await asyncio.sleep(0.02)
+            writer.write(b"a" * 1000)
+            await asyncio.sleep(0.6)
 
 
 class Slow:

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,14 @@ def test_what_the_server_itself_says_goes_the_same_way(log: Log, form: Any) -> N
     assert "listening on http://a:1" in first and "WARNING" in first
     assert "Traceback" in rest and "ValueError: inside" in rest
     assert len(rest.splitlines()) == 1 or form is as_text
+
+
+def test_lines_that_wait_take_no_more_memory_than_their_text() -> None:
+    program = (
+        "import re; from service.log_lines import as_json\n"
+        "kib = lambda: int(re.search(r'VmRSS:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "line = {'time': '2026-11-28T10:59:04.965Z', 'request_id': '0' * 24, 'model_sha256': '1' * 64}\n"
+        "before = kib(); lines = [as_json(line) for _ in range(8192)]; print(kib() - before)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 8192  # a kibibyte each; they have 150 bytes

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from service.errors import Overloaded
+from service.errors import Expired, Overloaded
 from service.room import QueueLimits, Room
 
 SECONDS_PER_PICTURE = 0.02
@@ -19,16 +19,19 @@ def room() -> Room:
     return room
 
 
-def is_let_in(room: Room, now: float, waiting: int, outstanding: int | None = None) -> bool:
+def is_let_in(
+    room: Room, now: float, waiting: int, outstanding: int | None = None, seconds_left: float = math.inf
+) -> bool:
     try:
         room.check(
             now,
             waiting=waiting,
             outstanding=waiting + 2 if outstanding is None else outstanding,
             threads=2,
-            seconds_left=math.inf,
+            is_idle=False,
+            seconds_left=seconds_left,
         )
-    except Overloaded:
+    except (Overloaded, Expired):
         return False
     return True
 
@@ -72,3 +75,25 @@ def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
     for moment in range(1, 100):
         assert is_let_in(room, moment / 100, waiting=61, outstanding=63)
     assert not is_let_in(room, 1.0, waiting=62, outstanding=64)
+
+
+def test_a_clients_limit_has_to_hold_the_batch_that_runs_what_waits_and_its_own_batch() -> None:
+    room = Room(QueueLimits(1000, 5.0))
+    for _ in range(200):
+        room.note_batch(0.1, 5)
+    assert is_let_in(room, 0.0, waiting=3, seconds_left=0.21)
+    assert not is_let_in(room, 0.0, waiting=3, seconds_left=0.19)
+    assert is_let_in(room, 0.0, waiting=14, seconds_left=0.27), "14 pictures of 20 ms on two threads, and its own"
+    assert not is_let_in(room, 0.0, waiting=14, seconds_left=0.25)
+    assert is_let_in(room, 0.0, waiting=0, outstanding=0, seconds_left=0.001)
+    assert room.latest_start(7.0) == pytest.approx(6.9)
+
+
+def test_an_idle_thread_has_no_batch_to_end_first() -> None:
+    room = Room(QueueLimits(1000, 5.0))
+    for _ in range(200):
+        room.note_batch(0.04, 1)
+    limits = {"waiting": 0, "outstanding": 1, "threads": 2, "seconds_left": 0.05}
+    room.check(0.0, is_idle=True, **limits)
+    with pytest.raises(Expired):
+        room.check(0.0, is_idle=False, **limits)

@@ -86,3 +86,20 @@ def test_a_signal_while_models_load_ends_it_quietly(tmp_path: Path, number: sign
     assert served.process.returncode == 0, said
     assert "Traceback" not in said
     assert "listening" not in said
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_closed_standard_streams_are_no_reason_not_to_serve(models: Path, red: bytes, closed: str) -> None:
+    port = free_port()
+    server = f'exec "$0" -m service --models "$1" --port {port} --admin-port 0 --log json {closed}'
+    with subprocess.Popen(["sh", "-c", server, sys.executable, str(models)], cwd=ROOT) as process:
+        try:
+            served = Served(process, port, 0)  # type: ignore[arg-type]  # it says nothing
+            wait_until(lambda: listens(served) and served.ask("GET", "/health/ready")[0] == 200)
+            assert served.ask("POST", "/classify", red)[0] == 200
+            for pid in (process.pid, *served.workers()):
+                assert os.readlink(f"/proc/{pid}/fd/2") == os.devnull, "else some socket is sent the log"
+            served.stop()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

@@ -16,47 +16,14 @@ from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from service.dialect import is_v2, v2_error
-from service.problem import MEDIA_TYPE, problem_body
 from service.tracing import request_id
+from service.wire_refusals import BAD_HTTP, MAX_HEAD_BYTES, TOO_LARGE, TOO_SLOW, WireRefusal
 
-MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
 _DISCARD_S = 1.0
 _INSISTS_S = 0.02  # whoever has asked again so soon after the pause did not wait for its end
 _LONGEST_PAUSE = 4  # times the first
 _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
-
-
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An answer of the connection itself, to what never became a request."""
-
-    status: int
-    code: str
-    title: str
-    detail: str
-
-    def answer(self, path: str, identity: bytes) -> bytes:
-        """Return the whole answer, in the language of the path."""
-        media_type, body = MEDIA_TYPE, problem_body(self.status, self.code, self.title, self.detail)
-        if is_v2(path):
-            media_type, body = "application/json", v2_error(self.detail)
-        return (
-            b"HTTP/1.1 %d %b\r\n"
-            b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %b\r\n"
-            b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n%b"
-        ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, body)
-
-
-_BAD_HTTP = _Refusal(400, "bad_http", "Bad request", "The request is not valid HTTP.")
-_TOO_LARGE = _Refusal(
-    431,
-    "header_too_large",
-    "Request header fields too large",
-    f"The path and the headers together may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes).",
-)
-_TOO_SLOW = _Refusal(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +75,7 @@ class Connection(HttpToolsProtocol):
         self._reading_limit: asyncio.TimerHandle | None = None
         self._writing_limit: asyncio.TimerHandle | None = None
         self._head_bytes = 0  # of a head that is not complete yet
-        self._refusal: _Refusal | None = None  # once set, nothing that comes is parsed any more
+        self._refusal: WireRefusal | None = None  # once set, nothing that comes is parsed any more
         self._is_refusal_sent = False
         self._discarded = 0
         self._pauses = 0  # in a row that this client did not wait for
@@ -143,7 +110,7 @@ class Connection(HttpToolsProtocol):
                 self._head_bytes += len(piece)
             super().data_received(piece)
             if self._part is not _Part.BODY and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(_TOO_LARGE)
+                self._refuse(TOO_LARGE)
         self._watch()
 
     def on_message_begin(self) -> None:
@@ -161,7 +128,7 @@ class Connection(HttpToolsProtocol):
         """Begin a request whose head has the right size."""
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES:
-            self._refuse(_TOO_LARGE)
+            self._refuse(TOO_LARGE)
             raise ValueError(f"a head of {size} bytes, above {MAX_HEAD_BYTES}")  # stops the parser, and goes no further
         self._enter(_Part.BODY)
         self._end_reading_limit()
@@ -218,7 +185,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
-        self._refuse(_BAD_HTTP)
+        self._refuse(BAD_HTTP)
 
     @property
     def _is_answering(self) -> bool:
@@ -273,7 +240,7 @@ class Connection(HttpToolsProtocol):
         elif self._part is _Part.BODY and self.cycle.response_started:
             self.transport.close()  # it has its answer
         else:
-            self._refuse(_TOO_SLOW)
+            self._refuse(TOO_SLOW)
 
     def _pause(self) -> None:
         if Connection._paused < _MAX_PAUSED and not self.pipeline and not self.transport.is_closing():
@@ -288,7 +255,7 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.flow.resume_reading()
 
-    def _refuse(self, refusal: _Refusal) -> None:
+    def _refuse(self, refusal: WireRefusal) -> None:
         if self._refusal is None:
             self._refusal = refusal
             self._send_refusal_in_turn()

@@ -32,11 +32,7 @@ class RequestLog:
 
     def note(self, exchange: Exchange, method: str, route: str) -> None:
         """Have one request's line written."""
-        line = _head(time.time(), "INFO", "request")
-        line["request_id"] = exchange.request_id.decode()
-        line["method"] = method if method in _METHODS else "other"
-        line["route"] = route
-        line["status"] = exchange.status
+        line = _request_line(exchange.request_id, method, route, exchange.status)
         line["bytes_in"] = exchange.bytes_in
         line["bytes_out"] = exchange.bytes_out
         line["total_ms"] = milliseconds(time.monotonic() - exchange.started_at)
@@ -57,12 +53,21 @@ class RequestLog:
 
     def note_unread(self, status: int, code: str, identity: bytes, client: str | None) -> None:
         """Have the line written of what was refused before it became a request."""
-        line = _head(time.time(), "INFO", "request")
-        line |= {"request_id": identity.decode(), "method": "other", "route": "other", "status": status}
+        line = _request_line(identity, "other", "other", status)
         line |= {"bytes_in": 0, "bytes_out": 0, "total_ms": 0.0}
         if client is not None:
             line["client"] = client
         self.writer.put(self.form(line | {"code": code}))
+
+
+def _request_line(identity: bytes, method: str, route: str, status: int | None) -> dict[str, Any]:
+    """Return what every request's line begins with."""
+    line = _head(time.time(), "INFO", "request")
+    line["request_id"] = identity.decode()
+    line["method"] = method if method in _METHODS else "other"
+    line["route"] = route
+    line["status"] = status
+    return line
 
 
 def _head(when: float, level: str, message: str) -> dict[str, Any]:

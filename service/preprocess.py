@@ -146,7 +146,9 @@ def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
 
     Raises as `image_to_pixels` does.
     """
-    return _reduced(read_header(data), shorter_side, "bilinear", DEFAULT_LIMITS)
+    header = read_header(data)
+    _check_limits(header, DEFAULT_LIMITS)
+    return _reduced(header, shorter_side, "bilinear", DEFAULT_LIMITS)
 
 
 def _reduced(header: ImageHeader, shorter_side: int, interpolation: str, limits: ImageLimits) -> Reduced:
@@ -158,6 +160,7 @@ def _reduced(header: ImageHeader, shorter_side: int, interpolation: str, limits:
 def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Image, ImageInfo]:
     """Return the picture as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does."""
     header = read_header(data)
+    _check_limits(header, limits)
     return _decode(header, limits, 1), _info(header)
 
 
@@ -189,7 +192,7 @@ def _covered(image: Image.Image, info: ImageInfo, orientation: int, divisor: int
 
 
 def _decode(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    _check_limits(header, limits)
+    """Decode a picture whose header is within the limits."""
     name = "WebP" if header.format == "WEBP" else header.format
     try:
         image = _to_rgb(header, limits, divisor)

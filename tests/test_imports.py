@@ -41,7 +41,7 @@ LAYERS = (
     ("examiner",),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener", "acceptor"),
-    ("access", "log_lines"),
+    ("access", "log_lines", "wire_refusals"),
     ("exchange", "metrics", "dialect", "problem", "readiness"),
     ("exposition", "inference_counts"),
     ("registry", "explanation", "embedding"),

@@ -13,7 +13,8 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.connection import MAX_HEAD_BYTES, Connection, OnUnread, Patience
+from service.connection import Connection, OnUnread, Patience
+from service.wire_refusals import MAX_HEAD_BYTES
 
 pytestmark = pytest.mark.anyio
 

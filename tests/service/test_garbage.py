@@ -38,7 +38,7 @@ KINDS = {
     "no picture": (post("/classify", b"text"), 415),
     "a broken picture": (post("/classify", BROKEN), 422),
     "a path that is not there": (b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 404),
-    "a limit that cannot be met": (post("/classify", GOOD, headers=b"X-Request-Timeout-Ms: x\r\n"), 400),
+    "a limit that is none": (post("/classify", GOOD, headers=b"X-Request-Timeout-Ms: x\r\n"), 400),
     "a tensor": (post("/v2/models/tiny/infer", json.dumps(TENSOR).encode(), b"application/json"), 200),
     "a batch": (form("/classify/batch", GOOD), 200),
     "a batch with a broken picture": (form("/classify/batch", BROKEN), 200),

@@ -16,7 +16,7 @@ from tests.benchmarks.serving.duel import Footprint, Pair
 from tests.benchmarks.serving.wrk import Measured
 
 ROOT = Path(__file__).parents[3]
-_LIBRARIES = ("onnxruntime", "numpy", "pillow", "fastapi", "uvicorn", "uvloop", "httptools")
+_LIBRARIES = ("onnxruntime", "numpy", "pillow", "simplejpeg", "fastapi", "uvicorn", "uvloop", "httptools")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
 
 Json = dict[str, Any]

@@ -1,7 +1,6 @@
 """What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from rich.progress import track
 from export.errors import ExportError
 from export.source import DatasetFacts, Source, default_preprocessing
 from export.to_onnx import Normalise
+from service.cores import available_cores
 from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
 from service.preprocess import Pixels
@@ -114,7 +114,7 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
     Exports are measured on a CPU whatever there is: a GPU's TF32 differs from PyTorch by more than parity allows.
     """
     try:
-        return Engine(content, providers=providers, intra_op_threads=len(os.sched_getaffinity(0)))
+        return Engine(content, providers=providers, intra_op_threads=available_cores())
     except EngineError as error:
         raise ExportError(str(error)) from None
 
@@ -183,7 +183,7 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     """Return a data set that the run names, if it is still there and still the same."""
     if facts is None:
         return None
-    if not os.path.exists(facts.source):
+    if not Path(facts.source).exists():
         say(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:

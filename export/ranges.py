@@ -6,7 +6,6 @@ Entropy and percentile are those of `onnxruntime.quantization`.
 
 import contextlib
 import io
-import os
 from collections.abc import Iterator
 from typing import Literal
 
@@ -18,6 +17,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization.calibrate import HistogramCollector
 
 from export.to_onnx import INPUT, serialise
+from service.cores import available_cores
 from service.preprocess import Pixels
 
 Method = Literal["entropy", "percentile", "min-max"]
@@ -64,7 +64,7 @@ def _session_that_shows(model: onnx.ModelProto, tensors: list[str]) -> onnxrunti
     del shown.graph.output[:]
     shown.graph.output.extend(helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = available_cores()
     options.log_severity_level = 4
     return onnxruntime.InferenceSession(serialise(shown), options, providers=["CPUExecutionProvider"])
 

@@ -53,6 +53,7 @@ class RunFacts(_Part):
     network: str
     shortcut: str | None
     stride_in: str | None
+    stem: str | None = None
     labels: tuple[str, ...] = Field(min_length=2)
     preprocessing: Preprocessing
     recipe: _RecipeFacts
@@ -64,7 +65,7 @@ class RunFacts(_Part):
     held_out: tuple[int, ...] = ()
 
     def architecture(self) -> Architecture:
-        return architecture(self.network, self.shortcut, self.stride_in)
+        return architecture(self.network, self.shortcut, self.stride_in, self.stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,11 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
     try:
         weights = find_weights(path)
         network = build(
-            facts.network, num_classes=len(facts.labels), shortcut=facts.shortcut, stride_in=facts.stride_in
+            facts.network,
+            num_classes=len(facts.labels),
+            shortcut=facts.shortcut,
+            stride_in=facts.stride_in,
+            stem=facts.stem,
         )
         load_weights(network, read_weights(weights))
     except (CheckpointError, ValueError) as error:

@@ -37,6 +37,7 @@ class Variant(_Part):
 
     shortcut: Literal["A", "B", "C"] | None  # None: a plain network
     stride_in: Literal["1x1", "3x3"] | None  # bottlenecks only: v1 strides in the first 1x1, v1.5 in the 3x3
+    stem: Literal["7x7", "3x3", "3x3-pool"] | None = None  # None: the CIFAR family's, or a card older than this field
 
 
 class Preprocessing(_Part):

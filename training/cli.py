@@ -235,6 +235,23 @@ class ReportFormat(StrEnum):
     json = "json"
 
 
+@main.command("convert-tiny-imagenet")
+def convert_tiny_imagenet(
+    source: Annotated[Path, typer.Argument(help="tiny-imagenet-200.zip, its folder, or a bare git directory with it.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the two tars.")],
+) -> None:
+    """Make two tars of class folders out of Tiny ImageNet 200: what the everyday recipes train and test on."""
+    from training.class_folders import DataError
+    from training.tiny_imagenet import convert
+
+    try:
+        counts = convert(source, out)
+    except DataError as error:
+        _fail(str(error))
+    for name, images in counts.items():
+        typer.echo(f"{out / name}: {images:,} images")
+
+
 @main.command()
 def report(
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("training/results"),

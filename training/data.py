@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.cores import available_cores
 from training.capacity import too_big
 from training.class_folders import DataError, Place, existing, find_classes, listed, walk
 from training.decoders import Decoders
@@ -130,7 +131,7 @@ def load(
         decoders = None
         pack(source, target, window, max_skipped, announce)
     else:
-        decoders = decoders or Decoders(len(os.sched_getaffinity(0)))
+        decoders = decoders or Decoders(available_cores())
         look_through(source, target, window, max_skipped, announce, decoders)
     dataset = _found(target, str(given), source, window, decoders)
     refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)

@@ -76,11 +76,18 @@ def logits_of(
         batch = torch.from_numpy(np.array(images[start : start + size]))
         return cast(Tensor, model(to_input(batch)).float().cpu())
 
-    pool = ThreadPoolExecutor(threads)
+    pool = _one_core_each(threads)
     try:
         return torch.cat(list(pool.map(logits, range(0, len(images), size))))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # nothing is waited for when a run is stopped
+
+
+def _one_core_each(threads: int) -> ThreadPoolExecutor:
+    """Return threads that compute with one core each; a single one leaves PyTorch's setting as it is."""
+    if threads == 1:
+        return ThreadPoolExecutor(1)
+    return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def views_in(content: bytes, views: Views, interpolation: str) -> list[Pixels] | str:
@@ -124,7 +131,7 @@ def log_scores_of(
 
 def _side_by_side(compute: Callable[[_Batch], Tensor], batches: Iterable[_Batch], threads: int) -> Iterator[Tensor]:
     """Yield what is computed of each batch, in order; one batch more than there are threads is taken ahead."""
-    with ThreadPoolExecutor(threads) as pool:
+    with _one_core_each(threads) as pool:
         under_way: deque[Future[Tensor]] = deque()
         for batch in batches:
             under_way.append(pool.submit(compute, batch))

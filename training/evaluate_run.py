@@ -20,6 +20,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
+from service.cores import available_cores
 from training.checkpoint import sha256_of, write_whole
 from training.class_folders import TEST_NAMES, TRAINING_NAMES
 from training.data import opened, refuse_too_many_skipped, write_skipped
@@ -122,7 +123,7 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
 
         hardware = hardware_for("fp32", "off")
         to_input, pixels = _to_input(trained, hardware.device), _PIXELS_AT_A_TIME[hardware.device]
-        log_scores = log_scores_of(trained.network, pictures(), to_input, pixels, hardware.replicas)
+        log_scores = log_scores_of(trained.network, pictures(), to_input, pixels, hardware.evaluation_threads)
     counts = Counter(labels)
     present = [label for label, name in enumerate(trained.labels) if name in classes]
     counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})
@@ -155,7 +156,7 @@ def _seen(
     files = [(file, label_of[name]) for name, files in classes.items() for file in files]
     console = Console(stderr=True)
     starts = range(0, len(files), _FILES_AT_A_TIME)
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(available_cores()) as threads:
         for start in track(starts, "evaluating", console=console, disable=not console.is_terminal):
             part = files[start : start + _FILES_AT_A_TIME]
             contents = [_content(read, file) for file, _ in part]  # a tar is read by one thread

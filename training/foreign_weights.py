@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import CheckpointError, read_weights
-from training.resnet import Architecture, ResNet, architecture, refuse_misfit
+from training.resnet import IMAGENET_BLOCKS, Architecture, ResNet, Stem, architecture, refuse_misfit
 
 # Where training scripts keep the state dict in what they save; the averaged weights are the better ones.
 _WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -79,10 +79,17 @@ def recognise(weights: Mapping[str, Tensor]) -> Architecture | None:
     shortcut = "A" if not projections else "C" if projections == len(blocks) else "B"
     layers = sum(stages) * (3 if is_bottleneck else 2) + 2
     try:
-        described = architecture(f"resnet{layers}", shortcut)
+        described = architecture(f"resnet{layers}", shortcut, stem=_stem_of(weights, layers))
     except ValueError:
         return None
     return described if (described.blocks, described.bottleneck) == (stages, is_bottleneck) else None
+
+
+def _stem_of(weights: Mapping[str, Tensor], layers: int) -> Stem | None:
+    """Return the stem that the first kernel shows; a 3x3 is taken for the one that halves the image by its stride."""
+    first = weights.get("conv1.weight")
+    is_small = layers in IMAGENET_BLOCKS and first is not None and tuple(first.shape[2:]) == (3, 3)
+    return "3x3" if is_small else None
 
 
 def fit_head(weights: Mapping[str, Tensor], num_classes: int) -> tuple[dict[str, Tensor], str | None]:

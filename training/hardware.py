@@ -1,16 +1,19 @@
 """What this machine can do for a training, chosen once at the start and said in one line.
 
 bfloat16 doubles the speed on processors that have instructions for it and slows down the others, so it is chosen by
-asking the processor. On a CPU each core computes its own part of a batch (`training.replicas`), uncompiled.
+asking the processor. The recipe, not the machine, splits a batch into parts (`training.replicas`); the cores of a CPU
+compute parts at the same time and share each part's layers if there are more cores than parts.
 """
 
 import os
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from service.cores import available_cores
 from training.allocator import keep_freed_memory
 
 
@@ -23,7 +26,6 @@ class Hardware:
     threads: int
     precision: str  # fp32, or bf16 or fp16 (autocast)
     compiled: bool
-    replicas: int = 1  # parts of a batch that are computed side by side
     deterministic: bool = False  # operations whose results could differ from run to run are refused
     recorded: bool = False  # what is computed of a batch is one CUDA graph
 
@@ -31,6 +33,16 @@ class Hardware:
         """Return the context in which the network runs."""
         narrow = torch.float16 if self.precision == "fp16" else torch.bfloat16
         return torch.autocast(self.device, narrow, enabled=self.precision != "fp32")
+
+    @property
+    def evaluation_threads(self) -> int:
+        """Batches of an evaluation that are computed at the same time, by one thread each."""
+        return self.threads if self.device == "cpu" else 1
+
+    def pool(self, parts: int) -> ThreadPoolExecutor:
+        """Return the threads that compute `parts` of a batch; each of them may use its share of the cores."""
+        at_once = min(parts, self.threads) if self.device == "cpu" and not self.compiled else 1
+        return ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(self.threads // at_once,))
 
     def facts(self) -> dict[str, Any]:
         """Return what a run records."""
@@ -40,17 +52,16 @@ class Hardware:
             "threads": self.threads,
             "precision": self.precision,
             "compiled": self.compiled,
-            "replicas": self.replicas,
             "deterministic": self.deterministic,
             "recorded": self.recorded,
         }
 
     def __str__(self) -> str:
         compiled = "compiled" if self.compiled else "not compiled"
-        parallel = f"{self.replicas} parts" if self.replicas > 1 else f"{self.threads} threads"
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
         recorded = ", as one CUDA graph" if self.recorded else ""
         repeatable = ", deterministic" if self.deterministic else ""
-        return f"{self.device} ({self.processor}), {parallel}, {self.precision}, {compiled}{recorded}{repeatable}"
+        return f"{self.device} ({self.processor}), {threads}, {self.precision}, {compiled}{recorded}{repeatable}"
 
 
 def choose(
@@ -77,14 +88,13 @@ def choose(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if precision == "fp16" and device == "cpu":
         raise ValueError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
-    cores = threads or max(1, len(os.sched_getaffinity(0)) // processes)
+    cores = threads or max(1, available_cores() // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
     is_recorded = device == "cuda" and precision != "fp16"  # whose scale of the loss is made anew with each start
     # Nothing was gained on CPUs, nor on a GPU that replays its steps.
     is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
-    replicas = cores if device == "cpu" and not is_compiled else 1
-    torch.set_num_threads(max(1, cores // replicas))
+    torch.set_num_threads(cores if is_compiled else 1)  # of this thread; those of `Hardware.pool` set their own
     _set_up(device)
     return Hardware(
         device=device,
@@ -92,7 +102,6 @@ def choose(
         threads=cores,
         precision=precision,
         compiled=is_compiled,
-        replicas=replicas,
         deterministic=deterministic,
         recorded=is_recorded,
     )

@@ -49,7 +49,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.replicas = Replicas(self.model, self.hardware, self.world, self.stop)
+        self.replicas = Replicas(self.model, self.hardware, self.world, self.stop, parts=self.norm_groups)
         is_balanced = self.recipe.class_weights == "balanced"
         self.class_weights = balanced_weights(self.pictures.labels, self.model.num_classes) if is_balanced else None
         self.start_afresh()
@@ -62,6 +62,7 @@ class Training:
             lr=self.recipe.learning_rate,
             momentum=self.recipe.momentum,
             nesterov=self.recipe.nesterov,
+            fused=True,
         )
         is_float16 = self.hardware.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.hardware.device, init_scale=_FIRST_LOSS_SCALE, enabled=is_float16)
@@ -75,6 +76,11 @@ class Training:
     def batch_size(self) -> int:
         """Pictures in a step: the recipe's, or the whole training set if that is smaller."""
         return min(self.recipe.batch_size, len(self.pictures))
+
+    @property
+    def norm_groups(self) -> int:
+        """Batch-norm groups in each of this process's micro-batches."""
+        return self.recipe.norm_groups(self.batch_size // (self.world.size * self.recipe.micro_batches))
 
     @property
     def epoch_steps(self) -> int:
@@ -143,13 +149,14 @@ class Training:
         """Yield this process's share of about so many augmented pictures, (N, 3, H, W), in parts as in a step."""
         for step in range(self.step, self.step + max(1, images // self.batch_size)):
             pictures, _ = self._pictures_of(step)
-            parts = self.hardware.replicas * self.recipe.micro_batches
+            parts = self.norm_groups * self.recipe.micro_batches
             yield from pictures.tensor_split(parts if len(pictures) >= 2 * parts else 1)
 
     def _pictures_of(self, step: int) -> tuple[Tensor, Tensor]:
         indices = batch_indices(self.seed, step, len(self.pictures), self.batch_size)
         part = self.world.part(len(indices))
-        images = self.pictures.batch(indices, self.seed, step // self.epoch_steps, step, part)
+        side = self.recipe.side_at(step, self.total_steps)
+        images = self.pictures.batch(indices, self.seed, step // self.epoch_steps, step, part, side)
         return images, self.pictures.labels[moved(indices[part], self.pictures.labels.device)]
 
     def _averaged(self) -> list[Tensor]:

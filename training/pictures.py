@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from training.augment import augment, batch_indices, colour_shifts, erased, trivially_augmented
 from training.class_folders import Place
@@ -115,10 +116,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: Tensor, seed: int, epoch: int, step: int, part: slice) -> Tensor:
+    def batch(self, indices: Tensor, seed: int, epoch: int, step: int, part: slice, side: int | None = None) -> Tensor:
         """Return the `part` of a step's pictures as the network takes them, float (n, 3, H, W) in channels-last order.
 
-        `indices` are the places of the step's whole batch in the training set, int64 (N,) on the CPU.
+        They are resized to `side` pixels; None: the recipe's `image_size`. `indices` are the places of the step's whole
+        batch in the training set, int64 (N,) on the CPU.
         """
         recipe, count = self.recipe, len(indices)
         pixels = self.pixels.of(indices, step, part)
@@ -130,4 +132,9 @@ class Pictures:
             images = images + self.normalise.difference(shifts)[:, :, None, None]
         if recipe.random_erasing > 0:
             images = erased(images, count, recipe.random_erasing, seed, step, part)
-        return images
+        return images if side in (None, images.shape[-1]) else _resized(images, side)
+
+
+def _resized(images: Tensor, side: int) -> Tensor:
+    resized = functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,6 @@ moving averages of the training, which lag behind the weights and depend mostly 
 
 import copy
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +19,10 @@ from training.replicas import batch_norms, statistics_of
 def make_statistics_precise(model: nn.Module, parts: Iterator[Tensor], hardware: Hardware, world: World) -> None:
     """Replace the model's running statistics by the means over `parts`, each the input (N, 3, H, W) of one pass.
 
-    Each core passes every so many parts through a copy of its own; all processes' parts count the same.
+    Each thread passes every so many parts through a copy of its own; all processes' parts count the same.
     """
-    copies = [_averaging_copy(model) for _ in range(hardware.replicas)]
-    pool = ThreadPoolExecutor(len(copies))
+    copies = [_averaging_copy(model) for _ in range(hardware.evaluation_threads)]
+    pool = hardware.pool(len(copies))
     try:
         passed = [0] * len(copies)
         for batch in _in_groups(parts, len(copies)):

@@ -150,7 +150,13 @@ def _hardware_for(recipe: Recipe, hardware: Hardware) -> Hardware:
 
 def _network(recipe: Recipe, classes: int) -> ResNet:
     """Return a fresh network whose frozen stages learn nothing."""
-    model = build(recipe.network, num_classes=classes, shortcut=recipe.shortcut, stride_in=recipe.stride_in)
+    model = build(
+        recipe.network,
+        num_classes=classes,
+        shortcut=recipe.shortcut,
+        stride_in=recipe.stride_in,
+        stem=recipe.stem,
+    )
     try:
         freeze(model, recipe.freeze)
     except ValueError as error:
@@ -195,6 +201,7 @@ def _facts(this: Run, start: Start | None) -> dict[str, Any]:
         "depth": described.depth,
         "shortcut": described.shortcut,
         "stride_in": described.stride_in,
+        "stem": described.stem,
         "num_classes": training.model.num_classes,
         "labels": list(train_set.classes),
         "recipe": json.loads(json.dumps(dataclasses.asdict(training.recipe))),
@@ -237,6 +244,8 @@ def _preprocessing(tested: Window, statistics: Statistics, start: Start | None) 
 
 
 def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalise: Normalise) -> Tensor:
+    if recipe.progressive_sizes:
+        raise RunError("a mean image has one size: add --set subtract=channel_mean, or --set progressive_sizes=[]")
     if recipe.image_size != tested.size:
         raise RunError(
             f"a mean picture of {tested.size} pixels cannot be subtracted from pictures of {recipe.image_size}; "

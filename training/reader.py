@@ -1,6 +1,5 @@
 """How a run reads its pictures: each data set packed or streamed, and the processes that decode for all of them."""
 
-import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from service.cores import available_cores
 from training.data import DataError, Dataset, Reading, load, reading_of
 from training.decoders import Decoders
 from training.distributed import World
@@ -37,7 +37,7 @@ class Reader:
         self._recipe, self._world, self._progress = recipe, world, progress
         self._max_skipped, self._reading = max_skipped, reading
         self.tested = tested_window(recipe)
-        cores = len(os.sched_getaffinity(0))
+        cores = available_cores()
         self._decoders = Decoders(decoders or max(1, cores // world.local_size))
 
     def parts(

@@ -35,8 +35,10 @@ class Recipe:
     network: str
     shortcut: str | None = None  # None: what the paper uses for this network
     stride_in: str | None = None
+    stem: str | None = None
 
     image_size: _AtLeastOne = 32  # pixels a side in training, after the augmentation
+    progressive_sizes: tuple[tuple[_Share, _AtLeastOne], ...] = ()  # from this fraction of the run on: pixels a side
     test_size: _AtLeastOne | None = None  # pixels a side in testing and serving; None: image_size
     test_shorter_side: _AtLeastOne | None = None  # pixels to which the shorter side is resized then; None: test_size
     crop: Literal["pad", "scale_jitter", "random_resized"] = "pad"
@@ -53,6 +55,7 @@ class Recipe:
     epochs: _Positive | None = None  # one of epochs and steps
     steps: _AtLeastOne | None = None
     batch_size: _AtLeastOne = 128
+    norm_batch: _AtLeastOne | None = 64  # images over which batch norm takes its statistics; None: all of a process's
     held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
     held_out_share: _Share = 0.0  # of each class, instead of a number; at least one picture on both sides
     max_skipped: _Share = 0.2  # of the files, that may be skipped because they cannot be decoded
@@ -110,6 +113,17 @@ class Recipe:
             rate *= progress / self.warmup
         return rate
 
+    def side_at(self, step: int, total_steps: int) -> int:
+        """Return the side in pixels of the images of one weight update, a pure function of where the run is."""
+        reached = [side for start, side in self.progressive_sizes if step / total_steps >= start]
+        return reached[-1] if reached else self.image_size
+
+    def norm_groups(self, images: int) -> int:
+        """Return into how many batch-norm groups so many images are split; none is smaller than `norm_batch`."""
+        if self.norm_batch is None or self.sync_bn:
+            return 1
+        return max(1, images // self.norm_batch)
+
     def total_steps(self, images: int) -> int:
         """Return the number of weight updates of a run over a training set of `images` pictures."""
         if self.steps is not None:
@@ -147,13 +161,19 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         raise ValueError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
-    for name in _RANGES:
-        low, high = getattr(new, name)
-        if low > high:
-            raise ValueError(f"--set {name}=[{low:g}, {high:g}]: write the smaller number first")
+    _refuse_disorder(new)
     if new.nesterov and new.momentum == 0:
         raise ValueError("--set momentum=0: Nesterov's way needs momentum; add --set nesterov=false")
     return new
+
+
+def _refuse_disorder(recipe: Recipe) -> None:
+    for name in _RANGES:
+        low, high = getattr(recipe, name)
+        if low > high:
+            raise ValueError(f"--set {name}=[{low:g}, {high:g}]: write the smaller number first")
+    if list(recipe.progressive_sizes) != sorted(recipe.progressive_sizes):
+        raise ValueError("--set progressive_sizes: write pairs of [fraction of the run, pixels], the earliest first")
 
 
 _LENGTHS = ("epochs", "steps")

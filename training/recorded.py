@@ -15,8 +15,8 @@ from training.batch import Batch
 Result = tuple[list[Tensor], Tensor]  # gradients; loss, error in percent, and 1
 _WARM_UP_RUNS = 3  # PyTorch's advice: libraries choose their algorithms and take their memory before the recording
 
-# The shape of the images, whether there are others and class weights, and the label smoothing.
-_Kind = tuple[torch.Size, bool, bool, float]
+# The shape of the images, whether there are others and class weights, and the weight and smoothing of the loss.
+_Kind = tuple[torch.Size, bool, bool, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,38 +32,44 @@ class _Recording:
 
 
 class Recorder:
-    """A computation on batches and their label smoothing, recorded once for each kind of batch.
+    """A computation on batches, the weight of their loss and its label smoothing, recorded once for each kind of batch.
 
     `compute` may do only what a CUDA graph can hold: no looking at values, no random numbers. `changed` are the tensors
     that it changes in place (batch-norm statistics); they must stay where they are, as must the weights. The class
     weights of a kind of batch are those of the first.
     """
 
-    def __init__(self, compute: Callable[[Batch, float], Result], changed: Sequence[Tensor]) -> None:
+    def __init__(self, compute: Callable[[Batch, float, float], Result], changed: Sequence[Tensor]) -> None:
         self._compute = compute
         self._changed = list(changed)
         self._recordings: dict[_Kind, _Recording] = {}
 
-    def __call__(self, batch: Batch, label_smoothing: float) -> Result:
+    def __call__(self, batch: Batch, weight: float, label_smoothing: float) -> Result:
         """Return what `compute` returns, in tensors that the next call overwrites."""
-        kind = batch.images.shape, batch.others is not None, batch.class_weights is not None, label_smoothing
+        kind = (
+            batch.images.shape,
+            batch.others is not None,
+            batch.class_weights is not None,
+            weight,
+            label_smoothing,
+        )
         if kind not in self._recordings:
-            self._recordings[kind] = self._record(batch, label_smoothing)
+            self._recordings[kind] = self._record(batch, weight, label_smoothing)
         return self._recordings[kind].replay(batch)
 
-    def _record(self, batch: Batch, label_smoothing: float) -> _Recording:
+    def _record(self, batch: Batch, weight: float, label_smoothing: float) -> _Recording:
         read = _with_own_tensors(batch)
         before = [tensor.clone() for tensor in self._changed]
         beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         beside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(beside):
             for _ in range(_WARM_UP_RUNS):
-                self._compute(read, label_smoothing)
+                self._compute(read, weight, label_smoothing)
         torch.cuda.current_stream().wait_stream(beside)
         torch._foreach_copy_(self._changed, before)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            result = self._compute(read, label_smoothing)
+            result = self._compute(read, weight, label_smoothing)
         return _Recording(graph, read, result)
 
 

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 Shortcut = Literal["A", "B", "C"]
 StrideIn = Literal["1x1", "3x3"]
+Stem = Literal["7x7", "3x3", "3x3-pool"]
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -25,12 +26,19 @@ IMAGENET_BLOCKS = {
     152: (3, 8, 36, 3),
 }
 _FIRST_BOTTLENECK_DEPTH = 50
+# Kernel and stride of the first convolution of the ImageNet family, and whether a max pool of stride 2 follows.
+_STEMS: dict[Stem, tuple[int, int, bool]] = {"7x7": (7, 2, True), "3x3": (3, 2, False), "3x3-pool": (3, 1, True)}
+_SMALL_STEM_SIZE = 64  # pixels
 _NETWORK_NAME = re.compile(r"(resnet|plain)-?([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a network's name stands for. `shortcut` is None for plain networks, `stride_in` None without bottlenecks."""
+    """What a network's name stands for. `shortcut` is None for plain networks, `stride_in` None without bottlenecks.
+
+    `stem` is the ImageNet family's: the paper's 7x7 of stride 2 with a max pool, or for small images a 3x3 that halves
+    them once, by its stride (3x3) or by the pool (3x3-pool). The CIFAR family's 3x3 of stride 1 has no name: None.
+    """
 
     network: str
     depth: int
@@ -39,10 +47,13 @@ class Architecture:
     imagenet: bool
     shortcut: Shortcut | None
     stride_in: StrideIn | None
+    stem: Stem | None = None
 
     @property
     def image_size(self) -> int:
-        """Side in pixels of the square pictures that the family was made for."""
+        """Side in pixels of the square images that the network is made for."""
+        if self.stem in ("3x3", "3x3-pool"):
+            return _SMALL_STEM_SIZE
         return 224 if self.imagenet else 32
 
     @property
@@ -51,11 +62,13 @@ class Architecture:
         return 1000 if self.imagenet else 10
 
 
-def architecture(network: str, shortcut: str | None = None, stride_in: str | None = None) -> Architecture:
+def architecture(
+    network: str, shortcut: str | None = None, stride_in: str | None = None, stem: str | None = None
+) -> Architecture:
     """Return the architecture behind a name such as resnet20, resnet50 or plain34.
 
     Without `shortcut`: A for the CIFAR family, B for the ImageNet one, as in the paper's tables 6 and 4. Without
-    `stride_in`: 3x3 (v1.5, as torchvision); 1x1 is the paper's v1.
+    `stride_in`: 3x3 (v1.5, as torchvision); 1x1 is the paper's v1. Without `stem`: the paper's.
     Raises ValueError for a name, a depth or a choice that does not exist.
     """
     match = _NETWORK_NAME.fullmatch(network.lower())
@@ -77,6 +90,10 @@ def architecture(network: str, shortcut: str | None = None, stride_in: str | Non
         raise ValueError(f"{network} has no bottlenecks, so the place of their stride cannot be chosen")
     if stride_in not in (None, "1x1", "3x3"):
         raise ValueError(f"a bottleneck's stride is in its first 1x1 (v1) or in its 3x3 (v1.5), not in {stride_in!r}")
+    if stem is not None and not imagenet:
+        raise ValueError(f"{network} has the CIFAR family's stem, so no other can be chosen")
+    if stem is not None and stem not in _STEMS:
+        raise ValueError(f"no stem is called {stem!r}; there are {', '.join(_STEMS)}")
     return Architecture(
         network=f"{match[1]}{depth}",
         depth=depth,
@@ -85,14 +102,20 @@ def architecture(network: str, shortcut: str | None = None, stride_in: str | Non
         imagenet=imagenet,
         shortcut=None if plain else cast(Shortcut, shortcut or ("B" if imagenet else "A")),
         stride_in=cast(StrideIn, stride_in or "3x3") if bottleneck else None,
+        stem=(stem or "7x7") if imagenet else None,
     )
 
 
 def build(
-    network: str, *, num_classes: int | None = None, shortcut: str | None = None, stride_in: str | None = None
+    network: str,
+    *,
+    num_classes: int | None = None,
+    shortcut: str | None = None,
+    stride_in: str | None = None,
+    stem: str | None = None,
 ) -> "ResNet":
     """Return a freshly initialised network; `num_classes` defaults to 10 or 1000. Raises as `architecture` does."""
-    described = architecture(network, shortcut, stride_in)
+    described = architecture(network, shortcut, stride_in, stem)
     return ResNet(described, described.num_classes if num_classes is None else num_classes)
 
 
@@ -182,9 +205,10 @@ class ResNet(nn.Module):
         self.num_classes = num_classes
         block = Bottleneck if described.bottleneck else BasicBlock
         channels = 64 if described.imagenet else 16
-        self.conv1 = _convolution(3, channels, 7, 2) if described.imagenet else _convolution(3, channels, 3)
+        kernel, stride, is_pooled = _STEMS[described.stem] if described.stem else (3, 1, False)
+        self.conv1 = _convolution(3, channels, kernel, stride)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if described.imagenet else nn.Identity()
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1) if is_pooled else nn.Identity()
         width = channels
         for stage, blocks in enumerate(described.blocks):
             layers = []

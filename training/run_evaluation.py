@@ -98,7 +98,7 @@ def answers(this: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
     world, hardware = this.training.world, this.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
     to_input = this.training.pictures.normalise.channels_first
-    mine = logits_of(_network(this, weights), images, to_input, threads=hardware.replicas)
+    mine = logits_of(_network(this, weights), images, to_input, threads=hardware.evaluation_threads)
     return world.join_rows(mine, len(part.indices)), torch.from_numpy(part.labels)
 
 

@@ -31,13 +31,18 @@ from training.trained import RUN_FILE, read_trained
 
 Say = Callable[[str], None]
 
+
+def _architecture_of(recipe: Recipe) -> Architecture:
+    return architecture(recipe.network, recipe.shortcut, recipe.stride_in, recipe.stem)
+
+
 PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
 _SHIPPED = Path(__file__).parent / "results" / "cifar10-resnet20"
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
 _USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
 _CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
 _LEVELS_TO_RUN = 3  # <run>/checkpoints/<step>/weights.safetensors
-_NETWORK_FIELDS = ("network", "shortcut", "stride_in")
+_NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +129,7 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> S
 
 def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Architecture:
     """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
-    wanted = architecture(recipe.network, recipe.shortcut, recipe.stride_in)
+    wanted = _architecture_of(recipe)
     chosen = wanted if fixed.intersection(_NETWORK_FIELDS) else source.network
     try:
         refuse_unfit(source.weights, chosen, source.path)
@@ -187,7 +192,7 @@ def _of_a_run(path: Path) -> Source:
 def _of_a_file(path: Path, recipe: Recipe) -> Source:
     """Return the weights in a file that says nothing of the pictures its network sees: the usual ones of its family."""
     weights = read_named(path)
-    wanted = architecture(recipe.network, recipe.shortcut, recipe.stride_in)
+    wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
     side = network.image_size
     shorter_side = side
@@ -213,13 +218,11 @@ def _shorter_side_of(path: Path) -> int:
 
 def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
     try:
-        published = find_published(architecture(recipe.network, recipe.shortcut, recipe.stride_in).depth)
+        published = find_published(_architecture_of(recipe).depth)
         return _of_a_file(fetch_published(published, say), recipe)
     except PublishedError as error:
         shipped = _of_a_run(_SHIPPED)
-        if fixed.intersection(_NETWORK_FIELDS) and not _fit(
-            shipped.weights, architecture(recipe.network, recipe.shortcut, recipe.stride_in), _SHIPPED
-        ):
+        if fixed.intersection(_NETWORK_FIELDS) and not _fit(shipped.weights, _architecture_of(recipe), _SHIPPED):
             raise ValueError(
                 f"no weights to start {recipe.network} from: {error}; give --weights FILE, or --set weights=null to "
                 "start from chance"

@@ -75,7 +75,13 @@ def read_trained(path: Path) -> Trained:
 def _from_facts(facts: dict[str, Any], run: Path, weights: Path) -> Trained:
     labels, preprocessing = tuple(facts["labels"]), facts["preprocessing"]
     height, width = preprocessing["crop"]
-    network = build(facts["network"], num_classes=len(labels), shortcut=facts["shortcut"], stride_in=facts["stride_in"])
+    network = build(
+        facts["network"],
+        num_classes=len(labels),
+        shortcut=facts["shortcut"],
+        stride_in=facts["stride_in"],
+        stem=facts.get("stem"),
+    )
     return Trained(
         network=network.eval(),
         run=run,

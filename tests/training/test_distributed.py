@@ -54,7 +54,7 @@ class Listening(Progress):
 
 
 def trained(pictures: Path, out: Path, reading: Any, recipe: Recipe, world: World) -> dict[str, Any]:
-    hardware = dataclasses.replace(choose("fp32", "off", 1), replicas=1)
+    hardware = choose("fp32", "off", 1)
     progress = Listening(world)
     options = Options(out=out, data=pictures, test_data=pictures, reading=reading)
     facts = run(recipe, options, hardware, progress, world)

@@ -64,9 +64,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
 def recorder(replicas: Replicas) -> Recorder:
     """Return a recorder of the first replica's gradients that a stand-in graph can replay."""
 
-    def compute(part: Batch, label_smoothing: float) -> Result:
+    def compute(part: Batch, weight: float, label_smoothing: float) -> Result:
         def again() -> list[Tensor]:
-            gradients, numbers = replicas._gradients_of_first(part, label_smoothing)
+            gradients, numbers = replicas._gradients_of_first(part, weight, label_smoothing)
             return [*gradients, numbers]
 
         if Graph.recording is None:

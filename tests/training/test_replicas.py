@@ -9,7 +9,7 @@ from training.hardware import Hardware, choose
 from training.replicas import Replicas
 from training.resnet import ResNet, build
 
-HARDWARE = dataclasses.replace(choose("fp32", "off", 1), replicas=1)
+HARDWARE = choose("fp32", "off", 1)
 
 
 def network() -> ResNet:
@@ -22,9 +22,11 @@ def batch(count: int = 16) -> Batch:
     return Batch(torch.randn(count, 3, 32, 32, generator=random), torch.randint(0, 4, (count,), generator=random))
 
 
-def gradients(hardware: Hardware, count: int = 16, micro_batches: int = 1) -> tuple[ResNet, torch.Tensor]:
+def gradients(
+    hardware: Hardware, count: int = 16, micro_batches: int = 1, parts: int = 1
+) -> tuple[ResNet, torch.Tensor]:
     model = network()
-    numbers = Replicas(model, hardware, World()).compute_gradients(
+    numbers = Replicas(model, hardware, World(), parts=parts).compute_gradients(
         batch(count), whole=count, micro_batches=micro_batches
     )
     return model, numbers
@@ -42,7 +44,7 @@ def test_one_replica_computes_what_backward_computes() -> None:
 
 
 def test_replicas_side_by_side_compute_what_micro_batches_compute_one_after_the_other() -> None:
-    side_by_side, loss = gradients(dataclasses.replace(HARDWARE, replicas=2))
+    side_by_side, loss = gradients(dataclasses.replace(HARDWARE, threads=2), parts=2)
     one_after_the_other, other_loss = gradients(HARDWARE, micro_batches=2)
     torch.testing.assert_close(loss, other_loss)
     for one, other in zip(side_by_side.parameters(), one_after_the_other.parameters(), strict=True):
@@ -50,7 +52,7 @@ def test_replicas_side_by_side_compute_what_micro_batches_compute_one_after_the_
 
 
 def test_parts_of_unequal_size_count_by_their_pictures() -> None:
-    _, numbers = gradients(dataclasses.replace(HARDWARE, replicas=2), count=7)
+    _, numbers = gradients(HARDWARE, count=7, parts=2)
     model = network().train()
     parts = batch(7).split(2)
     losses = [F.cross_entropy(model(part.images), part.labels) * len(part.labels) / 7 for part in parts]
@@ -59,7 +61,7 @@ def test_parts_of_unequal_size_count_by_their_pictures() -> None:
 
 
 def test_running_statistics_are_the_mean_of_the_parts() -> None:
-    model, _ = gradients(dataclasses.replace(HARDWARE, replicas=2))
+    model, _ = gradients(dataclasses.replace(HARDWARE, threads=2), parts=2)
     means = []
     for part in batch().split(2):
         alone = network().train()
@@ -69,7 +71,7 @@ def test_running_statistics_are_the_mean_of_the_parts() -> None:
 
 
 def test_the_result_does_not_depend_on_which_thread_is_quicker() -> None:
-    results = [gradients(dataclasses.replace(HARDWARE, replicas=2))[0] for _ in range(5)]
+    results = [gradients(dataclasses.replace(HARDWARE, threads=2), parts=2)[0] for _ in range(5)]
     for result in results[1:]:
         for one, other in zip(results[0].parameters(), result.parameters(), strict=True):
             assert one.grad is not None and other.grad is not None and torch.equal(one.grad, other.grad)

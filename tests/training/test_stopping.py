@@ -190,10 +190,10 @@ def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: 
     monkeypatch.setattr(Replicas, "_gradients", gated)
     model = build("resnet8", num_classes=3)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    hardware = dataclasses.replace(choose("fp32", "off", 1), replicas=2)
+    hardware = choose("fp32", "off", 2)
     batch = Batch(torch.randn(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64))
     with pytest.raises(Stopped):
-        Replicas(model, hardware, World(), OverdueWhenComputed()).compute_gradients(batch, whole=8)
+        Replicas(model, hardware, World(), OverdueWhenComputed(), parts=2).compute_gradients(batch, whole=8)
     gate.set()
     assert_equal(dict(model.state_dict()), before)
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -214,7 +214,7 @@ def slow(*arguments):
     time.sleep(600)  # a layer of a network that is too large for this machine
 
 replicas.Replicas._gradients = slow
-_train(RECIPE, Options(out=Path(sys.argv[2]), data=Path(sys.argv[1])), choose("fp32", "off", 2), World(), None)
+_train(dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1])), choose("fp32", "off", 2), World(), None)
 """
 
 

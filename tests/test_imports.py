@@ -29,8 +29,20 @@ FORBIDDEN = {
 
 # Folder → the modules of `service` that it may import, and which of its files may.
 BORROWED = {
-    "export": ({"model_card", "preprocess", "engine", "provider_options", "errors", "seal"}, None),
-    "training": ({"preprocess", "errors"}, {"decoding.py", "evaluate.py", "packing.py"}),
+    "export": ({"model_card", "preprocess", "engine", "provider_options", "errors", "seal", "cores"}, None),
+    "training": (
+        {"preprocess", "errors", "cores", "control_groups"},
+        {
+            "decoding.py",
+            "evaluate.py",
+            "packing.py",
+            "capacity.py",
+            "data.py",
+            "evaluate_run.py",
+            "hardware.py",
+            "reader.py",
+        },
+    ),
 }
 
 # From the top of the request's path to its bottom: nobody imports what stands above.
@@ -65,7 +77,7 @@ LAYERS = (
         "board",
         "pulse",
     ),
-    ("api_keys", "route_names", "log_writer", "tracing", "repository"),
+    ("api_keys", "route_names", "log_writer", "tracing", "repository", "control_groups"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
 

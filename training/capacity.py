@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from service.control_groups import groups_v1, groups_v2
+
 _SHARE_OF_MEMORY, _SHARE_OF_GPU, _SHARE_OF_DISK = 0.4, 0.6, 0.8
 _NO_LIMIT = 1 << 60
 
@@ -30,7 +32,7 @@ def too_big(count: int, side: int, folder: Path | None, *, processes: int = 1) -
 
 def free_memory() -> int:
     """Return how many bytes of memory this process could still take: the machine's, or its control group's."""
-    return min(_free_on_the_machine(), _free_in_the_group())
+    return min(_free_on_the_machine(), *map(_free_in_v2, groups_v2()), *map(_free_in_v1, groups_v1("memory")))
 
 
 def _free_on_the_machine() -> int:
@@ -41,15 +43,22 @@ def _free_on_the_machine() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), _NO_LIMIT)
 
 
-def _free_in_the_group() -> int:
-    group = Path("/sys/fs/cgroup")
+def _free_in_v2(group: Path) -> int:
+    return _free_in(group, "memory.max", "memory.current", "inactive_file")
+
+
+def _free_in_v1(group: Path) -> int:
+    return _free_in(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+
+
+def _free_in(group: Path, limit_file: str, usage_file: str, reclaimable: str) -> int:
+    """Return the bytes that a control group still allows; cached file pages that it can drop count as free."""
     try:
-        most, used = (group / "memory.max").read_text().strip(), int((group / "memory.current").read_text())
+        limit, used = (group / limit_file).read_text().strip(), int((group / usage_file).read_text())
         counts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-    except OSError:
+        return _NO_LIMIT if limit == "max" else max(0, int(limit) - used + int(counts.get(reclaimable, 0)))
+    except (OSError, ValueError):
         return _NO_LIMIT
-    used -= int(counts.get("inactive_file", 0))  # copies of files, which make room
-    return _NO_LIMIT if most == "max" else max(0, int(most) - used)
 
 
 def _free_disk(folder: Path) -> int:

@@ -32,6 +32,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from service.cores import available_cores
 from training.distributed import World
 from training.hardware import Hardware, choose
 from training.loop import Training
@@ -78,7 +79,7 @@ class PlainPictures(Dataset[tuple[Tensor, int]]):
 
 def plain_loop(network: str, batch: int) -> tuple[Step, str]:
     """Return what trains so many steps of the plain loop, and what it runs on."""
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     torch.set_num_threads(cores)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build(network, num_classes=CLASSES).to(device)
@@ -214,7 +215,7 @@ def summary(pairs: list[Pair], has_bf16: bool) -> str:
 
 def about_this_machine(given: argparse.Namespace, hardware: Hardware) -> str:
     return (
-        f"commit {commit()}, {hardware.processor}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}, "
+        f"commit {commit()}, {hardware.processor}, {available_cores()} cores, torch {torch.__version__}, "
         f"Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}\n"
         f"{given.network}, batches of {given.batch}, {given.pairs} pairs of {given.steps} steps\n"
     )

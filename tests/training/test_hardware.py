@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,3 +80,54 @@ def test_synchronised_batch_norms_are_not_recorded() -> None:
     on_gpu = dataclasses.replace(choose("fp32", "off", 2), device="cuda", recorded=True)
     assert _hardware_for(RECIPE, on_gpu).recorded
     assert not _hardware_for(dataclasses.replace(RECIPE, sync_bn=True), on_gpu).recorded
+
+
+def threads_inside(hardware: Hardware, parts: int) -> tuple[int, set[int]]:
+    """Return how many threads compute so many parts, and how many cores PyTorch uses in each."""
+    with hardware.pool(parts) as pool:
+        both_run = threading.Barrier(pool._max_workers)
+
+        def look(_part: int) -> int:
+            both_run.wait(10)
+            return torch.get_num_threads()
+
+        return pool._max_workers, set(pool.map(look, range(pool._max_workers)))
+
+
+@pytest.mark.parametrize(
+    ("threads", "parts", "expected"),
+    [(2, 2, (2, {1})), (1, 2, (1, {1})), (9, 1, (1, {9})), (9, 2, (2, {4})), (64, 2, (2, {32})), (4, 16, (4, {1}))],
+)
+def test_spare_cores_work_inside_the_parts(threads: int, parts: int, expected: tuple[int, set[int]]) -> None:
+    before = torch.get_num_threads()
+    assert threads_inside(dataclasses.replace(choose("fp32", "off", 2), threads=threads), parts) == expected
+    torch.set_num_threads(before)
+
+
+def test_a_compiled_network_computes_its_parts_one_after_the_other_on_all_cores() -> None:
+    hardware = dataclasses.replace(choose("fp32", "off", 2), threads=8, compiled=True)
+    assert threads_inside(hardware, 4) == (1, {8})
+
+
+def test_the_quota_of_a_container_decides_on_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.hardware.available_cores", lambda: 3)
+    assert choose("fp32", "off").threads == 3
+    assert choose("fp32", "off", processes=2).threads == 1
+
+
+@pytest.mark.parametrize("batch_size", [24, 16])  # 24: three groups of 8; 16: one group
+def test_what_a_training_gives_does_not_depend_on_the_number_of_cores(
+    pictures: Path, tmp_path: Path, batch_size: int
+) -> None:
+    norm_batch = 8 if batch_size == 24 else None
+    recipe = dataclasses.replace(RECIPE, steps=3, batch_size=batch_size, norm_batch=norm_batch, learning_rate=0.01)
+    weights = []
+    for threads in (1, 2, 9):
+        options = Options(out=tmp_path / str(threads), data=pictures)
+        facts = run(recipe, options, choose("fp32", "off", threads), Progress())
+        assert facts["recipe"]["norm_batch"] == norm_batch
+        saved = load_latest(options.out)
+        assert saved is not None
+        weights.append(saved.weights)
+    for other in weights[1:]:
+        torch.testing.assert_close(other, weights[0], rtol=2e-3, atol=2e-4)  # sums in another order, six times

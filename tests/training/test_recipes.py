@@ -112,7 +112,7 @@ def test_another_network_has_no_error_to_expect() -> None:
 def test_every_recipe_says_where_it_comes_from_and_what_its_error_is_of() -> None:
     for recipe in RECIPES.values():
         assert recipe.source
-        kind = "ImageNet" if recipe.image_size > 32 else "CIFAR-10"
+        kind = {32: "CIFAR-10", 64: "Tiny ImageNet"}.get(recipe.image_size, "ImageNet")
         assert recipe.expected_on.startswith(kind if recipe.weights is None else "your own")
 
 
@@ -124,3 +124,34 @@ def test_the_papers_imagenet_recipe_covers_every_depth_in_its_own_form() -> None
         assert (recipe.batch_size, recipe.steps, recipe.scale_range) == (256, 600_000, (256, 480))
         rates = [recipe.learning_rate_at(step, 600_000) for step in (0, 199_999, 200_000, 399_999, 400_000, 599_999)]
         assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
+@pytest.mark.parametrize(
+    ("images", "norm_batch", "groups"),
+    [(128, 64, 2), (16, 64, 1), (127, 64, 1), (200, 64, 3), (1024, None, 1), (64, 64, 1), (256, 32, 8)],
+)
+def test_no_batch_norm_group_is_smaller_than_the_recipe_says(images: int, norm_batch: int | None, groups: int) -> None:
+    assert dataclasses.replace(RECIPES["modern-resnet20"], norm_batch=norm_batch).norm_groups(images) == groups
+
+
+def test_the_papers_batch_norm_sees_half_of_each_batch() -> None:
+    """128 images on two GPUs (section 4.2)."""
+    recipe = RECIPES["paper-resnet20"]
+    assert (recipe.batch_size, recipe.norm_batch, recipe.norm_groups(128)) == (128, 64, 2)
+
+
+def test_batch_norm_over_all_processes_is_one_group() -> None:
+    assert dataclasses.replace(RECIPES["paper-resnet50"], sync_bn=True).norm_groups(256) == 1
+
+
+def test_images_grow_during_a_run_as_the_recipe_says() -> None:
+    recipe = dataclasses.replace(RECIPES["everyday-resnet18"], progressive_sizes=((0.0, 32), (0.5, 48), (0.75, 64)))
+    assert [recipe.side_at(step, 100) for step in (0, 49, 50, 74, 75, 99)] == [32, 32, 48, 48, 64, 64]
+    assert dataclasses.replace(recipe, progressive_sizes=((0.5, 48),)).side_at(0, 100) == 64
+    assert RECIPES["modern-resnet20"].side_at(0, 100) == 32
+
+
+def test_sizes_in_disorder_are_refused() -> None:
+    with pytest.raises(ValueError, match="the earliest first"):
+        chosen("everyday-resnet18", ["progressive_sizes=[[0.5, 48], [0.0, 32]]"])
+    assert chosen("everyday-resnet18", ["progressive_sizes=[[0, 40]]"]).side_at(9, 10) == 40

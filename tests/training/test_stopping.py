@@ -214,7 +214,8 @@ def slow(*arguments):
     time.sleep(600)  # a layer of a network that is too large for this machine
 
 replicas.Replicas._gradients = slow
-_train(dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1])), choose("fp32", "off", 2), World(), None)
+recipe, options = dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1]))
+_train(recipe, options, choose("fp32", "off", 2), World(), None)
 """
 
 

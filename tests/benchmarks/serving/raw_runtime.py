@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from service.cores import available_cores
 from tests.benchmarks.serving.peers.network import Network
 
 _TRY_S = 0.7
@@ -40,7 +41,7 @@ def rate(run: Callable[[], object], *, callers: int, batch: int, seconds: float)
 
 
 def _ways(model: str, pictures: Iterable[bytes]) -> dict[str, list[Callable[[float], float]]]:
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     os.environ["BENCHMARK_MODEL"] = model
     single = Network(intra_op_threads=1)
     whole = Network(intra_op_threads=cores, spins=True)

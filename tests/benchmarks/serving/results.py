@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from service.cores import available_cores
 from tests.benchmarks.serving import wrk
 from tests.benchmarks.serving.duel import Footprint, Pair
 from tests.benchmarks.serving.wrk import Measured
@@ -90,7 +91,7 @@ def origin_of_now(arguments: Sequence[str]) -> Json:
         "command": " ".join(["make bench-serving", *([f"ARGS='{' '.join(arguments)}'"] if arguments else [])]),
         "commit": _git("rev-parse", "--short=12", "HEAD") + (" with changes" if _git("status", "--porcelain") else ""),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "system": f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         "load_at_start": round(os.getloadavg()[0], 2),
         "load_by": wrk.tool(),

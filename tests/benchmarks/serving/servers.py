@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.cores import available_cores
 from tests.benchmarks.serving import processes
 from tests.benchmarks.serving.workload import Workload
 
@@ -88,7 +89,7 @@ def _bentoml(launch: Launch) -> list[str]:
     return [launch.tool("bentoml"), "serve", f"{_PEERS}.bentoml_server:Classify", *place]
 
 
-CORES = len(os.sched_getaffinity(0))
+CORES = available_cores()
 SERVICE = Kind(
     OURS, "serve-resnet with its defaults; a multipart form, or bare bytes beside a peer that takes those", _ours
 )

@@ -134,7 +134,9 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
             return f"{folder} is not a folder of models, but a file, or below one; {_another_folder(folder)}"
         case errno.EACCES | errno.EPERM:
             whom = f"user {os.geteuid()}"
-            return f"the folder of models {folder}, or one above it, cannot be read by {whom}; try chmod -R a+rX {folder}"
+            return (
+                f"the folder of models {folder}, or one above it, cannot be read by {whom}; try chmod -R a+rX {folder}"
+            )
         case other:
             name = errno.errorcode.get(other or 0, "unknown error")
             return f"the folder of models {folder} cannot be read ({name}); check the disk or {_another_folder(folder)}"

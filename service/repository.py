@@ -145,7 +145,7 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
 def _another_folder(folder: Path) -> str:
     """How to choose another folder; the image's own path is known by its name."""
     if folder == _IN_THE_IMAGE:
-        return f"mount a folder of models there, as in docker run -v ./models:{folder}:ro"
+        return f"mount a folder of models there, as in docker run -v $PWD/models:{folder}:ro"
     return "name another folder with --models"
 
 

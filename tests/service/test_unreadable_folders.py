@@ -86,7 +86,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("inner", [".", "none"])
 def test_in_the_image_the_advice_is_a_mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inner: str) -> None:
     monkeypatch.setattr("service.repository._IN_THE_IMAGE", tmp_path / inner)
-    assert f"docker run -v ./models:{tmp_path / inner}:ro" in refusal(find_models, tmp_path / inner)
+    assert f"docker run -v $PWD/models:{tmp_path / inner}:ro" in refusal(find_models, tmp_path / inner)
 
 
 def test_a_file_of_keys_says_why_it_cannot_be_used_and_where_it_was_looked_for(

@@ -57,7 +57,7 @@ ENV PATH=/app/bin:/opt/venv/bin:$PATH \
 WORKDIR /app
 USER 10001:10001
 VOLUME /cache
-EXPOSE 8000 8001
+EXPOSE 8000
 
 # Ready means: warmed up, and the golden example was answered as the model's card says.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -4,15 +4,22 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 ARGS ?=
 NETWORK ?= resnet56
+# PyTorch's wheels for CPUs, asked on machines without an NVIDIA GPU; empty: what pip finds.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# Progress is for people: off a terminal pip says only what goes wrong.
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet)
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long test-containers check bench bench-training bench-serving train-default
+.DELETE_ON_ERROR:
+.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
 
 serve: .venv/.serve ## install what is needed and serve models/ on http://127.0.0.1:8000 (ARGS="--port 9000" and the like)
 	$(BIN)/serve-resnet $(ARGS)
+
+install: .venv/.develop ## install everything into .venv: serving, training, export and the tests
 
 test: .venv/.develop check ## check the code, then run a seeded sample of every test
 	$(BIN)/pytest -q -m "not long and not containers" $(ARGS)
@@ -47,13 +54,17 @@ train-default: .venv/.develop ## train the default model again on CIFAR-10 (DATA
 	$(BIN)/export-onnx --checkpoint runs/cifar10-$(NETWORK)
 
 .venv/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try make PYTHON=python3.12")'
+	@$(PYTHON) -c 'import sys; (3, 11) <= sys.version_info < (3, 15) or \
+	    sys.exit("Python 3.11, 3.12, 3.13 or 3.14 is needed, not %d.%d; try make PYTHON=python3.12" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 
-.venv/.serve: pyproject.toml constraints.txt .venv/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+.venv/.serve: pyproject.toml constraints/service.txt constraints/service-cpu.txt .venv/bin/python
+	@echo "installing what serving needs into .venv (about half a minute)"
+	$(PIP_INSTALL) --constraint constraints/service-cpu.txt --editable '.[cpu]'
 	@touch $@
 
-.venv/.develop: pyproject.toml constraints.txt .venv/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,train,export,dev]'
+.venv/.develop: pyproject.toml $(wildcard constraints/*.txt) .venv/bin/python
+	@echo "installing everything into .venv (some minutes)"
+	$(PIP_INSTALL) --constraint constraints/development.txt $$($(BIN)/python constraints/torch_wheels.py $(TORCH_CPU_INDEX)) \
+	    --editable '.[cpu,train,export,dev]'
 	@touch $@ .venv/.serve

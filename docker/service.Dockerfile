@@ -1,5 +1,8 @@
 # The service and what it needs, on a slim Python. Nothing else: no torch, no compiler, no sources of training or export.
 #   docker build -f docker/service.Dockerfile -t resnet-service .
+#   docker run --rm -p 127.0.0.1:8000:8000 resnet-service        serves the two shipped models, which are in the image;
+#     -v "$PWD/models:/models:ro"     serves others instead: <name>/<version>/model.onnx, readable by everyone
+#     -p 127.0.0.1:8001:8001          publishes /metrics; loading models there takes a key of RESNET_ADMIN_KEYS_FILE
 # BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu. With gpu come
 # CUDA, cuDNN and TensorRT as wheels; the driver is the host's. TensorRT's wheel lies on NVIDIA's own index, which the
 # package on the usual one asks: where it cannot be reached, --build-arg TENSORRT=no leaves it out.
@@ -12,13 +15,14 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
 # The dependencies come before the code, so that a change in the code leaves their layer alone.
-COPY pyproject.toml constraints.txt ./
+COPY pyproject.toml ./
+COPY constraints ./constraints
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = ['${FLAVOUR}', *['tensorrt'] * ('${FLAVOUR}${TENSORRT}' == 'gpuyes')]; \
 print(*project['dependencies'], *(line for extra in extras for line in project['optional-dependencies'][extra]), sep='\n')" \
     > requirements.txt \
  && python -m venv --without-pip /opt/venv \
- && python -m pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement requirements.txt \
+ && python -m pip --python /opt/venv/bin/python install --constraint constraints/service-${FLAVOUR}.txt --requirement requirements.txt \
     --no-binary tensorrt-cu13-libs \
  && cd /opt/venv/lib/python3*/site-packages \
  && find . -type d -name tests -prune -exec rm -r {} + \
@@ -26,13 +30,16 @@ print(*project['dependencies'], *(line for extra in extras for line in project['
 
 COPY README.md LICENSE ./
 COPY service ./service
+COPY models /models
 RUN python -m pip --python /opt/venv/bin/python install --no-deps --target /app . \
  && rm /app/bin/train-resnet /app/bin/export-onnx \
+ && chmod -R a+rX /models \
  && mkdir /cache
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /cache /cache
+COPY --from=build /models /models
 COPY --from=build /app /app
 
 ENV PATH=/app/bin:/opt/venv/bin:$PATH \
@@ -45,6 +52,7 @@ ENV PATH=/app/bin:/opt/venv/bin:$PATH \
     XDG_CACHE_HOME=/cache \
     RESNET_HOST=0.0.0.0 \
     RESNET_PORT=8000 \
+    RESNET_ADMIN_HOST=0.0.0.0 \
     RESNET_MODELS=/models
 WORKDIR /app
 USER 10001:10001

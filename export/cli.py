@@ -135,7 +135,7 @@ def _failing_in_one_line() -> Iterator[None]:
     except ExportError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed; install this project with the extras export and cpu")
+        _fail(f"{error.name} is not installed; install this project with the extras export and cpu: make install")
     except KeyboardInterrupt:
         _fail("stopped; nothing was written")
 

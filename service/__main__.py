@@ -13,7 +13,8 @@ import os
 import resource
 import signal
 import socket
-from typing import Annotated, Any, NoReturn
+import sys
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -38,6 +39,8 @@ _MANY_FILES = 65_536
 
 def main() -> None:
     """Run the server until it is told to stop. Exits with 1 and one line for what an operator can mend."""
+    if sys.platform != "linux":
+        _fail(f"this runs on Linux, not on {sys.platform}; run it in a container: docker compose up")
     _open_standard_streams()
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     command.command(help="Serve the models in a folder over HTTP.")(_with_a_flag_per_setting(_serve_with))
@@ -74,9 +77,18 @@ def _option(name: str) -> Any:
     return Annotated[
         str | None,
         typer.Option(
-            _flag(name), help=f"{field.description}{default} [{_variable(name)}]", show_default=False, metavar="VALUE"
+            _flag(name),
+            help=f"{field.description}{default} [{_variable(name)}]",
+            show_default=False,
+            metavar=_value(name),
         ),
     ]
+
+
+def _value(name: str) -> str:
+    """What stands for the value in the help: the choices, where there are some."""
+    kind = Settings.model_fields[name].annotation
+    return "|".join(get_args(kind)) if get_origin(kind) is Literal else "VALUE"
 
 
 def _serve_with(flags: dict[str, str]) -> None:
@@ -107,6 +119,7 @@ def _serve_with(flags: dict[str, str]) -> None:
         repository=repository,
         gate=gate,
         request_log=request_log,
+        needs_key=settings.api_keys_file is not None,
     )
     try:
         status = asyncio.run(supervisor.run(admin_listener))

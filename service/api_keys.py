@@ -6,6 +6,7 @@ request. The file holds no key: who reads it cannot use the service.
 
 import hashlib
 import hmac
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,8 +41,8 @@ def read_key_file(path: Path) -> ApiKeys:
     """Return the keys of a file. Raises BadKeyFile, which names the line that is wrong, and never shows its content."""
     try:
         lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise BadKeyFile(f"{path} cannot be read as a file of API keys; check the path and its permissions") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadKeyFile(f"{path.absolute()} cannot be read as a file of API keys: {_why_unreadable(error)}") from None
     digests: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
@@ -56,3 +57,17 @@ def read_key_file(path: Path) -> ApiKeys:
     if not digests:
         raise BadKeyFile(f"{path} holds no key; write a line for each: `name sha256-of-the-key`")
     return ApiKeys(digests)
+
+
+def _why_unreadable(error: OSError | UnicodeDecodeError) -> str:
+    match error:
+        case FileNotFoundError():
+            return "there is no such file; check the path, and in a container what is mounted there"
+        case PermissionError():
+            return f"user {os.geteuid()} may not read it; chmod a+r it (it holds digests, not keys) and a+x its folders"
+        case IsADirectoryError():
+            return "it is a folder; name the file in it"
+        case UnicodeDecodeError():
+            return "it is not text; write a line for each key: `name sha256-of-the-key`"
+        case _:
+            return "check the path and its permissions"

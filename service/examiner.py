@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from service.offspring import fork
+from service.out_of_memory import hint_at_memory
 from service.pipe import Pipe
 from service.repository import ModelFile, RegistryError
 
@@ -48,7 +49,7 @@ class Examiner:
         if verdict:
             return _judged(file, verdict)
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        raise RegistryError(f"loading it ended the process that tried, with {how}")
+        raise RegistryError(f"loading it ended the process that tried, with {how}{hint_at_memory(code)}")
 
     def note_end(self, pid: int, code: int) -> None:
         """Hear that a process has ended, with its exit code or minus the signal that ended it."""

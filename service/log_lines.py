@@ -18,6 +18,18 @@ from service.exchange import Exchange
 from service.log_writer import LogWriter
 from service.milliseconds import milliseconds
 
+# Probes and the container's own check ask for these every few seconds; a line each would bury all others.
+_PROBES = frozenset(
+    (
+        "/health/live",
+        "/health/ready",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/{model}/ready",
+        "/v2/models/{model}/versions/{version}/ready",
+    )
+)
+_PROBE_STATUSES = frozenset((200, 503))  # any other answer means that the probe is wrong
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 
 Form = Callable[[dict[str, Any]], bytes]
@@ -31,7 +43,9 @@ class RequestLog:
     form: Form
 
     def note(self, exchange: Exchange, method: str, route: str) -> None:
-        """Have one request's line written."""
+        """Have one request's line written, unless it is an ordinary health check."""
+        if route in _PROBES and exchange.status in _PROBE_STATUSES:
+            return
         line = _request_line(exchange.request_id, method, route, exchange.status)
         line["bytes_in"] = exchange.bytes_in
         line["bytes_out"] = exchange.bytes_out

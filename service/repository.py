@@ -5,6 +5,7 @@ and leaves the models to others.
 """
 
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ SHIPPED_MODEL = "cifar10-resnet56"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
 _FILE = "model.onnx"
+_IN_THE_IMAGE = Path("/models")
 
 
 class RegistryError(Exception):
@@ -90,8 +92,8 @@ def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
     files = [file for name in names_in(folder) for file in versions_of(folder, name, latest)]
     if not files:
         raise RegistryError(
-            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or name another "
-            "folder with --models"
+            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or "
+            f"{_another_folder(folder)}"
         )
     for file in files:
         check_place(folder, file)
@@ -118,9 +120,33 @@ def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> st
 def names_in(folder: Path) -> list[str]:
     """Return the names of what may be models, in order. Raises RegistryError if the folder cannot be read."""
     try:
-        return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError:
-        raise RegistryError(f"there is no folder of models at {folder}; name one with --models") from None
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise RegistryError(_why_unreadable(folder, error)) from None
+
+
+def _why_unreadable(folder: Path, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return f"there is no folder of models at {folder}; {_another_folder(folder)}"
+        case errno.ENOTDIR:
+            return f"{folder} is not a folder of models, but a file, or below one; {_another_folder(folder)}"
+        case errno.EACCES | errno.EPERM:
+            whom = f"user {os.geteuid()}"
+            return (
+                f"the folder of models {folder}, or one above it, cannot be read by {whom}; try chmod -R a+rX {folder}"
+            )
+        case other:
+            name = errno.errorcode.get(other or 0, "unknown error")
+            return f"the folder of models {folder} cannot be read ({name}); check the disk or {_another_folder(folder)}"
+
+
+def _another_folder(folder: Path) -> str:
+    """How to choose another folder; the image's own path is known by its name."""
+    if folder == _IN_THE_IMAGE:
+        return f"mount a folder of models there, as in docker run -v $PWD/models:{folder}:ro"
+    return "name another folder with --models"
 
 
 def warn_of_what_is_left_out(folder: Path) -> None:

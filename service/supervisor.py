@@ -20,9 +20,11 @@ from service.board import Board
 from service.connection import Patience
 from service.examiner import Examiner
 from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
+from service.greeting import greeting
 from service.layout import Layout
 from service.log_lines import RequestLog
 from service.offspring import SIGNALS, Offspring, Task, Work, reaped
+from service.out_of_memory import hint_at_memory
 from service.readiness import Readiness
 from service.reloads import Outcome, Reloads, Repository
 from service.repository import VersionState
@@ -57,6 +59,7 @@ class Supervisor:
         repository: Repository,
         gate: Gate,
         request_log: RequestLog | None = None,
+        needs_key: bool = False,
     ) -> None:
         """`layout` is None if the first worker shall find it by measuring the default model."""
         self._work = work
@@ -69,6 +72,7 @@ class Supervisor:
         self._workers: dict[int, Offspring] = {}  # by place
         self._gate = gate
         self._request_log = request_log
+        self._needs_key = needs_key
         self._readiness = Readiness()
         self._examiner = Examiner(repository.examination, repository.load_timeout_s)
         self._reloads = Reloads(
@@ -192,8 +196,11 @@ class Supervisor:
         elif len(self._workers) == layout.processes and all(one.is_loaded for one in self._workers.values()):
             self._readiness.state = "ready"
             self._order_all("serve")
-            log.info("%d processes, %d engine threads in each", layout.processes, layout.engine_threads)
-            log.info("listening on %s, metrics on %s/metrics", self._address, self._admin_address)
+            self._greet(layout)
+
+    def _greet(self, layout: Layout) -> None:
+        for line in greeting(os.getpid(), layout, self._address, self._admin_address, needs_key=self._needs_key):
+            log.info("%s", line)
 
     @property
     def _is_ready(self) -> bool:
@@ -249,8 +256,11 @@ class Supervisor:
     def _replace(self, worker: Offspring, code: int) -> None:
         reason = worker.killed_because or (f"signal {-code}" if code < 0 else f"status {code}")
         self._count("resnet_process_deaths", reason)
+        hint = "" if worker.killed_because else hint_at_memory(code)
         if not self._is_ready:
-            self._start_failure = worker.failure or f"a process ended while it started: {reason}; the log may say why"
+            self._start_failure = worker.failure or (
+                f"a process ended while it started: {reason}{hint or '; the log may say why'}"
+            )
             self._told_to_stop.set()
             return
         # Somebody who kills a worker that serves may do so often; one that fails by itself, again and again, may not.
@@ -259,11 +269,13 @@ class Supervisor:
         # Who cannot even start takes nothing from those that serve.
         is_needed = worker.is_loaded or not any(one.is_loaded for one in self._workers.values())
         if self._failures >= len(_DELAYS_S) and is_needed:
-            log.error("process %d ended: %s; %d failures in a row are too many", worker.pid, reason, self._failures)
+            log.error(
+                "process %d ended: %s; %d failures in a row are too many", worker.pid, reason + hint, self._failures
+            )
             self._status = max(code, 1)  # 70: a broken GPU
             self._told_to_stop.set()
             return
-        log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason)
+        log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason + hint)
         self._soon(self._start(worker.place, _DELAYS_S[min(max(0, self._failures - 1), len(_DELAYS_S) - 1)]))
 
     async def _stop(self) -> None:

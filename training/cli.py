@@ -35,7 +35,10 @@ def start() -> None:
     try:
         main()
     except ModuleNotFoundError as error:
-        typer.echo(f"train-resnet: {error.name} is not installed; install this project with the extra train", err=True)
+        typer.echo(
+            f"train-resnet: {error.name} is not installed; install this project with the extra train: make install",
+            err=True,
+        )
         raise SystemExit(1) from None
 
 

@@ -1,45 +1,24 @@
-"""What the image and the compose file promise, on a real Docker Engine; `make test-containers` runs it.
+"""What the image and the compose file promise, on a real Docker Engine; `make test-containers` runs it."""
 
-BASE_IMAGE, MODELS_FOLDER and PUBLISH_PORT mean what they mean to the compose file. Where BASE_IMAGE is unset and the
-engine has an image `python-slim-local`, that one is the base: so the test also runs where no registry can be reached.
-"""
-
-import contextlib
-import http.client
-import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.containers import engine
+from tests.containers.engine import IMAGE, MODELS, ROOT, base_image, classify, inspect, run, succeeds, wait_until_ready
 from tests.running_service import running_service
 
-ROOT = Path(__file__).parents[2]
 PROJECT = "resnet-service-test"  # apart from what someone may have running
-IMAGE = "resnet-service:test"
-MODELS = Path(os.environ.get("MODELS_FOLDER", ROOT / "models")).resolve()
 PORT = int(os.environ.get("PUBLISH_PORT", "8000"))
 ADDRESS = f"http://127.0.0.1:{PORT}"
-LOCAL_BASE = "python-slim-local"
-LARGEST_MB = 230  # of what lies above the base
-
-
-def succeeds(*command: str) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, check=False, timeout=30).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
+LARGEST_MB = 230  # of what lies above the base, the shipped models included
 
 pytestmark = [
     pytest.mark.containers,
@@ -48,27 +27,8 @@ pytestmark = [
 ]
 
 
-def base_image() -> str:
-    local = succeeds("docker", "image", "inspect", LOCAL_BASE)
-    return os.environ.get("BASE_IMAGE", LOCAL_BASE if local else "python:3.11-slim")
-
-
-def run(*command: str) -> str:
-    """Run a command in the project's root and return what it wrote; its complaints become the test's."""
-    settings = {**os.environ, "BASE_IMAGE": base_image(), "MODELS_FOLDER": str(MODELS)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=settings, timeout=800)
-    assert done.returncode == 0, f"{' '.join(command)}: {done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.stdout
-
-
 def compose(*arguments: str) -> str:
-    command = ["docker", "compose"] if succeeds("docker", "compose", "version") else ["docker-compose"]
-    return run(*command, "-p", PROJECT, *arguments)
-
-
-def inspect(name: str) -> dict[str, Any]:
-    found: list[dict[str, Any]] = json.loads(run("docker", "inspect", name))
-    return found[0]
+    return engine.compose(PROJECT, *arguments)
 
 
 def in_image(python: str) -> Any:
@@ -81,41 +41,6 @@ def in_service(container: str, python: str) -> Any:
     return json.loads(run("docker", "exec", container, "python", "-c", python))
 
 
-def wait_until_ready(container: str) -> None:
-    deadline = time.monotonic() + 60
-    while inspect(container)["State"]["Running"] and time.monotonic() < deadline:
-        if is_ready():
-            return
-        time.sleep(0.1)
-    pytest.fail(f"the service is not ready: {run('docker', 'logs', '--tail', '5', container)}")
-
-
-def is_ready() -> bool:
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)) as connection:
-        try:
-            connection.request("GET", "/health/ready")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-
-
-def classify(address: str, picture: bytes) -> dict[str, Any]:
-    request = urllib.request.Request(f"{address}/classify", data=picture, headers={"Content-Type": "image/jpeg"})
-    with urllib.request.urlopen(request, timeout=30) as response:
-        answer: dict[str, Any] = json.load(response)
-    return answer
-
-
-@pytest.fixture(scope="module")
-def image() -> str:
-    """The image, built as a reader of the Dockerfile would build it."""
-    base = f"BASE_IMAGE={base_image()}"
-    run(
-        "docker", "build", "--network", "host", "--build-arg", base, "-f", "docker/service.Dockerfile", "-t", IMAGE, "."
-    )
-    return IMAGE
-
-
 @pytest.fixture(scope="module")
 def container(image: str) -> Iterator[str]:
     """The service of the compose file, up and ready; its container's id."""
@@ -124,19 +49,10 @@ def container(image: str) -> Iterator[str]:
     try:
         compose("up", "--build", "-d")
         started = compose("ps", "-q", "service").strip()
-        wait_until_ready(started)
+        wait_until_ready(started, ADDRESS)
         yield started
     finally:
         compose("down", "--volumes", "--timeout", "20")
-
-
-@pytest.fixture(scope="module")
-def photo() -> bytes:
-    waves = np.add.outer(np.sin(np.linspace(0, 9, 375)), np.cos(np.linspace(0, 7, 500)))[..., None]
-    pixels = (127 + 60 * waves * np.array([1.0, 0.6, -0.8])).clip(0, 255).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=90)
-    return file.getvalue()
 
 
 def test_the_layers_above_the_base_are_small(image: str, capsys: pytest.CaptureFixture[str]) -> None:

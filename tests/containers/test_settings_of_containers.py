@@ -7,8 +7,8 @@ from service.settings import ENVIRONMENT_PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
-FIXED_BY_THE_IMAGE = {"RESNET_MODELS", "RESNET_HOST", "RESNET_PORT"}
-ADMIN_PORT = {"RESNET_ADMIN_PORT"}  # unpublished, so its number matters to nobody
+FIXED_BY_THE_IMAGE = {"RESNET_MODELS", "RESNET_HOST", "RESNET_PORT", "RESNET_ADMIN_HOST"}
+ADMIN_PORT = {"RESNET_ADMIN_PORT"}  # always 8001 inside; PUBLISH_ADMIN is its address outside
 
 
 def names_in(file: str, pattern: str) -> set[str]:
@@ -29,10 +29,15 @@ def test_the_image_fixes_the_rest() -> None:
 
 
 def test_the_example_names_every_variable_of_the_compose_file() -> None:
-    variables = {
-        name for file in ("docker-compose.yml", "docker-compose.gpu.yml") for name in names_in(file, r"\$\{(\w+):-")
-    }
-    assert names_in(".env.example", r"^# ([A-Z_]+)=") - SETTINGS == variables
+    files = [file.name for file in ROOT.glob("docker-compose*.yml")]
+    assert len(files) == 3
+    variables = {name for file in files for name in names_in(file, r"\$\{(\w+):-")}
+    assert names_in(".env.example", r"^# ([A-Z_]+)=") - SETTINGS == variables | {"COMPOSE_FILE"}  # compose's own
+
+
+def test_the_example_puts_keys_where_compose_mounts_them() -> None:
+    assert names_in("docker-compose.yml", r"^ +target: (/keys)$") == {"/keys"}
+    assert names_in(".env.example", r"^# RESNET_(?:ADMIN|API)_KEYS_FILE=(/keys/\w+)") == {"/keys/admin", "/keys/api"}
 
 
 def test_the_examples_are_the_defaults_where_there_are_any() -> None:

@@ -233,7 +233,9 @@ def test_an_export_killed_at_work_leaves_the_old_file_alone(tmp_path: Path, mome
 
 def test_a_missing_package_is_one_line_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "export.export", None)
-    assert "is not installed; install this project with the extras export and cpu" in refusal("--depth", 20)
+    assert "is not installed; install this project with the extras export and cpu: make install" in refusal(
+        "--depth", 20
+    )
 
 
 def test_a_session_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from tests.gpu.shared_object import needed_libraries
 ROOT = Path(__file__).parents[2]
 EXTRAS: dict[str, list[str]] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 CONSTRAINTS = dict(
-    line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
+    line.split("==") for line in (ROOT / "constraints" / "service-gpu.txt").read_text().splitlines() if "==" in line
 )
 RUNTIME_VERSION = re.fullmatch(r"onnxruntime-gpu\[cuda,cudnn\]==(\S+)", EXTRAS["gpu"][0])[1]  # type: ignore[index]
 TENSORRT_VERSION = re.fullmatch(r"tensorrt-cu13-libs==(\S+)", EXTRAS["tensorrt"][0])[1]  # type: ignore[index]

@@ -81,8 +81,40 @@ async def test_nothing_that_a_client_makes_up_is_in_the_log(logged: httpx.AsyncC
 
 @pytest.mark.anyio
 async def test_what_a_trusted_proxy_says_of_its_client_is_logged(logged: httpx.AsyncClient, log: Log) -> None:
-    await logged.get("/health/live", headers={"x-forwarded-for": "198.51.100.7, 203.0.113.9, 127.0.0.2"})
+    await logged.get("/models", headers={"x-forwarded-for": "198.51.100.7, 203.0.113.9, 127.0.0.2"})
     assert log.lines()[0]["client"] == "203.0.113.9"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "path",
+    ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/v2/models/tiny/ready",
+     "/v2/models/tiny/versions/1/ready"],
+)  # fmt: skip
+async def test_a_health_check_is_no_line(logged: httpx.AsyncClient, log: Log, path: str) -> None:
+    for request in (logged.get, logged.head):
+        assert (await request(path)).status_code == 200
+    assert (await logged.get("/models")).status_code == 200
+    assert [line["route"] for line in log.lines()] == ["/models"]
+
+
+@pytest.mark.anyio
+async def test_a_health_check_of_a_server_that_is_not_ready_is_no_line_either(models: Path, log: Log) -> None:
+    app = create_app(Settings(models=models, engine_threads=1), request_log=RequestLog(log.writer, as_json))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
+        for path in ("/health/ready", "/v2/health/ready"):
+            assert (await client.get(path)).status_code == 503
+        assert (await client.get("/metrics")).status_code == 404
+    assert [line["status"] for line in log.lines()] == [404]
+
+
+@pytest.mark.anyio
+async def test_a_health_check_that_is_wrong_is_a_line(logged: httpx.AsyncClient, log: Log) -> None:
+    await logged.post("/health/live")
+    await logged.get("/v2/models/none/ready")
+    statuses = [line["status"] for line in log.lines()]
+    assert statuses[0] == 405
+    assert statuses[1] in (400, 404)
 
 
 @pytest.mark.parametrize("form", [as_json, as_text])

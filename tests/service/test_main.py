@@ -106,5 +106,11 @@ def test_an_unknown_default_model_is_one_line(models: Path) -> None:
     assert_one_line(result, "'other'", "tiny")
 
 
+def test_the_help_lists_the_choices() -> None:
+    text = " ".join(run("--help", COLUMNS="200").stdout.split())
+    assert "--providers auto|tensorrt|cuda|cpu " in text
+    assert "--log auto|json|text|off " in text
+
+
 def test_an_unknown_flag_is_a_usage_error() -> None:
     assert run("--turbo").returncode == 2

@@ -15,5 +15,6 @@ def test_a_package_that_is_not_installed_is_told_in_one_line(
     with pytest.raises(SystemExit, match="1"):
         start()
     assert (
-        capsys.readouterr().err == "train-resnet: torch is not installed; install this project with the extra train\n"
+        capsys.readouterr().err
+        == "train-resnet: torch is not installed; install this project with the extra train: make install\n"
     )

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
@@ -50,7 +51,7 @@ class Batcher:
         self._queues: dict[Model[Any, Any], deque[Waiting]] = {}  # in the order of their turns; never an empty queue
         self._to_prepare: SimpleQueue[tuple[Waiting, SetAside[Any]] | None] = SimpleQueue()
         self._waiting = 0  # in a queue or set aside
-        self._set_aside = 0
+        self._set_aside: set[Waiting] = set()
         self._running = 0
         self._idle = 0
         self._running_threads = 0
@@ -130,7 +131,7 @@ class Batcher:
         model: Model[Job, Answer],
         job: Job,
         *,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: Callable[[], bool | None] = lambda: True,
         expires_at: float = math.inf,
         is_quick: bool = False,
     ) -> Answer:
@@ -166,6 +167,10 @@ class Batcher:
             self._unanswered.discard(answer)
             del answer, waiting  # a failure's traceback holds this frame, and would be held by it
 
+    def _all_waiting(self) -> list[Waiting]:
+        with self._lock:
+            return [*chain.from_iterable(self._queues.values()), *self._set_aside]
+
     def _has_nothing_else(self) -> bool:
         """Whether the event loop can be spared for a moment."""
         return self._running_threads > 0 and self._room.is_quick() and self._board.is_nobody_there()
@@ -184,8 +189,10 @@ class Batcher:
         self._looked_for_the_gone_at = now
         dropped: list[tuple[Waiting, Any]] = []
         with self._lock:
+            everything = self._all_waiting()
             for model, queue in list(self._queues.items()):
-                refused = [(waiting, refusal) for waiting in queue if (refusal := waiting.refusal(now)) is not None]
+                refusals = ((waiting, waiting.refusal(now, lambda: everything)) for waiting in queue)
+                refused = [(waiting, refusal) for waiting, refusal in refusals if refusal is not None]
                 gone = {waiting for waiting, _ in refused}
                 self._queues[model] = deque(waiting for waiting in queue if waiting not in gone)
                 if not self._queues[model]:
@@ -229,7 +236,7 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            wanted, refused = share_of(queue, self._share(model, before))
+            wanted, refused = share_of(queue, self._share(model, before), self._all_waiting)
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
@@ -249,7 +256,7 @@ class Batcher:
         answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
         set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
         with self._lock:
-            self._set_aside += len(set_aside)
+            self._set_aside.update(waiting for waiting, _ in set_aside)
             self._count(waiting=len(set_aside), running=-len(batch))
         for pair in set_aside:
             self._to_prepare.put(pair)
@@ -260,11 +267,11 @@ class Batcher:
         while (entry := self._to_prepare.get()) is not None:
             waiting, set_aside = entry
             pulse.begin(_LONGEST_PREPARATION_S)
-            job = prepare(waiting, set_aside)
+            job = prepare(waiting, set_aside, self._all_waiting)
             pulse.end()
             is_refused = isinstance(job, ServiceError)
             with self._lock:
-                self._set_aside -= 1
+                self._set_aside.discard(waiting)
                 if is_refused:
                     self._count(waiting=-1)
                 else:

@@ -129,7 +129,7 @@ class Classifier:
         *,
         top_k: int,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: Callable[[], bool | None] = lambda: True,
         expires_at: float = math.inf,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
@@ -148,7 +148,7 @@ class Classifier:
         outputs: tuple[str, ...],
         *,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: Callable[[], bool | None] = lambda: True,
         expires_at: float = math.inf,
     ) -> Classification:
         """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.

@@ -74,10 +74,10 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope", "_send",
-        "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure", "further_headers",
-        "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id", "started_at",
-        "status", "traceparent",
+        "_body_ended", "_can_be_answered", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope",
+        "_send", "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure",
+        "further_headers", "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id",
+        "started_at", "status", "traceparent",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
@@ -95,6 +95,7 @@ class Exchange:
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         # From the connection, which knows; may be asked from any thread.
         self.client_has_left: Callable[[], bool] = scope.get("client_has_left", _never)
+        self._can_be_answered: Callable[[], bool] = scope.get("can_be_answered", _never)
         self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
@@ -109,6 +110,15 @@ class Exchange:
         self.model: ModelInfo | None = None
         self.pictures = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
+
+    def is_wanted(self) -> bool | None:
+        """Return whether the client waits for its answer; None if it can only be known by sending one.
+
+        Then the client sends no more: it has left, or has closed its sending half alone.
+        """
+        if not self.client_has_left():
+            return True
+        return None if self._can_be_answered() else False
 
     def check_length(self) -> None:
         """Raise BadRequest if the body's declared length is no number."""

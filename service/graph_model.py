@@ -77,7 +77,7 @@ class GraphModel:
         outputs: tuple[str, ...],
         *,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: Callable[[], bool | None] = lambda: True,
         expires_at: float = math.inf,
     ) -> Classification:
         """Return the `outputs` for one row of each input, or for whole tensors if the model has no batch axis.

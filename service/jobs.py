@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -49,27 +49,44 @@ class Waiting:
     model: Model[Any, Any]
     job: Any
     answer: asyncio.Future[Any]
-    is_wanted: Callable[[], bool]  # false once the client has gone
+    is_wanted: Callable[[], bool | None]  # the same for all jobs of a request; None: only while no other request waits
     expires_at: float  # monotonic seconds
     since: float = field(default_factory=time.monotonic)
 
-    def refusal(self, now: float) -> ServiceError | None:
+    def refusal(self, now: float, all_waiting: Callable[[], Iterable["Waiting"]]) -> ServiceError | None:
         """Return why no work should be done on this any more, if there is a reason."""
-        if self.answer.done() or not self.is_wanted():
+        if self.answer.done() or not self._is_wanted_among(all_waiting):
             return Expired("The client left before its turn.", code="client_left")
         if now > self.expires_at:
             return Expired("The image waited too long; try again later.", retry_after_s=1)
         return None
 
+    def _is_wanted_among(self, all_waiting: Callable[[], Iterable["Waiting"]]) -> bool:
+        is_wanted = self.is_wanted()
+        if is_wanted is None:
+            return not any(other.is_wanted != self.is_wanted for other in all_waiting())
+        return is_wanted
 
-def share_of(queue: deque[Waiting], share: int) -> tuple[list[Waiting], list[tuple[Waiting, ServiceError]]]:
-    """Take up to `share` jobs from the queue, and what has to be refused on the way, which does not count."""
+
+def share_of(
+    queue: deque[Waiting], share: int, elsewhere: Callable[[], Iterable[Waiting]] = tuple
+) -> tuple[list[Waiting], list[tuple[Waiting, ServiceError]]]:
+    """Take up to `share` jobs from the queue, and what has to be refused on the way, which does not count.
+
+    `elsewhere`: what waits beside the queue.
+    """
     wanted: list[Waiting] = []
     refused: list[tuple[Waiting, ServiceError]] = []
     now = time.monotonic()
+
+    def all_waiting() -> Iterator[Waiting]:
+        yield from wanted
+        yield from queue
+        yield from elsewhere()
+
     while queue and len(wanted) < share:
         waiting = queue.popleft()
-        refusal = waiting.refusal(now)
+        refusal = waiting.refusal(now, all_waiting)
         if refusal is None:
             wanted.append(waiting)
         else:
@@ -93,9 +110,9 @@ def answer_all(batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[An
         return [_failure(error)]
 
 
-def prepare(waiting: Waiting, set_aside: SetAside[Any]) -> Any:
+def prepare(waiting: Waiting, set_aside: SetAside[Any], all_waiting: Callable[[], Iterable[Waiting]]) -> Any:
     """Return the prepared job, or the ServiceError why there is none."""
-    refusal = waiting.refusal(time.monotonic())
+    refusal = waiting.refusal(time.monotonic(), all_waiting)
     if refusal is not None:
         return refusal
     try:

@@ -27,7 +27,7 @@ class Terms(TypedDict):
     """On which a row is asked."""
 
     batcher: Batcher
-    is_wanted: Callable[[], bool]
+    is_wanted: Callable[[], bool | None]
     expires_at: float  # monotonic seconds
 
 

@@ -231,6 +231,7 @@ def _add_admission(
         bodies=_body_limits(settings),
         endpoints=endpoints,
         check_room=parts.batcher.check_room,
+        others_wait=parts.batcher.others_wait,
         upload_memory=parts.upload_memory,
         access=access,
         request_log=request_log,

@@ -137,8 +137,8 @@ class Batcher:
     ) -> Answer:
         """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
 
-        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, it is done
-        here and now: two handovers between threads would take about as long as the job.
+        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, and surely
+        wanted, it is done here and now: two handovers between threads would take about as long as the job.
 
         Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
         server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
@@ -151,7 +151,7 @@ class Batcher:
             if outstanding:
                 until = min(self._room.latest_start(expires_at), self._room.expiry(time.monotonic(), outstanding))
             waiting = Waiting(model, job, answer, is_wanted, until)
-            is_done_here = is_quick and not outstanding and self._has_nothing_else()
+            is_done_here = is_quick and not outstanding and self._has_nothing_else() and bool(is_wanted())
             if is_done_here:
                 self._count(running=1)
             else:
@@ -166,6 +166,12 @@ class Batcher:
         finally:
             self._unanswered.discard(answer)
             del answer, waiting  # a failure's traceback holds this frame, and would be held by it
+
+    def others_wait(self, is_wanted: Callable[[], bool | None]) -> bool:
+        """Return whether any job waits beside those that were submitted with this `is_wanted`."""
+        if self._board.waiting() > self._waiting:  # in other processes
+            return True
+        return any(waiting.is_wanted != is_wanted for waiting in self._all_waiting())
 
     def _all_waiting(self) -> list[Waiting]:
         with self._lock:

@@ -121,6 +121,13 @@ class Connection(ParsingProtocol):
         self.scope["can_be_answered"] = self._can_be_answered  # type: ignore[typeddict-unknown-key]
         self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Let the application know, too."""
+        note_end: Any = self.cycle.scope.get("note_end") if self._is_answering else None
+        if note_end is not None:
+            note_end()
+        return super().eof_received()
+
     def _has_left(self) -> bool:
         """Whether the client has left, as far as can be seen: it may only have closed its sending half."""
         return self._has_ended or self.transport.is_closing()

@@ -326,6 +326,25 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
     assert [isinstance(result, Expired) for result in results] == [True, False]
 
 
+async def test_whether_others_wait_is_known_while_a_client_s_image_waits() -> None:
+    model, board = GatedModel(), Board(2)
+    async with running(board=board) as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3)]
+        await asyncio.sleep(0)
+        assert not batcher.others_wait(unknown)
+        assert batcher.others_wait(unknown_too)
+        board.write(1, waiting=1, outstanding=1)
+        assert batcher.others_wait(unknown)
+        board.clear(1)
+        other = await submitted(batcher, model, 4)
+        assert batcher.others_wait(unknown)
+        model.open()
+        assert await asyncio.gather(*first, *other) == [2, 8]
+        assert all(isinstance(each, Expired) for each in await asyncio.gather(*ended, return_exceptions=True))
+
+
 async def test_a_client_that_hangs_up_does_not_strand_its_batch() -> None:
     model = GatedModel()
     async with running() as batcher:

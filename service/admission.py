@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access import PREFLIGHT_HEADERS, Access
 from service.dialect import failure_response, internal_failure
 from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
-from service.exchange import BodyLimit, Exchange, IsWanted, UploadMemory
+from service.exchange import BodyLimit, Exchange, UploadMemory
+from service.jobs import IsWanted
 from service.log_lines import RequestLog
 from service.metrics import Metrics
 from service.problem import INTERNAL_ERROR_CODE
@@ -46,7 +47,7 @@ class Admission:
         bodies: Mapping[str, BodyLimit],
         endpoints: Mapping[str, ASGIApp] = MappingProxyType({}),
         check_room: Callable[[float], None] = lambda _: None,
-        others_wait: Callable[[IsWanted], bool] = lambda _: False,
+        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
         upload_memory: UploadMemory,
         access: Access = _ANYBODY,
         request_log: RequestLog | None = None,
@@ -58,7 +59,7 @@ class Admission:
         self._bodies = bodies
         self._endpoints = endpoints
         self._check_room = check_room
-        self._others_wait = others_wait
+        self._is_in_the_way = is_in_the_way
         self._memory = upload_memory
         self._access = access
         self._request_log = request_log
@@ -69,10 +70,8 @@ class Admission:
             return
         route = self._routes.name_of(scope["path"])
         is_last = self._readiness.is_draining
-        exchange = Exchange(scope, receive, send, self._memory, is_last=is_last, others_wait=self._others_wait)
-        scope["exchange"], scope["note_end"] = exchange, exchange.note_end
-        if exchange.client_has_left():
-            exchange.note_end()
+        exchange = Exchange(scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way)
+        scope["exchange"], scope["is_in_the_way"] = exchange, exchange.is_in_the_way
         exchange.client = self._access.client_of(_peer(scope), exchange.headers)
         exchange.further_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
@@ -81,7 +80,7 @@ class Admission:
         finally:
             self._metrics.in_flight -= 1
             # Else they would hold each other until a search for garbage, which takes milliseconds.
-            for name in ("exchange", "note_end", "send_whole"):
+            for name in ("exchange", "is_in_the_way", "send_whole"):
                 scope.pop(name, None)
             exchange.forget_body()
             if self._request_log is not None:

@@ -12,15 +12,29 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
 from service.board import Board
 from service.errors import NotReady, ServiceError
-from service.jobs import Answer, Job, Model, SetAside, Waiting, answer_all, call, deliver, prepare, settle, share_of
+from service.jobs import (
+    Answer,
+    IsWanted,
+    Job,
+    Model,
+    SetAside,
+    Waiting,
+    answer_all,
+    are_others,
+    call,
+    deliver,
+    prepare,
+    settle,
+    share_of,
+)
 from service.pulse import Pulse
 from service.room import QueueLimits, Room
 
@@ -52,9 +66,7 @@ class Batcher:
         self._to_prepare: SimpleQueue[tuple[Waiting, SetAside[Any]] | None] = SimpleQueue()
         self._waiting = 0  # in a queue or set aside
         self._set_aside: set[Waiting] = set()
-        self._running = 0
-        self._idle = 0
-        self._running_threads = 0
+        self._running = self._idle = self._running_threads = 0
         self._is_closing = False
         self._calls = 0
         self._pulses: list[Pulse] = []
@@ -131,7 +143,7 @@ class Batcher:
         model: Model[Job, Answer],
         job: Job,
         *,
-        is_wanted: Callable[[], bool | None] = lambda: True,
+        is_wanted: IsWanted = lambda: True,
         expires_at: float = math.inf,
         is_quick: bool = False,
     ) -> Answer:
@@ -167,11 +179,12 @@ class Batcher:
             self._unanswered.discard(answer)
             del answer, waiting  # a failure's traceback holds this frame, and would be held by it
 
-    def others_wait(self, is_wanted: Callable[[], bool | None]) -> bool:
-        """Return whether any job waits beside those that were submitted with this `is_wanted`."""
-        if self._board.waiting() > self._waiting:  # in other processes
-            return True
-        return any(waiting.is_wanted != is_wanted for waiting in self._all_waiting())
+    def is_in_the_way(self, is_wanted: IsWanted) -> bool:
+        """Return whether jobs that were submitted with this `is_wanted` wait, and others too."""
+        return any(each.is_wanted == is_wanted for each in self._all_waiting()) and self._others_wait(is_wanted)
+
+    def _others_wait(self, is_wanted: IsWanted) -> bool:
+        return self._board.waiting() > self._waiting or are_others(self._all_waiting(), is_wanted)
 
     def _all_waiting(self) -> list[Waiting]:
         with self._lock:
@@ -195,10 +208,9 @@ class Batcher:
         self._looked_for_the_gone_at = now
         dropped: list[tuple[Waiting, Any]] = []
         with self._lock:
-            everything = self._all_waiting()
+            others_wait = partial(are_others, self._all_waiting())
             for model, queue in list(self._queues.items()):
-                refusals = ((waiting, waiting.refusal(now, lambda: everything)) for waiting in queue)
-                refused = [(waiting, refusal) for waiting, refusal in refusals if refusal is not None]
+                refused = [(each, why) for each in queue if (why := each.refusal(now, others_wait)) is not None]
                 gone = {waiting for waiting, _ in refused}
                 self._queues[model] = deque(waiting for waiting in queue if waiting not in gone)
                 if not self._queues[model]:
@@ -242,7 +254,7 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            wanted, refused = share_of(queue, self._share(model, before), self._all_waiting)
+            wanted, refused = share_of(queue, self._share(model, before), self._others_wait)
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
@@ -273,7 +285,7 @@ class Batcher:
         while (entry := self._to_prepare.get()) is not None:
             waiting, set_aside = entry
             pulse.begin(_LONGEST_PREPARATION_S)
-            job = prepare(waiting, set_aside, self._all_waiting)
+            job = prepare(waiting, set_aside, self._others_wait)
             pulse.end()
             is_refused = isinstance(job, ServiceError)
             with self._lock:

@@ -122,11 +122,10 @@ class Connection(ParsingProtocol):
         self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Let the application know, too."""
-        note_end: Any = self.cycle.scope.get("note_end") if self._is_answering else None
-        if note_end is not None:
-            note_end()
-        return super().eof_received()
+        """Close the connection as well if the application had better answer others."""
+        is_due = super().eof_received()
+        is_in_the_way: Any = self.cycle.scope.get("is_in_the_way") if self._is_answering else None
+        return is_due and not (is_in_the_way is not None and is_in_the_way())
 
     def _has_left(self) -> bool:
         """Whether the client has left, as far as can be seen: it may only have closed its sending half."""

@@ -326,20 +326,20 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
     assert [isinstance(result, Expired) for result in results] == [True, False]
 
 
-async def test_whether_others_wait_is_known_while_a_client_s_image_waits() -> None:
+async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() -> None:
     model, board = GatedModel(), Board(2)
     async with running(board=board) as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
         ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3)]
         await asyncio.sleep(0)
-        assert not batcher.others_wait(unknown)
-        assert batcher.others_wait(unknown_too)
+        assert not batcher.is_in_the_way(unknown)
         board.write(1, waiting=1, outstanding=1)
-        assert batcher.others_wait(unknown)
+        assert batcher.is_in_the_way(unknown)
         board.clear(1)
         other = await submitted(batcher, model, 4)
-        assert batcher.others_wait(unknown)
+        assert batcher.is_in_the_way(unknown)
+        assert not batcher.is_in_the_way(unknown_too)
         model.open()
         assert await asyncio.gather(*first, *other) == [2, 8]
         assert all(isinstance(each, Expired) for each in await asyncio.gather(*ended, return_exceptions=True))

@@ -162,7 +162,7 @@ def test_a_client_that_closed_its_sending_half_is_answered_unless_others_wait(
     gate = tmp_path / "open"
     alone = ("--processes", 1, "--engine-threads", 1, "--max-batch", 1)
     with serving(models, *alone, patch=GATED.format(gate=str(gate))) as served, contextlib.ExitStack() as stack:
-        running, ended, other = (stack.enter_context(served.raw()) for _ in range(3))
+        running, ended, other, late = (stack.enter_context(served.raw()) for _ in range(4))
         running.sendall(request)  # this one is with the engine
         running.shutdown(socket.SHUT_WR)
         wait_until(lambda: served.sample("resnet_requests_in_flight") == 1 > served.sample("resnet_queue_depth"))
@@ -171,6 +171,10 @@ def test_a_client_that_closed_its_sending_half_is_answered_unless_others_wait(
         wait_until(lambda: served.sample("resnet_queue_depth") == 1)
         other.sendall(request)
         wait_until(lambda: served.sample("resnet_queue_depth") == 2)
+        late.sendall(request)
+        wait_until(lambda: served.sample("resnet_queue_depth") == 3)
+        late.shutdown(socket.SHUT_WR)
+        assert all_of(late) == b""
         gate.touch()
         assert all_of(running).startswith(b"HTTP/1.1 200")
         assert other.recv(12) == b"HTTP/1.1 200"

@@ -16,6 +16,7 @@ from service.access import PREFLIGHT_HEADERS, Access
 from service.dialect import failure_response, internal_failure
 from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
 from service.exchange import BodyLimit, Exchange, UploadMemory
+from service.jobs import IsWanted
 from service.log_lines import RequestLog
 from service.metrics import Metrics
 from service.problem import INTERNAL_ERROR_CODE
@@ -46,6 +47,7 @@ class Admission:
         bodies: Mapping[str, BodyLimit],
         endpoints: Mapping[str, ASGIApp] = MappingProxyType({}),
         check_room: Callable[[float], None] = lambda _: None,
+        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
         upload_memory: UploadMemory,
         access: Access = _ANYBODY,
         request_log: RequestLog | None = None,
@@ -57,6 +59,7 @@ class Admission:
         self._bodies = bodies
         self._endpoints = endpoints
         self._check_room = check_room
+        self._is_in_the_way = is_in_the_way
         self._memory = upload_memory
         self._access = access
         self._request_log = request_log
@@ -66,8 +69,9 @@ class Admission:
             await self._app(scope, receive, send)
             return
         route = self._routes.name_of(scope["path"])
-        exchange = Exchange(scope, receive, send, self._memory, is_last=self._readiness.is_draining)
-        scope["exchange"] = exchange
+        is_last = self._readiness.is_draining
+        exchange = Exchange(scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way)
+        scope["exchange"], scope["is_in_the_way"] = exchange, exchange.is_in_the_way
         exchange.client = self._access.client_of(_peer(scope), exchange.headers)
         exchange.further_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
@@ -76,7 +80,7 @@ class Admission:
         finally:
             self._metrics.in_flight -= 1
             # Else they would hold each other until a search for garbage, which takes milliseconds.
-            for name in ("exchange", "send_whole"):
+            for name in ("exchange", "is_in_the_way", "send_whole"):
                 scope.pop(name, None)
             exchange.forget_body()
             if self._request_log is not None:

@@ -231,6 +231,7 @@ def _add_admission(
         bodies=_body_limits(settings),
         endpoints=endpoints,
         check_room=parts.batcher.check_room,
+        is_in_the_way=parts.batcher.is_in_the_way,
         upload_memory=parts.upload_memory,
         access=access,
         request_log=request_log,

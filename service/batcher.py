@@ -12,14 +12,29 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
 from service.board import Board
 from service.errors import NotReady, ServiceError
-from service.jobs import Answer, Job, Model, SetAside, Waiting, answer_all, call, deliver, prepare, settle, share_of
+from service.jobs import (
+    Answer,
+    IsWanted,
+    Job,
+    Model,
+    SetAside,
+    Waiting,
+    answer_all,
+    are_others,
+    call,
+    deliver,
+    prepare,
+    settle,
+    share_of,
+)
 from service.pulse import Pulse
 from service.room import QueueLimits, Room
 
@@ -50,10 +65,8 @@ class Batcher:
         self._queues: dict[Model[Any, Any], deque[Waiting]] = {}  # in the order of their turns; never an empty queue
         self._to_prepare: SimpleQueue[tuple[Waiting, SetAside[Any]] | None] = SimpleQueue()
         self._waiting = 0  # in a queue or set aside
-        self._set_aside = 0
-        self._running = 0
-        self._idle = 0
-        self._running_threads = 0
+        self._set_aside: set[Waiting] = set()
+        self._running = self._idle = self._running_threads = 0
         self._is_closing = False
         self._calls = 0
         self._pulses: list[Pulse] = []
@@ -130,14 +143,14 @@ class Batcher:
         model: Model[Job, Answer],
         job: Job,
         *,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: IsWanted = lambda: True,
         expires_at: float = math.inf,
         is_quick: bool = False,
     ) -> Answer:
         """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
 
-        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, it is done
-        here and now: two handovers between threads would take about as long as the job.
+        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, and surely
+        wanted, it is done here and now: two handovers between threads would take about as long as the job.
 
         Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
         server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
@@ -150,7 +163,7 @@ class Batcher:
             if outstanding:
                 until = min(self._room.latest_start(expires_at), self._room.expiry(time.monotonic(), outstanding))
             waiting = Waiting(model, job, answer, is_wanted, until)
-            is_done_here = is_quick and not outstanding and self._has_nothing_else()
+            is_done_here = is_quick and not outstanding and self._has_nothing_else() and bool(is_wanted())
             if is_done_here:
                 self._count(running=1)
             else:
@@ -165,6 +178,17 @@ class Batcher:
         finally:
             self._unanswered.discard(answer)
             del answer, waiting  # a failure's traceback holds this frame, and would be held by it
+
+    def is_in_the_way(self, is_wanted: IsWanted) -> bool:
+        """Return whether jobs that were submitted with this `is_wanted` wait, and others too."""
+        return any(each.is_wanted == is_wanted for each in self._all_waiting()) and self._others_wait(is_wanted)
+
+    def _others_wait(self, is_wanted: IsWanted) -> bool:
+        return self._board.waiting() > self._waiting or are_others(self._all_waiting(), is_wanted)
+
+    def _all_waiting(self) -> list[Waiting]:
+        with self._lock:
+            return [*chain.from_iterable(self._queues.values()), *self._set_aside]
 
     def _has_nothing_else(self) -> bool:
         """Whether the event loop can be spared for a moment."""
@@ -184,8 +208,9 @@ class Batcher:
         self._looked_for_the_gone_at = now
         dropped: list[tuple[Waiting, Any]] = []
         with self._lock:
+            others_wait = partial(are_others, self._all_waiting())
             for model, queue in list(self._queues.items()):
-                refused = [(waiting, refusal) for waiting in queue if (refusal := waiting.refusal(now)) is not None]
+                refused = [(each, why) for each in queue if (why := each.refusal(now, others_wait)) is not None]
                 gone = {waiting for waiting, _ in refused}
                 self._queues[model] = deque(waiting for waiting in queue if waiting not in gone)
                 if not self._queues[model]:
@@ -229,7 +254,7 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            wanted, refused = share_of(queue, self._share(model, before))
+            wanted, refused = share_of(queue, self._share(model, before), self._others_wait)
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
@@ -249,7 +274,7 @@ class Batcher:
         answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
         set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
         with self._lock:
-            self._set_aside += len(set_aside)
+            self._set_aside.update(waiting for waiting, _ in set_aside)
             self._count(waiting=len(set_aside), running=-len(batch))
         for pair in set_aside:
             self._to_prepare.put(pair)
@@ -260,11 +285,11 @@ class Batcher:
         while (entry := self._to_prepare.get()) is not None:
             waiting, set_aside = entry
             pulse.begin(_LONGEST_PREPARATION_S)
-            job = prepare(waiting, set_aside)
+            job = prepare(waiting, set_aside, self._others_wait)
             pulse.end()
             is_refused = isinstance(job, ServiceError)
             with self._lock:
-                self._set_aside -= 1
+                self._set_aside.discard(waiting)
                 if is_refused:
                     self._count(waiting=-1)
                 else:

@@ -8,7 +8,6 @@ takes long to decode is set aside for another thread, so that it does not hold u
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from service.batcher import Batcher
 from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
 from service.image_header import ImageHeader, check_format, read_header
-from service.jobs import SetAside
+from service.jobs import IsWanted, SetAside
 from service.model_card import ModelCard, read_card
 from service.preprocess import ImageInfo, Pixels, header_to_pixels
 from service.provider_options import INPUT
@@ -129,7 +128,7 @@ class Classifier:
         *,
         top_k: int,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: IsWanted = lambda: True,
         expires_at: float = math.inf,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
@@ -148,7 +147,7 @@ class Classifier:
         outputs: tuple[str, ...],
         *,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: IsWanted = lambda: True,
         expires_at: float = math.inf,
     ) -> Classification:
         """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.

@@ -10,14 +10,14 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from service.parsing import ParsingProtocol, Part
 from service.tracing import request_id
-from service.wire_refusals import BAD_HTTP, MAX_HEAD_BYTES, TOO_LARGE, TOO_SLOW, WireRefusal
+from service.wire_refusals import TOO_SLOW, WireRefusal
 
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
 _DISCARD_S = 1.0
@@ -46,13 +46,7 @@ def ignore_unread(_status: int, _code: str, _identity: bytes, _client: str | Non
     """Do nothing about it."""
 
 
-class _Part(Enum):
-    NONE = "between two requests"
-    HEAD = "in the request line or the headers"
-    BODY = "in the body"
-
-
-class Connection(HttpToolsProtocol):
+class Connection(ParsingProtocol):
     """One client's connection."""
 
     _paused: ClassVar[int] = 0  # connections of this process that are not heard
@@ -63,19 +57,17 @@ class Connection(HttpToolsProtocol):
         patience: Patience | None = None,
         on_lost: Callable[[], None] = lambda: None,
         on_unread: OnUnread = ignore_unread,
+        idle: "dict[Connection, None] | None" = None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
+        self._idle = {} if idle is None else idle  # of all connections, the one that has been so longest first
         self._on_lost = on_lost
         self._on_unread = on_unread
         self._patience = patience or Patience()
-        self._part = _Part.NONE
         self._part_began = 0.0
-        self._body_bytes = 0  # that have come of the current body
         self._reading_limit: asyncio.TimerHandle | None = None
         self._writing_limit: asyncio.TimerHandle | None = None
-        self._head_bytes = 0  # of a head that is not complete yet
-        self._refusal: WireRefusal | None = None  # once set, nothing that comes is parsed any more
         self._is_refusal_sent = False
         self._discarded = 0
         self._pauses = 0  # in a row that this client did not wait for
@@ -89,53 +81,58 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
+        self._idle[self] = None
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End all waiting."""
         super().connection_lost(exc)
+        self._idle.pop(self, None)
         self._end_reading_limit()
         if self._writing_limit is not None:
             self._writing_limit.cancel()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, in pieces so small that a head cannot grow far beyond its limit within one."""
-        for start in range(0, len(data), MAX_HEAD_BYTES):
-            piece = data[start : start + MAX_HEAD_BYTES]  # the whole is not copied
-            if self._refusal is not None:
-                self._discard(piece)
-                return
-            if self._part is not _Part.BODY:
-                self._head_bytes += len(piece)
-            super().data_received(piece)
-            if self._part is not _Part.BODY and self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(TOO_LARGE)
-        self._watch()
+        """Parse what came, and wait for what is missing."""
+        self._idle.pop(self, None)
+        super().data_received(data)
+
+    def _parse(self, data: bytes, at: int) -> None:
+        super()._parse(data, at)
+        if self._refusal is None:
+            self._watch()
 
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         super().on_message_begin()
-        self._enter(_Part.HEAD)
+        self._part_began = self.loop.time()
         if self._pauses and self._part_began - self._heard_again_at > _INSISTS_S:
             self._pauses = 0
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; the parser leaves on what may stand behind a value."""
-        super().on_header(name, value.rstrip(b" \t"))
-
     def on_headers_complete(self) -> None:
-        """Begin a request whose head has the right size."""
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            self._refuse(TOO_LARGE)
-            raise ValueError(f"a head of {size} bytes, above {MAX_HEAD_BYTES}")  # stops the parser, and goes no further
-        self._enter(_Part.BODY)
-        self._end_reading_limit()
-        self._head_bytes = self._body_bytes = 0
-        self.scope["client_has_left"] = self.transport.is_closing  # type: ignore[typeddict-unknown-key]
+        """Begin a request."""
         super().on_headers_complete()
+        if self._part is not Part.BODY:
+            return  # an upgrade that is ignored
+        self._part_began = self.loop.time()
+        self._end_reading_limit()
+        self.scope["client_has_left"] = self._has_left  # type: ignore[typeddict-unknown-key]
+        self.scope["can_be_answered"] = self._can_be_answered  # type: ignore[typeddict-unknown-key]
         self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Close the connection as well if the application had better answer others."""
+        is_due = super().eof_received()
+        is_in_the_way: Any = self.cycle.scope.get("is_in_the_way") if self._is_answering else None
+        return is_due and not (is_in_the_way is not None and is_in_the_way())
+
+    def _has_left(self) -> bool:
+        """Whether the client has left, as far as can be seen: it may only have closed its sending half."""
+        return self._has_ended or self.transport.is_closing()
+
+    def _can_be_answered(self) -> bool:
+        return not self.transport.is_closing()
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes
@@ -153,15 +150,10 @@ class Connection(HttpToolsProtocol):
         cycle.on_response()
         return True
 
-    def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
-        self._body_bytes += len(body)
-        super().on_body(body)
-
     def on_message_complete(self) -> None:
         """End a request: what comes next is a head."""
-        self._enter(_Part.NONE)
         super().on_message_complete()
+        self._part_began = self.loop.time()
 
     def on_response_complete(self) -> None:
         """Go on with the next request, or with the refusal that waited for this answer."""
@@ -183,28 +175,19 @@ class Connection(HttpToolsProtocol):
         if self._writing_limit is not None:
             self._writing_limit.cancel()
 
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
-        self._refuse(BAD_HTTP)
-
-    @property
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
     @property
     def _is_idle(self) -> bool:
         """Whether the last request is over and nothing has come since."""
-        return self._part is _Part.NONE and self.cycle is not None and self._head_bytes == 0
-
-    def _enter(self, part: _Part) -> None:
-        self._part, self._part_began = part, self.loop.time()
+        is_between = self._part is Part.NONE and self.cycle is not None
+        return is_between and self._head_bytes == 0 and not self._unparsed
 
     def _watch(self) -> None:
         """Set an alarm for what the client has to send next; none while it waits for an answer or is just idle."""
-        if self.transport.is_closing() or (self._part is not _Part.BODY and self._is_answering):
+        if self.transport.is_closing() or (self._part is not Part.BODY and self._is_answering):
             self._end_reading_limit()
         elif self._is_idle and self._refusal is None:
             self._end_reading_limit()
+            self._idle[self] = None
             if self.timeout_keep_alive_task is None:  # what has come is the rest of a request that was answered early
                 self.timeout_keep_alive_task = self.loop.call_later(
                     self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -221,7 +204,7 @@ class Connection(HttpToolsProtocol):
 
     def _seconds_left(self) -> float:
         allowed_s = self._patience.head_s
-        if self._part is _Part.BODY:
+        if self._part is Part.BODY:
             at_least_rate_s = self._patience.body_start_s + self._body_bytes / self._patience.least_bytes_per_s
             allowed_s = min(self._patience.body_s, at_least_rate_s)
         return self._part_began + allowed_s - self.loop.time()
@@ -235,16 +218,15 @@ class Connection(HttpToolsProtocol):
         left_s = self._seconds_left()
         if left_s > 0:
             self._reading_limit = self.loop.call_later(left_s, self._look_at_the_time)
-        elif self._head_bytes == 0 and self._part is _Part.NONE:
+        elif self._head_bytes == 0 and self._part is Part.NONE:
             self.transport.close()  # it has said nothing, so there is nothing to answer
-        elif self._part is _Part.BODY and self.cycle.response_started:
-            self.transport.close()  # it has its answer
         else:
             self._refuse(TOO_SLOW)
 
     def _pause(self) -> None:
         if Connection._paused < _MAX_PAUSED and not self.pipeline and not self.transport.is_closing():
             Connection._paused += 1
+            self._is_paused = True
             self._pauses = min(self._pauses + 1, _LONGEST_PAUSE)
             self.flow.pause_reading()
             self.loop.call_later(self._patience.refused_s * self._pauses, self._resume)
@@ -252,17 +234,23 @@ class Connection(HttpToolsProtocol):
     def _resume(self) -> None:
         Connection._paused -= 1
         self._heard_again_at = self.loop.time()
+        self._is_paused = False
         if not self.transport.is_closing():
             self.flow.resume_reading()
+            self._wait_for_turn()
 
     def _refuse(self, refusal: WireRefusal) -> None:
-        if self._refusal is None:
-            self._refusal = refusal
+        """Answer once, after the answers that are due; not at all if the request has its answer already."""
+        is_first = self._refusal is None
+        super()._refuse(refusal)
+        if is_first and self._part is Part.BODY and self.cycle.response_started:
+            self.transport.close()
+        elif is_first:
             self._send_refusal_in_turn()
 
     def _send_refusal_in_turn(self) -> None:
         """Send the refusal, unless an earlier request still waits for its answer."""
-        is_next = not self.pipeline and (self._part is _Part.BODY or not self._is_answering)
+        is_next = not self.pipeline and (self._part is Part.BODY or not self._is_answering)
         if self._refusal is None or not is_next or self._is_refusal_sent or self.transport.is_closing():
             return
         self._is_refusal_sent = True
@@ -273,7 +261,7 @@ class Connection(HttpToolsProtocol):
         self._on_unread(self._refusal.status, self._refusal.code, identity, self.client[0] if self.client else None)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 
-    def _discard(self, data: bytes) -> None:
-        self._discarded += len(data)
+    def _discard(self, size: int) -> None:
+        self._discarded += size
         if self._discarded > _DISCARD_BYTES:
             self.flow.pause_reading()  # the client has its moment to look; then the connection closes

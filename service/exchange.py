@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.jobs import IsWanted
 from service.milliseconds import hundredths
 from service.tracing import request_id, traceparent
 
@@ -74,13 +75,22 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_closes", "_held", "_is_last", "_limit", "_memory", "_receive", "_scope", "_send",
-        "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at", "failure", "further_headers",
-        "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s", "request_id", "started_at",
-        "status", "traceparent",
+        "_body_ended", "_can_be_answered", "_closes", "_held", "_is_in_the_way", "_is_last", "_limit", "_memory",
+        "_receive", "_scope", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at",
+        "failure", "further_headers", "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s",
+        "request_id", "started_at", "status", "traceparent",
     )  # fmt: skip
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, memory: UploadMemory, *, is_last: bool) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        memory: UploadMemory,
+        *,
+        is_last: bool,
+        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
+    ) -> None:
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -95,6 +105,8 @@ class Exchange:
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         # From the connection, which knows; may be asked from any thread.
         self.client_has_left: Callable[[], bool] = scope.get("client_has_left", _never)
+        self._is_in_the_way = is_in_the_way
+        self._can_be_answered: Callable[[], bool] = scope.get("can_be_answered", _never)
         self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
@@ -109,6 +121,19 @@ class Exchange:
         self.model: ModelInfo | None = None
         self.pictures = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
+
+    def is_wanted(self) -> bool | None:
+        """Return whether the client waits for its answer; None if it sends no more, which may mean either."""
+        if not self.client_has_left():
+            return True
+        return None if self._can_be_answered() else False
+
+    def is_in_the_way(self) -> bool:
+        """Return whether images of this request wait, and those of others too.
+
+        A client that sends no more then counts as one that has left.
+        """
+        return self._is_in_the_way(self.is_wanted)
 
     def check_length(self) -> None:
         """Raise BadRequest if the body's declared length is no number."""

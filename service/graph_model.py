@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from service.classifier import Classification, ModelInfo
 from service.cuda_errors import is_fatal
 from service.engine import EngineError, Host, check_one_runtime, check_single_file
 from service.errors import BadRequest, EngineFailed, ServiceError
-from service.jobs import SetAside
+from service.jobs import IsWanted, SetAside
 from service.preprocess import ImageInfo
 from service.provider_choice import choose_providers
 from service.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
@@ -77,7 +77,7 @@ class GraphModel:
         outputs: tuple[str, ...],
         *,
         batcher: Batcher,
-        is_wanted: Callable[[], bool] = lambda: True,
+        is_wanted: IsWanted = lambda: True,
         expires_at: float = math.inf,
     ) -> Classification:
         """Return the `outputs` for one row of each input, or for whole tensors if the model has no batch axis.

@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
+# Whether the client waits for its answer, the same for all jobs of a request. None: nobody knows, as it sends no more;
+# then it counts as one that has left while others wait.
+IsWanted = Callable[[], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,27 +52,42 @@ class Waiting:
     model: Model[Any, Any]
     job: Any
     answer: asyncio.Future[Any]
-    is_wanted: Callable[[], bool]  # false once the client has gone
+    is_wanted: IsWanted
     expires_at: float  # monotonic seconds
     since: float = field(default_factory=time.monotonic)
 
-    def refusal(self, now: float) -> ServiceError | None:
+    def refusal(self, now: float, others_wait: Callable[[IsWanted], bool]) -> ServiceError | None:
         """Return why no work should be done on this any more, if there is a reason."""
-        if self.answer.done() or not self.is_wanted():
+        if self.answer.done() or not self._is_wanted_beside(others_wait):
             return Expired("The client left before its turn.", code="client_left")
         if now > self.expires_at:
             return Expired("The image waited too long; try again later.", retry_after_s=1)
         return None
 
+    def _is_wanted_beside(self, others_wait: Callable[[IsWanted], bool]) -> bool:
+        is_wanted = self.is_wanted()
+        return not others_wait(self.is_wanted) if is_wanted is None else is_wanted
 
-def share_of(queue: deque[Waiting], share: int) -> tuple[list[Waiting], list[tuple[Waiting, ServiceError]]]:
+
+def are_others(waiting: Iterable[Waiting], is_wanted: IsWanted) -> bool:
+    """Return whether any of the jobs belongs to another request than the one with this `is_wanted`."""
+    return any(each.is_wanted != is_wanted for each in waiting)
+
+
+def share_of(
+    queue: deque[Waiting], share: int, others_wait_elsewhere: Callable[[IsWanted], bool]
+) -> tuple[list[Waiting], list[tuple[Waiting, ServiceError]]]:
     """Take up to `share` jobs from the queue, and what has to be refused on the way, which does not count."""
     wanted: list[Waiting] = []
     refused: list[tuple[Waiting, ServiceError]] = []
     now = time.monotonic()
+
+    def others_wait(is_wanted: IsWanted) -> bool:
+        return are_others(wanted, is_wanted) or are_others(queue, is_wanted) or others_wait_elsewhere(is_wanted)
+
     while queue and len(wanted) < share:
         waiting = queue.popleft()
-        refusal = waiting.refusal(now)
+        refusal = waiting.refusal(now, others_wait)
         if refusal is None:
             wanted.append(waiting)
         else:
@@ -93,9 +111,9 @@ def answer_all(batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[An
         return [_failure(error)]
 
 
-def prepare(waiting: Waiting, set_aside: SetAside[Any]) -> Any:
+def prepare(waiting: Waiting, set_aside: SetAside[Any], others_wait: Callable[[IsWanted], bool]) -> Any:
     """Return the prepared job, or the ServiceError why there is none."""
-    refusal = waiting.refusal(time.monotonic())
+    refusal = waiting.refusal(time.monotonic(), others_wait)
     if refusal is not None:
         return refusal
     try:

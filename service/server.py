@@ -17,16 +17,21 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.acceptor import Acceptor
+from service.acceptor import Acceptor, most_clients
 from service.board import Board
 from service.connection import Connection, OnUnread, Patience, ignore_unread
 from service.listener import turn_away_new_clients
+from service.tracing import request_id
+from service.turns import Turns
+from service.wire_refusals import NO_CONNECTION_LEFT
 
 log = logging.getLogger(__name__)
 
 _KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers, so that they close first
 _FIRST_WORDS_S, _FIRST_WORDS_TRIES = 0.5, 5  # for clients that have just connected to send their request
 _LAST_WORDS_S = 0.5
+_MOST_ADMIN_CLIENTS = 64
+_SKIPPED_BYTES = 64 * 1024  # of a client that is turned away: closing on unread bytes resets the connection
 _HARD_LIMIT_S = 2.5  # beyond the sum of the other limits
 
 
@@ -49,25 +54,54 @@ class Server(uvicorn.Server):
     `among` others it takes only its share of the clients: the board of all processes, and its place there.
     """
 
-    def __init__(self, config: uvicorn.Config, among: tuple[Board, int] | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, among: tuple[Board, int] | None, idle: dict[Connection, None], on_unread: OnUnread
+    ) -> None:
         super().__init__(config)
         self._among = among
+        self._idle = idle
+        self._on_unread = on_unread
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._among is None:
-            await super().startup(sockets)
-            return
         await super().startup([])
-        self.servers = [self._accept_from(listener, *self._among) for listener in sockets or ()]  # type: ignore[misc]
+        self.servers = [self._accept_from(listener) for listener in sockets or ()]  # type: ignore[misc]
 
-    def _accept_from(self, listener: socket.socket, board: Board, place: int) -> Acceptor:
+    def _accept_from(self, listener: socket.socket) -> Acceptor:
         def connect() -> asyncio.BaseProtocol:
             make = self.config.http_protocol_class
             state = self.server_state
             return make(config=self.config, server_state=state, app_state={}, on_lost=acceptor.note_lost)  # type: ignore[call-arg]
 
-        acceptor = Acceptor(listener, connect, board=board, place=place)
+        board, place = self._among or (Board(1), 0)
+        most = most_clients() if self._among else min(_MOST_ADMIN_CLIENTS, most_clients())
+        acceptor = Acceptor(
+            listener,
+            connect,
+            board=board,
+            place=place,
+            most=most,
+            make_room=self._close_longest_idle,
+            turn_away=self._turn_away,
+        )
         return acceptor
+
+    def _close_longest_idle(self) -> bool:
+        """Close the connection that has been idle longest, and return whether there was one."""
+        connection = next(iter(self._idle), None)
+        if connection is None:
+            return False
+        del self._idle[connection]
+        connection.transport.close()
+        return True
+
+    def _turn_away(self, client: socket.socket) -> None:
+        """Say that there is no connection left: a client that merely waited would not know why."""
+        identity = request_id(None)
+        with client, contextlib.suppress(OSError):
+            client.setblocking(False)
+            client.send(NO_CONNECTION_LEFT.answer("", identity))
+            client.recv(_SKIPPED_BYTES)
+        self._on_unread(NO_CONNECTION_LEFT.status, NO_CONNECTION_LEFT.code, identity, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -107,9 +141,11 @@ def make_server(
 
     `among`: as `Server` has it; `on_unread` hears of what was refused before the application saw it.
     """
+    idle: dict[Connection, None] = {}
+    connection = functools.partial(Connection, patience=patience, on_unread=on_unread, turns=Turns(), idle=idle)
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, patience=patience, on_unread=on_unread),  # type: ignore[arg-type]  # whatever makes one will do
+        http=connection,  # type: ignore[arg-type]  # whatever makes one will do
         ws="none",
         lifespan="off",
         access_log=False,
@@ -119,7 +155,7 @@ def make_server(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain.timeout_s,
     )
-    return Server(config, among)
+    return Server(config, among, idle, on_unread)
 
 
 def end_at_the_latest_in(seconds: float) -> None:

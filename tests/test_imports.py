@@ -53,6 +53,8 @@ LAYERS = (
     ("examiner",),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener", "acceptor"),
+    ("parsing",),
+    ("request_head", "reading_flow", "turns"),
     ("access", "log_lines", "wire_refusals"),
     ("exchange", "metrics", "dialect", "problem", "readiness"),
     ("exposition", "inference_counts"),

@@ -2,7 +2,6 @@
 
 import binascii
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
@@ -47,7 +46,7 @@ class Serving:
             picture,
             top_k=top_k,
             batcher=self.batcher,
-            is_wanted=_is_wanted(exchange),
+            is_wanted=exchange.is_wanted,
             expires_at=exchange.expires_at,
             outputs=outputs,
         )
@@ -61,10 +60,6 @@ class Serving:
             raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
         if len(picture) > self.max_image_bytes:
             raise image_too_large(self.max_image_bytes)
-
-
-def _is_wanted(exchange: Exchange) -> Callable[[], bool]:
-    return lambda: not exchange.client_has_left()
 
 
 def read_query(query: bytes) -> dict[str, str]:

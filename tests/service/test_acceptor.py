@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
-from service.acceptor import Acceptor
+from service.acceptor import Acceptor, most_clients
 from service.board import Board
 from tests.service.served import wait_until
 
@@ -24,9 +25,19 @@ async def until(condition: Callable[[], bool]) -> None:
 class Door:
     """One process's acceptor and the clients that it let in."""
 
-    def __init__(self, listener: socket.socket, board: Board, place: int) -> None:
-        self.clients: set[asyncio.BaseTransport] = set()
-        self.acceptor = Acceptor(listener, lambda: Client(self), board=board, place=place)
+    def __init__(self, listener: socket.socket, board: Board, place: int, most: int = 1000) -> None:
+        self.clients: dict[asyncio.BaseTransport, None] = {}  # the oldest first
+        self.made = 0
+        self.is_busy = False
+        self.acceptor = Acceptor(
+            listener, lambda: Client(self), board=board, place=place, most=most, make_room=self.make_room
+        )
+
+    def make_room(self) -> bool:
+        if self.is_busy or not self.clients:
+            return False
+        next(iter(self.clients)).close()
+        return True
 
     async def close(self) -> None:
         self.acceptor.close()
@@ -42,18 +53,21 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        self.door.clients.add(transport)
+        self.door.clients[transport] = None
+        self.door.made += 1
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.door.clients.remove(self.transport)
+        del self.door.clients[self.transport]
         self.door.acceptor.note_lost()
 
 
 @asynccontextmanager
-async def doors(count: int, board: Board) -> AsyncIterator[tuple[list[Door], Callable[[], socket.socket]]]:
+async def doors(
+    count: int, board: Board, most: int = 1000
+) -> AsyncIterator[tuple[list[Door], Callable[[], socket.socket]]]:
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
-        made = [Door(sockets.enter_context(listener.dup()), board, place) for place in range(count)]
+        made = [Door(sockets.enter_context(listener.dup()), board, place, most) for place in range(count)]
 
         def call() -> socket.socket:
             return sockets.enter_context(socket.create_connection(listener.getsockname()))
@@ -123,3 +137,38 @@ async def test_without_free_file_descriptors_clients_wait(
             Full.is_full = False
             await until(lambda: len(door.clients) == 1)
             await door.close()
+
+
+async def test_at_the_cap_an_idle_client_makes_room_for_a_new_one() -> None:
+    async with doors(1, Board(1), most=2) as ((door,), call):
+        callers = [call() for _ in range(2)]
+        await until(lambda: len(door.clients) == 2)
+        third = call()
+        await until(lambda: callers[0].recv(1) == b"")  # the one that has been idle longest
+        await until(lambda: door.made == 3 and len(door.clients) == 2)
+        third.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            third.recv(1)
+
+
+async def test_at_the_cap_without_an_idle_client_a_new_one_is_turned_away_at_once() -> None:
+    async with doors(1, Board(1), most=2) as ((door,), call):
+        call(), call()
+        await until(lambda: len(door.clients) == 2)
+        door.is_busy = True
+        assert await asyncio.to_thread(call().recv, 1) == b""
+        assert len(door.clients) == 2
+        door.is_busy = False
+        call()
+        await until(lambda: door.made == 3)
+
+
+def test_the_cap_leaves_files_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_use = len(os.listdir("/dev/fd"))
+    for limit, reserved in ((64, 16), (256, 64), (1024, 64), (65_536, 64)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert limit - reserved - 4 <= most_clients() + in_use <= limit - reserved + 4
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert most_clients() > 1_000_000
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
+    assert most_clients() == 1

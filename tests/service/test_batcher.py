@@ -250,6 +250,101 @@ async def test_images_of_clients_that_left_are_skipped() -> None:
     assert model.batches == [[1], [4]]
 
 
+def unknown() -> None:
+    """The client sends no more: it may have left."""
+
+
+def unknown_too() -> None:
+    """As `unknown`, but it is another client."""
+
+
+async def test_of_clients_that_send_no_more_the_one_that_alone_waits_is_answered() -> None:
+    model = GatedModel()
+    async with running() as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        await asyncio.sleep(0)
+        model.open()
+        assert await asyncio.gather(*first, ended) == [2, 4]
+
+
+@pytest.mark.parametrize("is_before", [True, False])
+async def test_while_others_wait_a_client_that_sends_no_more_counts_as_one_that_left(is_before: bool) -> None:
+    model = GatedModel()
+    async with running() as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        others = [] if is_before else await submitted(batcher, model, 3)
+        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        await asyncio.sleep(0)
+        others += await submitted(batcher, model, 3) if is_before else []
+        model.open()
+        assert await asyncio.gather(*first, *others) == [2, 6]
+        with pytest.raises(Expired) as refusal:
+            await ended
+        assert refusal.value.code == "client_left"
+    assert model.batches == [[1], [3]]
+
+
+async def test_those_who_wait_for_other_models_are_others_too() -> None:
+    model, other = GatedModel(), GatedModel()
+    async with running() as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        await asyncio.sleep(0)
+        waiting = await submitted(batcher, other, 3)
+        model.open()
+        other.open()
+        assert await asyncio.gather(*first, *waiting) == [2, 6]
+        with pytest.raises(Expired):
+            await ended
+
+
+async def test_the_images_of_one_request_are_no_others_for_each_other() -> None:
+    model = GatedModel()
+    async with running() as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3, 4)]
+        await asyncio.sleep(0)
+        model.open()
+        assert await asyncio.gather(*first, *ended) == [2, 4, 6, 8]
+
+
+async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
+    model = GatedModel()
+    async with running() as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = [asyncio.create_task(batcher.submit(model, 2, is_wanted=each)) for each in (unknown, unknown_too)]
+        await asyncio.sleep(0)
+        model.open()
+        assert await asyncio.gather(*first) == [2]
+        results = await asyncio.gather(*ended, return_exceptions=True)
+    assert [isinstance(result, Expired) for result in results] == [True, False]
+
+
+async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() -> None:
+    model, board = GatedModel(), Board(2)
+    async with running(board=board) as batcher:
+        first = await submitted(batcher, model, 1)
+        await model.has_begun()
+        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3)]
+        await asyncio.sleep(0)
+        assert not batcher.is_in_the_way(unknown)
+        board.write(1, waiting=1, outstanding=1)
+        assert batcher.is_in_the_way(unknown)
+        board.clear(1)
+        other = await submitted(batcher, model, 4)
+        assert batcher.is_in_the_way(unknown)
+        assert not batcher.is_in_the_way(unknown_too)
+        model.open()
+        assert await asyncio.gather(*first, *other) == [2, 8]
+        assert all(isinstance(each, Expired) for each in await asyncio.gather(*ended, return_exceptions=True))
+
+
 async def test_a_client_that_hangs_up_does_not_strand_its_batch() -> None:
     model = GatedModel()
     async with running() as batcher:

@@ -130,3 +130,65 @@ def test_a_busy_server_refuses_in_time_and_stays_live_and_ready(models: Path, re
         served.stop()
     assert load.lost == []
     assert all(answer == "red" or "overloaded" in answer or "expired" in answer for answer in load.answered)
+
+
+# A model whose pictures wait until a file is there, none of them on the event loop.
+GATED = """
+import os, time
+from service.batcher import Batcher
+from service.classifier import Classifier
+
+answer_batch = Classifier.answer_batch
+
+def gated(self, pictures, **options):
+    while not os.path.exists({gate!r}):
+        time.sleep(0.01)
+    return answer_batch(self, pictures, **options)
+
+Classifier.answer_batch = gated
+Batcher._has_nothing_else = lambda self: False
+"""
+
+
+def all_of(connection: socket.socket) -> bytes:
+    """What comes until the connection ends."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_client_that_closed_its_sending_half_is_answered_unless_others_wait(
+    models: Path, red: bytes, tmp_path: Path
+) -> None:
+    request = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(red) + red
+    gate = tmp_path / "open"
+    alone = ("--processes", 1, "--engine-threads", 1, "--max-batch", 1)
+    with serving(models, *alone, patch=GATED.format(gate=str(gate))) as served, contextlib.ExitStack() as stack:
+        running, ended, other, late = (stack.enter_context(served.raw()) for _ in range(4))
+        running.sendall(request)  # this one is with the engine
+        running.shutdown(socket.SHUT_WR)
+        wait_until(lambda: served.sample("resnet_requests_in_flight") == 1 > served.sample("resnet_queue_depth"))
+        ended.sendall(request)
+        ended.shutdown(socket.SHUT_WR)
+        wait_until(lambda: served.sample("resnet_queue_depth") == 1)
+        other.sendall(request)
+        wait_until(lambda: served.sample("resnet_queue_depth") == 2)
+        late.sendall(request)
+        wait_until(lambda: served.sample("resnet_queue_depth") == 3)
+        late.shutdown(socket.SHUT_WR)
+        assert all_of(late) == b""
+        gate.touch()
+        assert all_of(running).startswith(b"HTTP/1.1 200")
+        assert other.recv(12) == b"HTTP/1.1 200"
+        answer = all_of(ended)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"client_left" in answer
+        assert served.sample("resnet_pictures_total") == 2
+
+        gate.unlink()
+        second, last = (stack.enter_context(served.raw()) for _ in range(2))
+        second.sendall(request)
+        wait_until(lambda: served.sample("resnet_requests_in_flight") == 1 > served.sample("resnet_queue_depth"))
+        last.sendall(request)
+        last.shutdown(socket.SHUT_WR)  # one is with the engine, and nothing else waits
+        wait_until(lambda: served.sample("resnet_queue_depth") == 1)
+        gate.touch()
+        assert all_of(last).startswith(b"HTTP/1.1 200")

@@ -1,6 +1,7 @@
 """Compressed bodies: both forms, both ways, and never more memory than the limit."""
 
 import gzip
+import random
 import tracemalloc
 import zlib
 
@@ -37,6 +38,72 @@ def test_broken_data_is_refused(encoding: bytes) -> None:
     for broken in (FORMS[encoding][:-3], FORMS[encoding] + b"more", b"", b"not packed", FORMS[encoding][:1]):
         with pytest.raises(BadRequest):
             unpacked(broken, encoding, len(TEXT))
+
+
+def raw(content: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(content) + packer.flush()
+
+
+MEMBERS = [gzip.compress(TEXT[start : start + 700]) for start in range(0, len(TEXT), 700)]
+FURTHER_FORMS = {
+    "two members": (b"gzip", gzip.compress(TEXT[:5]) + gzip.compress(TEXT[5:])),
+    "many members, the last empty as bgzip writes it": (b"gzip", b"".join(MEMBERS) + gzip.compress(b"")),
+    "a first member without content": (b"gzip", gzip.compress(b"") + gzip.compress(TEXT)),
+    "zeros behind the last member": (b"gzip", gzip.compress(TEXT) + bytes(512)),
+    "zeros behind several members": (b"x-gzip", b"".join(MEMBERS) + bytes(3)),
+    "deflate without a zlib header": (b"deflate", raw(TEXT)),
+}
+
+
+@pytest.mark.parametrize("form", FURTHER_FORMS)
+def test_members_padding_and_raw_deflate_are_unpacked_within_the_limit(form: str) -> None:
+    encoding, body = FURTHER_FORMS[form]
+    assert unpacked(body, encoding, len(TEXT)) == TEXT
+    with pytest.raises(TooLarge):
+        unpacked(body, encoding, len(TEXT) - 1)
+
+
+def test_a_member_larger_than_a_piece_is_unpacked() -> None:
+    content = random.Random(3).randbytes(100_000)
+    assert unpacked(gzip.compress(b"a") + gzip.compress(content), b"gzip", 100_001) == b"a" + content
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", MEMBERS[0] + MEMBERS[1][:-3]),
+        (b"gzip", MEMBERS[0] + b"more"),
+        (b"gzip", MEMBERS[0] + bytes(3) + MEMBERS[1]),
+        (b"gzip", MEMBERS[0] + MEMBERS[1][:-6] + b"\1\2" + MEMBERS[1][-4:]),
+        (b"gzip", raw(TEXT)),
+        (b"deflate", raw(TEXT)[:-3]),
+        (b"deflate", raw(TEXT) + b"more"),
+        (b"deflate", raw(TEXT) + raw(TEXT)),
+        (b"deflate", zlib.compress(TEXT)[:-1] + b"\0"),
+    ],
+)
+def test_what_is_broken_behind_a_good_beginning_is_refused(encoding: bytes, body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        unpacked(body, encoding, 2 * len(TEXT))
+
+
+def test_a_bomb_of_members_or_raw_deflate_is_refused_before_it_unfolds() -> None:
+    zeros = bytes(1 << 20)
+    for encoding, bomb in ((b"gzip", gzip.compress(zeros) * 100), (b"deflate", raw(bytes(100 << 20)))):
+        tracemalloc.start()
+        with pytest.raises(TooLarge):
+            unpacked(bomb, encoding, 3 << 20)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 16 << 20
+
+
+def test_a_flood_of_tiny_members_is_refused_after_a_few() -> None:
+    with pytest.raises(BadRequest, match="tiny members"):
+        unpacked(gzip.compress(b"") * 500_000, b"gzip", 1 << 26)
+    with pytest.raises(BadRequest, match="tiny members"):
+        unpacked(gzip.compress(b"a") * 500_000, b"gzip", 1 << 26)
 
 
 def test_an_unknown_encoding_is_named_as_that() -> None:

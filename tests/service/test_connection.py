@@ -42,14 +42,17 @@ async def early_app(scope: Scope, receive: Receive, send: Send) -> None:
 
 @contextlib.asynccontextmanager
 async def connected(
-    app: Any = size_app, on_unread: OnUnread = lambda *_: None, **patience: float
+    app: Any = size_app,
+    on_unread: OnUnread = lambda *_: None,
+    idle: dict[Connection, None] | None = None,
+    **patience: float,
 ) -> AsyncIterator[Stream]:
     """A client of a server."""
     config, state = uvicorn.Config(app, lifespan="off", log_config=None, ws="none"), ServerState()
     config.load()
     loop = asyncio.get_running_loop()
     async with await loop.create_server(
-        lambda: Connection(config, state, {}, patience=Patience(**patience), on_unread=on_unread),  # type: ignore[arg-type]
+        lambda: Connection(config, state, {}, patience=Patience(**patience), on_unread=on_unread, idle=idle),  # type: ignore[arg-type]
         "127.0.0.1",
         0,
     ) as server:
@@ -347,3 +350,78 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
     async with connected(talkative, reading_s=0.1) as (_, writer):
         writer.write(HEAD + b"\r\n")
         await gone.wait()
+
+
+async def test_a_client_that_closed_its_sending_half_still_gets_its_answers_and_then_the_end() -> None:
+    slow = Slow()
+    async with connected(slow) as (reader, writer):
+        writer.write((b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nab" + HEAD + b"\r\n") * 2)
+        writer.write_eof()
+        await slow.began.wait()
+        slow.go_on.set()
+        for size in (b"2", b"0", b"2", b"0"):
+            assert await next_answer(reader) == (200, size)
+        async with asyncio.timeout(2):  # less than an idle connection is kept
+            assert await reader.read() == b""
+
+
+async def test_a_closed_sending_half_looks_like_a_client_that_left_but_for_what_can_be_sent() -> None:
+    slow, scopes = Slow(), []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await slow(scope, receive, send)
+
+    async with connected(app) as (reader, writer):
+        writer.write(HEAD + b"\r\n")
+        await slow.began.wait()
+        assert (slow.has_left(), scopes[0]["can_be_answered"]()) == (False, True)
+        writer.write_eof()
+        while not slow.has_left():  # noqa: ASYNC110  # as above
+            await asyncio.sleep(0.01)
+        assert scopes[0]["can_be_answered"]()
+        slow.go_on.set()
+        assert await next_answer(reader) == (200, b"0")
+
+
+@pytest.mark.parametrize("sent", [b"", HEAD, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nab"])
+async def test_a_client_that_sends_no_more_before_the_end_of_its_request_has_left(sent: bytes) -> None:
+    async with connected(head_s=60, body_s=60, body_start_s=60) as (reader, writer):
+        writer.write(sent)
+        writer.write_eof()
+        assert await reader.read() == b""
+
+
+async def test_a_client_that_sends_no_more_is_still_told_that_it_sent_no_http() -> None:
+    slow = Slow()
+    async with connected(slow) as (reader, writer):
+        writer.write(HEAD + b"\r\n" + b"\x00\x01\r\n\r\n")
+        writer.write_eof()
+        await slow.began.wait()
+        await asyncio.sleep(0.02)
+        slow.go_on.set()
+        assert await next_answer(reader) == (200, b"0")
+        assert (await next_answer(reader))[0] == 400
+
+
+async def test_those_who_are_idle_are_known_in_the_order_in_which_they_fell_idle() -> None:
+    idle: dict[Connection, None] = {}
+    slow = Slow()
+    async with connected(slow, idle=idle) as (reader, writer):
+        (connection,) = idle  # it has connected and said nothing
+        idle[None] = None  # type: ignore[index]  # one that falls idle later
+        writer.write(HEAD + b"\r\n")
+        await slow.began.wait()
+        assert list(idle) == [None]
+        slow.go_on.set()
+        assert await next_answer(reader) == (200, b"0")
+        assert list(idle) == [None, connection]
+        writer.write(HEAD)
+        while connection in idle:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        writer.write(b"\r\n")
+        assert await next_answer(reader) == (200, b"0")
+        assert list(idle) == [None, connection]
+    async with asyncio.timeout(5):
+        while connection in idle:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)

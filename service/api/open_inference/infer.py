@@ -74,7 +74,7 @@ class InferEndpoint:
     async def _ask(self, model: Served, question: Question, exchange: Exchange) -> list[Classification]:
         terms = Terms(
             batcher=self._serving.batcher,
-            is_wanted=lambda: not exchange.client_has_left(),
+            is_wanted=exchange.is_wanted,
             expires_at=min(exchange.expires_at, time.monotonic() + question.timeout_s),
         )
 

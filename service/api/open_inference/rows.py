@@ -17,6 +17,7 @@ from service.classifier import Classification, Classifier
 from service.errors import BadImage, NotAnImage, image_too_large
 from service.graph_model import GraphModel
 from service.image_header import format_of
+from service.jobs import IsWanted
 from service.registry import Served
 from service.tensor_spec import DTYPES, OPEN
 
@@ -27,7 +28,7 @@ class Terms(TypedDict):
     """On which a row is asked."""
 
     batcher: Batcher
-    is_wanted: Callable[[], bool]
+    is_wanted: IsWanted
     expires_at: float  # monotonic seconds
 
 

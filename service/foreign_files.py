@@ -3,13 +3,14 @@
 Asked only after a file was refused, so it costs an image nothing. No message repeats a word of what came.
 """
 
+import codecs
 import re
 
 LINE_ENDS_LOST = (
     "The file is broken, and has not one of the bytes 10 and 13 (line ends), which curl -d takes out: "
-    "send it unchanged, with curl by --data-binary @photo.jpg or -F file=@photo.jpg."
+    "send it unchanged, with curl by --data-binary @photo.jpg instead of -d @photo.jpg."
 )
-_ACCEPTED = "JPEG, PNG and WebP images are accepted"
+_ACCEPTED = "Only JPEG, PNG and WebP images are accepted"
 _MIN_BYTES_WITH_LINE_ENDS = 700  # a file of so many lacks both bytes by chance once in 250 times
 
 _CONVERT = "convert it to JPEG, for example with `magick in.{0} out.jpg`"
@@ -100,6 +101,7 @@ _RIFF = {
     b"WAVE": ("a WAV file", "send an image"),
     b"ACON": ("an animated cursor", _FRAME.format("ani")),
 }
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _PATTERNS: tuple[tuple[re.Pattern[bytes], tuple[str, str]], ...] = (
     (re.compile(rb"BM.{4}\x00{4}", re.DOTALL), ("a BMP file", _CONVERT.format("bmp"))),
     (re.compile(rb".{128}DICM", re.DOTALL), ("a DICOM file", _CONVERT.format("dcm"))),
@@ -133,9 +135,9 @@ def told(data: bytes, *, is_sent: bool) -> str:
     """Return what a file is that is no JPEG, PNG or WebP, and what to do. `is_sent`: by a client, in a request."""
     found = _binary(data) or _text(data, is_sent=is_sent)
     if found is None:
-        return f"Only {_ACCEPTED}, and these bytes are none of them: they begin like no kind of file that is known."
+        return f"{_ACCEPTED}, and these bytes are none of them, nor of any other kind that is known here."
     what, advice = found
-    return f"This is {what}, and only {_ACCEPTED}: {advice}."
+    return f"{_ACCEPTED}, and this is {what}: {advice}."
 
 
 def has_lost_line_ends(data: bytes) -> bool:
@@ -149,14 +151,16 @@ def _binary(data: bytes) -> tuple[str, str] | None:
         return found
     if data[4:8] in _BOXES:
         return _media(data)
-    if data.startswith(b"RIFF"):
-        return _RIFF.get(data[8:12])
+    if data.startswith(b"RIFF") and data[8:12] in _RIFF:
+        return _RIFF[data[8:12]]
     return next((known for pattern, known in _PATTERNS if pattern.match(data)), None) or _damaged(data)
 
 
 def _damaged(data: bytes) -> tuple[str, str] | None:
     if data.startswith(_MANGLED_PNG):
         return "a PNG file whose line ends were changed on the way", _LINE_ENDS_ADVICE
+    if data.startswith(b"RIFF") and b"WEBPVP8" in data[:15]:
+        return "a WebP file that lost bytes on the way", _LINE_ENDS_ADVICE
     if data.startswith(_AS_TEXT):
         return "an image that was read as text and so destroyed", "read and send the file as bytes"
     return None
@@ -181,7 +185,7 @@ def _text(data: bytes, *, is_sent: bool) -> tuple[str, str] | None:
         return "a pointer of Git LFS, not the file that it stands for", "fetch that with `git lfs pull`"
     if _MARKUP.match(start):
         return _markup(start)
-    if b"\x00" in start or not _is_text(start):
+    if not _is_text(start):
         return None
     if _FORM_PART.match(start):
         return "a form without its Content-Type", "let the client set Content-Type with the boundary; do not write it"
@@ -198,10 +202,10 @@ def _markup(start: bytes) -> tuple[str, str]:
 
 def _is_text(start: bytes) -> bool:
     try:
-        start.decode()
-    except UnicodeDecodeError as error:
-        return error.start > len(start) - 4  # cut within a character
-    return True
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # which may be cut within a character
+    except UnicodeDecodeError:
+        return False
+    return _CONTROL.search(start) is None
 
 
 def _words(start: bytes, size: int, *, is_sent: bool) -> tuple[str, str]:

@@ -152,9 +152,8 @@ def _jpeg_header(data: bytes, frame: int, scan: int, orientation: int, content: 
 def _note_scans(header: ImageHeader, data: bytes, frame_start: int, first_scan: int) -> None:
     """Count the scans from the first one to the end of the image, and what decoding all of them takes."""
     scans = [components_of(data, start) for kind, start, _ in jpeg_segments(data, first_scan) if kind == SOS]
-    frame = read_frame(data, frame_start)
     header.scans = len(scans)
-    header.coefficient_bytes, header.scan_pixels = frame.coefficient_bytes, frame.passed_pixels(scans)
+    header.coefficient_bytes, header.scan_pixels = read_frame(data, frame_start).work(scans)
 
 
 def _keep(kept: list[tuple[int, int]], start: int, end: int) -> None:

@@ -22,8 +22,9 @@ _APPLICATION_OR_COMMENT = frozenset((*range(0xE0, 0xF0), 0xFE))
 KEPT = SOF_DECODED | {0xC4, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}  # with the tables: DHT, DQT, DNL, DRI
 
 # A marker is 0xFF and a byte that is neither stuffing (00), a restart (D0-D7) nor filling (FF).
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _TEM = 0x01
+_SEGMENT_HEADER_BYTES = 4  # marker and length
 _COEFFICIENT_BYTES = 2
 _UNSUPPORTED = {
     **dict.fromkeys((0xC9, 0xCA, 0xCC), "arithmetic-coded"),
@@ -40,7 +41,7 @@ def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
     A segment that is cut off ends beyond the data. Raises BadImage.
     """
     for _ in range(MAX_PARTS):
-        marker = _NEXT_MARKER.search(data, position)
+        marker = NEXT_MARKER.search(data, position)
         if marker is None:
             return
         start, kind = marker.start(), data[marker.end() - 1]
@@ -52,6 +53,9 @@ def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
             continue
         if kind != SOS and kind not in KEPT and kind not in _APPLICATION_OR_COMMENT:
             raise _unsupported(kind)
+        if start + _SEGMENT_HEADER_BYTES > len(data):
+            yield kind, start, start + _SEGMENT_HEADER_BYTES
+            return
         (length,) = struct.unpack_from(">H", data, start + 2)
         if length < 2:
             raise BadImage("The JPEG file is broken: it has a segment of no length.")
@@ -79,34 +83,33 @@ class Frame:
     height: int
     sampling: dict[int, tuple[int, int]]
 
-    def share(self, component: int) -> float:
-        """Return how many samples a component has for each pixel."""
-        across = max(across for across, _ in self.sampling.values())
-        down = max(down for _, down in self.sampling.values())
-        own = self.sampling.get(component, (across, down))
-        return own[0] * own[1] / (across * down)
+    def densest(self) -> tuple[int, int]:
+        """Return the most samples across and down that any component has."""
+        return max(across for across, _ in self.sampling.values()), max(down for _, down in self.sampling.values())
 
-    @property
-    def coefficient_bytes(self) -> int:
-        """What a decoder holds of a file that it cannot decode from its first scan alone."""
-        samples = self.width * self.height * sum(map(self.share, self.sampling))
-        return int(_COEFFICIENT_BYTES * samples)
+    def work(self, scans: Sequence[bytes]) -> tuple[int, int]:
+        """Return what decoding from several scans takes: bytes of coefficients, and pixels that are passed over.
 
-    def passed_pixels(self, scans: Sequence[Sequence[int]]) -> int:
-        """Return how many pixels the scans pass over: one of a component with half the samples counts half."""
-        return int(self.width * self.height * sum(max(map(self.share, scan), default=1.0) for scan in scans))
+        A scan passes over as many pixels as the densest of its components has samples.
+        """
+        across, down = self.densest()
+        shares = {part: own[0] * own[1] / (across * down) for part, own in self.sampling.items()}
+        passes = sum(max((shares.get(part, 1.0) for part in scan), default=1.0) for scan in scans)
+        pixels = self.width * self.height
+        return int(_COEFFICIENT_BYTES * pixels * sum(shares.values())), int(pixels * passes)
 
 
 def read_frame(data: bytes, start: int) -> Frame:
     """Return what the frame header at `start` says. Raises struct.error, BadImage."""
     height, width, count = struct.unpack_from(">HHB", data, start + 5)
     parts = [struct.unpack_from(">BB", data, start + 10 + 3 * number) for number in range(count)]
-    if not all(sampling >> 4 and sampling & 15 for _, sampling in parts):
-        raise BadImage("The JPEG file is broken: it has a component without samples.")
+    if not parts or not all(sampling >> 4 and sampling & 15 for _, sampling in parts):
+        raise BadImage("The JPEG file is broken: it has a frame without samples.")
     sampling = {part: (sampling >> 4, sampling & 15) for part, sampling in parts}
     return Frame(data[start + 1] == SOF_PROGRESSIVE, width, height, sampling)
 
 
 def components_of(data: bytes, scan: int) -> bytes:
-    """Return the ids of the components in the scan whose header begins there."""
-    return data[scan + 5 : scan + 5 + 2 * data[scan + 4] : 2]
+    """Return the ids of the components in the scan whose header begins there, as far as it goes."""
+    count = data[scan + 4] if scan + 4 < len(data) else 0
+    return data[scan + 5 : scan + 5 + 2 * count : 2]

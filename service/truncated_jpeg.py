@@ -16,7 +16,7 @@ from PIL import Image, _imaging
 from service.errors import BadImage
 from service.jpeg_segments import (
     END_OF_IMAGE,
-    EOI,
+    NEXT_MARKER,
     SOF_DECODED,
     SOS,
     Frame,
@@ -37,43 +37,51 @@ _MODES = {1: ("RGBX", "RGB"), 3: ("RGBX", "RGB"), 4: ("CMYK", "CMYK;I")}  # by c
 
 def with_an_end(content: bytes) -> bytes | None:
     """Return a JPEG that lacks its end, but has enough before it, with an end; None for any other."""
+    data = content.rstrip(b"\x00")
+    content = (data if len(content) - len(data) >= _LEAST_FILLING else content).rstrip(b"\xff")
     try:
-        segments = list(jpeg_segments(content, 2))
-        if not segments or segments[-1][0] == EOI:
-            return None
-        content = _data_of(content, segments)
-        frame_start = next(start for kind, start, _ in segments if kind in SOF_DECODED)
-        is_enough = _has_enough(content, segments, read_frame(content, frame_start), frame_start)
+        return _ended(content)
     except (BadImage, struct.error, IndexError, StopIteration):
         return None
+
+
+def _ended(content: bytes) -> bytes | None:
+    walk = jpeg_segments(content, 2)
+    segments = []
+    for segment in walk:
+        segments.append(segment)
+        if segment[0] == SOS:
+            break
+    frame_start = next(start for kind, start, _ in segments if kind in SOF_DECODED)
+    frame = read_frame(content, frame_start)
+    _, scan, data = segments[-1]
+    if not frame.is_progressive and frame.sampling.keys() == set(components_of(content, scan)):
+        marker = NEXT_MARKER.search(content, data)  # whatever it is, it ends the only scan
+        content = content if marker is None else content[: marker.start()]
+        is_enough = _share_of_rows(content, frame.width, frame.height, len(frame.sampling)) >= _ENOUGH
+    else:
+        segments.extend(walk)
+        if segments[-1][2] > len(content):
+            content = content[: segments.pop()[1]]
+        is_enough = _has_enough(content, segments, frame, frame_start)
     return content + END_OF_IMAGE if is_enough else None
 
 
-def _data_of(content: bytes, segments: list[Segment]) -> bytes:
-    """Return what is whole: without a segment that is cut off, half a marker, or filling; the segments likewise."""
-    if segments[-1][2] > len(content):
-        return content[: segments.pop()[1]]
-    data = content.rstrip(b"\x00")
-    return (data if len(content) - len(data) >= _LEAST_FILLING else content).rstrip(b"\xff")
-
-
 def _has_enough(content: bytes, segments: Sequence[Segment], frame: Frame, frame_start: int) -> bool:
+    """Whether a file of several scans has the first one of each component: whole, or 95% of it if there is no other."""
     scans = [(components_of(content, start), start) for kind, start, _ in segments if kind == SOS]
-    cut = scans.pop() if segments[-1][0] == SOS else None  # the scan within which the data ends
-    missing = set(frame.sampling).difference(chain.from_iterable(components for components, _ in scans))
-    if not missing or frame.is_progressive or cut is None or not missing.issubset(cut[0]):
+    cut = scans.pop() if segments[-1][0] == SOS else (b"", 0)  # the scan within which the data ends
+    missing = frame.sampling.keys() - chain.from_iterable(components for components, _ in scans)
+    if frame.is_progressive or not missing or missing != set(cut[0]) or len(missing) > 1:
         return not missing
-    if not scans and set(frame.sampling) == set(cut[0]):
-        return _share_of_rows(content, frame.width, frame.height, len(frame.sampling)) >= _ENOUGH
-    return len(cut[0]) == 1 and _share_of_one(content, frame, frame_start, cut) >= _ENOUGH
+    return _share_of_one(content, frame, frame_start, cut) >= _ENOUGH
 
 
 def _share_of_one(content: bytes, frame: Frame, frame_start: int, cut: tuple[bytes, int]) -> float:
     """Return which part of its rows a scan of one component has: alone it is a grey JPEG."""
     component = cut[0][0]
-    across, down = frame.sampling[component]
-    width = -(-frame.width * across // max(pair[0] for pair in frame.sampling.values()))
-    height = -(-frame.height * down // max(pair[1] for pair in frame.sampling.values()))
+    (across, down), densest = frame.sampling[component], frame.densest()
+    width, height = -(-frame.width * across // densest[0]), -(-frame.height * down // densest[1])
     table = next(content[at + 2] for at in range(frame_start + 10, cut[1], 3) if content[at] == component)
     header = struct.pack(">HBHHBBBB", 11, 8, height, width, 1, component, 0x11, table)
     tables = b"".join(

@@ -1,4 +1,4 @@
-"""Pictures that compress to almost nothing: 26 million pixels or, of JPEG, more; the most that the limits let through."""
+"""Pictures that compress to almost nothing, 26 million pixels or (JPEG) more: the most that the limits let through."""
 
 import io
 import zlib

@@ -171,7 +171,7 @@ _PROBLEM_EXAMPLE = {
     "type": "/docs#not_an_image",
     "title": "Not a supported image",
     "status": 415,
-    "detail": "The file is not a JPEG, PNG or WebP image.",
+    "detail": "Only JPEG, PNG and WebP images are accepted, and this is a BMP file: convert it to JPEG.",
     "code": "not_an_image",
 }
 EXAMPLES: dict[str, Any] = {

@@ -42,6 +42,7 @@ from service.dialect import failure_response, method_not_allowed, not_found
 from service.engine import DEVICE_LOST_STATUS, Host
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.exchange import BodyLimit, UploadMemory
+from service.image_limits import ImageLimits
 from service.layout import Layout, choose_layout
 from service.log_lines import RequestLog
 from service.metrics import Metrics
@@ -127,7 +128,13 @@ def _make_parts(settings: Settings, among: Among | None) -> Parts:
     metrics.queue_depth = lambda: batcher.waiting
     metrics.queue_age_s = batcher.oldest_age_s
     readiness = Readiness()
-    load_it = partial(load, providers=settings.providers, max_batch=settings.max_batch, host=_host(settings, readiness))
+    load_it = partial(
+        load,
+        providers=settings.providers,
+        max_batch=settings.max_batch,
+        host=_host(settings, readiness),
+        limits=ImageLimits.of(settings.max_pixels, settings.max_side),
+    )
     return Parts(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
 
 

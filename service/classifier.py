@@ -19,6 +19,7 @@ from service.batcher import Batcher
 from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
 from service.image_header import ImageHeader, check_format, read_header
+from service.image_limits import DEFAULT_LIMITS, ImageLimits
 from service.jobs import IsWanted, SetAside
 from service.model_card import ModelCard, read_card
 from service.preprocess import ImageInfo, Pixels, header_to_pixels
@@ -110,8 +111,10 @@ class Classifier:
         info: ModelInfo,
         warm_up: WarmUp,
         outputs: tuple[TensorSpec, ...] = (),
+        limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.card = card
+        self._limits = limits
         self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *card.preprocessing.crop, 3)),)
         self.outputs = outputs
         self.info = info
@@ -136,7 +139,7 @@ class Classifier:
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
-        check_format(content)  # what is no picture shall not wait, nor make others wait
+        check_format(content, is_sent=True)  # what is no picture shall not wait, nor make others wait
         picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
         is_quick = self._is_quick and len(content) <= _QUICK_BYTES
         return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
@@ -199,7 +202,11 @@ class Classifier:
     def _decode(self, picture: Picture, header: ImageHeader, started: float) -> Picture:
         steps = self.card.preprocessing
         pixels, image = header_to_pixels(
-            header, shorter_side=steps.shorter_side, crop=steps.crop, interpolation=steps.interpolation
+            header,
+            shorter_side=steps.shorter_side,
+            crop=steps.crop,
+            interpolation=steps.interpolation,
+            limits=self._limits,
         )
         decoded = _Decoded(pixels, image, time.monotonic() - started)
         return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
@@ -268,7 +275,14 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
 
 
 def load_classifier(
-    name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST
+    name: str,
+    version: str,
+    model: bytes,
+    *,
+    providers: str,
+    max_batch: int | None,
+    host: Host = _PLAIN_HOST,
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Classifier:
     """Check a model file's seal, load it, repeat its golden example, and warm it up.
 
@@ -280,4 +294,4 @@ def load_classifier(
     card = read_card(engine.metadata)
     check_golden(engine, card)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
-    return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs)
+    return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs, limits)

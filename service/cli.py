@@ -23,6 +23,7 @@ from service.client import Client, ServerError
 from service.cores import available_cores
 from service.engine import EngineError
 from service.errors import ServiceError
+from service.image_limits import ImageLimits
 from service.named_pictures import find_pictures, read_picture
 from service.registry import load
 from service.repository import RegistryError, choose_model, find_models
@@ -83,6 +84,22 @@ def classify(
             envvar=f"{ENVIRONMENT_PREFIX}MAX_IMAGE_BYTES",
         ),
     ] = Settings.model_fields["max_image_bytes"].default,
+    max_pixels: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Most pixels that are decoded; a server has its own limit.",
+            envvar=f"{ENVIRONMENT_PREFIX}MAX_PIXELS",
+        ),
+    ] = Settings.model_fields["max_pixels"].default,
+    max_side: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Longest side, in pixels; a server has its own limit.",
+            envvar=f"{ENVIRONMENT_PREFIX}MAX_SIDE",
+        ),
+    ] = Settings.model_fields["max_side"].default,
 ) -> None:
     """Say what each picture shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
@@ -93,7 +110,7 @@ def classify(
                 ask = partial(client.classify, top_k=top_k, model=model)
                 failed = _print_all(names, ask, _REQUESTS_AT_ONCE, _MOST_SENT_BYTES, output)
         else:
-            ask = partial(_ask_model, _load(models, model), top_k)
+            ask = partial(_ask_model, _load(models, model, ImageLimits.of(max_pixels, max_side)), top_k)
             failed = _print_all(names, ask, available_cores(), max_image_bytes, output)
     except ServerError as error:
         _fail(str(error))
@@ -113,7 +130,7 @@ def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, 
     return classification_as_json(classifier.info, classifier.classify_now(content, top_k=top_k))
 
 
-def _load(folder: Path, model: str | None) -> Classifier:
+def _load(folder: Path, model: str | None, limits: ImageLimits) -> Classifier:
     try:
         name, colon, version = (model or "").partition(":")
         files = find_models(folder, latest=_ALL if colon else 1)
@@ -122,7 +139,7 @@ def _load(folder: Path, model: str | None) -> Classifier:
         if colon and version not in found:
             _fail(f"{name} has no version {version!r}; there is: {', '.join(found)}")
         file = found[version] if colon else next(iter(found.values()))
-        loaded = load(file, providers="auto", max_batch=1)
+        loaded = load(file, providers="auto", max_batch=1, limits=limits)
         if not isinstance(loaded, Classifier):
             _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
         return loaded
@@ -167,7 +184,8 @@ def _print_table(file: str, answer: dict[str, Any]) -> None:
         typer.echo(f"{name}: {answer['error']['detail']}", err=True)
         return
     image = orjson.loads(orjson.dumps(answer["image"]))
-    typer.echo(f"{name}  ({image['format']}, {image['width']} x {image['height']})")
+    end = ", its end is missing" if image.get("truncated") else ""
+    typer.echo(f"{name}  ({image['format']}, {image['width']} x {image['height']}{end})")
     predictions = answer["predictions"]
     width = max(len(best["label"]) for best in predictions)
     for best in predictions:

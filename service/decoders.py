@@ -52,17 +52,17 @@ def open_with_pillow(header: ImageHeader, gives_up_at: float) -> ImageFile.Image
     return image
 
 
-def decode_plain_jpeg(header: ImageHeader) -> Image.Image | None:
-    """Return an RGB image at full size, or None if the file is none of the ordinary kinds of JPEG: grey or colour.
+def decode_plain_jpeg(header: ImageHeader, divisor: int = 1) -> Image.Image | None:
+    """Return an RGB image, or None if the file is none of the ordinary kinds of JPEG: grey or colour.
 
-    Raises ValueError for a file that is broken or cut off.
+    Its sides are those of the file, divided by 1, 2, 4 or 8. Raises ValueError for a file that is broken or cut off.
     """
     mode = _MODES.get(header.bytes_per_pixel) if header.format == "JPEG" else None
     if mode is None:
         return None
-    size = (header.width, header.height)
+    size = (-(-header.width // divisor), -(-header.height // divisor))
     pixels = _imaging.new(mode, size)
-    decoder = _imaging.jpeg_decoder(mode, mode, "")
+    decoder = _imaging.jpeg_decoder(mode, mode, "", divisor, 0)
     decoder.setimage(pixels, (0, 0, *size))
     consumed, error = decoder.decode(header.content)
     if consumed >= 0 or error:  # it wants more, or cannot go on
@@ -74,10 +74,10 @@ def decode_plain_jpeg(header: ImageHeader) -> Image.Image | None:
 def decode_to_array(header: ImageHeader) -> NDArray[np.uint8] | None:
     """Return the pixels that `decode_plain_jpeg` would, as uint8 (height, width, 3), at half of its price or less.
 
-    None if the file is no JPEG of one scan, or if anything about it is out of order: Pillow may still make something
-    of it, and is the one to say what.
+    None if the file is no whole JPEG of one scan, or if anything about it is out of order: Pillow may still make
+    something of it, and is the one to say what.
     """
-    if header.format != "JPEG" or header.scans != 1 or header.bytes_per_pixel not in _MODES:
+    if header.format != "JPEG" or header.scans != 1 or header.bytes_per_pixel not in _MODES or header.is_truncated:
         return None
     try:
         pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(header.content, "RGB")

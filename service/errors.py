@@ -96,7 +96,7 @@ class NotAnImage(ServiceError):
 
 
 class BadImage(ServiceError):
-    status, code, title = 422, "bad_image", "Image cannot be decoded"
+    status, code, title = 422, "bad_image", "Image cannot be used"
 
 
 class LabelNotInTop(ServiceError):

@@ -7,39 +7,50 @@ in metadata, no millions of tiny segments, no second parser for EXIF. Of WebP th
 The walks are bounded and cost microseconds.
 """
 
-import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.errors import BadImage, NotAnImage
+from service.foreign_files import LINE_ENDS_LOST, has_lost_line_ends, told
+from service.jpeg_segments import (
+    END_OF_IMAGE,
+    KEPT,
+    MAX_PARTS,
+    SOF_DECODED,
+    SOF_PROGRESSIVE,
+    SOS,
+    components_of,
+    jpeg_segments,
+    read_frame,
+)
+from service.orientation import EXIF_PREFIX, XMP_PREFIX, png_text, raw_profile, read_orientation
 
-MAX_PARTS = 10_000  # chunks or segments; a 20 MiB PNG in libpng's usual 8 KiB chunks has 2,560
+__all__ = [
+    "MAX_PARTS",
+    "MAX_TABLE_BYTES",
+    "ImageHeader",
+    "check_format",
+    "format_of",
+    "read_header",
+    "read_orientation",
+]
+
 MAX_TABLE_BYTES = 131_072  # what a JPEG may hold before its first scan, metadata aside; encoders write about 600
 
+_BITS_A_SAMPLE = 8  # of a JPEG
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
-_EXIF_PREFIX = b"Exif\x00\x00"
-_EXIF_BYTES = 65_536
-_ORIENTATION_TAG = 0x0112
-_WEBP_HAS_EXIF = 0x08  # a flag of the VP8X header
-
-# A marker is 0xFF and a byte that is neither stuffing (00), a restart (D0-D7) nor filling (FF).
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_EOI, _SOS, _TEM = 0xD9, 0xDA, 0x01
-_SOF_DECODED = frozenset((0xC0, 0xC1, 0xC2))  # Huffman-coded: baseline, extended, progressive
-_SOF_PROGRESSIVE = 0xC2
-_TABLES = frozenset((0xC4, 0xDB, 0xDC, 0xDD))  # DHT, DQT, DNL, DRI
-# APPn and comments mean nothing to the pixels, but for JFIF (E0) and Adobe's colour transform (EE).
-_APPLICATION_OR_COMMENT = frozenset((*range(0xE0, 0xF0), 0xFE))
-_JPEG_KEPT = _SOF_DECODED | _TABLES | {0xE0, 0xEE}
-_EXIF_SEGMENT = 0xE1
+_PNG_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_XMP_KEY, _RAW_PROFILE_KEY, _EXIF_KEY = b"XML:com.adobe.xmp\x00", b"Raw profile type exif\x00", b"exif\x00"
+_WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04  # flags of the VP8X header
+_METADATA_SEGMENT = 0xE1  # APP1
 
 
 @dataclass(slots=True)  # not frozen: one is made for each picture, and that would triple what it costs
 class ImageHeader:
-    """Size in pixels as stored (before the orientation is applied), EXIF orientation 1-8, and the bytes to decode."""
+    """Size in pixels as stored (before the orientation is applied), orientation 1-8, and the bytes to decode."""
 
     format: str  # JPEG, PNG or WEBP
     width: int
@@ -48,6 +59,9 @@ class ImageHeader:
     orientation: int
     bytes_per_pixel: int  # once unpacked; palettes and less than 8 bits count as 1
     content: bytes
+    coefficient_bytes: int = 0  # that a decoder holds of a JPEG of several scans
+    scan_pixels: int = 0  # over which those scans pass
+    is_truncated: bool = False  # a JPEG that has no end
 
 
 def format_of(data: bytes) -> str | None:
@@ -59,11 +73,14 @@ def format_of(data: bytes) -> str | None:
     return "WEBP" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else None
 
 
-def check_format(data: bytes) -> str:
-    """Return what a file is by its first bytes. Raises NotAnImage for anything but JPEG, PNG and WebP."""
+def check_format(data: bytes, *, is_sent: bool = False) -> str:
+    """Return what a file is by its first bytes. `is_sent`: by a client, who is told how to send an image.
+
+    Raises NotAnImage, which says what came, for anything but JPEG, PNG and WebP.
+    """
     kind = format_of(data)
     if kind is None:
-        raise NotAnImage("Only JPEG, PNG and WebP images are accepted, and these bytes are none of them.")
+        raise NotAnImage(told(data, is_sent=is_sent))
     return kind
 
 
@@ -80,31 +97,31 @@ def read_header(data: bytes) -> ImageHeader:
             return _read_png(data)
         return _read_webp(data)
     except (struct.error, IndexError):
-        raise BadImage("The image file is cut off within its header.") from None
+        fault = BadImage("The image file is cut off within its header.")
+    except BadImage as error:
+        fault = error
+    raise BadImage(LINE_ENDS_LOST) if has_lost_line_ends(data) else fault
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
-    size: tuple[int, int] | None = None
-    components, progressive, table_bytes = 0, False, 0
-    orientation: int | None = None
+    frame, table_bytes = 0, 0
+    exif: list[bytes] = []  # the parts of one block
+    xmp: list[bytes] = []  # of which the last counts
     kept = [(0, 2)]
-    for kind, start, end in _jpeg_segments(data, 2):
-        if kind == _SOS:
-            if size is None:
+    for kind, start, end in jpeg_segments(data, 2):
+        if kind == SOS:
+            if not frame:
                 raise BadImage("The JPEG file has no frame header.")
             _keep(kept, start, len(data))
-            # A sequential file whose first scan holds every component is decoded from that scan alone.
-            decoded_at_once = not progressive and data[start + 4] == components
-            scans = 1 if decoded_at_once else _count_scans(data, start)
-            return ImageHeader("JPEG", *size, scans, orientation or 1, components, _joined(data, kept))
-        if kind in _SOF_DECODED:
-            if size is not None:
+            orientation = read_orientation(b"".join(exif), xmp[-1] if xmp else b"") if exif or xmp else 1
+            return _jpeg_header(data, frame, start, orientation, _joined(data, kept))
+        if kind in SOF_DECODED:
+            if frame:
                 raise BadImage("The JPEG file has more than one frame header.")
-            height, width, components = struct.unpack_from(">HHB", data, start + 5)
-            size, progressive = (width, height), kind == _SOF_PROGRESSIVE
-        elif kind == _EXIF_SEGMENT and orientation is None and data.startswith(_EXIF_PREFIX, start + 4):
-            orientation = read_orientation(data[start + 10 : end])
-        if kind in _JPEG_KEPT:
+            frame = start
+        elif kind == _METADATA_SEGMENT:
+            _note_metadata(data, start + 4, end, exif, xmp)
+        if kind in KEPT:
             _keep(kept, start, end)
             table_bytes += end - start
             if table_bytes > MAX_TABLE_BYTES:
@@ -112,34 +129,31 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     raise BadImage("The JPEG file has no image data.")
 
 
-def _jpeg_segments(data: bytes, position: int) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, start and end of each segment from `position` to the end of the image, scan data skipped.
-
-    Whatever libjpeg would read in another way than this walk does, is refused: so no scan can hide from it.
-    """
-    for _ in range(MAX_PARTS):
-        marker = _NEXT_MARKER.search(data, position)
-        if marker is None:
-            return
-        start, kind = marker.start(), data[marker.end() - 1]
-        if kind == _EOI:
-            return
-        if kind == _TEM:
-            position = start + 2
-            continue
-        if kind != _SOS and kind not in _JPEG_KEPT and kind not in _APPLICATION_OR_COMMENT:
-            raise BadImage("The JPEG file is broken, or coded in a way that is not supported.")
-        (length,) = struct.unpack_from(">H", data, start + 2)
-        if length < 2:
-            raise BadImage("The JPEG file is broken: it has a segment of no length.")
-        position = start + 2 + length
-        yield kind, start, position
-    raise BadImage(f"The JPEG file has more than {MAX_PARTS:,} segments.")
+def _note_metadata(data: bytes, start: int, end: int, exif: list[bytes], xmp: list[bytes]) -> None:
+    if data.startswith(EXIF_PREFIX, start):
+        exif.append(data[start + len(EXIF_PREFIX) : end])
+    elif data.startswith(XMP_PREFIX, start):
+        xmp.append(data[start + len(XMP_PREFIX) : end])
 
 
-def _count_scans(data: bytes, first_scan: int) -> int:
-    """Count SOS markers from the first one to the end of the image, at about 2 ns a byte."""
-    return sum(kind == _SOS for kind, _, _ in _jpeg_segments(data, first_scan))
+def _jpeg_header(data: bytes, frame: int, scan: int, orientation: int, content: bytes) -> ImageHeader:
+    bits, height, width, components = struct.unpack_from(">BHHB", data, frame + 4)
+    if bits != _BITS_A_SAMPLE:
+        raise BadImage(f"The JPEG file has {bits} bits a sample; save it again with {_BITS_A_SAMPLE}.")
+    header = ImageHeader("JPEG", width, height, 1, orientation, components, content)
+    if not content.endswith(END_OF_IMAGE):  # no scan data can hold those two bytes
+        header.is_truncated = content.rfind(END_OF_IMAGE) < 0
+    # A sequential file whose first scan holds every component is decoded from that scan alone.
+    if data[frame + 1] == SOF_PROGRESSIVE or data[scan + 4] != components:
+        _note_scans(header, data, frame, scan)
+    return header
+
+
+def _note_scans(header: ImageHeader, data: bytes, frame_start: int, first_scan: int) -> None:
+    """Count the scans from the first one to the end of the image, and what decoding all of them takes."""
+    scans = [components_of(data, start) for kind, start, _ in jpeg_segments(data, first_scan) if kind == SOS]
+    header.scans = len(scans)
+    header.coefficient_bytes, header.scan_pixels = read_frame(data, frame_start).work(scans)
 
 
 def _keep(kept: list[tuple[int, int]], start: int, end: int) -> None:
@@ -161,16 +175,30 @@ def _read_png(data: bytes) -> ImageHeader:
         raise BadImage("The PNG file does not begin with its header.")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     bytes_per_pixel = max(1, depth // 8) * _PNG_CHANNELS.get(colour, 4)
-    exif = b""
+    metadata: dict[bytes, bytes] = {}  # of each kind the last chunk, whole
     kept = [(0, len(_PNG_SIGNATURE))]
     for kind, start, end in _png_chunks(data):
         if kind == b"eXIf":
-            exif = data[start + 8 : min(end - 4, start + 8 + _EXIF_BYTES)]
+            metadata[_EXIF_KEY] = data[start:end]
+        elif kind in _PNG_TEXTS:
+            for key in (_XMP_KEY, _RAW_PROFILE_KEY, _EXIF_KEY):
+                if data.startswith(key, start + 8):
+                    metadata[key] = data[start:end]
         elif kind in _PNG_KEPT:
             _keep(kept, start, end)
             if kind == b"tRNS" and colour == 2:  # one transparent colour, looked for in every pixel
                 bytes_per_pixel = 12 if depth == 16 else 5  # 16 bits are unpacked twice, to compare all of them
-    return ImageHeader("PNG", width, height, 1, read_orientation(exif), bytes_per_pixel, _joined(data, kept))
+    orientation = _png_orientation(metadata) if metadata else 1
+    return ImageHeader("PNG", width, height, 1, orientation, bytes_per_pixel, _joined(data, kept))
+
+
+def _png_orientation(metadata: dict[bytes, bytes]) -> int:
+    exif = b""
+    if (chunk := metadata.get(_EXIF_KEY)) is not None:
+        exif = chunk[8:-4] if chunk[4:8] == b"eXIf" else png_text(chunk)
+    elif (chunk := metadata.get(_RAW_PROFILE_KEY)) is not None:
+        exif = raw_profile(png_text(chunk))
+    return read_orientation(exif, png_text(metadata[_XMP_KEY]) if _XMP_KEY in metadata else b"")
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -206,10 +234,15 @@ def _read_webp(data: bytes) -> ImageHeader:
 
 
 def _webp_orientation(data: bytes) -> int:
-    if not data[20] & _WEBP_HAS_EXIF:
-        return 1
-    exif = (data[start + 8 : end] for kind, start, end in _webp_chunks(data) if kind == b"EXIF")
-    return read_orientation(next(exif, b"").removeprefix(_EXIF_PREFIX))
+    flags = {b"EXIF": _WEBP_HAS_EXIF, b"XMP ": _WEBP_HAS_XMP}
+    wanted = {kind for kind, flag in flags.items() if data[20] & flag}
+    found: dict[bytes, bytes] = {}
+    chunks = _webp_chunks(data)
+    while len(found) < len(wanted) and (chunk := next(chunks, None)) is not None:
+        kind, start, end = chunk
+        if kind in wanted:
+            found.setdefault(kind, data[start + 8 : end])
+    return read_orientation(found.get(b"EXIF", b""), found.get(b"XMP ", b""))
 
 
 def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -223,21 +256,3 @@ def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         yield kind, position, min(end, file_end)
         position = end + (length & 1)
     raise BadImage(f"The WebP file has more than {MAX_PARTS:,} chunks.")
-
-
-def read_orientation(exif: bytes) -> int:
-    """Return the orientation (1-8) that a TIFF-structured EXIF block names, or 1 if it names none that makes sense."""
-    exif = exif[:_EXIF_BYTES]
-    order = {b"II*\x00": "<", b"MM\x00*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(order + "I", exif, 4)
-        (entries,) = struct.unpack_from(order + "H", exif, directory)
-        for entry in range(entries):
-            tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, directory + 2 + 12 * entry)
-            if tag == _ORIENTATION_TAG:
-                return value if kind == 3 and count == 1 and 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1

@@ -7,7 +7,7 @@ antialiasing, cut out the centre. Scaling to floats and normalising is the model
 
 import functools
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,11 @@ from PIL import Image, ImageChops
 
 from service.decoders import decode_plain_jpeg, decode_to_array, open_with_pillow
 from service.errors import BadImage
+from service.foreign_files import LINE_ENDS_LOST, has_lost_line_ends
 from service.image_header import ImageHeader, read_header
+from service.image_limits import DEFAULT_LIMITS, ImageLimits, check_limits, fits
 from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, crop_alone, resize_and_crop
+from service.truncated_jpeg import with_an_end
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -26,6 +29,7 @@ __all__ = [
     "ImageLimits",
     "Pixels",
     "Reduced",
+    "TruncatedImageInfo",
     "decode",
     "decode_reduced",
     "header_to_pixels",
@@ -55,22 +59,6 @@ _MIN_SIDE_OF_REDUCED = 128
 _REDUCED_TO = 2.25  # times the target's side at least: at 2.16 rich textures differed by 0.55 levels, at 2.9 by 0.29
 
 
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """What a picture may cost before it is refused."""
-
-    max_pixels: int = 26_000_000
-    max_side: int = 12_000
-    max_scans: int = 100
-    max_scan_pixels: int = 270_000_000  # scans x pixels: 16 bytes of a progressive JPEG can cost a pass over all of it
-    max_bytes: int = 104_000_000  # of unpacked samples: 16-bit RGB counts 6 a pixel and meets this at 17 megapixels
-    max_webp_work: int = 120_000_000  # 4 x pixels + 2 x bytes of file: 26 megapixels in 17 MB can take 1.2 CPU-seconds
-    max_png_cpu_s: float = 0.5  # for inflating: 20 MiB of photo take 0.17, but can be made to take 1.8
-
-
-DEFAULT_LIMITS = ImageLimits()
-
-
 @dataclass(slots=True)
 class ImageInfo:
     """What the client sent: container format and the size in pixels as displayed, so after the orientation."""
@@ -78,6 +66,13 @@ class ImageInfo:
     format: str
     width: int
     height: int
+
+
+@dataclass(slots=True)
+class TruncatedImageInfo(ImageInfo):
+    """As ImageInfo, of a JPEG whose end is missing."""
+
+    truncated: bool = True
 
 
 def image_to_pixels(
@@ -106,11 +101,12 @@ def header_to_pixels(
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> tuple[Pixels, ImageInfo]:
     """As `image_to_pixels`, when the header was read already."""
-    _check_limits(header, limits)
+    divisor = _divisor(header, shorter_side, interpolation, limits)
+    check_limits(header, limits, divisor)
     pixels = _cut_out(header, shorter_side, crop)
     if pixels is not None:
         return pixels, _info(header)
-    picture = _reduced(header, shorter_side, interpolation, limits)
+    picture = _reduced(header, limits, divisor)
     return resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box), picture.info
 
 
@@ -147,40 +143,52 @@ def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
     Raises as `image_to_pixels` does.
     """
     header = read_header(data)
-    _check_limits(header, DEFAULT_LIMITS)
-    return _reduced(header, shorter_side, "bilinear", DEFAULT_LIMITS)
+    divisor = _divisor(header, shorter_side, "bilinear", DEFAULT_LIMITS)
+    check_limits(header, DEFAULT_LIMITS, divisor)
+    return _reduced(header, DEFAULT_LIMITS, divisor)
 
 
-def _reduced(header: ImageHeader, shorter_side: int, interpolation: str, limits: ImageLimits) -> Reduced:
-    divisor = _divisor(header, shorter_side, interpolation)
+def _reduced(header: ImageHeader, limits: ImageLimits, divisor: int) -> Reduced:
     image, info = _decode(header, limits, divisor), _info(header)
     return Reduced(image, _covered(image, info, header.orientation, divisor), info)
 
 
 def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Image, ImageInfo]:
-    """Return the picture as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does."""
+    """Return the picture as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does.
+
+    A JPEG above the limits is decoded at the largest scale that is within them.
+    """
     header = read_header(data)
-    _check_limits(header, limits)
-    return _decode(header, limits, 1), _info(header)
+    divisor = _divisor(header, 0, "bilinear", limits)
+    check_limits(header, limits, divisor)
+    return _decode(header, limits, divisor), _info(header)
 
 
-def _divisor(header: ImageHeader, shorter_side: int, interpolation: str) -> int:
+def _divisor(header: ImageHeader, shorter_side: int, interpolation: str, limits: ImageLimits) -> int:
     """Return by how much each side of a picture may be divided while it is decoded: 1, 2, 4 or 8.
 
     A JPEG decoder makes smaller pictures of large ones at a fraction of the work, by leaving out the higher
     frequencies of each block. More than twice the target's size is left for the resize, which decides on the result.
+    Pictures above the limits are divided for tiny targets, too, if that brings them within the limits.
     """
-    shortest, longest = sorted((header.width, header.height))
-    is_large = header.width * header.height > _MAX_PIXELS_DECODED_WHOLE and shorter_side >= _MIN_SIDE_OF_REDUCED
-    is_strip = longest > MAX_ASPECT_RATIO_RESIZED_WHOLE * shortest
-    if header.format != "JPEG" or not is_large or is_strip or interpolation == "nearest":
+    if (
+        header.width * header.height <= _MAX_PIXELS_DECODED_WHOLE
+        or header.format != "JPEG"
+        or interpolation == "nearest"
+    ):
         return 1
-    return next(divisor for divisor in (8, 4, 2, 1) if shortest >= _REDUCED_TO * shorter_side * divisor or divisor == 1)
+    shortest, longest = sorted((header.width, header.height))
+    allowed = [divisor for divisor in (8, 4, 2) if shortest >= _REDUCED_TO * shorter_side * divisor]
+    is_strip = longest > MAX_ASPECT_RATIO_RESIZED_WHOLE * shortest
+    if shorter_side >= _MIN_SIDE_OF_REDUCED and not is_strip:
+        return allowed[0] if allowed else 1
+    return next((divisor for divisor in (1, *reversed(allowed)) if fits(header, limits, divisor)), 1)
 
 
 def _info(header: ImageHeader) -> ImageInfo:
     width, height = header.width, header.height
-    return ImageInfo(header.format, *((height, width) if header.orientation in _SIDES_SWAPPED else (width, height)))
+    kind = TruncatedImageInfo if header.is_truncated else ImageInfo
+    return kind(header.format, *((height, width) if header.orientation in _SIDES_SWAPPED else (width, height)))
 
 
 def _covered(image: Image.Image, info: ImageInfo, orientation: int, divisor: int) -> Box:
@@ -192,8 +200,12 @@ def _covered(image: Image.Image, info: ImageInfo, orientation: int, divisor: int
 
 
 def _decode(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    """Decode a picture whose header is within the limits."""
-    name = "WebP" if header.format == "WEBP" else header.format
+    """Decode a picture whose header is within the limits, also if hardly more than its end is missing."""
+    if header.is_truncated:
+        content = with_an_end(header.content)
+        if content is None:
+            raise _broken(header)
+        header = replace(header, content=content)
     try:
         image = _to_rgb(header, limits, divisor)
         if header.orientation in _UPRIGHT:
@@ -201,35 +213,24 @@ def _decode(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Ima
     except MemoryError:
         raise BadImage("The image needs more memory than there is.") from None
     except TimeoutError:
-        raise BadImage(f"The {name} image takes too much work to unpack; save it again.") from None
+        raise BadImage(f"The {_name(header)} image takes too much work to unpack; save it again.") from None
     except Exception:  # the decoder has no closed list of failures; its own words may hold addresses and paths
-        raise BadImage(f"The {name} image is broken or cut off and cannot be decoded.") from None
+        raise _broken(header) from None
     return image
 
 
-def _check_limits(header: ImageHeader, limits: ImageLimits) -> None:
-    width, height, pixels = header.width, header.height, header.width * header.height
-    if pixels == 0:
-        raise BadImage("The image has no pixels.")
-    if max(width, height) > limits.max_side:
-        raise BadImage(f"The image is {width} x {height} pixels; a side may have at most {limits.max_side:,}.")
-    if pixels > limits.max_pixels:
-        raise BadImage(f"The image has {pixels:,} pixels; at most {limits.max_pixels:,} are accepted.")
-    if pixels * header.bytes_per_pixel > limits.max_bytes:
-        raise BadImage(f"The image unpacks to more than {limits.max_bytes:,} bytes; save it with 8 bits a channel.")
-    if header.format == "WEBP" and 4 * pixels + 2 * len(header.content) > limits.max_webp_work:
-        raise BadImage("The WebP image has too many bytes for so many pixels; save it smaller, or at a lower quality.")
-    if header.scans > limits.max_scans:
-        raise BadImage(f"The JPEG has more than {limits.max_scans} scans; save it again with fewer.")
-    if header.scans * pixels > limits.max_scan_pixels:
-        raise BadImage(
-            f"The JPEG has {header.scans} scans of {pixels:,} pixels; scans times pixels may be at most "
-            f"{limits.max_scan_pixels:,}. Save it again as baseline JPEG."
-        )
+def _broken(header: ImageHeader) -> BadImage:
+    if has_lost_line_ends(header.content):
+        return BadImage(LINE_ENDS_LOST)
+    return BadImage(f"The {_name(header)} image is broken or cut off and cannot be decoded.")
+
+
+def _name(header: ImageHeader) -> str:
+    return "WebP" if header.format == "WEBP" else header.format
 
 
 def _to_rgb(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    if divisor == 1 and (plain := decode_plain_jpeg(header)) is not None:
+    if (plain := decode_plain_jpeg(header, divisor)) is not None:
         return plain
     gives_up_at = time.thread_time() + limits.max_png_cpu_s
     image: Image.Image = (file := open_with_pillow(header, gives_up_at))

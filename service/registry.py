@@ -10,6 +10,7 @@ import hashlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ from service.classifier import Classifier, load_classifier
 from service.engine import EngineError, Host
 from service.errors import BadRequest, NotFound, NotReady
 from service.graph_model import GraphModel, load_graph_model
+from service.image_limits import DEFAULT_LIMITS, ImageLimits
 from service.kept_models import find_kept, forget_the_rest, hold, keep
 from service.model_card import METADATA_KEY, BadCard
 from service.repository import ModelFile, RegistryError, VersionState
@@ -131,14 +133,21 @@ def _load_watched(file: ModelFile, load: Callable[[ModelFile], Served], told_aft
 
 
 def load(
-    file: ModelFile, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST, content: bytes | None = None
+    file: ModelFile,
+    *,
+    providers: str,
+    max_batch: int | None,
+    host: Host = _PLAIN_HOST,
+    limits: ImageLimits = DEFAULT_LIMITS,
+    content: bytes | None = None,
 ) -> Served:
     """Load one model: with its card, or as what its graph says. Raises RegistryError.
 
-    `content` is what the file holds, if it has been read already.
+    `limits` are those of the images that it is asked about; `content` is what the file holds, if it has been read
+    already.
     """
     model = read_model(file, host.cache) if content is None else content
-    load_model = load_classifier if has_card(model) else load_graph_model
+    load_model = partial(load_classifier, limits=limits) if has_card(model) else load_graph_model
     try:
         return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
     except (EngineError, BadCard, BadModel) as error:

@@ -64,7 +64,8 @@ def resize_and_crop(
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     resampling = _INTERPOLATIONS[interpolation]
     if max(width, height) > MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height):
-        part = part_seen(width, height, shorter_side, crop)
+        seen = part_seen(width, height, shorter_side, crop)
+        part = (box[0] + seen[0], box[1] + seen[1], min(box[0] + seen[2], box[2]), min(box[1] + seen[3], box[3]))
         return np.array(image.resize((crop_width, crop_height), resampling, box=part))
     if box != whole or (new_width, new_height) != image.size:
         image = image.resize((new_width, new_height), resampling, box=box)

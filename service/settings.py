@@ -114,6 +114,16 @@ class Settings(BaseSettings):
         description="Seconds the whole body of a request may take to arrive; also at least 16 KiB a second after 5.",
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
+    max_pixels: int = Field(
+        26_000_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Most pixels of an image that is decoded; a JPEG may have 8 times as many where it is decoded at a "
+        "reduced scale, within the same memory. About 10 bytes of memory for each.",
+    )
+    max_side: int = Field(
+        12_000, ge=1, le=1_000_000, description="Longest side of an image, in pixels; of a JPEG, once it is reduced."
+    )
     max_request_bytes: int = Field(
         64 * 1024 * 1024, ge=1, le=2**31, description="Largest body of a request with several pictures, in bytes."
     )

@@ -96,7 +96,7 @@ FAILURES: dict[int, Failure] = {
         "Not a JPEG, PNG or WebP file by its bytes, or encoded.",
         _of(
             NotAnImage,
-            not_an_image="Only JPEG, PNG and WebP images are accepted, and these bytes are none of them.",
+            not_an_image="Only JPEG, PNG and WebP images are accepted, and this is a HEIC file: convert it to JPEG.",
             unsupported_encoding="Content-Encoding is not accepted; send the body as it is.",
         ),
     ),

@@ -1,5 +1,7 @@
 """The bodies of requests and answers, as the OpenAPI document describes them, each with an example."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from service.api.batch import MOST_IMAGES
@@ -10,9 +12,11 @@ _FILE = {"type": "string", "format": "binary"}
 _BASE64 = {"type": "string", "format": "byte"}
 
 
-def an_object(properties: dict[str, Any], **further: Any) -> dict[str, Any]:
-    """Return the schema of an object that has all of these properties."""
-    return {"type": "object", "required": list(properties), "properties": properties, **further}
+def an_object(
+    properties: dict[str, Any], *, optional: Mapping[str, Any] = MappingProxyType({}), **further: Any
+) -> dict[str, Any]:
+    """Return the schema of an object that has all of these properties, and perhaps the optional ones."""
+    return {"type": "object", "required": list(properties), "properties": {**properties, **optional}, **further}
 
 
 def ref(name: str) -> dict[str, Any]:
@@ -47,6 +51,13 @@ SCHEMAS: dict[str, Any] = {
             "format": {"type": "string", "enum": ["JPEG", "PNG", "WEBP"]},
             "width": {"type": "integer"},
             "height": {"type": "integer"},
+        },
+        optional={
+            "truncated": {
+                "type": "boolean",
+                "enum": [True],
+                "description": "Only of a JPEG whose end is missing, but that has enough to be shown.",
+            }
         },
         description="What the picture was; width and height as displayed.",
     ),
@@ -160,7 +171,7 @@ _PROBLEM_EXAMPLE = {
     "type": "/docs#not_an_image",
     "title": "Not a supported image",
     "status": 415,
-    "detail": "The file is not a JPEG, PNG or WebP image.",
+    "detail": "Only JPEG, PNG and WebP images are accepted, and this is a BMP file: convert it to JPEG.",
     "code": "not_an_image",
 }
 EXAMPLES: dict[str, Any] = {

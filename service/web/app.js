@@ -196,7 +196,7 @@ function facts({ model, image, timings_ms, round_trip_ms }) {
   return [
     ["Model", `${model.name}, version ${model.version}`],
     ["Runs on", `${model.provider}, ${model.precision}`],
-    ["Image", `${image.format}, ${image.width} × ${image.height}`],
+    ["Image", `${image.format}, ${image.width} × ${image.height}${image.truncated ? ", its end is missing" : ""}`],
     ["Time", timings.map(([step, ms]) => `${step} ${ms.toFixed(1)}\u00a0ms`).join(", ")],
   ];
 }

@@ -6,7 +6,7 @@ import numpy as np
 
 import export
 from export.choice import Choice
-from export.samples import sample_pixels
+from export.samples import sample_pixels, to_pixels
 from export.source import default_preprocessing
 from service.preprocess import decode
 
@@ -19,6 +19,13 @@ def test_the_sample_pictures_are_small_and_of_every_format_and_size() -> None:
     assert min(min(info.width, info.height) for info in infos) == 32
     assert max(max(info.width, info.height) for info in infos) == 340
     assert sum(file.stat().st_size for file in FILES) < 150_000
+
+
+def test_a_truncated_jpeg_is_prepared_as_the_service_prepares_it() -> None:
+    preprocessing = default_preprocessing(Choice(20).architecture())
+    jpeg = next(file.read_bytes() for file in FILES if file.suffix == ".jpg")
+    whole, truncated = to_pixels([jpeg, jpeg[:-2]], preprocessing)
+    assert np.array_equal(whole, truncated)
 
 
 def test_no_two_sample_pictures_look_alike() -> None:

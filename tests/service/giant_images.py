@@ -1,4 +1,4 @@
-"""Pictures of exactly 26 million pixels that compress to almost nothing: the most that the limits let through."""
+"""Pictures that compress to almost nothing, 26 million pixels or (JPEG) more: the most that the limits let through."""
 
 import io
 import zlib
@@ -57,10 +57,15 @@ def _turned(mode: str, **settings: object) -> bytes:
     return with_segments(flat, segment(0xE1, b"Exif\x00\x00" + exif(7)))
 
 
-def _coarse_to_fine(components: int) -> bytes:
+def _coarse_to_fine(components: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
     parts = range(1, components + 1)
     scans = [scan(parts, approximation=9), *(scan(parts, approximation=0x10 * i + i - 1) for i in range(9, 0, -1))]
-    return jpeg_of_scans(scans, width=WIDTH, height=HEIGHT, components=components)
+    return jpeg_of_scans(scans, width=width, height=height, components=components)
+
+
+def _large_baseline(components: int) -> bytes:
+    everything = scan(range(1, components + 1), last=63)
+    return jpeg_of_scans([everything], width=16_000, height=13_000, components=components, frame=0xC0)
 
 
 def _webp(mode: str, *, lossless: bool) -> bytes:
@@ -77,6 +82,12 @@ def giants() -> dict[str, Callable[[], bytes]]:
         "jpeg_10_scans_grey": lambda: _coarse_to_fine(1),
         "jpeg_10_scans": lambda: _coarse_to_fine(3),
         "jpeg_10_scans_cmyk": lambda: _coarse_to_fine(4),
+        "jpeg_34_megapixels_10_scans": lambda: _coarse_to_fine(3, 5880, 5880),
+        "jpeg_104_megapixels_3_scans_grey": lambda: jpeg_of_scans(
+            [scan(approximation=1), *[scan(first=1, last=63, approximation=0x10)] * 2], width=10_400, height=10_000
+        ),
+        "jpeg_208_megapixels": lambda: _large_baseline(3),
+        "jpeg_208_megapixels_cmyk": lambda: _large_baseline(4),
         "webp_lossless": lambda: _webp("RGB", lossless=True),
         "webp_lossless_alpha": lambda: _webp("RGBA", lossless=True),
         "webp_lossy": lambda: _webp("RGB", lossless=False),

@@ -46,7 +46,7 @@ def test_the_orientation_is_read_from_every_format_in_both_byte_orders(orientati
         exif(6)[:15],
         b"II*\x00\xff\xff\xff\xff" + bytes(20),
         exif(6).replace(b"\x12\x01\x03\x00", b"\x12\x01\x05\x00"),
-        exif(6).replace(b"\x12\x01\x03\x00\x01", b"\x12\x01\x03\x00\x02"),
+        exif(6).replace(b"\x12\x01\x03\x00\x01", b"\x12\x01\x03\x00\x00"),
     ],
 )
 def test_an_orientation_that_makes_no_sense_is_none(block: bytes) -> None:

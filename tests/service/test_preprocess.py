@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from service.errors import BadImage, NotAnImage, ServiceError
+from service.jpeg_segments import SOS, jpeg_segments
 from service.preprocess import (
     DEFAULT_LIMITS,
     INTERPOLATIONS,
@@ -287,6 +288,8 @@ def test_a_png_that_unpacks_too_slowly_is_given_up() -> None:
 )
 def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
     data = pictures()[name].data
+    if name == "jpeg_progressive":  # its first scan, of all components, is enough
+        data = data[: [start for kind, start, _ in jpeg_segments(data, 2) if kind == SOS][1] - 50]
     ends = 2 if name.startswith("jpeg") else 20  # the last bytes hold no pixels
     for part in range(64):
         with pytest.raises(ServiceError) as refused:

@@ -12,14 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service.preprocess import image_to_pixels
+from tests.service.pictures import encoded
 from tests.training.jpeg_trees import write_jpegs
 from training.class_folders import DataError, Place
 from training.decoders import Decoders, gathered
 from training.images import Streamed
 from training.windows import Window
 
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100)
 ROOT = Path(__file__).parents[2]
 CENTRE = Window(32, shorter_side=40)
 
@@ -73,6 +76,26 @@ def test_what_cannot_be_decoded_is_told_by_its_place_and_reason(places: list[Pla
         assert failed.keys() == {20, 21} and "JPEG" in failed[20] and failed[21] == "cannot be read"
         with pytest.raises(DataError, match=r"broken\.jpg could be decoded before .* --resume"):
             gathered(two.submit(mixed, CENTRE), mixed)
+
+
+def test_a_truncated_jpeg_and_a_huge_one_are_taken_as_the_service_takes_them(
+    places: list[Place], tmp_path: Path
+) -> None:
+    whole = Path(places[0].path).read_bytes()
+    large = encoded(Image.new("RGB", (6000, 5000), (10, 150, 90)), "JPEG")
+    contents = {"truncated.jpg": whole[:-2], "half.jpg": whole[: len(whole) // 2], "large.jpg": large, "a.heic": HEIC}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    mixed = [Place(str(tmp_path / name)) for name in contents]
+    for window in (CENTRE, Window(32, "random_resized", scale_range=(36, 50))):
+        with decoders(1) as one:
+            (answer,) = one.submit(mixed, window, [(7, 3, position) for position in range(len(mixed))])
+            decoded = answer.result()
+        assert decoded.failed.keys() == {1, 3}
+        assert "broken or cut off" in decoded.failed[1] and "this is a HEIC file" in decoded.failed[3]
+        assert np.abs(decoded.pixels[1].astype(int) - (10, 150, 90)).max() <= 2
+        if window is CENTRE:
+            np.testing.assert_array_equal(decoded.pixels[0], image_to_pixels(whole, shorter_side=40, crop=(32, 32))[0])
 
 
 def test_a_killed_process_ends_the_wait_with_one_line(places: list[Place]) -> None:

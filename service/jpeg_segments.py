@@ -1,0 +1,115 @@
+"""The segments of a JPEG file: where they are, and what its frame and scans say of the work to decode it.
+
+Whatever libjpeg would read in another way than this walk does, is refused: so no scan can hide from it. The walk takes
+a bounded number of steps; scan data is skipped at about 2 ns a byte.
+"""
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from service.errors import BadImage
+
+MAX_PARTS = 10_000  # chunks or segments; a 20 MiB PNG in libpng's usual 8 KiB chunks has 2,560
+
+EOI, SOS = 0xD9, 0xDA
+END_OF_IMAGE = bytes((0xFF, EOI))
+SOF_DECODED = frozenset((0xC0, 0xC1, 0xC2))  # Huffman-coded: baseline, extended, progressive
+SOF_PROGRESSIVE = 0xC2
+# APPn and comments mean nothing to the pixels, but for JFIF (E0) and Adobe's colour transform (EE).
+_APPLICATION_OR_COMMENT = frozenset((*range(0xE0, 0xF0), 0xFE))
+KEPT = SOF_DECODED | {0xC4, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}  # with the tables: DHT, DQT, DNL, DRI
+
+# A marker is 0xFF and a byte that is neither stuffing (00), a restart (D0-D7) nor filling (FF).
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_TEM = 0x01
+_SEGMENT_HEADER_BYTES = 4  # marker and length
+_COEFFICIENT_BYTES = 2
+_UNSUPPORTED = {
+    **dict.fromkeys((0xC9, 0xCA, 0xCC), "arithmetic-coded"),
+    **dict.fromkeys((0xC3, 0xCB, 0xF7), "lossless"),
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE, 0xDF), "hierarchical"),
+}
+
+Segment = tuple[int, int, int]  # marker, start and end
+
+
+def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
+    """Yield each segment from `position` on, scan data skipped; the last is the end of the image, unless that is cut.
+
+    A segment that is cut off ends beyond the data. Raises BadImage.
+    """
+    for _ in range(MAX_PARTS):
+        marker = NEXT_MARKER.search(data, position)
+        if marker is None:
+            return
+        start, kind = marker.start(), data[marker.end() - 1]
+        if kind == EOI:
+            yield kind, start, start + 2
+            return
+        if kind == _TEM:
+            position = start + 2
+            continue
+        if kind != SOS and kind not in KEPT and kind not in _APPLICATION_OR_COMMENT:
+            raise _unsupported(kind)
+        if start + _SEGMENT_HEADER_BYTES > len(data):
+            yield kind, start, start + _SEGMENT_HEADER_BYTES
+            return
+        (length,) = struct.unpack_from(">H", data, start + 2)
+        if length < 2:
+            raise BadImage("The JPEG file is broken: it has a segment of no length.")
+        position = start + 2 + length
+        yield kind, start, position
+    raise BadImage(f"The JPEG file has more than {MAX_PARTS:,} segments.")
+
+
+def _unsupported(marker: int) -> BadImage:
+    what = _UNSUPPORTED.get(marker)
+    if what is None:
+        return BadImage("The JPEG file is broken, or coded in a way that is not supported.")
+    return BadImage(
+        f"This is {'an' if what[0] == 'a' else 'a'} {what} JPEG file, which is not supported: "
+        "save it again as a baseline JPEG, for example with `magick in.jpg -quality 95 out.jpg`."
+    )
+
+
+@dataclass(slots=True)
+class Frame:
+    """What the frame header says: size in pixels, and id → how densely each component is sampled, across and down."""
+
+    is_progressive: bool
+    width: int
+    height: int
+    sampling: dict[int, tuple[int, int]]
+
+    def densest(self) -> tuple[int, int]:
+        """Return the most samples across and down that any component has."""
+        return max(across for across, _ in self.sampling.values()), max(down for _, down in self.sampling.values())
+
+    def work(self, scans: Sequence[bytes]) -> tuple[int, int]:
+        """Return what decoding from several scans takes: bytes of coefficients, and pixels that are passed over.
+
+        A scan passes over as many pixels as the densest of its components has samples.
+        """
+        across, down = self.densest()
+        shares = {part: own[0] * own[1] / (across * down) for part, own in self.sampling.items()}
+        passes = sum(max((shares.get(part, 1.0) for part in scan), default=1.0) for scan in scans)
+        pixels = self.width * self.height
+        return int(_COEFFICIENT_BYTES * pixels * sum(shares.values())), int(pixels * passes)
+
+
+def read_frame(data: bytes, start: int) -> Frame:
+    """Return what the frame header at `start` says. Raises struct.error, BadImage."""
+    height, width, count = struct.unpack_from(">HHB", data, start + 5)
+    parts = [struct.unpack_from(">BB", data, start + 10 + 3 * number) for number in range(count)]
+    if not parts or not all(sampling >> 4 and sampling & 15 for _, sampling in parts):
+        raise BadImage("The JPEG file is broken: it has a frame without samples.")
+    sampling = {part: (sampling >> 4, sampling & 15) for part, sampling in parts}
+    return Frame(data[start + 1] == SOF_PROGRESSIVE, width, height, sampling)
+
+
+def components_of(data: bytes, scan: int) -> bytes:
+    """Return the ids of the components in the scan whose header begins there, as far as it goes."""
+    count = data[scan + 4] if scan + 4 < len(data) else 0
+    return data[scan + 5 : scan + 5 + 2 * count : 2]

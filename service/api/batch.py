@@ -1,16 +1,20 @@
 """POST /classify/batch: up to 64 pictures in one body; for each, in order, its best labels or its problem."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from service.api.answer import picture_as_json, send_json
+from service.api.base64_text import from_base64
+from service.api.json_body import parsing_bytes, read_json
+from service.api.long_values import LongText
 from service.api.multipart import files_in_form
-from service.api.request import Serving, check_encoding, from_base64, read_body, read_query, read_top_k
+from service.api.request import Serving, check_encoding, read_body, read_query, read_top_k
+from service.api.short_json import NotJson
 from service.api.windows import ask_each, window_of
 from service.classifier import Classifier
 from service.errors import BadRequest, ServiceError
@@ -21,7 +25,7 @@ PATH = "/classify/batch"
 MOST_IMAGES = 64
 _FIELDS = frozenset((b"file", b"image", b"files", b"images"))
 _SMALL_BYTES = 256 * 1024  # what the event loop takes apart itself
-_COPIES = 2  # of a body, for the moment when it is taken apart
+_COPIES = 2  # of a form, for the moment when it is taken apart
 
 # A picture, or why there is none.
 Entry = bytes | ServiceError
@@ -53,7 +57,7 @@ class BatchEndpoint:
         if len(body) <= _SMALL_BYTES:
             return _entries(body, exchange)
         async with self._taking_apart:
-            exchange.hold(_COPIES * len(body))
+            exchange.hold(_COPIES * len(body) if exchange.is_form else await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(_entries, body, exchange)
 
     async def _classify(
@@ -93,8 +97,8 @@ def _entries(body: bytes, exchange: Exchange) -> list[Entry]:
 
 def _entries_of_json(body: bytes) -> list[Entry]:
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        document = read_json(body)
+    except NotJson:
         raise _bad_json() from None
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list):
@@ -110,7 +114,7 @@ def _bad_json() -> BadRequest:
 
 def _decoded(image: Any) -> Entry:
     text = image.get("b64") if isinstance(image, dict) else image
-    try:
-        return from_base64(text if isinstance(text, str) else "?")
-    except ValueError:
-        return BadRequest('An image must be base64, or {"b64": base64}.', code="bad_base64")
+    if isinstance(text, str | LongText):
+        with contextlib.suppress(ValueError):
+            return from_base64(text.encode() if isinstance(text, str) else text.content())
+    return BadRequest('An image must be base64 or a data URL with base64, or {"b64": base64}.', code="bad_base64")

@@ -1,6 +1,5 @@
 """What the endpoints for pictures share: the query, the body, one picture's way to the model."""
 
-import binascii
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,12 +96,6 @@ def check_encoding(headers: dict[bytes, bytes]) -> None:
     """Raise NotAnImage for a body that is packed."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
-
-
-def from_base64(text: str | bytes) -> bytes:
-    """Return what base64 stands for, which may have line ends: command lines write it so. Raises ValueError."""
-    content = text.encode() if isinstance(text, str) else text
-    return binascii.a2b_base64(content.translate(None, b"\r\n"), strict_mode=True)
 
 
 async def read_picture(exchange: Exchange, receive: Receive) -> bytes | None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from service.api.json_body import MOST_JSON_VALUES
 from service.api.open_inference.metadata import EXTENSIONS, NAME
 from service.api.open_inference.rows import MOST_ROWS
 from service.api.schemas import ANSWER_HEADERS, TRACING_HEADERS, ref
-from service.api.tensors import MOST_JSON_VALUES
 from service.exchange import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"

@@ -14,6 +14,7 @@ from service.api.open_inference.metadata import model_config, model_metadata, re
 from service.api.open_inference.repository import change_routes
 from service.api.open_inference.statistics import model_statistics
 from service.api.request import Serving
+from service.api.short_json import NotJson, read_short_json
 from service.errors import BadRequest, NotFound, request_too_large
 from service.exchange import BodyLimit
 from service.readiness import Readiness
@@ -123,8 +124,8 @@ class OpenInference:
 
 def _wants_only_ready(body: bytes) -> bool:
     try:
-        document = orjson.loads(body.strip() or b"{}")
-    except orjson.JSONDecodeError:
+        document = read_short_json(body.strip() or b"{}")
+    except NotJson:
         document = None
     wanted = document.get("ready", False) if isinstance(document, dict) else None
     if not isinstance(wanted, bool):

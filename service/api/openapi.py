@@ -13,7 +13,7 @@ from service.api.failures import Failure, failures_of_post
 from service.api.model_schemas import MODEL_SCHEMAS
 from service.api.open_inference.documentation import v2_paths
 from service.api.open_inference.schemas import V2_SCHEMAS
-from service.api.request import DEFAULT_TOP_K
+from service.api.parameters import DEFAULT_TOP_K
 from service.api.schemas import ANSWER_HEADERS, EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, TRACING_HEADERS, ref
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS

@@ -256,7 +256,8 @@ def write_response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]])
         else:
             part["data"] = _listed(tensor)
         parts.append(part)
-    document = orjson.dumps({**head, "outputs": parts}, option=orjson.OPT_SERIALIZE_NUMPY)
+    line_end = 0 if blobs else orjson.OPT_APPEND_NEWLINE
+    document = orjson.dumps({**head, "outputs": parts}, option=orjson.OPT_SERIALIZE_NUMPY | line_end)
     return (b"".join((document, *blobs)), len(document)) if blobs else (document, None)
 
 

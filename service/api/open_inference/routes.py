@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.answer import JsonAnswer
 from service.api.open_inference.infer import InferEndpoint
 from service.api.open_inference.metadata import model_config, model_metadata, repository_index, server_metadata
 from service.api.open_inference.repository import change_routes
@@ -139,4 +139,4 @@ async def _answer_unsupported(_: Request) -> Response:
 
 
 def _json(document: Any) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")
+    return JsonAnswer(document)

@@ -22,7 +22,8 @@ from service.problem import MEDIA_TYPE, problem_document
 _ONE_PICTURE = (
     "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
     "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
-    "ignored; of a repeated one the last counts."
+    "ignored; of a repeated one the last counts. Parameters may be fields of the form instead, and a name that is "
+    "nearly one of theirs is refused."
 )
 _DESCRIPTIONS = {
     classify.PATH: _ONE_PICTURE,

@@ -82,7 +82,8 @@ def _change_routes(change: Change) -> list[Route]:
         async def answer(request: Request) -> Response:
             check_parameters(await request.body())
             states = await change(action, request.path_params["model"])
-            return Response(orjson.dumps({"versions": states}), media_type="application/json")
+            content = orjson.dumps({"versions": states}, option=orjson.OPT_APPEND_NEWLINE)
+            return Response(content, media_type="application/json")
 
         return Route(f"/admin/models/{{model}}/{action}", answer, methods=["POST"])
 

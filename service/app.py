@@ -26,6 +26,7 @@ from starlette.types import ASGIApp
 from service.access import Access, make_access
 from service.admission import Admission
 from service.api import batch, classify, embed, explain
+from service.api.answer import JsonAnswer
 from service.api.docs import docs_page
 from service.api.models import add_models
 from service.api.open_inference.infer import InferEndpoint
@@ -100,6 +101,8 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
         lifespan=lambda app: _lifespan(app, settings, parts, among),
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
+        default_response_class=JsonAnswer,
         redirect_slashes=False,
         telemetry=_NO_TELEMETRY,
     )
@@ -261,7 +264,10 @@ def _add_docs(app: FastAPI) -> None:
     async def answer(_: Request) -> Response:
         return page_answer(docs_page(app.openapi()))
 
-    app.router.routes.append(Route("/docs", answer))
+    async def document(_: Request) -> Response:
+        return JsonAnswer(app.openapi())
+
+    app.router.routes += [Route("/docs", answer), Route("/openapi.json", document)]
 
 
 def _answer_http_errors(app: Starlette) -> None:

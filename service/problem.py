@@ -28,8 +28,8 @@ def problem(status: int, code: str, title: str, detail: str, headers: dict[str, 
 
 
 def problem_body(status: int, code: str, title: str, detail: str) -> bytes:
-    """Return the JSON document alone."""
-    return orjson.dumps(problem_document(status, code, title, detail))
+    """Return the JSON document alone, with a line end: what a shell says next stands on a line of its own."""
+    return orjson.dumps(problem_document(status, code, title, detail), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def problem_document(status: int, code: str, title: str, detail: str) -> dict[str, str | int]:

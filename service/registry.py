@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,6 +28,7 @@ from service.repository import ModelFile, RegistryError, VersionState
 log = logging.getLogger(__name__)
 
 _PLAIN_HOST = Host()
+_MOST_NAMED = 16  # in one message
 
 Served: TypeAlias = Classifier | GraphModel
 
@@ -69,7 +71,7 @@ class Registry:
         self._check_loaded()
         states = [state for state in self.states if state.name == name and version in (None, state.version)]
         if not states:
-            raise _not_there()
+            raise self._not_there(name)
         return states
 
     def default(self) -> Served:
@@ -103,17 +105,20 @@ class Registry:
             return found
         if any(state.name == name and version in (None, state.version) for state in self.states):
             raise NotFound("This model does not serve now; GET /models says why.", code="model_not_found")
-        raise _not_there()
+        raise self._not_there(name)
+
+    def _not_there(self, name: str) -> NotFound:
+        """Return the refusal of a model that does not exist, or of a version of `name`; it names what exists."""
+        kind, names = (f"version of {name}", self._models[name]) if name in self._models else ("model", self._models)
+        return NotFound(
+            f"There is no such {kind}; choose one of: {', '.join(islice(names, _MOST_NAMED))}.", code="model_not_found"
+        )
 
     def _check_loaded(self) -> str:
         """Return the default's name."""
         if self._default is None:
             raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
         return self._default
-
-
-def _not_there() -> NotFound:
-    return NotFound("There is no such model; GET /models names those there are.", code="model_not_found")
 
 
 def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served], told_after_s: float) -> list[Served]:

@@ -4,10 +4,21 @@ import functools
 from typing import Any
 
 import orjson
+from starlette.responses import JSONResponse
 
 from service.classifier import Classification, ModelInfo
 from service.exchange import Exchange
 from service.milliseconds import milliseconds
+
+OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+
+
+class JsonAnswer(JSONResponse):
+    """An answer that ends with a line end: what a shell says next stands on a line of its own."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return orjson.dumps(content, option=OPTIONS)
 
 
 def classification_as_json(model: ModelInfo, classification: Classification) -> dict[str, Any]:
@@ -45,7 +56,7 @@ def circumstances_as_json(classification: Classification) -> dict[str, Any]:
 
 async def send_json(exchange: Exchange, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200 that orjson can write, arrays included."""
-    await send_bytes(exchange, orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY), b"application/json", *further)
+    await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
 
 
 async def send_bytes(exchange: Exchange, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:

@@ -6,10 +6,12 @@ A plain ASGI endpoint, because it is the hot path; `openapi.py` documents it bes
 from starlette.types import Receive, Scope, Send
 
 from service.api.answer import classification_as_json, send_json
-from service.api.request import Serving, check_encoding, read_picture, read_query, read_top_k
+from service.api.parameters import read_query, read_top_k, with_fields
+from service.api.request import Serving, check_encoding, read_picture
 from service.exchange import Exchange
 
 PATH = "/classify"
+PARAMETERS = ("model", "top_k")
 
 
 class ClassifyEndpoint:
@@ -20,12 +22,16 @@ class ClassifyEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
-        parameters = read_query(scope["query_string"])
+        parameters = read_query(scope["query_string"], PARAMETERS)
         top_k = read_top_k(parameters)
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(parameters.get("model"))
-        picture = await read_picture(exchange, receive)
-        if picture is None:
+        read = await read_picture(exchange, receive)
+        if read is None:
             return  # the client left while uploading
+        picture, fields = read
+        if fields:
+            parameters = with_fields(parameters, fields, PARAMETERS)
+            top_k, classifier = read_top_k(parameters), self._serving.registry.find(parameters.get("model"))
         classification = await self._serving.classify(classifier, picture, exchange, top_k=top_k)
         await send_json(exchange, classification_as_json(classifier.info, classification))

@@ -1,16 +1,20 @@
 """POST /embed: one picture in, its embedding out, as JSON or as plain float32."""
 
+from collections.abc import Mapping
+
 from starlette.types import Receive, Scope, Send
 
 from service.api.accept import choose
 from service.api.answer import circumstances_as_json, send_bytes, send_json
-from service.api.request import Serving, check_encoding, read_picture, read_query
+from service.api.parameters import read_query, with_fields
+from service.api.request import Serving, check_encoding, read_picture
 from service.embedding import OUTPUT, embedding_of
 from service.errors import BadRequest
 from service.exchange import Exchange
 
 PATH = "/embed"
 JSON, BINARY = "application/json", "application/octet-stream"
+PARAMETERS = ("model", "normalize")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _VARY = (b"vary", b"accept")
 
@@ -23,14 +27,18 @@ class EmbedEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
-        parameters = read_query(scope["query_string"])
-        normalize = _read_flag(parameters.get("normalize", "false"))
+        parameters = read_query(scope["query_string"], PARAMETERS)
+        normalize = _read_normalize(parameters)
         media_type = choose(exchange.headers.get(b"accept"), (JSON, BINARY))
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(parameters.get("model"))
-        picture = await read_picture(exchange, receive)
-        if picture is None:
+        read = await read_picture(exchange, receive)
+        if read is None:
             return  # the client left while uploading
+        picture, fields = read
+        if fields:
+            parameters = with_fields(parameters, fields, PARAMETERS)
+            normalize, classifier = _read_normalize(parameters), self._serving.registry.find(parameters.get("model"))
         classification = await self._serving.classify(classifier, picture, exchange, top_k=1, outputs=(OUTPUT,))
         embedding = embedding_of(classification, normalize=normalize)
         if media_type == BINARY:
@@ -40,8 +48,8 @@ class EmbedEndpoint:
         await send_json(exchange, {**answer, **circumstances_as_json(classification)}, _VARY)
 
 
-def _read_flag(text: str) -> bool:
-    flag = _FLAGS.get(text.lower())
+def _read_normalize(parameters: Mapping[str, str]) -> bool:
+    flag = _FLAGS.get(parameters.get("normalize", "false").lower())
     if flag is None:
         raise BadRequest("normalize must be true or false.", code="bad_normalize")
     return flag

@@ -1,7 +1,7 @@
 """POST /explain: one picture in; of its five best labels, where the network saw them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -9,8 +9,9 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from service.api.accept import choose
-from service.api.answer import circumstances_as_json, send_bytes
-from service.api.request import DEFAULT_TOP_K, Serving, check_encoding, read_number, read_picture, read_query
+from service.api.answer import OPTIONS, circumstances_as_json, send_bytes
+from service.api.parameters import DEFAULT_TOP_K, read_number, read_query, with_fields
+from service.api.request import Serving, check_encoding, read_picture
 from service.classifier import Classification, Classifier
 from service.errors import BadRequest, Overloaded
 from service.exchange import Exchange
@@ -18,6 +19,7 @@ from service.explanation import OUTPUT, Explanation, chosen, explanation_as_json
 from service.resize import part_seen
 
 PATH = "/explain"
+PARAMETERS = ("model", "label", "index")
 JSON, PNG = "application/json", "image/png"
 _MOST_WAITING = 64  # answers to be drawn, in one process
 
@@ -41,12 +43,17 @@ class ExplainEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
-        question = _read_question(scope["query_string"], exchange.headers)
+        parameters = read_query(scope["query_string"], PARAMETERS)
+        question = _read_question(parameters, exchange.headers)
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(question.model)
-        picture = await read_picture(exchange, receive)
-        if picture is None:
+        read = await read_picture(exchange, receive)
+        if read is None:
             return  # the client left while uploading
+        picture, fields = read
+        if fields:
+            question = _read_question(with_fields(parameters, fields, PARAMETERS), exchange.headers)
+            classifier = self._serving.registry.find(question.model)
         classification = await self._serving.classify(
             classifier, picture, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
         )
@@ -78,8 +85,7 @@ class _Drawing:
             self._waiting -= 1
 
 
-def _read_question(query: bytes, headers: dict[bytes, bytes]) -> _Question:
-    parameters = read_query(query)
+def _read_question(parameters: Mapping[str, str], headers: dict[bytes, bytes]) -> _Question:
     label, text = parameters.get("label"), parameters.get("index")
     if label is not None and text is not None:
         raise BadRequest("Ask for a label or an index, not for both.", code="bad_query")
@@ -97,4 +103,4 @@ def _as_json(classifier: Classifier, classification: Classification, found: list
         "crop": [round(edge, 2) for edge in part_seen(image.width, image.height, steps.shorter_side, steps.crop)],
         **circumstances_as_json(classification),
     }
-    return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return orjson.dumps(answer, option=OPTIONS)

@@ -48,7 +48,8 @@ FAILURES: dict[int, Failure] = {
             no_file="There is no image in the request: the file is empty.",
             several_files="The form has several files; send one image a request.",
             too_many_images="A request may have at most 64 images; send several requests.",
-            bad_base64='An image must be base64, or {"b64": base64}.',
+            bad_base64='An image must be base64 or a data URL with base64, or {"b64": base64}.',
+            unknown_parameter="There is no parameter `topk`; did you mean `top_k`?",
             bad_content_length="Content-Length must be a number.",
             bad_timeout="X-Request-Timeout-Ms must be a whole number from 1 to 3600000.",
             no_model_card="This model has no card that says how to prepare pictures and what its labels are; it takes "
@@ -70,14 +71,15 @@ FAILURES: dict[int, Failure] = {
         _of(
             NotFound,
             not_found="There is nothing at this path; /docs shows what there is.",
-            model_not_found="There is no such model; GET /models names those there are.",
+            model_not_found="There is no such model; choose one of: cifar10-resnet20, cifar10-resnet56.",
         ),
     ),
     405: Failure(
         "The path exists, the method does not; Allow names those that do.",
         _of(
             MethodNotAllowed,
-            method_not_allowed="This path does not have that method; Allow names those it has.",
+            method_not_allowed="This path takes POST only: send an image there, for example with "
+            "curl -F file=@photo.jpg, or use the page at /.",
         ),
     ),
     406: Failure(

@@ -1,26 +1,32 @@
-"""Take the pictures out of a `multipart/form-data` body (RFC 7578, RFC 2046 section 5.1.1), whole in memory.
+"""Take a `multipart/form-data` body apart (RFC 7578, RFC 2046 section 5.1.1), whole in memory.
 
 One search a part for the next boundary, so that no body costs more than a pass over its bytes: a parser that goes
 character by character needs seconds for 20 MiB of almost-boundaries, on the event loop. By the RFC a boundary is one
-wherever a line begins with it.
+wherever a line begins with it. Parameters are read as loosely as Starlette, Werkzeug and Django read them.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 
 from service.errors import BadRequest
 
-FILE_FIELDS = frozenset((b"file", b"image"))
+_FILE_FIELDS = frozenset((b"file", b"image", b"files", b"images"))  # and files[], file[0]
 MAX_PARTS = 128
 MAX_HEAD_BYTES = 8192  # of one part
 MAX_BOUNDARY_BYTES = 200  # the RFC says 70
+_LONGEST_VALUE = 1000  # of a field that is no file
+_MOST_PARAMETERS = 32  # of a header
 
-_FORM = re.compile(rb"multipart/form-data[ \t]*", re.IGNORECASE)
-_DISPOSITION = re.compile(rb"[ \t]*form-data[ \t]*", re.IGNORECASE)
-# `; name="a value"` or `; name=token`.
+_FORM = re.compile(rb"multipart/form-data[ \t]*(?=;|\Z)", re.IGNORECASE)
+_DISPOSITION = re.compile(rb"[ \t]*form-data[ \t]*(?=;|\Z)", re.IGNORECASE)
+# `; name="a value"`, in which a quotation mark ends nothing unless a semicolon or the end follows, or `; name=a value`.
 _PARAMETER = re.compile(
-    rb""";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^;" \t\r\n]*))[ \t]*"""
+    rb""";[ \t]*+([^=;" \t]++)[ \t]*+=[ \t]*+"""
+    rb"""(?:"((?:[^"\\]|\\.)*+)"(?=[ \t]*(?:;|\Z))|"(.*?)"(?=[ \t]*(?:;|\Z))|([^";][^;]*+|(?=;|\Z)))"""
 )
+_FOLD = re.compile(rb"\r\n[ \t]+")
 _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
 # What nearly every client writes, so that it is read at once: the content type's boundary, a part's headers whole.
 _USUAL_FORM = re.compile(rb"multipart/form-data; boundary=([0-9A-Za-z_-]{1,100})")
@@ -30,22 +36,42 @@ _USUAL_HEAD = re.compile(
 )
 
 
-def file_in_form(body: bytes, content_type: bytes) -> bytes:
-    """Return the content of the form's one picture, which is the part named `file` or `image`.
+@dataclass(slots=True)
+class Form:
+    """The content of a form's files, in order, and the beginning of each other field."""
 
-    Raises BadRequest: `bad_multipart`, `no_file`, `several_files`.
+    files: list[bytes]
+    fields: dict[str, str]
+
+    def one_file(self) -> bytes:
+        """Return the only file. Raises BadRequest: `no_file`, `several_files`."""
+        if not self.files:
+            raise BadRequest("The form has no file: send the image in a field named file.", code="no_file")
+        if len(self.files) > 1:
+            raise BadRequest("The form has several files; send one image a request.", code="several_files")
+        return self.files[0]
+
+
+def read_form(body: bytes, content_type: bytes, most_files: int = 1) -> Form:
+    """Return the parts of a form; if it has more than `most_files` files, one more than that.
+
+    A file is a part named `file`, `image`, `files` or `images`, with or without brackets. Raises BadRequest:
+    `bad_multipart`.
     """
-    pictures = files_in_form(body, content_type, FILE_FIELDS)
-    picture = next(pictures, None)
-    if picture is None:
-        raise BadRequest("The form has no file: send the image in a field named file.", code="no_file")
-    if next(pictures, None) is not None:
-        raise BadRequest("The form has several files; send one image a request.", code="several_files")
-    return picture
+    form = Form([], {})
+    for name, start, end in _parts(body, content_type):
+        if name in _FILE_FIELDS or (name[-1:] == b"]" and name.partition(b"[")[0] in _FILE_FIELDS):
+            if len(form.files) <= most_files:
+                form.files.append(body[start:end])
+        else:
+            form.fields[name.decode(errors="replace")] = body[start : min(end, start + _LONGEST_VALUE)].decode(
+                errors="replace"
+            )
+    return form
 
 
-def files_in_form(body: bytes, content_type: bytes, fields: Collection[bytes]) -> Iterator[bytes]:
-    """Yield the content of each part that has one of these names, in order. Raises BadRequest: `bad_multipart`."""
+def _parts(body: bytes, content_type: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the name of each part, and where its content begins and ends."""
     delimiter = b"\r\n--" + _boundary(content_type)
     position = _after_first(delimiter, body)
     for _ in range(MAX_PARTS + 1):
@@ -55,8 +81,7 @@ def files_in_form(body: bytes, content_type: bytes, fields: Collection[bytes]) -
         end = body.find(delimiter, start - 2)
         if end < 0:
             raise _bad_form("The form is cut off: its closing boundary is missing.")
-        if name in fields:
-            yield body[start:end]
+        yield name, start, end
         position = end + len(delimiter)
     raise _bad_form(f"The form has more than {MAX_PARTS} parts.")
 
@@ -103,10 +128,8 @@ def _find_head(body: bytes, position: int) -> tuple[int, int]:
 
 
 def _name(head: bytes) -> bytes:
-    for header in head.split(b"\r\n"):
-        key, colon, value = header.partition(b":")
-        if not colon:
-            break
+    for header in _FOLD.sub(b" ", head).split(b"\r\n"):
+        key, _, value = header.partition(b":")
         disposition = _DISPOSITION.match(value) if key.strip().lower() == b"content-disposition" else None
         if disposition is not None:
             name = _parameters(value, disposition.end()).get(b"name")
@@ -116,13 +139,14 @@ def _name(head: bytes) -> bytes:
 
 
 def _parameters(value: bytes, position: int) -> dict[bytes, bytes]:
-    """The parameters that begin at `position`, the first of each name; none of them if any is malformed."""
+    """The parameters that begin at `position`, the first of each name; what is none is skipped."""
     parameters: dict[bytes, bytes] = {}
-    while parameter := _PARAMETER.match(value, position):
-        name, quoted, token = parameter.groups()
-        parameters.setdefault(name.lower(), token if quoted is None else _unescaped(quoted))
-        position = parameter.end()
-    return parameters if position == len(value) else {}
+    for parameter in islice(_PARAMETER.finditer(value, position), _MOST_PARAMETERS):
+        name, quoted, loosely_quoted, token = parameter.groups()
+        if quoted is not None:
+            token = _unescaped(quoted)
+        parameters.setdefault(name.lower(), (loosely_quoted if token is None else token.rstrip(b" \t")))
+    return parameters
 
 
 def _unescaped(quoted: bytes) -> bytes:

@@ -13,7 +13,7 @@ from service.api.failures import Failure, failures_of_post
 from service.api.model_schemas import MODEL_SCHEMAS
 from service.api.open_inference.documentation import v2_paths
 from service.api.open_inference.schemas import V2_SCHEMAS
-from service.api.request import DEFAULT_TOP_K
+from service.api.parameters import DEFAULT_TOP_K
 from service.api.schemas import ANSWER_HEADERS, EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, TRACING_HEADERS, ref
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
@@ -22,7 +22,8 @@ from service.problem import MEDIA_TYPE, problem_document
 _ONE_PICTURE = (
     "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
     "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
-    "ignored; of a repeated one the last counts."
+    "ignored; of a repeated one the last counts. Parameters may be fields of the form instead, and a name that is "
+    "nearly one of theirs is refused."
 )
 _DESCRIPTIONS = {
     classify.PATH: _ONE_PICTURE,

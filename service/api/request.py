@@ -1,22 +1,18 @@
 """What the endpoints for pictures share: the query, the body, one picture's way to the model."""
 
-import binascii
 import time
 from dataclasses import dataclass
-from urllib.parse import parse_qsl
 
 from starlette.types import Receive
 
-from service.api.multipart import file_in_form
+from service.api.multipart import read_form
+from service.api.parameters import DEFAULT_TOP_K
 from service.batcher import Batcher
-from service.classifier import LARGEST_TOP_K, Classification, Classifier
+from service.classifier import Classification, Classifier
 from service.errors import BadRequest, NotAnImage, image_too_large
 from service.exchange import Exchange
 from service.metrics import Metrics
 from service.registry import Registry
-
-DEFAULT_TOP_K = 5
-_MAX_PARAMETERS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +58,21 @@ class Serving:
             raise image_too_large(self.max_image_bytes)
 
 
-def read_query(query: bytes) -> dict[str, str]:
-    """Return the parameters of a query, the last one of each name. Raises BadRequest."""
-    if not query:
-        return {}
-    try:
-        return dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=_MAX_PARAMETERS))
-    except ValueError:
-        raise BadRequest(f"The query has more than {_MAX_PARAMETERS} parameters.", code="bad_query") from None
-
-
-def read_top_k(parameters: dict[str, str]) -> int:
-    """Return the parameter `top_k`. Raises BadRequest."""
-    text = parameters.get("top_k")
-    if text is None:
-        return DEFAULT_TOP_K
-    number = read_number(text)
-    if number is None or not 1 <= number <= LARGEST_TOP_K:
-        raise BadRequest(f"top_k must be a whole number from 1 to {LARGEST_TOP_K}.", code="bad_top_k")
-    return number
-
-
-def read_number(text: str) -> int | None:
-    """Return the whole number that a text is, or None."""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None
-
-
 def check_encoding(headers: dict[bytes, bytes]) -> None:
     """Raise NotAnImage for a body that is packed."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
 
 
-def from_base64(text: str | bytes) -> bytes:
-    """Return what base64 stands for, which may have line ends: command lines write it so. Raises ValueError."""
-    content = text.encode() if isinstance(text, str) else text
-    return binascii.a2b_base64(content.translate(None, b"\r\n"), strict_mode=True)
-
-
-async def read_picture(exchange: Exchange, receive: Receive) -> bytes | None:
-    """Return the one picture of a body, which may be a form, or None if the client left. Raises BadRequest."""
+async def read_picture(exchange: Exchange, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
+    """Return the one image of a body and, of a form, its other fields; None if the client left. Raises BadRequest."""
     body = await read_body(receive)
-    if body is None or not exchange.is_form:
-        return body
-    return file_in_form(body, exchange.headers[b"content-type"])
+    if body is None:
+        return None
+    if not exchange.is_form:
+        return body, {}
+    form = read_form(body, exchange.headers[b"content-type"])
+    return form.one_file(), form.fields
 
 
 async def read_body(receive: Receive) -> bytes | None:

@@ -15,15 +15,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from service.api.json_body import read_json
 from service.api.json_numbers import bad_tensor, flat, numbers, shaped
-from service.errors import TooLarge
+from service.api.long_values import LARGEST_RANK, LongArray, LongText
+from service.api.short_json import NotJson
 from service.tensor_spec import DTYPES
 
 DATATYPES = (*DTYPES, "BYTES")
-# For a moment each is an object of Python's. A thousand pictures of 32 x 32 pixels have 3 million.
-MOST_JSON_VALUES = 8_000_000
 _MOST_ELEMENTS = 65_536  # of BYTES in one request
-_LARGEST_RANK = 16
 LONGEST_NAME = 1024  # refusals repeat names
 _LENGTH = struct.Struct("<I")
 
@@ -78,12 +77,13 @@ def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all)
     """
     if json_bytes is not None and json_bytes > len(body):
         raise bad_tensor(f"Inference-Header-Content-Length is {json_bytes}, but the body has only {len(body)} bytes.")
-    document = _document(body if json_bytes is None else body[:json_bytes])
-    binary = memoryview(body)[len(body) if json_bytes is None else json_bytes :]
+    content = body if json_bytes is None else body[:json_bytes]
+    binary = memoryview(body)[len(content) :]
+    document = _document(content)
     wants_binary = _flag(_parameters(document, "the request"), "binary_data_output", False)
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        raise bad_tensor("`id` must be a string.")
+        raise bad_tensor("`id` must be a string of at most 8 KiB.")
     return InferRequest(
         _read_inputs(document, binary, check),
         _read_outputs(document, wants_binary),
@@ -94,13 +94,9 @@ def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all)
 
 
 def _document(content: bytes) -> dict[str, Any]:
-    if content.count(b",") >= MOST_JSON_VALUES:
-        raise TooLarge(
-            f"The JSON of a request may have at most {MOST_JSON_VALUES:,} values; send tensors as raw bytes."
-        )
     try:
-        document = orjson.loads(content)
-    except orjson.JSONDecodeError:
+        document = read_json(content)
+    except NotJson:
         raise bad_tensor(
             "The request is not valid JSON; with binary tensors, Inference-Header-Content-Length must be the number of "
             "bytes that the JSON has."
@@ -178,9 +174,9 @@ def _head(part: dict[str, Any]) -> tuple[str, str, tuple[int, ...]]:
     name, datatype, shape = part["name"], part.get("datatype"), part.get("shape")
     if datatype not in DATATYPES:
         raise bad_tensor(f"Input `{name}` has a `datatype` that is not supported; there are {', '.join(DATATYPES)}.")
-    if not isinstance(shape, list) or len(shape) > _LARGEST_RANK or not all(map(_is_count, shape)):
+    if not isinstance(shape, list) or len(shape) > LARGEST_RANK or not all(map(_is_count, shape)):
         raise bad_tensor(
-            f"`shape` of input `{name}` must be a list of at most {_LARGEST_RANK} whole numbers, none negative."
+            f"`shape` of input `{name}` must be a list of at most {LARGEST_RANK} whole numbers, none negative."
         )
     return name, datatype, tuple(shape)
 
@@ -215,14 +211,21 @@ def _elements(name: str, content: memoryview, count: int) -> list[bytes]:
 
 
 def _read_json_tensor(name: str, datatype: str, shape: tuple[int, ...], data: object) -> Tensor:
-    if not isinstance(data, list):
+    if not isinstance(data, list | LongArray):
         raise bad_tensor(f"Input `{name}` has no `data`, and no `binary_data_size` in its parameters.")
     if datatype == "BYTES":
-        texts = flat(name, data)
-        if len(texts) != math.prod(shape) or not all(isinstance(text, str) for text in texts):
+        texts = flat(name, data) if isinstance(data, list) else []
+        if len(texts) != math.prod(shape) or not set(map(type, texts)) <= {str, LongText}:
             raise bad_tensor(f"`data` of input `{name}` must be {math.prod(shape)} strings.")
-        return Tensor(name, datatype, shape, [text.encode() for text in texts])
+        return Tensor(name, datatype, shape, [_content(name, text) for text in texts])
     return Tensor(name, datatype, shape, numbers(name, datatype, shape, data))
+
+
+def _content(name: str, text: str | LongText) -> bytes:
+    try:
+        return text.encode() if isinstance(text, str) else text.content()
+    except ValueError:
+        raise bad_tensor(f"`data` of input `{name}` has a string that is not valid JSON.") from None
 
 
 def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[RequestedOutput, ...] | None:
@@ -253,7 +256,8 @@ def write_response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]])
         else:
             part["data"] = _listed(tensor)
         parts.append(part)
-    document = orjson.dumps({**head, "outputs": parts}, option=orjson.OPT_SERIALIZE_NUMPY)
+    line_end = 0 if blobs else orjson.OPT_APPEND_NEWLINE
+    document = orjson.dumps({**head, "outputs": parts}, option=orjson.OPT_SERIALIZE_NUMPY | line_end)
     return (b"".join((document, *blobs)), len(document)) if blobs else (document, None)
 
 

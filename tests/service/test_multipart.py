@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.api.multipart import MAX_PARTS, file_in_form
+from service.api.multipart import MAX_PARTS, read_form
 from service.errors import BadRequest
 
 MIB = 1024 * 1024
@@ -16,6 +16,10 @@ FORM = b"multipart/form-data; boundary=b"
 HEAD = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
 OTHER = b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\n'
 END = b"\r\n--b--\r\n"
+
+
+def file_in_form(body: bytes, content_type: bytes) -> bytes:
+    return read_form(body, content_type).one_file()
 
 
 def code_of(body: bytes, content_type: bytes = FORM) -> str:
@@ -86,6 +90,64 @@ def test_the_name_is_found_however_it_is_written(disposition: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    "disposition",
+    [
+        b'form-data; name="file"; filename="a.jpg";',
+        b'form-data; name="file" ; ; filename="a.jpg" ; ',
+        b"form-data; name=file;",
+        b'form-data; filename="a"b".jpg"; name="file"',
+        b'form-data; filename="a;b"c.jpg"; name="file"',
+        b'form-data; filename="C:\\photos\\"; name="file"',
+        b'form-data; filename="C:\\a.jpg"; name="file"',
+        b'form-data; name="file"; filename="C:\\photos\\"',
+        b"form-data; filename=my photo.jpg; name=file",
+        b'form-data; filename; name="file"',
+        b'form-data; filename=; name = "file"',
+        b'form-data; filename="a.jpg; name=file',
+        b'form-data;\r\n name="file";\r\n\tfilename="a.jpg"',
+        b'form-data; name="file"; filename="\xe4.jpg"; filename*=UTF-8\'\'%C3%A4.jpg;',
+    ],
+)
+def test_parameters_are_read_as_loosely_as_by_the_frameworks(disposition: bytes) -> None:
+    body = b"--b\r\nno header\r\nContent-Disposition: " + disposition + b"\r\n\r\npicture" + END
+    assert file_in_form(body, FORM) == b"picture"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"multipart/form-data; boundary=b;",
+        b"multipart/form-data;boundary=b ; ",
+        b'multipart/form-data; boundary="b";',
+        b"multipart/form-data;; boundary=b; charset=utf-8;",
+        b"multipart/form-data; charset; boundary = b",
+    ],
+)
+def test_the_content_type_may_end_with_a_semicolon(content_type: bytes) -> None:
+    assert file_in_form(HEAD + b"picture" + END, content_type) == b"picture"
+
+
+@pytest.mark.parametrize("field", ["file", "image", "files", "images"])
+@pytest.mark.parametrize("suffix", ["", "[]", "[0]", "[a]"])
+def test_files_may_be_named_as_lists(field: str, suffix: str) -> None:
+    head = HEAD.replace(b'"file"', f'"{field}{suffix}"'.encode())
+    assert file_in_form(head + b"picture" + END, FORM) == b"picture"
+    twice = head + b"a\r\n" + head + b"b" + END
+    assert code_of(twice) == "several_files"
+    assert read_form(twice, FORM, 2).files == [b"a", b"b"]
+
+
+def test_other_fields_come_with_the_files_as_text() -> None:
+    fields = b"".join(
+        b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % part
+        for part in ((b"top_k", b"2"), ("größe".encode(), b"\xff"), (b"long", b"x" * 5000), (b"a[]", b""))
+    )
+    form = read_form(fields + HEAD + b"picture" + END, FORM)
+    assert form.files == [b"picture"]
+    assert form.fields == {"top_k": "2", "größe": "\ufffd", "long": "x" * 1000, "a[]": ""}
+
+
+@pytest.mark.parametrize(
     "disposition", [b"attachment; name=file", b"form-data", b"form-data; name", b'form-data; name="file', b"", b"=;"]
 )
 def test_a_part_without_a_name_is_refused(disposition: bytes) -> None:
@@ -123,6 +185,7 @@ HOSTILE = {
     "endless parameters": (b"--b\r\nContent-Disposition: form-data" + b";a=b" * 2000 + b"\r\n\r\n\r\n") * MAX_PARTS,
     "endless quotes": (b"--b\r\nContent-Disposition: form-data;a=" + b'"' * 8000 + b"\r\n\r\n\r\n") * MAX_PARTS,
     "endless escapes": (b'--b\r\nContent-Disposition: form-data;a="' + b"\\" * 8000 + b"\r\n\r\n\r\n") * MAX_PARTS,
+    "loose quotes": (b"--b\r\nContent-Disposition: form-data" + b';a="b"c' * 1000 + b"\r\n\r\n\r\n") * MAX_PARTS,
     "parts without end": (OTHER + b"\r\n") * 100_000,
 }
 

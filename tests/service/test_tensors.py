@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.api.json_body import MOST_JSON_VALUES
 from service.api.tensors import (
     DATATYPES,
-    MOST_JSON_VALUES,
     RequestedOutput,
     Tensor,
     datatype_of,

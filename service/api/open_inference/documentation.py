@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from service.api.json_body import MOST_JSON_VALUES
 from service.api.open_inference.metadata import EXTENSIONS, NAME
 from service.api.open_inference.rows import MOST_ROWS
 from service.api.schemas import ANSWER_HEADERS, TRACING_HEADERS, ref
-from service.api.tensors import MOST_JSON_VALUES
 from service.exchange import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"
@@ -19,7 +19,7 @@ _ERRORS = {
     401: "This server wants an API key.",
     403: "Models are loaded and unloaded on the admin port, by the same path.",
     404: "There is no such model.",
-    405: "This path does not have that method; Allow names those it has.",
+    405: "This path takes POST only.",
     408: "The request did not arrive in time.",
     413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
     431: "The path and the headers together may have at most 64 KiB.",

@@ -10,6 +10,7 @@ import time
 from starlette.types import Receive, Scope, Send
 
 from service.api.compression import packed, unpacked
+from service.api.json_body import parsing_bytes
 from service.api.json_numbers import bad_tensor
 from service.api.open_inference.rows import Question, Terms, joined, read_question
 from service.api.request import Serving, read_body
@@ -33,7 +34,7 @@ class InferEndpoint:
         self._serving = serving
         self._max_request_bytes = max_request_bytes
         self._max_waiting = max_waiting
-        self._reading_large = asyncio.Semaphore(1)  # their JSON takes 25 times its size for a moment
+        self._reading_large = asyncio.Semaphore(1)  # their JSON takes several times its size for a moment
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: Exchange = scope["exchange"]
@@ -67,6 +68,7 @@ class InferEndpoint:
             content = await asyncio.to_thread(unpacked, body, encoding, self._max_request_bytes)
             if content is not body:
                 exchange.hold(len(content))
+            exchange.hold(await asyncio.to_thread(parsing_bytes, content, json_bytes))
             return await asyncio.to_thread(
                 read_question, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
             )

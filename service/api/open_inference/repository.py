@@ -4,13 +4,13 @@ The supervisor serves the same routes, so nothing here may need an engine.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.short_json import NotJson, read_short_json
 from service.errors import BadRequest, Forbidden
 from service.repository import VersionState
 
@@ -46,8 +46,8 @@ async def _change(request: Request, action: Literal["load", "unload"], change: C
 def check_parameters(body: bytes) -> None:
     """Raise BadRequest for files and configurations: what serves comes from the repository's folder alone."""
     try:
-        document: Any = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError:
+        document = read_short_json(body or b"{}")
+    except NotJson:
         raise BadRequest("The body must be JSON, or empty.") from None
     parameters = document.get("parameters") if isinstance(document, dict) else None
     if isinstance(parameters, dict) and any(name == "config" or name.startswith("file:") for name in parameters):

@@ -4,16 +4,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.answer import JsonAnswer
 from service.api.open_inference.infer import InferEndpoint
 from service.api.open_inference.metadata import model_config, model_metadata, repository_index, server_metadata
 from service.api.open_inference.repository import change_routes
 from service.api.open_inference.statistics import model_statistics
 from service.api.request import Serving
+from service.api.short_json import NotJson, read_short_json
 from service.errors import BadRequest, NotFound, request_too_large
 from service.exchange import BodyLimit
 from service.readiness import Readiness
@@ -123,8 +124,8 @@ class OpenInference:
 
 def _wants_only_ready(body: bytes) -> bool:
     try:
-        document = orjson.loads(body.strip() or b"{}")
-    except orjson.JSONDecodeError:
+        document = read_short_json(body.strip() or b"{}")
+    except NotJson:
         document = None
     wanted = document.get("ready", False) if isinstance(document, dict) else None
     if not isinstance(wanted, bool):
@@ -138,4 +139,4 @@ async def _answer_unsupported(_: Request) -> Response:
 
 
 def _json(document: Any) -> Response:
-    return Response(orjson.dumps(document), media_type="application/json")
+    return JsonAnswer(document)

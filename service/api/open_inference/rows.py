@@ -9,8 +9,8 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.base64_text import from_base64
 from service.api.json_numbers import bad_tensor
-from service.api.request import from_base64
 from service.api.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.batcher import Batcher
 from service.classifier import Classification, Classifier

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from training.augment import augment, batch_indices, colour_shifts, erased, trivially_augmented
-from training.class_folders import Place
 from training.decoders import Decoders, gathered
 from training.decoding import Decoded
+from training.listing import Place
 from training.normalise import Normalise
 from training.recipe import Recipe
 from training.transfer import moved

@@ -30,15 +30,15 @@ class Duplicates:
     def lines(self) -> list[str]:
         """Return what to tell people, a line for each kind there is."""
         lines = [
-            f"the same image to train on and {_NAMES[part]}: {count:,} {_NAMES[part]} images, for example "
-            f"{self._example(part)}; the {_NAMES[part]} error looks too good: remove them from one of the two"
+            f"{count:,} {_NAMES[part]} images are also trained on, for example {self._example(part)}: the "
+            f"{_NAMES[part]} error looks better than it is; remove them from one of the two parts"
             for part, count in self.trained_on.items()
             if count
         ]
         if self.under_two_classes:
             lines.append(
-                f"the same image under two classes: {self.under_two_classes:,} images, for example "
-                f"{self._example('classes')}; keep each in the class that it shows"
+                f"{self.under_two_classes:,} images lie under two classes, for example {self._example('classes')}; "
+                "keep each in the class that it shows"
             )
         return lines
 

@@ -235,7 +235,7 @@ def refuse_too_many_skipped(
         enough = math.ceil(100 * len(skipped) / total) / 100
         raise DataError(
             f"{len(skipped)} of {total} files cannot be used, more than --max-skipped {max_skipped:g} allows"
-            f"{_example(skipped)}; move them away, or allow {enough:g}"
+            f"{_example(skipped)}; move them away, or give train-resnet --max-skipped {enough:g}"
         )
 
 

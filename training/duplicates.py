@@ -30,15 +30,15 @@ class Duplicates:
     def lines(self) -> list[str]:
         """Return what to tell people, a line for each kind there is."""
         lines = [
-            f"{count:,} {_NAMES[part]} images are also trained on, for example {self._example(part)}: the "
-            f"{_NAMES[part]} error looks better than it is; remove them from one of the two parts"
+            f"{_NAMES[part]} images that are also trained on: {count:,}, for example {self._example(part)}; remove "
+            f"them from one of the two parts, or the {_NAMES[part]} error looks better than it is"
             for part, count in self.trained_on.items()
             if count
         ]
         if self.under_two_classes:
             lines.append(
-                f"{self.under_two_classes:,} images lie under two classes, for example {self._example('classes')}; "
-                "keep each in the class that it shows"
+                f"images that lie under two classes: {self.under_two_classes:,}, for example "
+                f"{self._example('classes')}; keep each in the class that it shows"
             )
         return lines
 

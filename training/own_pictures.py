@@ -60,9 +60,12 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     """Return a part of the pictures, labelled as the whole is; it may lack classes. Raises DataError for others."""
     unknown = [name for name in dataset.classes if name not in classes]
     if unknown:
+        absent = [name for name in classes if name not in dataset.classes]
+        lacking = f" (it lacks {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))})" if absent else ""
         raise DataError(
-            f"{dataset.source} has classes without pictures to train on: {', '.join(map(repr, unknown))}; "
-            "put some into the training folder, or remove these"
+            f"{dataset.source} has classes without pictures to train on: "
+            f"{', '.join(map(repr, unknown[:_MOST_CLASSES_LISTED]))}{lacking}; "
+            "put some into the training folder, or rename or remove these"
         )
     places = np.array([classes.index(name) for name in dataset.classes], np.int64)
     return dataclasses.replace(dataset, classes=classes, labels=places[dataset.labels])

@@ -18,7 +18,7 @@ from export.source import Source
 from service.errors import ServiceError
 from service.model_card import Preprocessing
 from service.preprocess import Pixels
-from training.class_folders import DataError, existing, listed
+from training.listing import DataError, existing, listed
 
 _MOST_PICTURES = 384
 _FEW_PICTURES = 100

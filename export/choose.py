@@ -15,6 +15,7 @@ from export.foreign_source import from_file, from_published, has_published
 from export.measure import class_names
 from export.options import Wanted
 from export.source import NoRun, Source, find_run, from_random_weights, from_run, read_labels
+from training.trained import is_of_a_run
 
 RANDOM, TRAINED = "random", "trained"  # what --weights takes beside a file
 
@@ -50,12 +51,21 @@ def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
     if asked.pretrained is not None:
         refuse_lack_of_pictures(wanted)
         return from_published(choice, asked.pretrained, labels, say)
-    if asked.weights != TRAINED:
+    file = _foreign_file(asked)
+    if file is not None:
         refuse_lack_of_pictures(wanted)
         data = asked.data
         names_in_data = None if data is None else lambda described: class_names(data, described, say)
-        return from_file(Path(asked.weights), choice, labels, names_in_data, say)
+        return from_file(file, choice, labels, names_in_data, say)
     return _from_run(asked.checkpoint, choice, labels, wanted, say)
+
+
+def _foreign_file(asked: Asked) -> Path | None:
+    """Return the file of weights that belongs to no run, however it was given."""
+    if asked.weights != TRAINED:
+        return Path(asked.weights)
+    is_foreign = asked.checkpoint is not None and asked.checkpoint.is_file() and not is_of_a_run(asked.checkpoint)
+    return asked.checkpoint if is_foreign else None
 
 
 def _from_run(

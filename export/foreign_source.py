@@ -32,6 +32,7 @@ from training.resnet import Architecture, ResNet, load_weights
 Say = Callable[[str], None]
 
 _IMAGENET = "imagenet"
+_MOST_SHOWN = 3
 
 
 def has_published(choice: Choice) -> bool:
@@ -83,7 +84,7 @@ def from_file(
     `class_names` is asked for labels where `labels` are not given and the classes are not ImageNet's. Raises
     ExportError for a file that cannot be read or does not fit what was asked for, with names and shapes.
     """
-    weights, described = _read(path, choice)
+    weights, described = _read(path, choice, say)
     classes = len(weights["fc.weight"])
     network = ResNet(described, classes)
     load_weights(network, weights)
@@ -106,15 +107,21 @@ def from_file(
     )
 
 
-def _read(path: Path, choice: Choice) -> tuple[dict[str, Tensor], Architecture]:
+def _read(path: Path, choice: Choice, say: Say) -> tuple[dict[str, Tensor], Architecture]:
     try:
-        weights = read_named(path)
-        described = _recognised(weights, choice, path)
-        refuse_unfit(weights, described, path)
+        weights = read_named(path, say)
     except (CheckpointError, ValueError) as error:
-        raise ExportError(f"{error}; give --weights another file, or choose another --depth or --variant") from None
+        raise ExportError(str(error)) from None
+    described = _recognised(weights, choice, path)
+    try:
+        refuse_unfit(weights, described, path)
+    except ValueError as error:
+        raise ExportError(f"{error}; give --weights another file{_other_choice(weights, choice, path)}") from None
     if "fc.weight" not in weights:
-        raise ExportError(f"{path} has no last layer, so it knows no classes; train a new one with train-resnet run")
+        raise ExportError(
+            f"{path} has no last layer, so it knows no classes; train a new one with train-resnet run --recipe "
+            f"finetune --weights {path} --data FOLDER"
+        )
     return weights, described
 
 
@@ -122,11 +129,27 @@ def _recognised(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> Ar
     """Return what the names show; a choice fills in what they cannot show, and must fit in the rest."""
     found = recognise(weights)
     if found is None and choice.depth is None:
-        raise ExportError(f"{path} holds no network that is known here; say which one it should be with --depth")
+        names = ", ".join(list(weights)[:_MOST_SHOWN])
+        raise ExportError(
+            f"{path} holds no network that is known here: its tensors are {names}, …; give --weights a ResNet in the "
+            "names of torchvision, timm or Hugging Face"
+        )
     if found is not None:
         shortcut = choice.shortcut or (None if choice.plain else found.shortcut)
         choice = dataclasses.replace(choice, depth=choice.depth or found.depth, shortcut=shortcut)
     return choice.architecture()
+
+
+def _other_choice(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> str:
+    """Return the advice to leave out what was chosen, where the weights fit the network that their names show."""
+    found = recognise(weights)
+    if found is None or choice == Choice():
+        return ""
+    try:
+        refuse_unfit(weights, found, path)
+    except ValueError:
+        return ""
+    return f", or leave out --depth and --variant to export the {found.network} that this is"
 
 
 def _labels(

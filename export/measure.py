@@ -1,7 +1,8 @@
 """What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +20,13 @@ from service.cores import available_cores
 from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
 from service.preprocess import Pixels
+from training.class_folders import first_few
 from training.data import DEFAULT_MAX_SKIPPED, DataError, Dataset, Reading, load, reading_of
 from training.evaluate import fit_temperature, logits_of
 from training.images import Images
+from training.listing import tar_around
 from training.own_pictures import with_classes
+from training.parts import find_folders, part_to_measure
 from training.resnet import Architecture
 
 _BATCH = 32
@@ -94,7 +98,9 @@ def labelled_pictures(data: Path, fitting: Described, say: Callable[[str], None]
 
 def class_names(data: Path, described: Architecture, say: Callable[[str], None]) -> tuple[str, ...]:
     """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
-    return _load(data, default_preprocessing(described), say).classes
+    with _told():
+        data = find_folders(data).training
+    return _load(data, default_preprocessing(described), say, least_classes=2).classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +189,7 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     """Return a data set that the run names, if it is still there and still the same."""
     if facts is None:
         return None
-    if not Path(facts.source).exists():
+    if not facts.source.exists() and tar_around(facts.source) is None:
         say(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:
@@ -207,18 +213,38 @@ def _load_fitting(
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
 ) -> Dataset:
-    """Load a data set that has the network's classes; of ImageNet's some will do, under names or synset ids."""
+    """Load a data set of some or all of the network's classes, of ImageNet's under names or synset ids, too.
+
+    Of one that is split already, the part for testing is loaded.
+    """
+    with _told():
+        path = part_to_measure(path, say)
     dataset = _load(path, source.preprocessing, say, max_skipped=max_skipped, reading=reading)
-    for names in (source.labels, source.synsets) if source.synsets else ():
+    for names in (source.labels, source.synsets):
         if names is not None and set(dataset.classes) <= set(names):
             indices = np.array([names.index(name) for name in dataset.classes])
             return dataclasses.replace(dataset, classes=source.labels, labels=indices[dataset.labels])
-    if dataset.classes != source.labels:
-        raise ExportError(
-            f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
-            f"{_first_difference(dataset.classes, source.labels)}; give --data pictures of the network's classes"
-        )
-    return dataset
+    unknown = [name for name in dataset.classes if name not in source.labels]
+    raise ExportError(
+        f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
+        f"{_first_difference(dataset.classes, source.labels)}, and {first_few(unknown)} is unknown; give --data "
+        "pictures of the network's classes"
+    )
+
+
+def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
+        if one != other:
+            return f"number {index} is {one!r}, not {other!r}"
+    return "one list is the beginning of the other"
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise ExportError(str(error)) from None
 
 
 def _load(
@@ -228,12 +254,13 @@ def _load(
     *,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
+    least_classes: int = 1,
 ) -> Dataset:
     height, width = preprocessing.crop
     if height != width:
         raise ExportError("data sets are prepared with square crops only; export without --data")
     shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
-    try:
+    with _told():
         return load(
             path,
             height,
@@ -242,16 +269,8 @@ def _load(
             max_skipped=max_skipped,
             announce=say,
             reading=reading,
+            least_classes=least_classes,
         )
-    except DataError as error:
-        raise ExportError(str(error)) from None
-
-
-def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
-        if one != other:
-            return f"number {index} is {one!r}, not {other!r}"
-    return "one list is the beginning of the other"
 
 
 def _named(dataset: Dataset) -> Pictures:

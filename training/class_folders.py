@@ -1,152 +1,106 @@
-"""What lies in a data set's folder, or in a tar of it: one folder a class, found by one rule for both.
+"""Which folders of a data set are its classes: found by one rule for a folder on the disk and for a tar.
 
-A folder that wraps everything, as `train/` in a tar, is passed through; hidden files do not count; any other layout is
-refused in one line that says what to change.
+A folder that wraps everything, as `train/` in a tar, is passed through; sub-folders of a class count for the class, as
+torchvision's ImageFolder has it; any other layout is refused in one line that says what to change.
 """
 
-import contextlib
-import io
-import os
-import tarfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NoReturn
 
-# What people call the two parts of a data set that is split.
-_HIDDEN = (".", "__MACOSX")
-TRAINING_NAMES, TEST_NAMES = ("train", "training"), ("test", "val", "validation", "valid")
+from training.listing import DataError, Listing
+from training.part_names import Split, split_of
 
+Parts = tuple[str, ...]  # of a path inside the data; (): the data itself
 
-class DataError(Exception):
-    """The data cannot be used as it is. The message is one line that names the next step."""
+# What images are called; that of others is read, too, so this only helps to tell layouts apart.
+_IMAGE_SUFFIXES = frozenset(
+    f".{ending}"
+    for ending in [
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "png",
+        "webp",
+        "bmp",
+        "gif",
+        "tif",
+        "tiff",
+        "heic",
+        "heif",
+        "avif",
+        "jp2",
+        "jxl",
+    ]
+)
+_MOST_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the bytes of a picture are: a whole file, or a part of a tar."""
+class Tree:
+    """The folders of a listing that hold files, or whose sub-folders do."""
 
-    path: str
-    offset: int = 0
-    length: int = -1  # bytes; -1: to the end
+    inner: dict[Parts, list[str]]  # folder → its sub-folders
+    holding: frozenset[Parts]  # folders in which files lie directly
+    with_images: frozenset[Parts]  # folders in which images lie directly
 
-    def read(self) -> bytes:
-        """Return the bytes. Raises OSError."""
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
+    def sub_folders(self, folder: Parts) -> list[str]:
+        return self.inner.get(folder, [])
 
+    def unwrapped(self, folder: Parts = (), known: Sequence[str] = ()) -> Parts:
+        """Return the folder that is left when those that wrap everything are passed through; `known` are classes."""
+        while len(only := self.sub_folders(folder)) == 1 and only[0] not in known:
+            if not self.sub_folders((*folder, *only)):
+                break
+            folder = (*folder, *only)
+        return folder
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The files and folders of a data set, by their path inside it, how to read a file, and where its bytes are.
-
-    In a compressed tar they are at no place.
-    """
-
-    files: Sequence[PurePosixPath]
-    folders: Sequence[PurePosixPath]
-    read: Callable[[PurePosixPath], bytes]
-    place: Callable[[PurePosixPath], Place | None]
+    def split(self, folder: Parts) -> Split | None:
+        """Return which sub-folders are the parts of a data set that is split already; None where it is not."""
+        inner = {name: self.sub_folders((*folder, name)) for name in self.sub_folders(folder)}
+        return split_of(inner, [name for name in inner if (*folder, name) in self.with_images])
 
 
-def existing(source: Path) -> Path:
-    """Return the whole path of a folder or a file. Raises DataError if there is none."""
-    source = source.expanduser().resolve()
-    if not source.exists():
-        raise DataError(
-            f"there is no folder or tar file {source}; give --data the folder that holds one folder a class"
-        )
-    return source
+def tree_of(listing: Listing) -> Tree:
+    """Return the folders of a listing."""
+    inner: defaultdict[Parts, set[str]] = defaultdict(set)
+    holding = frozenset(path.parts[:-1] for path in listing.files)
+    for folder in holding:
+        for depth in range(len(folder)):
+            inner[folder[:depth]].add(folder[depth])
+    with_images = frozenset(path.parts[:-1] for path in listing.files if path.suffix.lower() in _IMAGE_SUFFIXES)
+    return Tree({folder: sorted(names) for folder, names in inner.items()}, holding, with_images)
 
 
-@contextlib.contextmanager
-def listed(source: Path) -> Iterator[Listing]:
-    """List a folder or a tar, without hidden files, and keep the tar open while it is read.
-
-    Raises DataError for what is neither.
-    """
-    if source.is_dir():
-        files: list[PurePosixPath] = []
-        folders: list[PurePosixPath] = []
-        for inside, entry in walk(source):
-            (folders if entry.is_dir() else files).append(PurePosixPath(inside))
-        yield Listing(files, folders, lambda path: (source / path).read_bytes(), lambda path: Place(f"{source}/{path}"))
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            tar = stack.enter_context(tarfile.open(source))
-            members = {PurePosixPath(member.name): member for member in tar.getmembers()}
-        except (tarfile.TarError, EOFError, zlib.error):  # the last two: of a compressed one that is cut off or damaged
-            raise DataError(
-                f"{source} is neither a folder nor a readable tar file; unpack it and give its folder"
-            ) from None
-
-        def read(path: PurePosixPath) -> bytes:
-            file = tar.extractfile(members[path])
-            return file.read() if file else b""
-
-        def place(path: PurePosixPath) -> Place | None:
-            member = members[path]
-            return Place(str(source), member.offset_data, member.size) if is_plain else None
-
-        is_plain = isinstance(tar.fileobj, io.BufferedReader)
-        ordered = sorted(members)
-        files = [path for path in ordered if members[path].isfile()]
-        folders = [path for path in ordered if members[path].isdir()]
-        yield Listing(_visible(files), _visible(folders), read, place)
-
-
-def walk(folder: Path, inside: str = "") -> Iterator[tuple[str, "os.DirEntry[str]"]]:
-    """Yield the path in the folder, and the entry, of all that is not hidden, in order; links are not entered.
-
-    What is neither a file nor a folder is left out, but not a link that leads nowhere: it counts as a file, so that it
-    is listed among those that cannot be read. Raises DataError for a folder that cannot be read.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            here = sorted(entries, key=lambda entry: entry.name)
-    except OSError as error:
-        raise DataError(f"cannot look into {folder}: {error.strerror}; make it readable, or move it away") from None
-    for entry in here:
-        if entry.name.startswith(_HIDDEN):
-            continue
-        is_folder = entry.is_dir()
-        if is_folder or entry.is_file() or (entry.is_symlink() and not os.path.exists(entry.path)):
-            yield inside + entry.name, entry
-        if is_folder and not entry.is_symlink():
-            yield from walk(Path(entry.path), f"{inside}{entry.name}/")
-
-
-def _visible(paths: list[PurePosixPath]) -> list[PurePosixPath]:
-    return [path for path in paths if not any(part.startswith(_HIDDEN) for part in path.parts)]
-
-
-def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[PurePosixPath]:
-    """Return the files that lie in no class folder."""
+def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[tuple[PurePosixPath, str]]:
+    """Return the files that lie in no class folder, with what is wrong with them."""
     inside = {path for files in classes.values() for path in files}
-    return [path for path in listing.files if path not in inside]
+    outside = [path for path in listing.files if path not in inside]
+    return [(path, "is a link to nothing" if path in listing.dead else "lies in no class folder") for path in outside]
 
 
-def find_classes(listing: Listing, source: Path) -> dict[str, list[PurePosixPath]]:
+def find_classes(listing: Listing, source: Path, least_classes: int = 1) -> dict[str, list[PurePosixPath]]:
     """Return class name → files, in the order of the labels. Raises DataError for another layout."""
-    depth = 0  # of the folders that wrap everything, as in train/cat/1.png
-    while len({path.parts[: depth + 1] for path in listing.files}) == 1 and len(listing.files[0].parts) > depth + 2:
-        depth += 1
     if not listing.files:
-        raise DataError(f"{source} holds no files; it needs one folder a class, with that class's pictures in it")
+        raise DataError(f"{source} holds no files; it needs one folder a class, with that class's images in it")
+    tree = tree_of(listing)
+    root = tree.unwrapped()
+    if split := tree.split(root):
+        refuse_split(source.joinpath(*root), split)
+    depth = len(root)
     classes: dict[str, list[PurePosixPath]] = {
-        path.parts[depth]: [] for path in listing.folders if len(path.parts) == depth + 1
+        path.parts[depth]: [] for path in listing.folders if path.parts[:-1] == root
     }
     for path in listing.files:
-        inner = path.parts[depth:]
-        if len(inner) > 2:
-            raise DataError(_deep_nesting_message(source, path, sorted(classes)))
-        if len(inner) == 2:
-            classes.setdefault(inner[0], []).append(path)
+        if len(path.parts) > depth + 1 and path.parts[:depth] == root:
+            classes.setdefault(path.parts[depth], []).append(path)
     if not classes:
-        raise DataError(f"the pictures lie directly in {source}; put those of each class into a folder named after it")
+        raise DataError(_no_folders_message(listing, source))
     _refuse_unusable(classes, source)
+    refuse_lack_of_classes(list(classes), source, least_classes)
     return dict(sorted(classes.items()))
 
 
@@ -155,15 +109,52 @@ def _refuse_unusable(classes: dict[str, list[PurePosixPath]], source: Path) -> N
         if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python tells of bytes that are not UTF-8
             raise DataError(f"the name of class folder {name!r} is not UTF-8; rename it")
         if not files:
-            raise DataError(f"class folder {name!r} of {source} is empty; put pictures into it or remove it")
-    if len(classes) == 1:
-        raise DataError(f"{source} has only one class folder, {next(iter(classes))!r}; a classifier needs at least two")
+            raise DataError(f"class folder {name!r} of {source} is empty; put images into it or remove it")
 
 
-def _deep_nesting_message(source: Path, path: PurePosixPath, folders: list[str]) -> str:
-    hint = "give --data the folder that holds one folder a class"
-    train = next((name for name in folders if name.lower() in TRAINING_NAMES), None)
-    test = next((name for name in folders if name.lower() in TEST_NAMES), None)
-    if train and test:
-        hint = f"give --data {source / train} --test-data {source / test}"
-    return f"wrong nesting in {source}: {path} lies deeper than class/picture; {hint}"
+def refuse_lack_of_classes(classes: Sequence[str], source: Path, least: int) -> None:
+    """Raise DataError if there are fewer classes than are needed."""
+    if len(classes) < least:
+        raise DataError(
+            f"{source} has only one class folder, {classes[0]!r}; a classifier needs at least two: give the folder "
+            "that holds one folder a class"
+        )
+
+
+def _no_folders_message(listing: Listing, source: Path) -> str:
+    if listing.dead.issuperset(listing.files):
+        first = listing.files[0]
+        return f"{source / first} is a link to nothing; put the folder itself there, or a link that leads to it"
+    return f"the images lie directly in {source}; put those of each class into a folder named after it"
+
+
+def refuse_split(root: Path, split: Split) -> NoReturn:
+    """Raise DataError that says how to give the parts of a data set, or what they lack."""
+    if split.unusable is not None:
+        raise DataError(
+            f"the images of {root / split.unusable} lie in no class folders; put those of each class into a folder "
+            "named after it"
+        )
+    named = [name for name in (split.training, split.test, split.validation) if name is not None]
+    options = zip(("--data", "--test-data"), named, strict=False)
+    advice = " ".join(f"{option} {root / name}" for option, name in options)
+    raise DataError(f"wrong nesting in {root}: it holds the parts of a data set, not its classes; give {advice}")
+
+
+def sub_folders_line(tree: Tree, root: Parts, source: Path) -> str | None:
+    """Return what to say of class folders that have sub-folders; None if there are none."""
+    nested = {name: inner for name in tree.sub_folders(root) if (inner := tree.sub_folders((*root, name)))}
+    if not nested:
+        return None
+    shown = ", ".join(f"{name!r} ({first_few(inner)})" for name, inner in list(nested.items())[:_MOST_SHOWN])
+    more = f" and {len(nested) - _MOST_SHOWN:,} more classes" if len(nested) > _MOST_SHOWN else ""
+    line = f"images in sub-folders count for the class folder above them: {shown}{more}"
+    name, inner = next(iter(nested.items()))
+    if len(inner) > 1 and (*root, name) not in tree.with_images:
+        line += f"; if the sub-folders are the classes, give --data {source.joinpath(*root, name)}"
+    return line
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return the first of some names, for a line."""
+    return ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")

@@ -55,7 +55,9 @@ _RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run; defaul
 _TestPictures = Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")]
 _Weights = Annotated[
     str | None,
-    typer.Option(help="Start from these: a file of torchvision, timm or Hugging Face, or a run of this project."),
+    typer.Option(
+        help="Start from these: a file of torchvision, timm, Hugging Face or a tool that wraps them, or a run."
+    ),
 ]
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
 _Minutes = Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)]
@@ -244,7 +246,7 @@ def convert_tiny_imagenet(
     out: Annotated[Path, typer.Argument(help="Folder for the two tars.")],
 ) -> None:
     """Make two tars of class folders out of Tiny ImageNet 200: what the everyday recipes train and test on."""
-    from training.class_folders import DataError
+    from training.listing import DataError
     from training.tiny_imagenet import convert
 
     try:

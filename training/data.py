@@ -22,10 +22,12 @@ from numpy.typing import NDArray
 
 from service.cores import available_cores
 from training.capacity import too_big
-from training.class_folders import DataError, Place, existing, find_classes, listed, walk
+from training.class_folders import find_classes, refuse_lack_of_classes
 from training.decoders import Decoders
 from training.images import Chosen, Images, Streamed
+from training.listing import DataError, Place, existing, listed, tar_around, walk
 from training.packing import (
+    DIGESTS,
     FACTS,
     LABELS,
     OF_FILES,
@@ -35,6 +37,7 @@ from training.packing import (
     places_of,
     refuse_too_many_skipped,
 )
+from training.part_names import purpose_of
 from training.windows import Window
 
 __all__ = [
@@ -51,7 +54,7 @@ __all__ = [
 
 Reading = Literal["packed", "streamed"]
 _USUAL_INTERPOLATION = "bilinear"
-_PACK_VERSION = 2  # 1: large JPEGs were decoded at full scale
+_PACK_VERSION = 3  # 1: large JPEGs were decoded at full scale; 2: without digests of the files
 DEFAULT_MAX_SKIPPED = 0.2
 
 
@@ -66,6 +69,7 @@ class Dataset:
     labels: NDArray[np.int64]
     fingerprint: str  # sha256 over class names, labels and pixels; streamed: over the files' names and sizes
     skipped: tuple[tuple[str, str], ...]  # file, reason
+    digests: NDArray[np.uint64]  # of the files' bytes (N,): equal files have equal ones
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -114,6 +118,7 @@ def load(
     decoders: Decoders | None = None,
     processes: int = 1,
     agree: Callable[[Reading], Reading] = lambda mine: mine,
+    least_classes: int = 2,
 ) -> Dataset:
     """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
 
@@ -129,11 +134,12 @@ def load(
     target = _target(cache, window, reading)
     if reading == "packed":
         decoders = None
-        pack(source, target, window, max_skipped, announce)
+        pack(source, target, window, max_skipped, announce, least_classes)
     else:
         decoders = decoders or Decoders(available_cores())
-        look_through(source, target, window, max_skipped, announce, decoders)
+        look_through(source, target, window, max_skipped, announce, least_classes, decoders)
     dataset = _found(target, str(given), source, window, decoders)
+    refuse_lack_of_classes(dataset.classes, source, least_classes)
     refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
     return dataset
 
@@ -155,6 +161,7 @@ def _found(target: Path, given: str, source: Path, window: Window, decoders: Dec
         labels=np.load(target / LABELS),
         fingerprint=facts["fingerprint"],
         skipped=skipped,
+        digests=np.load(target / DIGESTS),
     )
 
 
@@ -230,9 +237,9 @@ def _cache_folder() -> Path:
 
 def _name_of(source: Path) -> str:
     """Return the data set's name: cifar10 for cifar10-train.tar, pets for pets/train."""
+    while purpose_of(source.name.removesuffix(".tar")) and source.parent.name:
+        source = source.parent
     stem = source.name.removesuffix(".tar")
-    if stem in ("train", "training", "val", "test"):
-        stem = source.parent.name
     for ending in ("-train", "_train", "-training", "-test", "_test", "-val", "_val"):
         stem = stem.removesuffix(ending)
     return "".join(letter if letter.isalnum() else "-" for letter in stem.lower()).strip("-") or "pictures"
@@ -241,13 +248,12 @@ def _name_of(source: Path) -> str:
 def _source_key(source: Path) -> str:
     """Return a key that changes when a file of the source is added, removed or rewritten."""
     digest = hashlib.sha256(os.fsencode(f"{_PACK_VERSION}\n{source}\n"))
-    if source.is_file():
-        digest.update(_state(source.name, source.stat()))
+    if tar := tar_around(source):
+        digest.update(_state(tar.name, tar.stat()))
         return digest.hexdigest()[:32]
-    for inside, entry in walk(source):
-        with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere
-            if entry.is_file():
-                digest.update(_state(inside, entry.stat()))
+    for inside, entry, kind in walk(source):
+        if kind == "file":
+            digest.update(_state(inside, entry.stat()))
     return digest.hexdigest()[:32]
 
 

@@ -17,8 +17,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from training.class_folders import DataError, Place
 from training.decoding import Decoded, Request, receive
+from training.listing import DataError, Place
 from training.windows import Window
 
 PICTURES_AT_A_TIME = 16
@@ -84,7 +84,12 @@ class Decoders:
         self._end = weakref.finalize(self, _end, self._workers)
 
     def submit(
-        self, places: Sequence[Place], window: Window, draws: Sequence[tuple[int, int, int]] = ()
+        self,
+        places: Sequence[Place],
+        window: Window,
+        draws: Sequence[tuple[int, int, int]] = (),
+        *,
+        with_digests: bool = False,
     ) -> list["Future[Decoded]"]:
         """Ask for the windows of pictures, in parts; the parts' answers, in order, are those of all.
 
@@ -94,15 +99,22 @@ class Decoders:
             self._workers.append(_Worker())
             self._idle.put(self._workers[-1])
         parts = [slice(start, start + PICTURES_AT_A_TIME) for start in range(0, len(places), PICTURES_AT_A_TIME)]
-        return [self._threads.submit(self._ask, Request(places[part], window, draws[part])) for part in parts]
+        return [
+            self._threads.submit(self._ask, Request(places[part], window, draws[part], with_digests)) for part in parts
+        ]
 
-    def failures(self, places: Sequence[Place], window: Window) -> dict[int, str]:
-        """Return which pictures cannot be decoded, and why. Raises DataError if a process dies."""
-        return {
-            part * PICTURES_AT_A_TIME + index: reason
-            for part, answer in enumerate(self.submit(places, window))
-            for index, reason in answer.result().failed.items()
-        }
+    def looked_through(self, places: Sequence[Place], window: Window) -> tuple[dict[int, str], list[int]]:
+        """Return which pictures cannot be decoded, and why, and the digests of the others' files, in order.
+
+        Raises DataError if a process dies.
+        """
+        failed: dict[int, str] = {}
+        digests: list[int] = []
+        for part, answer in enumerate(self.submit(places, window, with_digests=True)):
+            found = answer.result()
+            failed |= {part * PICTURES_AT_A_TIME + index: reason for index, reason in found.failed.items()}
+            digests += found.digests
+        return failed, digests
 
     def _ask(self, request: Request) -> Decoded:
         worker = self._idle.get()

@@ -22,12 +22,12 @@ from torch.nn import functional as F
 
 from service.cores import available_cores
 from training.checkpoint import sha256_of, write_whole
-from training.class_folders import TEST_NAMES, TRAINING_NAMES
 from training.data import opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
 from training.hardware import choose as hardware_for
 from training.measures import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
 from training.normalise import Normalise
+from training.parts import part_to_measure
 from training.trained import Trained, read_trained
 from training.views import Pixels, Views, choose
 
@@ -64,7 +64,7 @@ def evaluate(
     """
     trained = read_trained(checkpoint)
     chosen = choose(views, trained.shorter_side, trained.crop)
-    data = _part_for_evaluation(data.expanduser(), say)
+    data = part_to_measure(data.expanduser(), say)
     out = out or trained.run / "evaluation" / views
     _make(out)
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
@@ -82,18 +82,6 @@ def evaluate(
         facts["held_out"] = _measured_held_out(trained, scored, say)
     _write(out, facts, matrix, scored.skipped, say)
     return facts, out
-
-
-def _part_for_evaluation(data: Path, say: Callable[[str], None]) -> Path:
-    """Return the test or validation folder of data that is split in two, the data itself otherwise."""
-    if not data.is_dir():
-        return data
-    folders = {path.name.lower(): path for path in data.iterdir() if path.is_dir()}
-    part = next((folders[name] for name in TEST_NAMES if name in folders), None)
-    if part is None or not any(name in folders for name in TRAINING_NAMES):
-        return data
-    say(f"{data} is split; evaluating on {part.name}")
-    return part
 
 
 def _make(folder: Path) -> None:

@@ -7,7 +7,7 @@ do not tell where a bottleneck's stride is: the files of torchvision, timm and H
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,9 @@ from torch import Tensor
 
 from training.checkpoint import CheckpointError, read_weights
 from training.resnet import IMAGENET_BLOCKS, Architecture, ResNet, Stem, architecture, refuse_misfit
+from training.wrapped_weights import state_dict_in, unwrapped, with_head
 
-# Where training scripts keep the state dict in what they save; the averaged weights are the better ones.
-_WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-# What wrappers of the module itself put before each name: data parallelism, torch.compile.
-_PREFIX = re.compile(r"(?:module\.|_orig_mod\.)+")
-_COUNT_OF_AVERAGED_WEIGHTS = "n_averaged"
+_COUNTERS = ("n_averaged", "num_updates", "decay", "initted", "step")  # beside averaged weights
 _HEAD = "fc."
 _FIRST_OF_A_BLOCK = re.compile(r"layer([0-9]+)\.[0-9]+\.conv1\.weight")
 
@@ -47,24 +44,26 @@ def read_foreign(path: Path, described: Architecture) -> dict[str, Tensor]:
     return weights
 
 
-def read_named(path: Path) -> dict[str, Tensor]:
+def read_named(path: Path, say: Callable[[str], None] = lambda _line: None) -> dict[str, Tensor]:
     """Return the weights in a file as `read_foreign` does, of whatever network they are.
 
-    Raises CheckpointError for a file that cannot be read or holds more than tensors, ValueError for names that clash.
+    Raises CheckpointError for a file that cannot be read or does not show which weights are meant, ValueError for names
+    that clash.
     """
+    inside, beside = unwrapped(state_dict_in(_read(path), path, say), path, say)
     weights: dict[str, Tensor] = {}
-    for name, value in _state_dict(_read(path), path).items():
-        if name == _COUNT_OF_AVERAGED_WEIGHTS:
+    for name, tensor in inside.items():
+        if name in _COUNTERS:
             continue
-        if not isinstance(value, Tensor):
-            raise CheckpointError(
-                f"{path}: {name} is not a tensor; give --weights a file that holds a state dict alone"
-            )
-        ours = _our_name(_PREFIX.sub("", name, count=1))
+        ours = _our_name(name)
         if ours in weights:
-            raise ValueError(f"{path}: two tensors of this file are both {ours}")
-        weights[ours] = value.detach().float() if value.is_floating_point() else value.detach()
-    return weights
+            raise ValueError(f"{path}: two tensors of this file are both {ours}; save those that are meant alone")
+        weights[ours] = tensor
+    weights = with_head(weights, beside, path, say)
+    return {
+        name: tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+        for name, tensor in weights.items()
+    }
 
 
 def recognise(weights: Mapping[str, Tensor]) -> Architecture | None:
@@ -130,14 +129,6 @@ def _is_from_torch(path: Path) -> bool:
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from None
     return start == b"PK" or start[:1] == b"\x80"  # a zip archive, or (before PyTorch 1.6) a bare pickle
-
-
-def _state_dict(content: Any, path: Path) -> Mapping[str, Any]:
-    if isinstance(content, Mapping):
-        wrapped = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), content)
-        if wrapped and all(isinstance(name, str) for name in wrapped):
-            return wrapped
-    raise CheckpointError(f"{path} holds no state dict (names and their tensors); give --weights a file that does")
 
 
 def _our_name(name: str) -> str:

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.class_folders import Place
 from training.decoders import Decoders, gathered
+from training.listing import Place
 from training.windows import Window
 
 Some = slice | NDArray[np.int64]

@@ -1,7 +1,6 @@
-"""A folder of one's own pictures: its parts, a split where it has none, and how evenly its classes are filled.
+"""A folder of one's own pictures: a split where it has none, and how evenly its classes are filled.
 
-A split is drawn with a seed, class by class, and written down as split.csv in the folder of the run. Whoever has split
-the pictures already, into train/ and val/ (and test/), is asked nothing: these parts are found and used.
+A split is drawn with a seed, class by class, and written down as split.csv in the folder of the run.
 """
 
 import csv
@@ -15,25 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.class_folders import TRAINING_NAMES, DataError
 from training.data import Dataset, opened
+from training.listing import DataError
 
-_TEST_FOLDERS, _VALIDATION_FOLDERS = ("test", "testing"), ("val", "validation", "valid")
 _UNEVEN = 1.5  # times as many pictures in the largest class as in the smallest
 _MOST_CLASSES_LISTED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Where the pictures of each part lie. None: there is no such folder."""
-
-    training: Path
-    validation: Path | None = None
-    test: Path | None = None
-
-    def __str__(self) -> str:
-        folders = (("train on", self.training), ("validate on", self.validation), ("test on", self.test))
-        return ", ".join(f"{verb} {folder.name}" for verb, folder in folders if folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +33,14 @@ class Part:
     def labels(self) -> NDArray[np.int64]:
         return self.dataset.labels[self.indices]
 
+    @property
+    def digests(self) -> NDArray[np.uint64]:
+        return self.dataset.digests[self.indices]
+
 
 def whole(name: str, dataset: Dataset) -> Part:
     """Return all pictures of a data set as one part."""
     return Part(name, dataset, np.arange(len(dataset)))
-
-
-def find_folders(data: Path) -> Folders:
-    """Return the parts of data that is split into folders of the usual names; all is for training in another one."""
-    if not data.is_dir():
-        return Folders(data)
-    # A class may be called `train`; then pictures, not folders, lie in it.
-    folders = {path.name.lower(): path for path in sorted(data.iterdir()) if path.is_dir() and _has_folders(path)}
-
-    def first(names: Sequence[str]) -> Path | None:
-        return next((folders[name] for name in names if name in folders), None)
-
-    training, validation, test = first(TRAINING_NAMES), first(_VALIDATION_FOLDERS), first(_TEST_FOLDERS)
-    return Folders(training, validation, test) if training and (validation or test) else Folders(data)
-
-
-def _has_folders(folder: Path) -> bool:
-    return any(path.is_dir() for path in folder.iterdir())
 
 
 def hold_out_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
@@ -89,9 +60,12 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
     """Return a part of the pictures, labelled as the whole is; it may lack classes. Raises DataError for others."""
     unknown = [name for name in dataset.classes if name not in classes]
     if unknown:
+        absent = [name for name in classes if name not in dataset.classes]
+        lacking = f" (it lacks {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))})" if absent else ""
         raise DataError(
-            f"{dataset.source} has classes without pictures to train on: {', '.join(map(repr, unknown))}; "
-            "put some into the training folder, or remove these"
+            f"{dataset.source} has classes without pictures to train on: "
+            f"{', '.join(map(repr, unknown[:_MOST_CLASSES_LISTED]))}{lacking}; "
+            "put some into the training folder, or rename or remove these"
         )
     places = np.array([classes.index(name) for name in dataset.classes], np.int64)
     return dataclasses.replace(dataset, classes=classes, labels=places[dataset.labels])
@@ -170,6 +144,11 @@ def split_table(parts: Iterable[Part], data: Path) -> bytes:
         for index, label in zip(part.indices, part.labels, strict=True):
             rows.writerow((folder / files[index], part.dataset.classes[label], part.name))
     return text.getvalue().encode(errors="surrogateescape")  # a file's name may be any bytes
+
+
+def path_of(part: Part, place: int, data: Path) -> str:
+    """Return the file of one picture of a part, as its path inside the data if it is there."""
+    return str(_folder_in(data, part.dataset) / used_files(part.dataset)[part.indices[place]])
 
 
 def _folder_in(data: Path, dataset: Dataset) -> Path:

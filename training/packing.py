@@ -11,8 +11,10 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,12 +25,13 @@ from rich.console import Console
 from rich.progress import track
 
 from service.errors import ServiceError
-from training.class_folders import DataError, Listing, Place, find_classes, listed, strays
+from training.class_folders import find_classes, strays
 from training.decoders import Decoders
-from training.decoding import UNREADABLE, centre_of
+from training.decoding import UNREADABLE, centre_of, digest_of
+from training.listing import DataError, Listing, Place, listed
 from training.windows import Window
 
-FACTS, LABELS, PIXELS = "dataset.json", "labels.npy", "images.u8"
+FACTS, LABELS, DIGESTS, PIXELS = "dataset.json", "labels.npy", "digests.npy", "images.u8"
 OF_FILES = "files:"  # begins the fingerprint of a data set that is known by its files, not by its pixels
 _FILES_AT_A_TIME = 1024
 
@@ -37,7 +40,7 @@ Classes = dict[str, list[PurePosixPath]]
 Skipped = list[tuple[str, str]]  # file, reason
 
 
-def pack(source: Path, target: Path, window: Window, max_skipped: float, announce: Say) -> None:
+def pack(source: Path, target: Path, window: Window, max_skipped: float, announce: Say, least_classes: int) -> None:
     """Make `target` hold the pixels of every picture, the labels, and the facts, unless it does already.
 
     Raises DataError for a folder of another layout, too many undecodable files, and a full disk.
@@ -46,14 +49,20 @@ def pack(source: Path, target: Path, window: Window, max_skipped: float, announc
         if working is None:
             return
         with listed(source) as listing:
-            classes = find_classes(listing, source)
+            classes = find_classes(listing, source, least_classes)
             announce(f"packing {_count(classes):,} files in {len(classes)} classes from {source.name}")
             facts = _decode_all(listing, classes, window, working, max_skipped)
         (working / FACTS).write_text(json.dumps(facts))
 
 
 def look_through(
-    source: Path, target: Path, window: Window, max_skipped: float, announce: Say, decoders: Decoders
+    source: Path,
+    target: Path,
+    window: Window,
+    max_skipped: float,
+    announce: Say,
+    least_classes: int,
+    decoders: Decoders,
 ) -> None:
     """Make `target` hold the labels and the facts of every picture that can be decoded, unless it does already.
 
@@ -63,7 +72,7 @@ def look_through(
         if working is None:
             return
         with listed(source) as listing:
-            classes = find_classes(listing, source)
+            classes = find_classes(listing, source, least_classes)
             announce(
                 f"looking through {_count(classes):,} files in {len(classes)} classes of {source.name} once, with "
                 f"{decoders.count} processes, for those that cannot be decoded"
@@ -123,7 +132,7 @@ def _count(classes: Classes) -> int:
 
 
 def _outside(listing: Listing, classes: Classes) -> Skipped:
-    return [(str(path), "lies in no class folder") for path in strays(listing, classes)]
+    return [(str(path), reason) for path, reason in strays(listing, classes)]
 
 
 def _decode_all(
@@ -132,12 +141,14 @@ def _decode_all(
     """Write pixels and labels into `working` and return the facts; the fingerprint is over names, pixels, labels."""
     digest = hashlib.sha256("\n".join(classes).encode())
     labels: list[int] = []
+    digests = array("Q")
     skipped = _outside(listing, classes)
     with (working / PIXELS).open("wb") as images:
         for label, paths in enumerate(classes.values()):
             for path in paths:
                 try:
-                    pixels = centre_of(listing.read(path), window)
+                    encoded = listing.read(path)
+                    pixels = centre_of(encoded, window)
                 except (ServiceError, OSError) as error:
                     skipped.append((str(path), error.message if isinstance(error, ServiceError) else UNREADABLE))
                     continue
@@ -145,8 +156,9 @@ def _decode_all(
                 images.write(content)
                 digest.update(content)
                 labels.append(label)
+                digests.append(digest_of(encoded))
     refuse_too_many_skipped(tuple(classes), Counter(labels), skipped, max_skipped)
-    digest.update(_save_labels(labels, working))
+    digest.update(_save_labels(labels, digests, working))
     return _facts(classes, labels, digest.hexdigest(), skipped)
 
 
@@ -162,13 +174,15 @@ def _decode_and_forget(
     """Write labels into `working` and return the facts; the fingerprint is over the files' names and sizes."""
     digest = hashlib.sha256("\n".join(classes).encode())
     labels: list[int] = []
+    digests = array("Q")
     skipped = _outside(listing, classes)
     files = [(label, path) for label, paths in enumerate(classes.values()) for path in paths]
     places = places_of(source, listing, [path for _, path in files])
     probe = dataclasses.replace(window, size=1)  # all the work of decoding, and next to nothing to send
     for start in _with_a_bar(range(0, len(files), _FILES_AT_A_TIME)):
         part = slice(start, start + _FILES_AT_A_TIME)
-        failed = decoders.failures(places[part], probe)
+        failed, of_files = decoders.looked_through(places[part], probe)
+        digests.extend(of_files)
         for index, (label, path) in enumerate(files[part]):
             digest.update(f"{path}\t{_size(places[start + index])}\n".encode())
             if index in failed:
@@ -176,7 +190,7 @@ def _decode_and_forget(
             else:
                 labels.append(label)
     refuse_too_many_skipped(tuple(classes), Counter(labels), skipped, max_skipped)
-    _save_labels(labels, working)
+    _save_labels(labels, digests, working)
     return _facts(classes, labels, OF_FILES + digest.hexdigest(), skipped)
 
 
@@ -189,10 +203,11 @@ def _size(place: Place) -> int:
         return 0  # a link that leads nowhere
 
 
-def _save_labels(labels: list[int], working: Path) -> bytes:
-    array = np.array(labels, np.int64)
-    np.save(working / LABELS, array)
-    return array.tobytes()
+def _save_labels(labels: list[int], digests: "array[int]", working: Path) -> bytes:
+    numbers = np.array(labels, np.int64)
+    np.save(working / LABELS, numbers)
+    np.save(working / DIGESTS, np.array(digests, np.uint64))
+    return numbers.tobytes()
 
 
 def _facts(classes: Classes, labels: list[int], fingerprint: str, skipped: Skipped) -> dict[str, Any]:
@@ -209,11 +224,20 @@ def refuse_too_many_skipped(
 ) -> None:
     """Raise DataError if a class has no picture (counts by label), or too large a share cannot be decoded."""
     total = counts.total() + len(skipped)
-    example = f"; the first is {skipped[0][0]}: {skipped[0][1]}" if skipped else ""
     for label, name in enumerate(classes):
         if not counts[label]:
-            raise DataError(f"no picture of class {name!r} can be decoded{example}")
+            of_class = [row for row in skipped if name in PurePosixPath(row[0]).parts[:-1]]
+            raise DataError(
+                f"no picture of class {name!r} can be decoded{_example(of_class or skipped)}; put images that can be "
+                "into its folder, or move the folder away"
+            )
     if len(skipped) > max_skipped * total:
+        enough = math.ceil(100 * len(skipped) / total) / 100
         raise DataError(
-            f"{len(skipped)} of {total} files cannot be used, more than --max-skipped {max_skipped:g} allows{example}"
+            f"{len(skipped)} of {total} files cannot be used, more than --max-skipped {max_skipped:g} allows"
+            f"{_example(skipped)}; move them away, or give train-resnet --max-skipped {enough:g}"
         )
+
+
+def _example(skipped: Sequence[tuple[str, str]]) -> str:
+    return f"; the first is {skipped[0][0]}: {skipped[0][1]}" if skipped else ""

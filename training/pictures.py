@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.augment import augment, batch_indices, colour_shifts, erased, trivially_augmented
-from training.class_folders import Place
 from training.decoders import Decoders, gathered
 from training.decoding import Decoded
+from training.listing import Place
 from training.normalise import Normalise
 from training.recipe import Recipe
 from training.transfer import moved

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from training.data import Dataset, Reading, stratified_hold_out
 from training.distributed import World
+from training.duplicates import duplicates_in
 from training.finetune import freeze
 from training.hardware import Hardware
 from training.loop import Training
@@ -26,7 +27,7 @@ from training.progress import Progress
 from training.reader import Reader
 from training.recipe import Recipe
 from training.resnet import ResNet, build
-from training.selection import Selection, selection_of
+from training.selection import Selection, selection_of, without_choice
 from training.signals import Stop
 from training.start import Start, starting_point
 from training.statistics import Statistics, measure, sample
@@ -110,6 +111,8 @@ def prepare(
     reader = _reader(recipe, options, world, progress)
     train_set, validation_set, test_set = reader.parts(options.data, options.test_data, earlier or {})
     held_out = _held_out(recipe, train_set, validation_set, options.seed)
+    if validation_set is None and not len(held_out):
+        recipe = _without_choice(recipe, options.fixed, int(np.bincount(train_set.labels).max()), progress)
     kept = np.setdiff1d(np.arange(len(train_set)), held_out)
     statistics = measure(train_set.chosen(sample(kept, reader.tested.size, options.seed)))
     preprocessing = earlier["preprocessing"] if earlier else _preprocessing(reader.tested, statistics, start)
@@ -132,9 +135,8 @@ def prepare(
     )
     selection = selection_of(recipe)
     this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection, {}, reader)
-    if this.selection and not len(this.held_out_part.labels):
-        raise RunError("to choose the best weights takes held-out pictures; --set held_out_share=0.1, or more data")
     this.facts = _facts(this, start) | {"preprocessing": preprocessing, "statistics_of": statistics.images}
+    _report_duplicates(this)
     _report_balance(this)
     return this
 
@@ -180,6 +182,24 @@ def _held_out(recipe: Recipe, train_set: Dataset, validation_set: Dataset | None
     if recipe.held_out_share:
         return hold_out_share(train_set.labels, recipe.held_out_share, seed)
     return stratified_hold_out(train_set.labels, min(recipe.held_out_images, len(train_set) // 10), seed)
+
+
+def _without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int, progress: Progress) -> Recipe:
+    """Return the recipe as it is trained without held-out pictures. Raises RunError if the user wants them."""
+    try:
+        last = without_choice(recipe, fixed, most_of_a_class)
+    except ValueError as error:
+        raise RunError(str(error)) from None
+    if last != recipe:
+        progress.say("no class has a second image that could be held out: the last weights are kept, not the best")
+    return last
+
+
+def _report_duplicates(this: Run) -> None:
+    duplicates = duplicates_in(this.parts, this.options.data)
+    this.facts["duplicates"] = duplicates.facts()
+    for line in duplicates.lines():
+        this.progress.say(line)
 
 
 def _report_balance(this: Run) -> None:

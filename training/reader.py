@@ -8,10 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from service.cores import available_cores
-from training.data import DataError, Dataset, Reading, load, reading_of
+from training.class_folders import first_few
+from training.data import Dataset, Reading, load, reading_of
 from training.decoders import Decoders
 from training.distributed import World
-from training.own_pictures import find_folders, with_classes
+from training.own_pictures import with_classes
+from training.parts import find_folders, part_to_measure
 from training.pictures import Packed, Pixels, Streamed, window_of
 from training.progress import Progress
 from training.recipe import Recipe
@@ -51,23 +53,33 @@ class Reader:
         folders = find_folders(data)
         if folders.training != data:
             self._progress.say(f"{data} is split: {folders}")
+        for note in folders.notes:
+            self._progress.say(note)
+        if test_data is not None:
+            test_data = part_to_measure(test_data, self._progress.say)
 
-        def part(folder: Path | None, name: str) -> Dataset | None:
+        def part(folder: Path | None, name: str, least_classes: int = 1) -> Dataset | None:
             if folder is None:
                 return None
             facts = earlier.get(name)
-            return self._load(folder, self.tested, reading_of(facts["fingerprint"]) if facts else self._reading)
+            reading = reading_of(facts["fingerprint"]) if facts else self._reading
+            return self._load(folder, self.tested, reading, least_classes)
 
-        train_set = cast(Dataset, part(folders.training, "dataset"))
+        train_set = cast(Dataset, part(folders.training, "dataset", least_classes=2))
         validation_set = part(folders.validation, "validation_dataset")
-        if validation_set:
-            validation_set = with_classes(validation_set, train_set.classes)
         test_set = part(test_data or folders.test, "test_dataset")
-        if test_set:
-            _refuse_other_classes(test_set, train_set)
-        return train_set, validation_set, test_set
+        return train_set, self._labelled_as(train_set, validation_set), self._labelled_as(train_set, test_set)
 
-    def _load(self, source: Path, window: Window, reading: Reading | None) -> Dataset:
+    def _labelled_as(self, train_set: Dataset, other: Dataset | None) -> Dataset | None:
+        """Return a part with the labels of the training images; says which classes it lacks. Raises DataError."""
+        if other is None:
+            return None
+        absent = [name for name in train_set.classes if name not in other.classes]
+        if absent:
+            self._progress.say(f"{other.source} has no images of {first_few(absent)}")
+        return with_classes(other, train_set.classes)
+
+    def _load(self, source: Path, window: Window, reading: Reading | None, least_classes: int = 1) -> Dataset:
         return load(
             source,
             window.size,
@@ -78,6 +90,7 @@ class Reader:
             reading=reading,
             decoders=self._decoders,
             processes=self._world.local_size,
+            least_classes=least_classes,
             agree=lambda mine: "streamed" if self._world.any(mine == "streamed") else "packed",
         )
 
@@ -115,11 +128,3 @@ def tested_window(recipe: Recipe) -> Window:
             "give --set test_shorter_side or --set test_size another value"
         )
     return Window(size, shorter_side=shorter_side)
-
-
-def _refuse_other_classes(test_set: Dataset, train_set: Dataset) -> None:
-    if test_set.classes != train_set.classes:
-        different = sorted(set(test_set.classes) ^ set(train_set.classes))
-        raise DataError(
-            f"training and test data do not have the same classes; only in one of them: {', '.join(different)}"
-        )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from training.checkpoint import WEIGHTS, sha256_of
+from training.checkpoint import WEIGHTS, CheckpointError, sha256_of
 from training.foreign_weights import fit_head, read_named, recognise, refuse_unfit
 from training.published_weights import (
     MEAN,
@@ -27,7 +27,7 @@ from training.published_weights import (
 )
 from training.recipe import Recipe
 from training.resnet import Architecture, ResNet, architecture, load_weights
-from training.trained import RUN_FILE, read_trained
+from training.trained import RUN_FILE, is_of_a_run, read_trained
 
 Say = Callable[[str], None]
 
@@ -39,6 +39,7 @@ def _architecture_of(recipe: Recipe) -> Architecture:
 PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
 _SHIPPED = Path(__file__).parent / "results" / "cifar10-resnet20"
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
+_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
 _USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
 _CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
 _LEVELS_TO_RUN = 3  # <run>/checkpoints/<step>/weights.safetensors
@@ -97,7 +98,7 @@ def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any
     if recipe.weights == PUBLISHED_WEIGHTS:
         source = _published_or_shipped(recipe, fixed, say)
     else:
-        source = _read(Path(recipe.weights).expanduser(), recipe)
+        source = _read(Path(recipe.weights).expanduser(), recipe, say)
     return _start(source, recipe, fixed, say)
 
 
@@ -163,11 +164,15 @@ def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, A
     return fields
 
 
-def _read(path: Path, recipe: Recipe) -> Source:
+def _read(path: Path, recipe: Recipe, say: Say) -> Source:
     """Return the weights of a run, a checkpoint, or a file of this or another project."""
     if path.is_dir():
         path = next((path / name for name in _HUGGING_FACE_FILES if (path / name).is_file()), path)
-    return _of_a_run(path) if path.is_dir() or _belongs_to_a_run(path) else _of_a_file(path, recipe)
+    if path.is_dir() and not is_of_a_run(path):
+        files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_SUFFIXES)
+        such = f", such as {files[0]}" if files else ""
+        raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
+    return _of_a_run(path) if path.is_dir() or _belongs_to_a_run(path) else _of_a_file(path, recipe, say)
 
 
 def _belongs_to_a_run(path: Path) -> bool:
@@ -189,9 +194,9 @@ def _of_a_run(path: Path) -> Source:
     )
 
 
-def _of_a_file(path: Path, recipe: Recipe) -> Source:
+def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
     """Return the weights in a file that says nothing of the pictures its network sees: the usual ones of its family."""
-    weights = read_named(path)
+    weights = read_named(path, say)
     wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
     side = network.image_size
@@ -219,7 +224,7 @@ def _shorter_side_of(path: Path) -> int:
 def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
     try:
         published = find_published(_architecture_of(recipe).depth)
-        return _of_a_file(fetch_published(published, say), recipe)
+        return _of_a_file(fetch_published(published, say), recipe, say)
     except PublishedError as error:
         shipped = _of_a_run(_SHIPPED)
         if fixed.intersection(_NETWORK_FIELDS) and not _fit(shipped.weights, _architecture_of(recipe), _SHIPPED):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from training.class_folders import DataError
+from training.listing import DataError
 
 _TOP = "tiny-imagenet-200"
 _PARTS = ("train", "val")

@@ -50,6 +50,15 @@ def run_around(path: Path) -> Path:
     return run
 
 
+def is_of_a_run(path: Path) -> bool:
+    """Whether a folder or a file is a run, or lies in one where checkpoints do."""
+    try:
+        run_around(path)
+    except CheckpointError:
+        return False
+    return True
+
+
 def read_trained(path: Path) -> Trained:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 

@@ -11,9 +11,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from export.choice import Choice
+from export.choose import TRAINED, Asked, choose
 from export.errors import ExportError
 from export.foreign_source import from_file, from_published, has_published
 from export.imagenet import imagenet_classes
+from export.options import Wanted
 from export.random_weights import random_network
 from export.source import Source
 from tests.training.file_server import FileServer, serving
@@ -193,3 +195,38 @@ def test_only_what_was_published_is_looked_for() -> None:
 def test_what_nobody_published_is_told_in_one_line(choice: Choice, name: str | None, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         from_published(choice, name, None, lambda _line: None)
+
+
+def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: tensor for name, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_a_prefix_of_all_names_is_taken_off(read: Reading, tmp_path: Path, suffix: str) -> None:
+    weights = weights_of("resnet8", 3, "B")
+    source = read(saved(prefixed("model._orig_mod.", weights), tmp_path / f"lightning{suffix}"))
+    assert source.network.architecture.network == "resnet8"
+    assert torch.equal(source.network.fc.weight, weights["fc.weight"])
+
+
+def test_choices_that_do_not_fit_can_be_left_out(read: Reading, tmp_path: Path) -> None:
+    path = saved(weights_of("resnet8", 3, "B"), tmp_path / "weights.pth")
+    for choice in (Choice(depth=14), Choice(shortcut="A")):
+        with pytest.raises(ExportError, match="or leave out --depth and --variant to export the resnet8 that this is"):
+            read(path, choice)
+    assert read(path).network.architecture.network == "resnet8"
+
+
+def test_an_unknown_network_is_told_by_its_names_and_not_to_name_a_depth(read: Reading, tmp_path: Path) -> None:
+    other = saved({"stem.weight": torch.zeros(2, 2), "blocks.0.weight": torch.zeros(2)}, tmp_path / "other.pth")
+    with pytest.raises(ExportError, match=r"its tensors are stem\.weight, blocks\.0\.weight, …; give") as refusal:
+        read(other)
+    assert "--depth" not in str(refusal.value)
+
+
+def test_a_file_is_taken_as_a_checkpoint_too(tmp_path: Path) -> None:
+    weights = weights_of("resnet8", 3)
+    path = saved({"state_dict": prefixed("net.", weights), "epoch": 1}, tmp_path / "own.ckpt")
+    asked = Asked(None, (), path, None, TRAINED, None, None, None)
+    source = choose(asked, Wanted(), lambda _line: None)
+    assert torch.equal(source.network.conv1.weight, weights["conv1.weight"])

@@ -17,9 +17,9 @@ from PIL import Image
 from service.preprocess import image_to_pixels
 from tests.service.pictures import encoded
 from tests.training.jpeg_trees import write_jpegs
-from training.class_folders import DataError, Place
 from training.decoders import Decoders, gathered
 from training.images import Streamed
+from training.listing import DataError, Place
 from training.windows import Window
 
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100)
@@ -72,7 +72,7 @@ def test_what_cannot_be_decoded_is_told_by_its_place_and_reason(places: list[Pla
     (tmp_path / "broken.jpg").write_bytes(Path(places[0].path).read_bytes()[:300])
     mixed = [*places[:20], Place(str(tmp_path / "broken.jpg")), Place(str(tmp_path / "absent.jpg")), places[3]]
     with decoders(2) as two:
-        failed = two.failures(mixed, CENTRE)
+        failed = two.looked_through(mixed, CENTRE)[0]
         assert failed.keys() == {20, 21} and "JPEG" in failed[20] and failed[21] == "cannot be read"
         with pytest.raises(DataError, match=r"broken\.jpg could be decoded before .* --resume"):
             gathered(two.submit(mixed, CENTRE), mixed)
@@ -132,7 +132,7 @@ def test_closing_ends_all_processes_and_fails_what_is_awaited(places: list[Place
 PARENT = """
 import sys, time
 from tests.training.test_decoders import CENTRE
-from training.class_folders import Place
+from training.listing import Place
 from training.decoders import Decoders, gathered
 some = Decoders(2)
 places = [Place(path) for path in sys.argv[1:]]

@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import write_pictures
-from training.class_folders import DataError
 from training.data import load
+from training.listing import DataError
 from training.own_pictures import (
     Part,
     balance,
-    find_folders,
     hold_out_share,
     skipped_files,
     split_table,
     whole,
     with_classes,
 )
+from training.parts import find_folders
 
 
 def labels_of(*counts: int) -> "np.typing.NDArray[np.int64]":

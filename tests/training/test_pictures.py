@@ -19,12 +19,12 @@ from tests.training.test_run import RECIPE
 from training import reader
 from training.augment import batch_indices
 from training.checkpoint import load_latest
-from training.class_folders import DataError, Place
 from training.data import load
 from training.decoders import Decoders
 from training.decoding import Decoded
 from training.distributed import World
 from training.hardware import choose
+from training.listing import DataError, Place
 from training.normalise import Normalise
 from training.pictures import Packed, Pictures, Pixels, Streamed, window_of
 from training.prepare import Options

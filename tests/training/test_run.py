@@ -232,10 +232,10 @@ def test_weights_that_are_not_finite_are_never_saved_though_the_loss_before_them
     assert load_latest(tmp_path / "diverged") is None
 
 
-def test_training_and_test_classes_must_be_the_same(pictures: Path, tmp_path: Path) -> None:
+def test_classes_of_the_test_data_that_are_not_trained_on_are_named(pictures: Path, tmp_path: Path) -> None:
     test_data = write_pictures(tmp_path / "unseen", each=2)
     (test_data / "red").rename(test_data / "pink")
-    with pytest.raises(DataError, match="same classes; only in one of them: pink, red"):
+    with pytest.raises(DataError, match=r"without pictures to train on: 'pink' \(it lacks 'red'\); put some"):
         train(pictures, tmp_path / "run", test_data=test_data)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from training.class_folders import DataError
 from training.cli import main
+from training.listing import DataError
 from training.tiny_imagenet import TARS, convert
 
 WORDS = "n01\tgoldfish, Carassius auratus\nn02\tcrane\nn03\tcrane\nn04\tnot one of the classes\n"

@@ -106,7 +106,7 @@ class Batcher:
             try:
                 await asyncio.wait_for(self._all_ended.wait(), timeout_s)
             except TimeoutError:
-                log.error("the engine did not finish in %g s; %d requests are given up", timeout_s, self._waiting)
+                log.error("the engine did not finish in %g s; requests that are given up: %d", timeout_s, self._waiting)
         for answer in self._unanswered:
             if not answer.done():
                 answer.set_exception(NotReady("The server stopped before this image had its turn.", retry_after_s=5))

@@ -163,14 +163,17 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(checkout: Path, *words: str, pip_ends: int = 0) -> "subprocess.CompletedProcess[str]":
+def make(
+    checkout: Path, *words: str, pip_ends: int = 0, stderr: int = subprocess.PIPE
+) -> "subprocess.CompletedProcess[str]":
     path = f"{checkout}:{os.environ['PATH']}"
     return subprocess.run(
         ["make", *words],
         cwd=checkout,
         env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         | {"PATH": path, "PIP_ENDS": str(pip_ends)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         check=False,
         timeout=60,
@@ -199,6 +202,30 @@ def test_make_install_says_that_it_falls_back_to_what_pip_finds(checkout: Path) 
     assert result.returncode == 0, result.stderr
     assert "--extra-index-url" not in ran(result)
     assert f"torch: what pip finds, as {address} cannot be reached" in result.stderr
+
+
+def test_pip_shows_its_progress_on_a_terminal_and_is_quiet_elsewhere(checkout: Path) -> None:
+    ours, terminal = os.openpty()
+    try:
+        assert "--quiet" not in ran(make(checkout, ".venv/.serve", stderr=terminal))
+    finally:
+        os.close(ours)
+        os.close(terminal)
+    (checkout / ".venv" / ".serve").unlink()
+    assert "--quiet" in ran(make(checkout, ".venv/.serve"))
+
+
+@pytest.mark.parametrize("version", ["(3, 10, 14)", "(3, 15, 0)"])
+def test_a_python_that_has_no_wheels_is_refused_before_anything_is_made(checkout: Path, version: str) -> None:
+    shutil.rmtree(checkout / ".venv")
+    python = checkout / "python"
+    program = f"import sys; sys.version_info = {version}; exec(sys.argv[2])"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c '{program}' \"$@\"\n")
+    python.chmod(0o755)
+    refused = make(checkout, "install", f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert "Python 3.11, 3.12, 3.13 or 3.14 is needed" in refused.stderr
+    assert not (checkout / ".venv").exists()
 
 
 def test_an_installation_that_failed_is_tried_again(checkout: Path) -> None:

@@ -107,18 +107,21 @@ def _cut(content: bytes) -> tuple[bytes, dict[str, LongValue]]:
     limits = np.full(len(lengths), longest)
     limits[::2] = _LONG_GAP_BYTES
     marks = secrets.token_hex(8)  # so that no body can hold them
-    left, long_values, position = [], {}, 0
-    for at in np.flatnonzero(lengths > limits).tolist():
-        start, end = int(edges[at]) + 1, int(edges[at + 1])
-        value = LongText(content[start:end]) if at % 2 else _array_in(content, start, end)
-        if value is None:
-            continue
-        if isinstance(value, LongArray):
-            start, end = value.start, value.end
+    chosen = np.flatnonzero(lengths > limits)
+    left: list[bytes] = []
+    long_values: dict[str, LongValue] = {}
+    position = 0
+    places = zip(chosen.tolist(), (edges[chosen] + 1).tolist(), edges[chosen + 1].tolist(), strict=True)
+    for at, start, end in places:
         mark = f"{marks}{at}"
-        long_values[mark] = value
-        left += [content[position:start], (mark if at % 2 else f'"{mark}"').encode()]
-        position = end
+        if at % 2:
+            long_values[mark] = LongText(content[start:end])
+            left += (content[position:start], mark.encode())
+            position = end
+        elif (array := _array_in(content, start, end)) is not None:
+            long_values[mark] = array
+            left += (content[position : array.start], f'"{mark}"'.encode())
+            position = array.end
     _check_values(long_values.values())
     return b"".join((*left, content[position:])), long_values
 

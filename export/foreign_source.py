@@ -137,7 +137,10 @@ def _recognised(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> Ar
     if found is not None:
         shortcut = choice.shortcut or (None if choice.plain else found.shortcut)
         choice = dataclasses.replace(choice, depth=choice.depth or found.depth, shortcut=shortcut)
-    return choice.architecture()
+    described = choice.architecture()
+    if found is None or found.depth != described.depth:
+        return described
+    return dataclasses.replace(described, stem=found.stem)
 
 
 def _other_choice(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> str:

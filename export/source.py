@@ -100,10 +100,10 @@ class Source:
 
 
 def default_preprocessing(described: Architecture) -> Preprocessing:
-    """Return what the network's family was made for: 224 of 256 pixels, or 32."""
+    """Return what the network is made for: 224 of 256 pixels, or 64 or 32 without a margin."""
     mean, deviation = _IMAGENET_COLOURS if described.imagenet else _CIFAR_COLOURS
     return Preprocessing(
-        shorter_side=256 if described.imagenet else described.image_size,
+        shorter_side=256 if described.stem == "7x7" else described.image_size,
         crop=(described.image_size, described.image_size),
         interpolation="bilinear",
         mean=mean,

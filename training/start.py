@@ -203,7 +203,9 @@ def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
     shorter_side = side
     mean, deviation = _CIFAR_COLOURS
     if network.imagenet:
-        shorter_side, mean, deviation = _shorter_side_of(path), MEAN, STANDARD_DEVIATION
+        mean, deviation = MEAN, STANDARD_DEVIATION
+    if network.stem == "7x7":
+        shorter_side = _shorter_side_of(path)
     return Source(path, weights, network, side, shorter_side, mean, deviation)
 
 

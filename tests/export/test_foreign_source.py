@@ -230,3 +230,11 @@ def test_a_file_is_taken_as_a_checkpoint_too(tmp_path: Path) -> None:
     asked = Asked(None, (), path, None, TRAINED, None, None, None)
     source = choose(asked, Wanted(), lambda _line: None)
     assert torch.equal(source.network.conv1.weight, weights["conv1.weight"])
+
+
+def test_a_stem_for_small_images_is_read_from_the_first_kernel(read: Reading, tmp_path: Path) -> None:
+    weights = random_network(architecture("resnet18", stem="3x3"), 5, seed=4).state_dict()
+    source = read(saved(weights, tmp_path / "small.safetensors"), labels=tuple("abcde"))
+    assert source.network.architecture.stem == "3x3"
+    assert (source.preprocessing.shorter_side, source.preprocessing.crop) == (64, (64, 64))
+    assert source.network.features(torch.zeros(1, 3, 64, 64)).shape == (1, 512, 4, 4)

@@ -103,3 +103,23 @@ def test_weights_carry_the_per_pixel_mean_of_the_papers_recipe() -> None:
     load_weights(target, source.state_dict())
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(target(images), source(images))
+
+
+@pytest.mark.parametrize(
+    ("stem", "kernel", "side", "maps"), [("7x7", 7, 224, 7), ("3x3", 3, 64, 4), ("3x3-pool", 3, 64, 4)]
+)
+def test_stems_of_the_imagenet_family(stem: str, kernel: int, side: int, maps: int) -> None:
+    network = build("resnet18", num_classes=7, stem=stem).eval()
+    assert (network.architecture.stem, network.architecture.image_size) == (stem, side)
+    assert network.conv1.weight.shape == (64, 3, kernel, kernel)
+    assert network.features(torch.zeros(1, 3, side, side)).shape == (1, 512, maps, maps)
+    names = build("resnet18", num_classes=7).state_dict().keys()
+    assert network.state_dict().keys() == names  # torchvision's, whatever the stem
+
+
+def test_a_stem_that_does_not_exist_or_is_not_for_the_network_is_refused() -> None:
+    with pytest.raises(ValueError, match="no stem is called '5x5'; there are 7x7, 3x3, 3x3-pool"):
+        architecture("resnet18", stem="5x5")
+    with pytest.raises(ValueError, match="resnet20 has the CIFAR family's stem"):
+        architecture("resnet20", stem="3x3")
+    assert architecture("resnet20").stem is None

@@ -129,7 +129,7 @@ def names_in(folder: Path) -> list[str]:
 def _why_unreadable(folder: Path, error: OSError) -> str:
     match error.errno:
         case errno.ENOENT:
-            return f"there is no folder of models at {folder}; {_another_folder(folder)}"
+            return f"there is no folder of models at {folder}; {_another_folder(folder, 'one')}"
         case errno.ENOTDIR:
             return f"{folder} is not a folder of models, but a file, or below one; {_another_folder(folder)}"
         case errno.EACCES | errno.EPERM:
@@ -142,11 +142,11 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
             return f"the folder of models {folder} cannot be read ({name}); check the disk or {_another_folder(folder)}"
 
 
-def _another_folder(folder: Path) -> str:
+def _another_folder(folder: Path, which: str = "another folder") -> str:
     """How to choose another folder; the image's own path is known by its name."""
     if folder == _IN_THE_IMAGE:
         return f"mount a folder of models there, as in docker run -v $PWD/models:{folder}:ro"
-    return "name another folder with --models"
+    return f"name {which} with --models"
 
 
 def warn_of_what_is_left_out(folder: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_folder_below_one_that_may_not_be_read_is_not_said_to_be_missing(tmp_p
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     text = refusal(find_models, tmp_path / "none")
-    assert text == f"there is no folder of models at {tmp_path / 'none'}; name another folder with --models"
+    assert text == f"there is no folder of models at {tmp_path / 'none'}; name one with --models"
 
 
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:

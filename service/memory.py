@@ -7,6 +7,7 @@ is of no use to the others. Each model is loaded by a new thread, so every reloa
 import contextlib
 import ctypes
 import os
+import signal
 
 _M_ARENA_MAX = -8  # glibc's malloc.h
 _ARENAS = 2
@@ -27,3 +28,13 @@ def give_back() -> None:
     """Return what the allocator keeps; where there is no glibc, do nothing. Takes some milliseconds."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+def hint_at_memory(code: int) -> str:
+    """Return what to look at if a process ended with this code, minus the number of a signal; else nothing."""
+    if code != -signal.SIGKILL:
+        return ""
+    return (
+        "; if nobody killed it, its memory ran out: raise the memory limit (docker run --memory, MEMORY_LIMIT for "
+        "compose), or serve with fewer --processes"
+    )

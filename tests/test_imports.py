@@ -37,7 +37,8 @@ BORROWED = {
 LAYERS = (
     ("__main__", "cli"),
     ("supervisor", "worker", "examination"),
-    ("admin", "server", "client", "named_pictures", "reloads", "takeover"),
+    ("first_lineup", "totals"),
+    ("admin", "server", "client", "named_pictures", "reloads", "takeover", "ending"),
     ("examiner",),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener", "acceptor"),
@@ -46,7 +47,7 @@ LAYERS = (
     ("exposition", "inference_counts"),
     ("registry", "explanation", "embedding"),
     ("graph_model",),
-    ("classifier",),
+    ("classifier", "row_mixing", "rows_alone"),
     ("acceptance", "batcher", "engine", "preprocess", "heat_map", "layout"),
     ("gpu_start", "provider_choice", "kept_models"),
     ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
@@ -64,8 +65,12 @@ LAYERS = (
         "background",
         "board",
         "pulse",
+        "graph_file",
+        "restarts",
+        "signals",
     ),
     ("api_keys", "route_names", "log_writer", "tracing", "repository"),
+    ("permissions",),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
 

@@ -23,15 +23,16 @@ from service.admin import Gate
 from service.api_keys import BadKeyFile, read_key_file
 from service.board import Board
 from service.cores import available_cores
+from service.examiner import Repository
+from service.first_lineup import StartFailed
 from service.layout import Layout, choose_layout
 from service.log_lines import LogHandler, RequestLog, as_json, as_text
 from service.log_writer import LogWriter
 from service.offspring import Task
-from service.reloads import Repository
 from service.repository import ModelFile, RegistryError, read_lineup
 from service.server import Drain
 from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
-from service.supervisor import StartFailed, Supervisor
+from service.supervisor import Supervisor
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536

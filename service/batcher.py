@@ -285,7 +285,9 @@ class Batcher:
         while (entry := self._to_prepare.get()) is not None:
             waiting, set_aside = entry
             pulse.begin(_LONGEST_PREPARATION_S)
+            started = time.monotonic()
             job = prepare(waiting, set_aside, self._others_wait)
+            since = waiting.since + time.monotonic() - started  # it was worked on, and did not wait
             pulse.end()
             is_refused = isinstance(job, ServiceError)
             with self._lock:
@@ -293,7 +295,7 @@ class Batcher:
                 if is_refused:
                     self._count(waiting=-1)
                 else:
-                    self._queues.setdefault(waiting.model, deque()).appendleft(replace(waiting, job=job))
+                    self._queues.setdefault(waiting.model, deque()).appendleft(replace(waiting, job=job, since=since))
                 self._changed.notify_all()
             if is_refused:
                 deliver(loop, [(waiting, job)])

@@ -125,6 +125,12 @@ class Classifier:
         self._engine = engine
         self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
 
+    def agree_on(self, max_batch: int | None) -> None:
+        """Form batches of this size, as the other processes do."""
+        if max_batch is not None:
+            self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
+            self.max_batch = max_batch
+
     async def classify(
         self,
         content: bytes,
@@ -195,7 +201,7 @@ class Classifier:
             if _is_light(header, picture.content):
                 return self._decode(picture, header, started)
             spent_s = time.monotonic() - started
-            return SetAside(lambda: self._decode(picture, header, time.monotonic() - spent_s))
+            return SetAside(lambda: self._decode_aside(picture, header, spent_s))
         except ServiceError as error:
             return error.as_answer()
 
@@ -210,6 +216,13 @@ class Classifier:
         )
         decoded = _Decoded(pixels, image, time.monotonic() - started)
         return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
+
+    def _decode_aside(self, picture: Picture, header: ImageHeader, spent_s: float) -> Picture:
+        """Decode beside the queue: the time for that is no waiting."""
+        picture = self._decode(picture, header, time.monotonic() - spent_s)
+        if picture.decoded is not None:
+            picture.submitted_at += picture.decoded.decode_s
+        return picture
 
     def _infer(
         self, pictures: list[Picture], taken_at: float, *, is_alone: bool

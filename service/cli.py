@@ -26,14 +26,13 @@ from service.errors import ServiceError
 from service.image_limits import ImageLimits
 from service.named_pictures import find_pictures, read_picture
 from service.registry import load
-from service.repository import RegistryError, choose_model, find_models
+from service.repository import ALL, RegistryError, choose_model, find_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 
 _BAR_WIDTH = 30
 _MANY = 20  # pictures, from which on a bar shows how far it is
 _REQUESTS_AT_ONCE = 8
 _MOST_SENT_BYTES = 2**31  # a server says what it takes
-_ALL = 2**31  # versions
 
 Ask = Callable[[bytes], dict[str, Any]]
 
@@ -133,7 +132,7 @@ def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, 
 def _load(folder: Path, model: str | None, limits: ImageLimits) -> Classifier:
     try:
         name, colon, version = (model or "").partition(":")
-        files = find_models(folder, latest=_ALL if colon else 1)
+        files = find_models(folder, latest=ALL if colon else 1)
         chosen = choose_model(files, name or None, flag="--model")
         found = {file.version: file for file in files if file.name == chosen}
         if colon and version not in found:

@@ -5,20 +5,34 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from service.offspring import fork
 from service.out_of_memory import hint_at_memory
 from service.pipe import Pipe
-from service.repository import ModelFile, RegistryError
+from service.repository import Lineup, ModelFile, RegistryError
 
 _LAST_MOMENT_S = 1.0  # for the system to say how a process ended
 
 # What the process runs: it sends `{"sha256": …, "has_card": …}` or `{"refused": …}` and returns its exit status.
 Examination = Callable[[ModelFile, frozenset[str], socket.socket], int]
+# Returns a file that may be loaded, as its SHA-256 is among those given or it was tried. Raises RegistryError.
+Examine = Callable[[ModelFile, frozenset[str]], Awaitable[ModelFile]]
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """The folder of models, and how it is served."""
+
+    folder: Path
+    latest: int  # versions of each model that serve
+    lineup: Lineup  # at the start
+    examination: Examination  # of a file that is new
+    load_timeout_s: float
 
 
 class Examiner:
@@ -31,7 +45,10 @@ class Examiner:
 
     async def examine(self, file: ModelFile, accepted: frozenset[str]) -> ModelFile:
         """Return a file that loads, or that was accepted before, with what was found in it. Raises RegistryError."""
-        pid, pipe = await fork(partial(self._examination, file, accepted))
+        try:
+            pid, pipe = await fork(partial(self._examination, file, accepted))
+        except OSError as error:
+            raise RegistryError(f"no process could be started to try it: {error.strerror}; try again later") from None
         self._ends[pid] = asyncio.get_running_loop().create_future()
         verdict: dict[str, Any] | None = None
         try:

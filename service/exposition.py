@@ -5,6 +5,7 @@ list of numbers that can be added to another, and gauges. Counters of processes 
 """
 
 import os
+import resource
 import time
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
@@ -92,14 +93,26 @@ def counted(name: str, *labels: str, times: int = 1) -> Snapshot:
 
 
 def process_snapshot() -> Snapshot:
-    """Return what the operating system says of this process."""
-    with open("/proc/self/statm", encoding="ascii") as file:
-        resident_pages = int(file.read().split()[1])
-    gauges = {
-        "process_resident_memory_bytes": float(resident_pages * os.sysconf("SC_PAGE_SIZE")),
-        "process_open_fds": float(len(os.listdir("/proc/self/fd"))),
-    }
+    """Return what the operating system says of this process; never fails, also without a free descriptor."""
+    gauges = {"process_resident_memory_bytes": _resident_bytes(), "process_open_fds": _open_files()}
     return Snapshot(counters={"process_cpu_seconds": [time.process_time()]}, gauges=gauges, models=[])
+
+
+def _resident_bytes() -> float:
+    """Return the resident memory, or its peak where no descriptor is left to read it with."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return float(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+def _open_files() -> float:
+    """Return the number of open descriptors, which is the limit where none is left to count them with."""
+    try:
+        return float(len(os.listdir("/proc/self/fd")))
+    except OSError:
+        return float(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def render(snapshot: Snapshot) -> bytes:

@@ -1,7 +1,8 @@
 """A model without a card: any ONNX file, whose graph alone says what it takes and gives.
 
-It answers tensors, not pictures. Where the first axis of every input and output is open, that axis is the batch: rows
-of several requests share a run. Any other graph runs one request at a time, with the shapes that it asks for.
+It answers tensors, not pictures. Where the first axis of every input and output is open, and rows are answered together
+as they are alone, that axis is the batch: rows of several requests share a run. Any other graph runs one request at a
+time, with the shapes that it asks for.
 """
 
 import hashlib
@@ -25,6 +26,8 @@ from service.jobs import IsWanted, SetAside
 from service.preprocess import ImageInfo
 from service.provider_choice import choose_providers
 from service.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
+from service.row_mixing import mixing_operators
+from service.rows_alone import answers_rows_alone
 from service.runtime import Session, cannot_load, open_session
 from service.seal import is_broken
 from service.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
@@ -54,13 +57,22 @@ class GraphModel:
 
     card = None
 
-    def __init__(self, session: Session, info: ModelInfo, *, max_batch: int | None, host: Host = _PLAIN_HOST) -> None:
+    def __init__(
+        self,
+        session: Session,
+        info: ModelInfo,
+        *,
+        max_batch: int | None,
+        host: Host = _PLAIN_HOST,
+        mixing: frozenset[str] | None = frozenset(),
+    ) -> None:
+        """`mixing`: the operators of the graph that work across rows; None if nobody knows."""
         self.info = info
         self.inputs = _specs("input", session.get_inputs())
         self.outputs = _specs("output", session.get_outputs())
         self._session = session
         self._on_device_lost = host.on_device_lost
-        self.is_batched = _first_axes_are_open(self.inputs + self.outputs) and self._answers_row_by_row()
+        self.is_batched = _first_axes_are_open(self.inputs + self.outputs) and self._answers_row_by_row(mixing)
         self.alone_s = self.longest_batch_s = _UNKNOWN_S
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
             self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
@@ -70,6 +82,12 @@ class GraphModel:
         self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
+
+    def agree_on(self, max_batch: int | None) -> None:
+        """Form batches of this size, as the other processes do."""
+        if max_batch is not None and self.is_batched:
+            self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
+            self.max_batch = max_batch
 
     async def infer(
         self,
@@ -128,13 +146,17 @@ class GraphModel:
                 log.exception("inference failed with %s", self.info.name)
         raise EngineFailed("The model failed on this request; the server's log has the cause.")
 
-    def _answers_row_by_row(self) -> bool:
+    def _answers_row_by_row(self, mixing: frozenset[str] | None) -> bool:
         if any(spec.is_open for spec in self.inputs):
             return False
-        try:
-            return all(array.shape[:1] == (2,) for array in self._session.run(None, self._filled(2, 0)))
-        except Exception:  # as above: a graph that takes one row at a time
-            return False
+        if mixing is None or mixing:
+            reason = "its graph cannot be read" if mixing is None else f"it has {', '.join(sorted(mixing))} across rows"
+        elif answers_rows_alone(lambda feed: self._session.run(None, feed), self.inputs):
+            return True
+        else:
+            reason = "random rows do not have the same answers alone and together"
+        log.info("%s runs one request at a time: %s", self.info.served_as, reason)
+        return False
 
     def _seconds_of_a_run(self, batch: int) -> float:
         started = time.perf_counter()
@@ -188,7 +210,7 @@ def load_graph_model(
     check_single_file(model)
     session = _open(model, providers, host)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), session.get_providers()[0], "as in its graph")
-    return GraphModel(session, info, max_batch=max_batch, host=host)
+    return GraphModel(session, info, max_batch=max_batch, host=host, mixing=mixing_operators(model))
 
 
 def _open(model: bytes, providers: str, host: Host) -> Session:

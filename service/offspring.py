@@ -5,6 +5,7 @@ Forked, so that it shares the listening socket and the board; what it needs beyo
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -19,12 +20,12 @@ from service.exposition import Snapshot, added
 from service.layout import Layout
 from service.pipe import Pipe
 from service.repository import Lineup, ModelFile, files_from
+from service.signals import DECIDED_ABOVE, HEARD
 
 log = logging.getLogger(__name__)
 
 _LAST_WORDS_S = 1.0
-_DECIDED_ABOVE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # they may reach all: the supervisor decides
-SIGNALS = (*_DECIDED_ABOVE, signal.SIGCHLD)  # that the supervisor hears
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ class Offspring:
         self.killed_because: str | None = None
         self.unanswered = 0  # ticks since it last answered
         self.statistics: Snapshot = added(())
+        self.max_batches: dict[str, int] = {}  # of what it has prepared, by SHA-256
         self._pipe = pipe
         self._loaded_at: float | None = None
+        self._well_at = 0.0  # when it last said that it is sound
         self.files: tuple[ModelFile, ...] = ()  # what it serves
         self._questions = 0
         self._awaited: dict[int, asyncio.Future[str | None]] = {}
@@ -74,6 +77,11 @@ class Offspring:
         """For how long it has had its models."""
         return 0.0 if self._loaded_at is None else time.monotonic() - self._loaded_at
 
+    @property
+    def served_well_s(self) -> float:
+        """For how long it has had its models and said that it is sound."""
+        return 0.0 if self._loaded_at is None else max(0.0, self._well_at - self._loaded_at)
+
     async def messages(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what it says, once it is noted here."""
         async for message in self._pipe.messages():
@@ -83,6 +91,7 @@ class Offspring:
             elif "pong" in message:
                 self._note_pong(message)
             elif "reply" in message:
+                self.max_batches.update(message.get("max_batches", {}))
                 self._settle(message["reply"], message["failure"])
             self.failure = message.get("failed", self.failure)
             yield message
@@ -91,6 +100,8 @@ class Offspring:
     def _note_pong(self, message: dict[str, Any]) -> None:
         self.unanswered = 0
         self.is_sound, self.statistics = message["is_sound"], message["statistics"]
+        if self.is_sound:
+            self._well_at = time.monotonic()
         self._settle(message["pong"], None)
 
     def _settle(self, number: int, failure: str | None) -> None:
@@ -159,36 +170,52 @@ def reaped() -> Iterator[tuple[int, int]]:
 async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tuple[int, Pipe]:
     """Run the work in a process of its own, with nothing open but its end of a pipe and what is kept.
 
-    Returns the process's id and our end of the pipe; what the work returns is its exit status.
+    It ends with the thread that calls this, at once and even if it is stopped. Returns the process's id and our end of
+    the pipe; what the work returns is its exit status. Raises OSError if the system has no more processes or files.
     """
     ours, theirs = socket.socketpair()
-    pipe = await Pipe.open(ours)
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # the child shares our wake-up pipe until it lets go of it
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _become_child(work, theirs, kept)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    theirs.close()
+    with theirs:
+        pipe = await Pipe.open(ours)
+        parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # the child shares our wake-up pipe until it lets go of it
+        try:
+            pid = os.fork()
+            if pid == 0:
+                _become_child(work, parent, theirs, kept)
+        except OSError:
+            pipe.close()
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
     return pid, pipe
 
 
-def _become_child(work: Callable[[socket.socket], int], pipe: socket.socket, kept: Sequence[socket.socket]) -> NoReturn:
+def _become_child(
+    work: Callable[[socket.socket], int], parent: int, pipe: socket.socket, kept: Sequence[socket.socket]
+) -> NoReturn:
     status = 1
     try:
+        _end_with(parent)
         signal.set_wakeup_fd(-1)
-        for number in _DECIDED_ABOVE:
+        for number in DECIDED_ABOVE:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _let_go_of_all_but(pipe.fileno(), *(socket.fileno() for socket in kept))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HEARD)
         status = work(pipe)
     except BaseException:  # nothing may get back into the supervisor's code
         log.exception("a process failed")
     finally:
         logging.shutdown()
         os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+
+
+def _end_with(parent: int) -> None:
+    """Have the system kill this process when its parent ends; leave if that has happened already."""
+    with contextlib.suppress(AttributeError):  # Linux alone has it; elsewhere a worker ends when its pipe is closed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _let_go_of_all_but(*kept: int) -> None:

@@ -23,6 +23,7 @@ from service.graph_model import GraphModel, load_graph_model
 from service.image_limits import DEFAULT_LIMITS, ImageLimits
 from service.kept_models import find_kept, forget_the_rest, hold, keep
 from service.model_card import METADATA_KEY, BadCard
+from service.permissions import why_unreadable
 from service.repository import ModelFile, RegistryError, VersionState
 
 log = logging.getLogger(__name__)
@@ -165,21 +166,21 @@ def has_card(model: bytes) -> bool:
 
 
 def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
-    """Return the content of a model file: what was accepted, from the folder or else from the copies in `cache`.
+    """Return the content of a model file: what was accepted, from the copies in `cache` or else from the folder.
 
+    The folder may be away, or somebody may be writing to it: a copy depends on neither.
     Raises RegistryError if it cannot be read, or has changed and was not kept.
     """
-    reason = "the file has changed since it was accepted; load it again"
+    copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
+    if copy is not None:
+        return copy
     try:
         content = file.path.read_bytes()
-        if file.sha256 in (None, hashlib.sha256(content).hexdigest()):
-            return content
-    except OSError:
-        reason = "the file cannot be read; check its permissions"
-    copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
-    if copy is None:
-        raise RegistryError(reason, path=file.path)
-    return copy
+    except OSError as error:
+        raise RegistryError(f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path) from None
+    if file.sha256 in (None, hashlib.sha256(content).hexdigest()):
+        return content
+    raise RegistryError("the file has changed since it was accepted; load it again", path=file.path)
 
 
 def keep_models(files: Iterable[ModelFile], cache: Path) -> None:

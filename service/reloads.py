@@ -7,18 +7,18 @@ One change at a time; the supervisor's loop never waits.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Literal
 
 from service.errors import ModelRefused, NotFound, NotReady
-from service.examiner import Examination
+from service.examiner import Examine, Repository
 from service.offspring import Offspring
 from service.repository import (
     Lineup,
     ModelFile,
     RegistryError,
     VersionState,
+    check_card_stays,
     check_place,
     is_name,
     names_in,
@@ -32,19 +32,6 @@ UNLOADED = "unloaded"  # Triton's word
 _GONE = "its folder is gone"
 
 Outcome = Literal["loaded", "unchanged", "refused", "unloaded"]
-# Returns a file that may be loaded, as its SHA-256 is among those given or it was tried. Raises RegistryError.
-Examine = Callable[[ModelFile, frozenset[str]], Awaitable[ModelFile]]
-
-
-@dataclass(frozen=True, slots=True)
-class Repository:
-    """The folder of models, and how it is served."""
-
-    folder: Path
-    latest: int  # versions of each model that serve
-    lineup: Lineup  # at the start
-    examination: Examination  # of a file that is new
-    load_timeout_s: float
 
 
 class Reloads:
@@ -65,17 +52,30 @@ class Reloads:
         self._examine = examine
         self._workers = workers
         self._count = count
-        self._states = {(state.name, state.version): state for state in self.lineup.states}
+        self._states: dict[tuple[str, str], VersionState] = {}
+        self._max_batches: dict[str, int] = {}  # on which the workers agree, by SHA-256
         self._accepted: frozenset[str] = frozenset()  # digests of what serves or has served
         self._unloaded: set[str] = set()  # names that somebody took out; they stay out until somebody loads them
         self._has_started = asyncio.Event()
         self._one_at_a_time, self._handing_out = asyncio.Lock(), asyncio.Lock()
+        self.begin_with(self.lineup)
+
+    def begin_with(self, lineup: Lineup) -> None:
+        """Before anything serves: let this line-up serve, and say what was refused of it."""
+        for state in lineup.states:
+            known = self._states.get((state.name, state.version))
+            if state.state == "UNAVAILABLE" and state != known:
+                self._refuse(_refusal(state.name, state.version, state.reason))
+        self._has_started.clear()
+        self.lineup = lineup
+        self._states = {(state.name, state.version): state for state in lineup.states}
 
     async def bring_up_to_date(self, worker: Offspring) -> str | None:
         """Let a worker that has loaded serve what all serve; return why it could not. Cancelled if it ends."""
         async with self._handing_out:
             if not self._has_started.is_set():
                 self._start_with(worker.files)
+            self._agree({file.sha256: file.max_batch for file in worker.files if file.sha256 and file.max_batch})
             if set(worker.files) == set(self.lineup.files):
                 failure = None
             else:
@@ -178,18 +178,10 @@ class Reloads:
         try:
             check_place(self._folder, file)
             found = await self._examine(file, self._accepted)
-            self._check_card_stays(found)
+            check_card_stays(found, self.lineup.files)
             return found
         except RegistryError as error:
             return self._note_refusal(file, error.reason)
-
-    def _check_card_stays(self, found: ModelFile) -> None:
-        serves_pictures = any(file.has_card for file in self.lineup.files if file.name == found.name)
-        if serves_pictures and not found.has_card:
-            raise RegistryError(
-                "it has no model card, and the version that serves has one, so pictures would no longer be answered; "
-                "export it with a card, give it another name, or unload the model first"
-            )
 
     def _note_outcome(self, file: ModelFile, failure: str | None) -> list[str]:
         if failure is not None:
@@ -207,7 +199,7 @@ class Reloads:
             self._note(file, "READY", f"the file that lies there now was refused: {reason}; the one before it serves")
         else:
             self._note(file, "UNAVAILABLE", reason)
-        sentence = f"{file.name}:{file.version} was refused: {reason}."
+        sentence = _refusal(file.name, file.version, reason)
         self._refuse(sentence)
         return sentence
 
@@ -252,8 +244,15 @@ class Reloads:
             failure = await self._ask_all(lambda worker: worker.prepare(new)) if new else None
             if failure is None:
                 self.lineup = wanted
+                self._agree({sha256: most for worker in self._workers() for sha256, most in worker.max_batches.items()})
             await self._let_all_take()
             return failure
+
+    def _agree(self, max_batches: dict[str, int]) -> None:
+        """Let all workers form batches of the size that the first one measured."""
+        self._max_batches = max_batches | self._max_batches
+        files = (replace(file, max_batch=self._max_batches.get(file.sha256 or "")) for file in self.lineup.files)
+        self.lineup = replace(self.lineup, files=tuple(files))
 
     async def _ask_all(self, ask: Callable[[Offspring], Awaitable[str | None]]) -> str | None:
         """Return the first failure. Who does not answer in time is killed, and starts again with what serves then."""
@@ -290,3 +289,7 @@ class Reloads:
 
 def _name_and_number(version: ModelFile | VersionState) -> tuple[str, int]:
     return version.name, int(version.version)
+
+
+def _refusal(name: str, version: str, reason: str) -> str:
+    return f"{name}:{version} was refused: {reason}."

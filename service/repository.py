@@ -10,9 +10,12 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from service.permissions import why_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
 _FILE = "model.onnx"
 _IN_THE_IMAGE = Path("/models")
+ALL = 2**62  # as a number of versions
 
 
 class RegistryError(Exception):
@@ -40,6 +44,7 @@ class ModelFile:
     path: Path
     sha256: str | None = None  # None: whatever lies there
     has_card: bool | None = None  # a model card, and so can be asked about pictures; None: nobody has looked
+    max_batch: int | None = field(default=None, compare=False)  # on which all processes agree; None: as measured
 
     @property
     def key(self) -> tuple[str, str]:
@@ -78,26 +83,58 @@ def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
 
 
 def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> Lineup:
-    """Return what shall serve at the start. Raises RegistryError."""
-    files = find_models(folder, latest)
+    """Return what shall serve at the start, and what was refused for where it lies. Raises RegistryError."""
+    found = _find(folder, latest)
+    files = [file for file, refusal in found if refusal is None]
     default = choose_model(files, default_model, flag="--default-model")
-    return Lineup(default, tuple(files), tuple(VersionState(*file.key, "LOADING") for file in files))
+    states = (
+        VersionState(*file.key, "LOADING")
+        if refusal is None
+        else VersionState(*file.key, "UNAVAILABLE", refusal.reason)
+        for file, refusal in found
+    )
+    return Lineup(default, tuple(files), tuple(states))
 
 
 def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
-    """Return the highest versions of each model in the folder, by name.
+    """Return the highest versions of each model in the folder that may be loaded from where they lie, by name.
 
-    Raises RegistryError if there is none, or one that may not be loaded from where it lies.
+    Raises RegistryError if there is none, or a model has none.
     """
-    files = [file for name in names_in(folder) for file in versions_of(folder, name, latest)]
-    if not files:
+    return [file for file, refusal in _find(folder, latest) if refusal is None]
+
+
+def _find(folder: Path, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
+    found = [version for name in names_in(folder) for version in _placed_versions_of(folder, name, latest)]
+    if not found:
         raise RegistryError(
             f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or "
             f"{_another_folder(folder)}"
         )
-    for file in files:
+    return found
+
+
+def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
+    """Return a model's highest versions, and those above them that are refused. Raises RegistryError if all are."""
+    found: list[tuple[ModelFile, RegistryError | None]] = []
+    wanted = latest
+    for file in reversed(versions_of(folder, name, ALL)):
+        refusal = _refusal_of_place(folder, file)
+        found.insert(0, (file, refusal))
+        wanted -= refusal is None
+        if not wanted:
+            break
+    if found and wanted == latest:
+        raise found[-1][1] or AssertionError("a version was refused without a reason")
+    return found
+
+
+def _refusal_of_place(folder: Path, file: ModelFile) -> RegistryError | None:
+    try:
         check_place(folder, file)
-    return files
+    except RegistryError as error:
+        return error
+    return None
 
 
 def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> str:
@@ -133,10 +170,7 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
         case errno.ENOTDIR:
             return f"{folder} is not a folder of models, but a file, or below one; {_another_folder(folder)}"
         case errno.EACCES | errno.EPERM:
-            whom = f"user {os.geteuid()}"
-            return (
-                f"the folder of models {folder}, or one above it, cannot be read by {whom}; try chmod -R a+rX {folder}"
-            )
+            return f"the folder of models {folder} cannot be read{why_unreadable(folder, error)}"
         case other:
             name = errno.errorcode.get(other or 0, "unknown error")
             return f"the folder of models {folder} cannot be read ({name}); check the disk or {_another_folder(folder)}"
@@ -151,7 +185,12 @@ def _another_folder(folder: Path, which: str = "another folder") -> str:
 
 def warn_of_what_is_left_out(folder: Path) -> None:
     """Log which folders hold no model, and which are no versions."""
-    for name in names_in(folder):
+    try:
+        names = names_in(folder)
+    except RegistryError as error:
+        log.warning("what the folder of models holds is not known: %s", error)
+        return
+    for name in names:
         versions = []
         with contextlib.suppress(OSError):
             versions = [version for version in sorted((folder / name).iterdir()) if _is_there(version / _FILE)]
@@ -184,8 +223,8 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
         files = [path for path in paths if _is_there(path)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError:
-        raise RegistryError("the folder cannot be read; check its permissions", path=entry) from None
+    except OSError as error:
+        raise RegistryError(f"the folder cannot be read{why_unreadable(entry, error)}", path=entry) from None
     if files and not is_name(name):
         raise RegistryError(
             "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
@@ -205,8 +244,8 @@ def check_place(folder: Path, file: ModelFile) -> None:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
         raise RegistryError("the file is not there, or a link to nothing", path=file.path) from None
-    except OSError:
-        raise RegistryError("the file cannot be read; check its permissions", path=file.path) from None
+    except OSError as error:
+        raise RegistryError(f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path) from None
     if not is_file:
         raise RegistryError("it is not a file", path=file.path)
 
@@ -214,3 +253,13 @@ def check_place(folder: Path, file: ModelFile) -> None:
 def is_name(text: str) -> bool:
     """Return whether a model may have this name."""
     return _NAME.fullmatch(text) is not None
+
+
+def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
+    """Raise RegistryError if pictures that are answered now would no longer be, with this version of a model."""
+    serves_pictures = any(file.has_card for file in serving if file.name == found.name)
+    if serves_pictures and not found.has_card:
+        raise RegistryError(
+            "it has no model card, and the version that serves has one, so pictures would no longer be answered; "
+            "export it with a card, give it another name, or unload the model first"
+        )

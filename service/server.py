@@ -61,6 +61,7 @@ class Server(uvicorn.Server):
         self._among = among
         self._idle = idle
         self._on_unread = on_unread
+        self.is_replaced = False  # once it has ended: then the clients that come now are for others
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -108,7 +109,7 @@ class Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listener in sockets or ():
+        for listener in () if self.is_replaced else sockets or ():
             turn_away_new_clients(listener)
         for _ in range(_FIRST_WORDS_TRIES):
             await asyncio.sleep(_FIRST_WORDS_S / _FIRST_WORDS_TRIES)
@@ -123,7 +124,7 @@ class Server(uvicorn.Server):
         await asyncio.wait((serving, hurrying), return_when=asyncio.FIRST_COMPLETED)
         self.force_exit = True
         hurrying.cancel()
-        await serving
+        await asyncio.wait((serving,))
         for task in self.server_state.tasks:
             task.cancel()
         if self.server_state.tasks:
@@ -158,13 +159,13 @@ def make_server(
     return Server(config, among, idle, on_unread)
 
 
-def end_at_the_latest_in(seconds: float) -> None:
+def end_at_the_latest_in(seconds: float, status: int = 0) -> None:
     """End the process even if a thread or the loop hangs: nobody waits for ever for a server to stop."""
 
     def end() -> None:
         log.error("stopping took too long; what was left is given up")
         logging.shutdown()
-        os._exit(0)
+        os._exit(status)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True

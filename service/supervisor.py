@@ -6,43 +6,43 @@ does not is killed and replaced. Ticks are counted, not seconds: a machine that 
 """
 
 import asyncio
-import contextlib
 import logging
 import math
 import os
 import signal
 import socket
-from collections.abc import Coroutine
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
 
 from service.admin import Gate, create_admin_app
+from service.background import Background
 from service.board import Board
 from service.connection import Patience
-from service.examiner import Examiner
-from service.exposition import Snapshot, added, counted, process_snapshot, render, without_gauges
+from service.ending import end_all, order_all
+from service.examiner import Examiner, Repository
+from service.first_lineup import FirstLineup, StartFailed
 from service.greeting import greeting
 from service.layout import Layout
 from service.log_lines import RequestLog
-from service.offspring import SIGNALS, Offspring, Task, Work, reaped
+from service.offspring import Offspring, Task, Work, reaped
 from service.out_of_memory import hint_at_memory
 from service.readiness import Readiness
-from service.reloads import Outcome, Reloads, Repository
-from service.repository import VersionState
+from service.reloads import Reloads
+from service.repository import RegistryError, VersionState
+from service.restarts import Restarts
 from service.server import Drain, address_of, make_server
+from service.signals import ignore_signals, watch_signals
+from service.totals import Totals
 
 log = logging.getLogger(__name__)
 
 _TICK_S = 1.0
 _TICKS_WITHOUT_ANSWER = 7  # an event loop that is silent for longer hangs
-_SCRAPE_S = 1.0  # for fresh statistics; of a worker that does not answer, the last ones count
 _LONGEST_SILENCE_S = 3.0  # before a worker that replaces the only one says that it is still loading
 _OWN_END_S = 1.0  # beyond the workers' own limit
-_STEADY_S = 10.0  # a worker that served for as long was well
-_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before the next start, after so many failures in a row
-
-
-class StartFailed(Exception):
-    """The first worker could not start. The message is one line for an operator."""
+_STEADY_S = 10.0  # a worker that served well for as long makes up for all failures before
+_SERVING_S = 1.0  # a worker that has had its models for as long serves
+_DELAYS_S = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # before the next start, after so many failures
 
 
 class Supervisor:
@@ -67,102 +67,95 @@ class Supervisor:
         self._listener = listener
         self._drain = drain
         self._layout = layout
-        self._address = address_of(listener)
         self._admin_address = ""
         self._workers: dict[int, Offspring] = {}  # by place
         self._gate = gate
         self._request_log = request_log
         self._needs_key = needs_key
         self._readiness = Readiness()
+        self._totals = Totals(self._workers.values)
         self._examiner = Examiner(repository.examination, repository.load_timeout_s)
+        self._first_lineup = FirstLineup(repository, self._examiner.examine)
         self._reloads = Reloads(
             repository,
             examine=self._examiner.examine,
             workers=lambda: list(self._workers.values()),
-            count=lambda outcome: self._count("resnet_reloads", outcome),
+            count=lambda outcome: self._totals.count("resnet_reloads", outcome),
         )
         self._reload_is_wanted = asyncio.Event()
-        self._failures = 0  # in a row
-        # What the supervisor has counted, and workers that are no more. Series begin at 0, not with their first event.
-        self._ended: Snapshot = added(counted("resnet_reloads", outcome, times=0) for outcome in get_args(Outcome))
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._restarts = Restarts(_DELAYS_S)
+        self._tasks, self._loops = Background(lambda: None), Background(lambda: None)
         self._told_to_stop, self._told_to_hurry, self._all_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._status = 0
         self._start_failure: str | None = None
+        self._first_failure: str | None = None  # of a start that may be tried again, with other versions
 
     async def run(self, admin_listener: socket.socket) -> int:
         """Serve until told to stop, and return the exit status. Raises StartFailed."""
-        self._watch_signals()
+        watch_signals(stop=self._be_told, reload=self._reload_is_wanted.set, reap=self._reap)
         self._admin_address = address_of(admin_listener)
         admin = make_server(
-            create_admin_app(self.scrape, self._change, self._readiness, self._gate, self._request_log),
+            create_admin_app(self._totals.render, self._change, self._readiness, self._gate, self._request_log),
             self._drain,
             Patience(),
         )
-        serving_admin = asyncio.create_task(admin.serve([admin_listener]))
-        for place in range(1 if self._layout is None else self._layout.processes):
-            self._soon(self._start(place))
-        running = [asyncio.create_task(work) for work in (self._tick_for_ever(), self._reload_for_ever())]
+        serving_admin = self._tasks.start(admin.serve([admin_listener]))
+        self._start_all()
+        self._keep_running(self._tick_for_ever)
+        self._keep_running(self._reload_for_ever)
+        self._loops.start(self._limit_the_first_load())
         await self._told_to_stop.wait()
-        for task in running:
-            task.cancel()
+        self._loops.cancel()
         await self._stop()
         admin.should_exit = admin.force_exit = True
-        await serving_admin
-        self._let_go_of_signals()
+        await asyncio.wait((serving_admin,))
+        ignore_signals()
         if self._start_failure is not None:
             raise StartFailed(self._start_failure)
         log.info("stopped")
         return self._status
-
-    async def scrape(self) -> bytes:
-        """Return the statistics of all processes, those that have ended included, in Prometheus' text format."""
-        return render(await self._total())
 
     async def _change(self, action: Literal["load", "unload"], name: str) -> list[VersionState]:
         if self._told_to_stop.is_set():
             self._readiness.check_ready()
         return await self._reloads.change(action, name)
 
-    async def _total(self) -> Snapshot:
-        answers = [asyncio.ensure_future(worker.ping()) for worker in self._workers.values()]
-        if answers:
-            _, late = await asyncio.wait(answers, timeout=_SCRAPE_S)
-            for answer in late:
-                answer.cancel()
-        # Not those of before: who was buried meanwhile is counted among those that have ended.
-        return added((self._ended, process_snapshot(), *(worker.statistics for worker in self._workers.values())))
-
-    async def _tell_total(self, worker: Offspring, number: int) -> None:
-        worker.tell_total(number, await self._total())
-
-    def _watch_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._be_told)
-        loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_is_wanted.set)
-
-    def _let_go_of_signals(self) -> None:
-        """Whoever signals now is too late: the loop would let a signal end the process, with another status."""
-        for number in SIGNALS:
-            asyncio.get_running_loop().remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-
     def _be_told(self) -> None:
         (self._told_to_hurry if self._told_to_stop.is_set() else self._told_to_stop).set()
 
-    def _soon(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _keep_running(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run what lasts as long as the server; where it fails, it begins anew."""
+        self._loops.start(work(), on_failure=lambda: self._keep_running(work))
 
-    async def _start(self, place: int, delay_s: float = 0.0) -> None:
+    def _start_all(self) -> None:
+        for place in range(1 if self._layout is None else self._layout.processes):
+            self._start(place)
+
+    def _start(self, place: int, delay_s: float = 0.0) -> None:
+        self._tasks.start(self._start_one(place, delay_s), on_failure=lambda: self._note_no_start(place, "it failed"))
+
+    async def _start_one(self, place: int, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
+        if self._told_to_stop.is_set():
+            return
         task = Task(place, self._layout, self._listens_after_s(place), self._reloads.lineup)
-        worker = await Offspring.start(self._work, task, self._listener)
+        try:
+            worker = await Offspring.start(self._work, task, self._listener)
+        except OSError as error:  # no more processes, files or memory
+            self._note_no_start(place, error.strerror or "unknown error")
+            return
         self._workers[place] = worker
-        self._soon(self._listen(worker))
+        self._tasks.start(
+            self._listen(worker), on_failure=lambda: self._kill(worker, "what it says cannot be understood")
+        )
+
+    def _note_no_start(self, place: int, reason: str) -> None:
+        if not self._is_ready:
+            self._fail_start(f"no process can be started: {reason}; raise the limit of processes, files or memory")
+            return
+        self._restarts.note_failure()
+        log.error("no process can be started: %s; it is tried again", reason)
+        self._start(place, max(self._restarts.delay_s, _TICK_S))
 
     def _listens_after_s(self, place: int) -> float:
         """While others serve, nobody should meet a worker that cannot; if there is no other, one has to say so."""
@@ -173,9 +166,10 @@ class Supervisor:
     async def _listen(self, worker: Offspring) -> None:
         async for message in worker.messages():
             if "loaded" in message:
-                self._soon(self._note_loaded(worker, Layout(**message["loaded"])))
+                loaded = self._note_loaded(worker, Layout(**message["loaded"]))
+                self._tasks.start(loaded, on_failure=lambda: self._kill(worker, "it could not be brought up to date"))
             elif "total" in message:
-                self._soon(self._tell_total(worker, message["total"]))
+                self._tasks.start(self._totals.tell(worker, message["total"]))
             elif not worker.is_sound:
                 self._kill(worker, "its engine hangs")
 
@@ -190,16 +184,18 @@ class Supervisor:
         if self._layout is None:
             self._layout = layout
             for place in range(1, layout.processes):
-                self._soon(self._start(place))
+                self._start(place)
         if self._is_ready:
             worker.order("serve")
         elif len(self._workers) == layout.processes and all(one.is_loaded for one in self._workers.values()):
             self._readiness.state = "ready"
-            self._order_all("serve")
+            order_all(self._workers.values(), "serve")
             self._greet(layout)
 
     def _greet(self, layout: Layout) -> None:
-        for line in greeting(os.getpid(), layout, self._address, self._admin_address, needs_key=self._needs_key):
+        for line in greeting(
+            os.getpid(), layout, address_of(self._listener), self._admin_address, needs_key=self._needs_key
+        ):
             log.info("%s", line)
 
     @property
@@ -213,13 +209,6 @@ class Supervisor:
             self._reload_is_wanted.clear()
             await self._reloads.reload()
 
-    def _count(self, *labels: str) -> None:
-        self._ended = added((self._ended, counted(*labels)))
-
-    def _order_all(self, order: str) -> None:
-        for worker in self._workers.values():
-            worker.order(order)
-
     async def _tick_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
@@ -229,7 +218,7 @@ class Supervisor:
                     self._kill(worker, "its event loop hangs")
                 else:
                     worker.unanswered += 1
-                    self._soon(worker.ping())
+                    self._tasks.start(worker.ping())
 
     def _kill(self, worker: Offspring, reason: str) -> None:
         if worker.killed_because is None:
@@ -241,13 +230,13 @@ class Supervisor:
             self._examiner.note_end(pid, os.waitstatus_to_exitcode(status))
             for worker in list(self._workers.values()):
                 if worker.pid == pid:
-                    self._soon(self._bury(worker, os.waitstatus_to_exitcode(status)))
+                    self._tasks.start(self._bury(worker, os.waitstatus_to_exitcode(status)))
 
     async def _bury(self, worker: Offspring, code: int) -> None:
         await worker.last_words()
         del self._workers[worker.place]
         self._board.clear(worker.place)
-        self._ended = added((self._ended, without_gauges(worker.statistics)))
+        self._totals.keep(worker)
         if not self._told_to_stop.is_set():
             self._replace(worker, code)
         elif not self._workers:
@@ -255,28 +244,58 @@ class Supervisor:
 
     def _replace(self, worker: Offspring, code: int) -> None:
         reason = worker.killed_because or (f"signal {-code}" if code < 0 else f"status {code}")
-        self._count("resnet_process_deaths", reason)
+        self._totals.count("resnet_process_deaths", reason)
         hint = "" if worker.killed_because else hint_at_memory(code)
         if not self._is_ready:
-            self._start_failure = worker.failure or (
-                f"a process ended while it started: {reason}{hint or '; the log may say why'}"
+            self._note_failed_start(
+                worker.failure or f"a process ended while it started: {reason}{hint or '; the log may say why'}"
             )
-            self._told_to_stop.set()
             return
-        # Somebody who kills a worker that serves may do so often; one that fails by itself, again and again, may not.
-        is_failure = not worker.is_loaded or (code != -signal.SIGKILL and worker.served_s < _STEADY_S)
-        self._failures = self._failures + 1 if is_failure or worker.killed_because else 0
-        # Who cannot even start takes nothing from those that serve.
-        is_needed = worker.is_loaded or not any(one.is_loaded for one in self._workers.values())
-        if self._failures >= len(_DELAYS_S) and is_needed:
-            log.error(
-                "process %d ended: %s; %d failures in a row are too many", worker.pid, reason + hint, self._failures
-            )
+        self._restarts.note_end(
+            was_well=worker.served_well_s >= _STEADY_S,
+            was_killed_from_outside=worker.is_loaded and worker.killed_because is None and code == -signal.SIGKILL,
+            was_killed_here=worker.killed_because is not None,
+        )
+        if self._restarts.are_too_many and not self._others_serve(worker):
+            failures = self._restarts.count
+            log.error("process %d ended: %s; %d failures in a row are too many", worker.pid, reason + hint, failures)
             self._status = max(code, 1)  # 70: a broken GPU
             self._told_to_stop.set()
             return
         log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason + hint)
-        self._soon(self._start(worker.place, _DELAYS_S[min(max(0, self._failures - 1), len(_DELAYS_S) - 1)]))
+        self._start(worker.place, self._restarts.delay_s)
+
+    def _others_serve(self, failed: Offspring) -> bool:
+        """Those that fail as soon as they serve may each have the other just loaded; that is no service."""
+        least_s = _SERVING_S if failed.is_loaded else 0.0
+        return any(worker.is_loaded and worker.served_s >= least_s for worker in self._workers.values())
+
+    def _note_failed_start(self, reason: str) -> None:
+        self._first_failure = self._first_failure or reason
+        for worker in self._workers.values():
+            self._kill(worker, "another could not start")
+        if not self._workers and not self._told_to_stop.is_set():
+            reason, self._first_failure = self._first_failure, None
+            self._tasks.start(self._start_again(reason), on_failure=lambda: self._fail_start(reason))
+
+    async def _start_again(self, reason: str) -> None:
+        """Start with the newest good versions, if it failed with the newest ones."""
+        try:
+            self._reloads.begin_with(await self._first_lineup.choose(reason))
+        except RegistryError as error:
+            self._fail_start(str(error))
+            return
+        self._start_all()
+
+    def _fail_start(self, reason: str) -> None:
+        self._start_failure = reason
+        self._told_to_stop.set()
+
+    async def _limit_the_first_load(self) -> None:
+        """A version that never loads may not keep those before it from serving."""
+        reason = await self._first_lineup.overdue()
+        if not self._is_ready and self._first_lineup.has_a_choice:
+            self._note_failed_start(reason)
 
     async def _stop(self) -> None:
         """Let every worker finish what it has accepted; kill what has not ended in time."""
@@ -284,16 +303,5 @@ class Supervisor:
         if self._start_failure is None:
             log.info("stopping: finishing what was accepted")
         self._listener.close()
-        if not self._workers:
-            self._all_gone.set()
-        self._order_all("stop")
-        hurrying = asyncio.create_task(self._pass_the_hurry_on())
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), self._drain.longest_s + _OWN_END_S)
-        hurrying.cancel()
-        for worker in self._workers.values():
-            worker.kill()
-
-    async def _pass_the_hurry_on(self) -> None:
-        await self._told_to_hurry.wait()
-        self._order_all("hurry")
+        longest_s = self._drain.longest_s + _OWN_END_S
+        await end_all(self._workers.values, longest_s=longest_s, hurry=self._told_to_hurry, all_gone=self._all_gone)

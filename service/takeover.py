@@ -4,18 +4,21 @@ Whoever is in a queue keeps the model that was asked; with the last of them the 
 """
 
 import asyncio
+import logging
 import threading
 import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 
 from service.app import Parts
-from service.background import in_a_thread
+from service.background import Background, in_a_thread
 from service.jobs import call
 from service.memory import give_back
 from service.private_cache import cache_root
 from service.registry import Served, keep_models
 from service.repository import Lineup, ModelFile, RegistryError
+
+log = logging.getLogger(__name__)
 
 _Identity = tuple[str, str, str | None]
 
@@ -28,7 +31,7 @@ class Takeover:
         self._parts = parts
         self._keeps_files = keeps_files
         self._kept: tuple[ModelFile, ...] = ()
-        self._keeping: asyncio.Task[None] | None = None
+        self._background = Background(lambda: None)  # without a copy everything goes on
         self._one_at_a_time = asyncio.Lock()
         self._prepared: dict[_Identity, Served] = {}
 
@@ -36,9 +39,18 @@ class Takeover:
         """Return the line-up's files, each with what was found in it."""
         models = {(model.info.name, model.info.version): model for model in self._parts.registry}
         return [
-            replace(file, sha256=models[file.key].info.sha256, has_card=models[file.key].card is not None)
+            replace(
+                file,
+                sha256=models[file.key].info.sha256,
+                has_card=models[file.key].card is not None,
+                max_batch=models[file.key].max_batch,
+            )
             for file in lineup.files
         ]
+
+    def measured(self) -> dict[str, int]:
+        """Return the largest batch of every loaded model, by its SHA-256, as this process measured it."""
+        return {model.info.sha256: model.max_batch for model in self._have().values()}
 
     async def prepare(self, files: Iterable[ModelFile]) -> str | None:
         """Load what is not there yet; return why that is not possible, without paths."""
@@ -49,6 +61,9 @@ class Takeover:
                     self._prepared[_wanted(file)] = await in_a_thread(lambda file=file: self._parts.load(file))  # type: ignore[misc]
         except RegistryError as error:
             return error.reason
+        except Exception:  # whatever breaks, the supervisor waits for an answer
+            log.exception("a new version could not be loaded")
+            return "a process failed to load it; the server's log has the cause"
         return None
 
     def take(self, lineup: Lineup) -> str | None:
@@ -57,6 +72,8 @@ class Takeover:
         if missing := [file for file in lineup.files if _wanted(file) not in have]:
             return f"{missing[0].name}:{missing[0].version} has not been prepared"
         models = [have[_wanted(file)] for file in lineup.files]
+        for file, model in zip(lineup.files, models, strict=True):
+            model.agree_on(file.max_batch)
         for model in have.values():
             if model not in models:
                 _free_with_its_last_user(model)
@@ -65,7 +82,7 @@ class Takeover:
         self._parts.metrics.note_models(model.info for model in models)
         if self._keeps_files and lineup.files != self._kept:
             self._kept = lineup.files
-            self._keeping = asyncio.create_task(self._keep(lineup.files))
+            self._background.start(self._keep(lineup.files))
         return None
 
     async def _keep(self, files: tuple[ModelFile, ...]) -> None:

@@ -1,7 +1,7 @@
 """One process that answers requests: the application, its engine, and an ear for the supervisor's orders.
 
 It answers from the first moment, and says that it is not ready until its models are loaded and the supervisor says
-that all processes are; a stop meanwhile is quick. If the supervisor is gone, it ends as if it had been told to.
+that all processes are; a stop meanwhile is quick. If a part of it fails, it ends and is replaced.
 """
 
 import asyncio
@@ -19,10 +19,12 @@ from fastapi import FastAPI
 
 from service.api_keys import BadKeyFile
 from service.app import Among, Parts, create_app
+from service.background import Background, act_on_failed_threads
 from service.board import Board
 from service.connection import Patience
 from service.engine import EngineError, check_one_runtime
 from service.exposition import Snapshot
+from service.jobs import call
 from service.log_lines import RequestLog
 from service.memory import keep_few_arenas
 from service.metrics import Metrics
@@ -69,12 +71,11 @@ async def _work(
         note_unread = partial(_note_unread, app.state.parts.metrics, request_log)
         server = make_server(app, drain, Patience(body_s=settings.body_timeout_s), (board, task.place), note_unread)
         check_one_runtime()
-        await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
+        return await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
     except (BadKeyFile, EngineError, RegistryError) as error:
         pipe.send({"failed": str(error)})
         await pipe.flush()
         return 1
-    return 0
 
 
 def _note_unread(
@@ -101,12 +102,18 @@ class _Worker:
         self._questions = 0
         self._parts.metrics.total = self._total
         self._takeover = Takeover(self._parts, keeps_files=task.place == 0)
-        self._preparing: asyncio.Task[None] | None = None
+        self._has_failed = False
+        self._background = Background(self._give_up)
 
-    async def serve(self, listener: socket.socket, listens_after_s: float) -> None:
-        """Serve until told to stop, then end gracefully. Raises what the application's start raises."""
-        listening = asyncio.create_task(self._listen())
-        serving = asyncio.create_task(self._answer(listener, listens_after_s))
+    async def serve(self, listener: socket.socket, listens_after_s: float) -> int:
+        """Serve until told to stop, or until a part of this process fails; end gracefully and return the exit status.
+
+        Raises what the application's start raises.
+        """
+        loop = asyncio.get_running_loop()
+        act_on_failed_threads(lambda: call(loop, self._give_up))
+        listening = self._background.start(self._listen())
+        serving = self._background.start(self._answer(listener, listens_after_s))
         async with contextlib.AsyncExitStack() as lifespan:
             start = lifespan.enter_async_context(self._app.router.lifespan_context(self._app))
             is_loaded = await _completes_before(self._told_to_stop, start)
@@ -116,26 +123,35 @@ class _Worker:
                 _tune_garbage_collection()
                 self._pipe.send({"loaded": asdict(self._app.state.layout), "files": files})
                 await self._told_to_stop.wait()
-            end_at_the_latest_in(self._drain.longest_s)
+            end_at_the_latest_in(self._drain.longest_s, int(self._has_failed))
             self._parts.readiness.state = "draining"
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._told_to_hurry.wait(), self._drain.delay_s if is_loaded else 0)
+                has_delay = is_loaded and not self._has_failed
+                await asyncio.wait_for(self._told_to_hurry.wait(), self._drain.delay_s if has_delay else 0)
             await self._server.end(serving, self._told_to_hurry)
         self._pipe.send(self._pong(0))  # the last statistics
         await self._pipe.flush()
         listening.cancel()
+        return int(self._has_failed)
+
+    def _give_up(self) -> None:
+        """End, to be replaced: a process without one of its parts would look well and serve nobody."""
+        self._has_failed = self._server.is_replaced = True
+        self._told_to_stop.set()
 
     async def _answer(self, listener: socket.socket, listens_after_s: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._may_listen.wait(), min(listens_after_s, _LONGEST_LOAD_S))
         await self._server.serve([listener])
+        if not self._told_to_stop.is_set():
+            raise RuntimeError("the HTTP server ended by itself")
 
     async def _listen(self) -> None:
         async for message in self._pipe.messages():
             if "ping" in message:
                 self._pipe.send(self._pong(message["ping"]))
             elif "prepare" in message:
-                self._preparing = asyncio.create_task(self._prepare(message))
+                self._background.start(self._prepare(message))
             elif "lineup" in message:
                 failure = self._takeover.take(lineup_from(message["lineup"]))
                 self._pipe.send({"reply": message["number"], "failure": failure})
@@ -147,7 +163,8 @@ class _Worker:
 
     async def _prepare(self, message: dict[str, Any]) -> None:
         failure = await self._takeover.prepare(files_from(message["prepare"]))
-        self._pipe.send({"reply": message["number"], "failure": failure})
+        max_batches = self._takeover.measured()
+        self._pipe.send({"reply": message["number"], "failure": failure, "max_batches": max_batches})
 
     async def _total(self) -> Snapshot:
         """Return the statistics of all processes, or of this one if the supervisor is silent."""

@@ -52,7 +52,8 @@ BORROWED = {
 LAYERS = (
     ("__main__", "cli"),
     ("supervisor", "worker", "examination"),
-    ("admin", "server", "client", "named_pictures", "reloads", "takeover"),
+    ("first_lineup", "totals"),
+    ("admin", "server", "client", "named_pictures", "reloads", "takeover", "ending"),
     ("examiner",),
     ("app", "settings", "offspring", "pipe"),
     ("api", "admission", "connection", "listener", "acceptor"),
@@ -63,7 +64,7 @@ LAYERS = (
     ("exposition", "inference_counts"),
     ("registry", "explanation", "embedding", "greeting"),
     ("graph_model",),
-    ("classifier",),
+    ("classifier", "row_mixing", "rows_alone"),
     ("acceptance", "batcher", "engine", "preprocess", "heat_map", "layout"),
     ("image_limits", "truncated_jpeg"),
     ("gpu_start", "provider_choice", "kept_models"),
@@ -96,8 +97,12 @@ LAYERS = (
         "background",
         "board",
         "pulse",
+        "graph_file",
+        "restarts",
+        "signals",
     ),
     ("api_keys", "route_names", "log_writer", "tracing", "repository", "control_groups"),
+    ("permissions",),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
 

@@ -454,13 +454,14 @@ class SortingModel(OpenModel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.may_prepare = threading.Event()
+        self.may_prepare, self.is_preparing = threading.Event(), threading.Event()
 
     def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError | SetAside[int]]:  # type: ignore[override]
         self.batches.append(jobs)
         return [SetAside(lambda job=job: self._smaller(job)) if job > 1000 else 2 * job for job in jobs]  # type: ignore[misc]
 
     def _smaller(self, job: int) -> int:
+        self.is_preparing.set()
         self.may_prepare.wait()
         if job == 1013:
             raise BadImage("thirteen")
@@ -479,6 +480,22 @@ async def test_a_big_picture_does_not_hold_up_the_small_ones() -> None:
         model.may_prepare.set()
         assert await big == 2
     assert model.batches[-1] == [1]
+
+
+async def test_the_time_of_preparing_is_no_time_in_the_queue() -> None:
+    sorting, gated, prepared_s = SortingModel(), GatedModel(), 0.2
+    async with running() as batcher:
+        before = time.monotonic()
+        tasks = await submitted(batcher, sorting, 1001)
+        await asyncio.to_thread(sorting.is_preparing.wait)
+        tasks += await submitted(batcher, gated, 1)
+        await gated.has_begun()  # the only thread is taken, so what was prepared has to wait again
+        await asyncio.sleep(prepared_s)
+        sorting.may_prepare.set()
+        await asyncio.to_thread(wait_until, lambda: batcher.oldest_age_s() > 0)
+        assert batcher.oldest_age_s() <= time.monotonic() - before - prepared_s
+        gated.open()
+        await asyncio.gather(*tasks)
 
 
 async def test_a_picture_that_fails_on_its_way_is_answered_alone() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+import service.classifier
 from service.acceptance import BadModel, WarmUp, check_golden, warm_up
 from service.batcher import Batcher
 from service.classifier import Classification, Classifier, ModelInfo, Picture, load_classifier
@@ -187,6 +189,29 @@ def test_a_big_picture_is_decoded_apart_from_its_batch(model_file: bytes) -> Non
     assert isinstance(later, Classification)
     assert (later.predictions[0].label, later.image.width) == ("red", 2000)
     assert later.predictions == classifier.classify_now(big, top_k=1).predictions
+
+
+def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(service.classifier, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    decode = service.classifier.header_to_pixels
+
+    def take_three_seconds(*arguments: Any, **steps: Any) -> Any:
+        now[0] += 3.0
+        return decode(*arguments, **steps)
+
+    monkeypatch.setattr(service.classifier, "header_to_pixels", take_three_seconds)
+    classifier = load(model_file)
+    big = Picture(picture((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
+    now[0] = 1.0
+    (aside,) = classifier.answer_batch([big], is_alone=False)
+    assert isinstance(aside, SetAside)
+    now[0] = 2.0
+    prepared = aside.prepare()
+    now[0] += 0.5
+    (answer,) = classifier.answer_batch([prepared], is_alone=False)
+    assert isinstance(answer, Classification)
+    assert (answer.decode_s, answer.queue_s) == (3.0, 2.5)  # 1 and 1 for a thread, 0.5 for the batch
 
 
 @pytest.mark.anyio

@@ -1,5 +1,9 @@
 """Statistics: right numbers, and no more series than the server has routes, models and codes."""
 
+import contextlib
+import os
+import resource
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -129,3 +133,21 @@ def test_what_the_machine_gives_is_known() -> None:
     assert found["process_open_fds"] > 0
     assert found["process_cpu_seconds_total"] > 0
     assert found["process_start_time_seconds"] > 1e9
+
+
+def test_a_process_without_a_free_descriptor_still_says_how_it_is() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        found = samples(Metrics())
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(taken) > 0
+    assert found["process_open_fds"] == 200
+    assert found["process_resident_memory_bytes"] > 1_000_000

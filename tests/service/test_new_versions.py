@@ -5,6 +5,8 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from service.kept_models import find_kept
 from service.private_cache import cache_root
 from service.seal import seal
-from tests.service.served import Served, serving, wait_until
+from tests.service.served import ROOT, Served, serving, wait_until
 from tests.service.tiny_model import LABELS, tiny_model, write_tiny_model
 
 CRASHES, HANGS = b"crashes the loader", b"hangs the loader"
@@ -335,3 +337,91 @@ def test_two_hundred_reloads_under_load_leave_no_memory_behind(
     folder: Path, red: bytes, model_file: bytes, other_model: bytes
 ) -> None:
     assert reload_under_load(folder, red, (model_file, other_model), times=200) <= 20e6
+
+
+@pytest.mark.parametrize("kind", ["truncated", "external data", "crashes the loader", "hangs the loader", "zero bytes"])
+def test_a_bad_version_in_the_folder_does_not_fail_the_start(
+    folder: Path, model_file: bytes, other_model: bytes, red: bytes, kind: str
+) -> None:
+    make, words = BAD[kind]
+    write_tiny_model(folder, "second", "2", other_model)
+    for version in ("2", "3"):
+        write_tiny_model(folder, version=version, content=make(model_file))
+    with serving(folder, "--default-model", "tiny", "--load-timeout-s", 4, patch=CRUEL + CRUEL_AT_THE_START) as served:
+        assert answer(served, red) == ("1", "red")
+        assert answer(served, red, "?model=second") == ("2", "RED")
+        for version in ("2", "3"):
+            described = served.ask("GET", f"/models/tiny/versions/{version}")[1]
+            assert described["state"] == "UNAVAILABLE"
+            assert words in described["reason"]
+            assert any(f"tiny:{version} was refused" in line and words in line for line in served.log)
+        assert served.ask("GET", "/models/tiny/versions/1")[1]["state"] == "READY"
+        assert served.sample("resnet_reloads_total") == 2
+        write_tiny_model(folder, version="4", content=other_model)
+        reload(served)
+        wait_until(lambda: answer(served, red) == ("4", "RED"))
+
+
+# The same two files where a worker loads them.
+CRUEL_AT_THE_START = """
+import service.app
+load_in_a_worker = service.app.load
+def cruel_in_a_worker(file, **options):
+    return service.examination.load(file, content=file.path.read_bytes(), **options)
+service.app.load = cruel_in_a_worker
+"""
+
+
+def test_a_model_with_no_good_version_fails_the_start_with_one_line(folder: Path, model_file: bytes) -> None:
+    for version in ("1", "2"):
+        write_tiny_model(folder, "second", version, b"bad")
+    command = [sys.executable, "-m", "service", "--models", folder, "--port", 0, "--admin-port", 0]
+    options = ["--default-model", "tiny", "--log", "text"]
+    done = subprocess.run(
+        [*map(str, command), *options], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert f"serve-resnet: {folder}/second/2/model.onnx: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["renamed", "replaced by a file", "a file that blocks whoever opens it"])
+def test_a_process_is_replaced_from_the_kept_copy_while_the_folder_is_away(
+    folder: Path, model_file: bytes, red: bytes, how: str
+) -> None:
+    models, away = folder / "models", folder / "away"
+    path = write_tiny_model(models, "kept", content=model_file)
+    with serving(models, "--processes", 1) as served:
+        wait_until(lambda: find_kept(cache_root(), hashlib.sha256(model_file).hexdigest()) is not None)
+        if how == "a file that blocks whoever opens it":
+            path.unlink()
+            os.mkfifo(path)
+        else:
+            models.rename(away)
+            if how == "replaced by a file":
+                models.touch()
+        for _ in range(2):
+            (victim,) = served.workers()
+            os.kill(victim, signal.SIGKILL)
+            wait_until(lambda victim=victim: victim not in served.workers())  # type: ignore[misc]
+            assert answer(served, red) == ("1", "red")
+        assert served.sample("resnet_process_deaths_total") == 2
+
+
+def test_all_processes_say_the_same_largest_batch_however_busy_they_were(folder: Path, other_model: bytes) -> None:
+    noisy = """
+import os
+import service.acceptance
+measured = service.acceptance.largest_batch_on_a_cpu
+service.acceptance.largest_batch_on_a_cpu = lambda alone_s: 1 + os.getpid() % 1000
+"""
+    with serving(folder, "--processes", 3, patch=noisy) as served:
+        for version in ("2", "3"):
+            sizes = {served.ask("GET", "/models")[1]["models"][0]["max_batch"] for _ in range(24)}
+            assert len(sizes) == 1, sizes
+            write_tiny_model(folder, version=version, content=other_model)
+            reload(served)
+            wait_until(lambda version=version: states(served) == [("tiny", version, "READY")])  # type: ignore[misc]
+        os.kill(served.workers()[0], signal.SIGKILL)
+        wait_until(lambda: served.sample("resnet_processes") == 3 and served.sample("resnet_process_deaths_total") == 1)
+        assert len({served.ask("GET", "/models")[1]["models"][0]["max_batch"] for _ in range(24)}) == 1

@@ -1,5 +1,6 @@
 """The folder of models: which files serve, which answers by default, and what stops a start."""
 
+import hashlib
 import os
 from functools import partial
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import NotFound, NotReady
-from service.registry import Registry, load, load_models
+from service.kept_models import keep
+from service.registry import Registry, load, load_models, read_model
 from service.repository import (
     SHIPPED_MODEL,
     ModelFile,
@@ -170,3 +172,25 @@ def test_a_model_that_may_not_be_read_stops_the_start(tmp_path: Path, model_file
     write_tiny_model(tmp_path, "locked", "1", model_file).chmod(0)
     with pytest.raises(RegistryError, match="permissions"):
         served(tmp_path)
+
+
+def test_a_kept_copy_is_read_whatever_became_of_the_folder(tmp_path: Path) -> None:
+    digest = hashlib.sha256(b"content").hexdigest()
+    keep(tmp_path / "cache", digest, b"content")
+    file = ModelFile("a", "1", tmp_path / "gone" / "a" / "1" / "model.onnx", digest)
+    assert read_model(file, tmp_path / "cache") == b"content"
+    with pytest.raises(RegistryError, match="cannot be read"):
+        read_model(file)
+
+
+def test_a_folder_that_is_none_is_told_apart_from_one_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RegistryError, match="is not a folder"):
+        find_models(tmp_path / "file")
+    with pytest.raises(RegistryError, match="there is no folder"):
+        find_models(tmp_path / "missing")
+
+
+def test_what_is_left_out_is_no_reason_to_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_what_is_left_out(tmp_path / "missing")
+    assert "there is no folder of models" in caplog.text

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import ModelRefused, NotFound
-from service.reloads import Reloads, Repository
+from service.examiner import Repository
+from service.reloads import Reloads
 from service.repository import Lineup, ModelFile, RegistryError, read_lineup
 
 pytestmark = pytest.mark.anyio
@@ -145,3 +146,28 @@ async def test_a_file_that_is_good_again_has_no_reason_left(tmp_path: Path) -> N
     folder.put("a/1", "good")
     await reloads.reload()
     assert (reloads.lineup.states[0].state, reloads.lineup.states[0].reason) == ("READY", "")
+
+
+async def test_all_processes_are_told_the_batch_size_that_the_first_one_measured(tmp_path: Path) -> None:
+    folder = Folder(tmp_path, "a/1")
+    loaded = [replace(file, sha256="good", has_card=True) for file in folder.reloads.lineup.files]
+    told: list[int | None] = []
+    for measured in (32, 4, 1):
+        worker = StartedWorker(tuple(replace(file, max_batch=measured) for file in loaded))
+        assert await folder.reloads.bring_up_to_date(worker) is None  # type: ignore[arg-type]
+        told += [file.max_batch for file in folder.reloads.lineup.files]
+    assert told == [32, 32, 32]
+    await folder.reloads.reload()
+    assert [file.max_batch for file in folder.reloads.lineup.files] == [32]
+
+
+async def test_what_was_refused_at_the_start_is_said_and_counted_as_during_a_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a" / "2" / "model.onnx").mkdir(parents=True)
+    folder = Folder(tmp_path, "a/1")
+    assert folder.counts == ["refused"]
+    assert "a:2 was refused: it is not a file." in caplog.text
+    reloads = await folder.start()
+    assert folder.serving() == ["a:1"]
+    assert [(state.version, state.state) for state in reloads.lineup.states] == [("1", "READY"), ("2", "UNAVAILABLE")]

@@ -3,8 +3,10 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -153,15 +155,26 @@ service.worker.work = broken
         assert served.process.poll() is None
 
 
-def test_workers_whose_supervisor_is_gone_finish_and_end(models: Path, red: bytes) -> None:
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_workers_end_at_once_with_their_supervisor_and_leave_the_port(models: Path, red: bytes, state: str) -> None:
     command = [sys.executable, "-m", "service", "--models", str(models), "--port", "0", "--admin-port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, "--processes", "2"], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         served = Served(process, *ports_it_says(Served(process, 0, 0)))
         workers = served.workers()
+        if state == "stopped":
+            os.kill(workers[0], signal.SIGSTOP)
         process.kill()
         process.wait()
-        assert served.ask("POST", "/classify", red)[0] == 200  # for the drain's delay
-        wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
+        wait_until(lambda: not any(is_running(pid) for pid in workers))
+    with serving(models, "--port", served.port) as again:
+        assert again.ask("POST", "/classify", red)[0] == 200
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended, in this container where nobody may reap it."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
 
 
 def test_orphans_are_reaped_as_the_first_process_of_a_container_must(models: Path) -> None:
@@ -186,3 +199,134 @@ def test_the_number_of_processes_follows_from_the_model_and_can_be_set(models: P
     with serving(models, "--processes", 3, "--engine-threads", 2) as served:
         assert len(served.workers()) == 3
         assert any("3 processes, 2 engine threads in each" in line for line in served.log)
+
+
+def test_while_a_worker_serves_another_that_fails_again_and_again_does_not_end_the_server(
+    models: Path, red: bytes
+) -> None:
+    patch = """
+import os, threading
+import service.supervisor, service.worker
+service.supervisor._DELAYS_S = (0.0, 0.1, 0.1)
+service.supervisor._SERVING_S = 0.0
+init = service.worker._Worker.__init__
+def poisoned(self, pipe, app, task, *rest):
+    init(self, pipe, app, task, *rest)
+    self.is_poisoned = task.place == 1
+obey = service.worker._Worker._obey
+def obeyed(self, order):
+    obey(self, order)
+    if order == "serve" and self.is_poisoned:
+        threading.Timer(0.1, os._exit, [70]).start()
+service.worker._Worker.__init__, service.worker._Worker._obey = poisoned, obeyed
+"""
+    with serving(models, "--processes", 2, patch=patch) as served:
+        wait_until(lambda: sum("status 70; it is replaced" in line for line in served.log) > 4)
+        wait_until(lambda: asked_until_served(served, red))
+        assert served.process.poll() is None
+
+
+def asked_until_served(served: Served, red: bytes) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(served.ask("POST", "/classify", red)[0] == 200)
+    return False
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "worker._Worker._pong = lambda *_: 1 // 0",
+        "worker._Worker._note_total = lambda *_: 1 // 0",
+        "server.Server.on_tick = lambda *_: 1 // 0",
+        "batcher.Batcher._take_batch = lambda *_: 1 // 0",
+    ],
+)
+def test_a_worker_that_loses_a_part_of_itself_says_so_and_is_replaced(
+    models: Path, red: bytes, part: str, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    patch = f"""
+import threading, time
+from pathlib import Path
+from service import batcher, server, worker
+def break_soon():
+    while not Path({str(broken)!r}).exists():
+        time.sleep(0.01)
+    Path({str(broken)!r}).unlink(missing_ok=True)
+    {part}
+obey = worker._Worker._obey
+def obeyed(self, order):
+    obey(self, order)
+    if order == "serve":
+        threading.Thread(target=break_soon, daemon=True).start()
+worker._Worker._obey = obeyed
+"""
+    with serving(models, "--processes", 1, patch=patch, fails=True) as served:
+        (victim,) = served.workers()
+        broken.touch()
+        wait_until(lambda: asked_of_all(served, red, victim))
+        wait_until(lambda: asked_until_served(served, red))
+    assert any("ZeroDivisionError" in line for line in served.log)
+    ends = [line for line in served.log if f"process {victim} ended: " in line]  # by itself, or as one that hangs
+    assert ["it is replaced" in line for line in ends] == [True]
+
+
+def asked_of_all(served: Served, red: bytes, victim: int) -> bool:
+    """Give every part something to do; whether the worker has ended."""
+    with contextlib.suppress(OSError):
+        served.ask("GET", "/v2/models/tiny/stats")
+        served.ask("POST", "/classify", red)
+    return victim not in served.workers()
+
+
+def test_a_server_without_a_free_descriptor_keeps_its_workers(models: Path, red: bytes) -> None:
+    with serving(models, "--processes", 2, patch="import resource; resource.setrlimit(7, (90, 90))") as served:
+        workers, clients = served.workers(), []
+        for _ in range(400):
+            with contextlib.suppress(OSError):
+                client = socket.create_connection(("127.0.0.1", served.port), timeout=5)
+                client.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                clients.append(client)
+        deadline = time.monotonic() + 10  # a worker that does not answer is killed after 7 ticks of a second
+        while time.monotonic() < deadline:
+            assert served.workers() == workers
+            time.sleep(0.5)
+        for client in clients:
+            client.close()
+        wait_until(lambda: asked_until_served(served, red))
+        assert served.sample("resnet_process_deaths_total") == 0
+
+
+def test_a_system_without_room_for_a_process_is_asked_again(models: Path, red: bytes) -> None:
+    patch = """
+import os
+import service.offspring
+fork, asked = os.fork, []
+def refuse_the_second_and_third():
+    asked.append(None)
+    if len(asked) in (2, 3):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    return fork()
+service.offspring.os.fork = refuse_the_second_and_third
+"""
+    with serving(models, "--processes", 1, patch=patch) as served:
+        os.kill(served.workers()[0], signal.SIGKILL)
+        wait_until(lambda: sum("no process can be started" in line for line in served.log) == 2)
+        wait_until(lambda: asked_until_served(served, red))
+
+
+def test_a_signal_9_at_the_start_hints_at_the_memory_limit(models: Path) -> None:
+    patch = """
+import os, signal
+import service.app, service.out_of_memory
+service.app.load_models = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+service.out_of_memory._kills, service.out_of_memory._limit = lambda _groups: 1, lambda _groups: 2**28
+from service.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", patch, "--models", str(models), "--port", "0", "--admin-port", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("serve-resnet: ")]
+    assert done.returncode == 1
+    for words in ("signal 9", "lack of memory", "--memory", "MEMORY_LIMIT", "--processes"):
+        assert words in line

@@ -3,12 +3,14 @@
 import gc
 import hashlib
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.app import Parts, create_app
-from service.repository import Lineup, ModelFile
+from service.registry import Served
+from service.repository import Lineup, ModelFile, VersionState
 from service.settings import Settings
 from service.takeover import Takeover
 from tests.service.conftest import client_of, picture
@@ -39,3 +41,34 @@ async def test_the_model_of_the_start_is_freed_when_another_has_taken_its_place(
         assert (await client.post("/classify", content=picture((255, 0, 0)))).json()["model"]["version"] == "2"
         gc.collect()
         assert first() is None
+
+
+async def test_a_process_forms_batches_of_the_size_that_all_agree_on(tmp_path: Path, model_file: bytes) -> None:
+    path, digest = write_tiny_model(tmp_path, content=model_file), hashlib.sha256(model_file).hexdigest()
+    app = create_app(Settings(models=tmp_path, engine_threads=1))
+    async with client_of(app) as client:
+        takeover = Takeover(app.state.parts, keeps_files=False)
+        model = app.state.parts.registry.default()
+        model.max_batch, measured_s = 8, model.longest_batch_s
+        file = ModelFile("tiny", "1", path, digest, max_batch=32)
+        lineup = Lineup("tiny", (file,), (VersionState("tiny", "1", "READY"),))
+        assert takeover.take(lineup) is None
+        assert (await client.get("/models")).json()["models"][0]["max_batch"] == 32
+        assert model.longest_batch_s == pytest.approx(4 * measured_s), "else a full batch is taken for one that hangs"
+        assert takeover.measured() == {digest: 32}
+
+
+async def test_whatever_breaks_while_a_version_is_loaded_is_answered(
+    tmp_path: Path, model_file: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_tiny_model(tmp_path, content=model_file)
+    app = create_app(Settings(models=tmp_path, engine_threads=1))
+
+    def breaks(_: ModelFile) -> Served:
+        raise MemoryError("nothing left")
+
+    async with client_of(app):
+        takeover = Takeover(replace(app.state.parts, load=breaks), keeps_files=False)
+        failure = await takeover.prepare([ModelFile("tiny", "2", tmp_path / "none", "0" * 64)])
+    assert failure == "a process failed to load it; the server's log has the cause"
+    assert "nothing left" in caplog.text

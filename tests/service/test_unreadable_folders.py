@@ -49,7 +49,8 @@ def test_a_folder_of_models_that_may_not_be_read_names_the_user_and_what_to_do(f
     with as_nobody():
         text = refusal(find_models, folder)
     assert text == (
-        f"the folder of models {folder}, or one above it, cannot be read by user {NOBODY}; try chmod -R a+rX {folder}"
+        f"the folder of models {folder} cannot be read by user id {NOBODY}: it belongs to user id 0, group id 0, with "
+        f"mode {mode:04o}; change its owner or permissions so that user id {NOBODY} will be able to list and enter it"
     )
 
 
@@ -69,7 +70,7 @@ def test_a_folder_that_may_be_listed_but_not_entered_is_not_said_to_be_empty(fol
 def test_a_folder_below_one_that_may_not_be_read_is_not_said_to_be_missing(tmp_path: Path) -> None:
     with as_nobody():
         text = refusal(find_models, tmp_path / "models")  # pytest's folders are private
-    assert f"cannot be read by user {NOBODY}" in text
+    assert f"cannot be read by user id {NOBODY}" in text
 
 
 def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The event loop's time, divided between connections: those that have more to parse than one turn allows stand in line.
 
 A pass of the loop gives a number of turns that doubles while passes are short and halves when one took long: each turn
-may start a request, and nobody knows what that costs. So however much some clients send at once, a new client is accepted, and its request read, after
-a few short passes.
+may start a request, and nobody knows what that costs. So however much some clients send at once, a new client is
+accepted, and its request read, after a few short passes.
 """
 
 import asyncio

@@ -22,6 +22,7 @@ from service.board import Board
 log = logging.getLogger(__name__)
 
 _DEFERRED_S, _MOST_DEFERRALS = 0.001, 10
+_MOST_AT_ONCE = 32
 _TOLERATED = 8  # a client more for each so many: among many, a few more make no difference
 _NO_ROOM = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 _NO_ROOM_S = 1.0
@@ -110,19 +111,29 @@ class Acceptor:
         self._pause = self._loop.call_later(seconds, self._listen)
 
     def _accept(self) -> None:
-        if self._has_its_share() and self._deferrals < _MOST_DEFERRALS:
-            self._deferrals += 1
-            self._stop_for(_DEFERRED_S)
-            return
-        self._deferrals = 0
+        """Take in some of those who wait: in a pass of a busy loop one alone would be few."""
+        for _ in range(_MOST_AT_ONCE):
+            if self._has_its_share() and self._deferrals < _MOST_DEFERRALS:
+                self._deferrals += 1
+                self._stop_for(_DEFERRED_S)
+                return
+            self._deferrals = 0
+            client = self._next_client()
+            if client is None:
+                return
+            self._welcome(client)
+
+    def _next_client(self) -> socket.socket | None:
         try:
-            client, _ = self._listener.accept()
+            return self._listener.accept()[0]
         except OSError as error:  # another process was faster, or the client has gone already
             if error.errno in _NO_ROOM:
                 self._make_room()
                 log.error("no more clients can be accepted for now: %s", error)
                 self._stop_for(_NO_ROOM_S)
-            return
+            return None
+
+    def _welcome(self, client: socket.socket) -> None:
         if self._clients >= self._most and not self._make_room():
             self._turn_away(client)
             return

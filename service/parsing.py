@@ -34,6 +34,7 @@ _MANY_CALLS = 64  # of the parser for one piece: the chunks are tiny, and so is 
 _CALLS_A_TURN = 128
 _FEW = 32  # connections that need no line: a turn takes 0.2 ms at most
 _FREE_CHUNKS, _LEAST_CHUNK_BYTES = 16 * 1024, 64  # beyond so many, the mean has to be so large
+_SMALL_BYTES = 4096  # no pipeline of many requests
 _MOST_HELD_BYTES = 64 * 1024 * 1024  # of all connections of a process
 
 
@@ -92,7 +93,7 @@ class ParsingProtocol(HttpToolsProtocol):
             self._parse(data, 0)
         else:
             self._keep(data, 0)
-            self._wait_for_turn(is_first=True)
+            self._wait_for_turn(is_first=len(data) <= _SMALL_BYTES)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if the client, which sends no more, can still get answers to whole requests."""

@@ -55,6 +55,7 @@ FAILURES: dict[int, Failure] = {
             no_model_card="This model has no card that says how to prepare pictures and what its labels are; it takes "
             "tensors: POST /v2/models/other/infer.",
             bad_host="This server does not go by that name; check the Host header.",
+            tiny_chunks="The body comes in too many tiny chunks; send chunks of at least 64 bytes.",
             bad_request="The request's parameters are not as /docs describes them.",
             bad_http="The request is not valid HTTP.",
         ),
@@ -113,11 +114,11 @@ FAILURES: dict[int, Failure] = {
         },
     ),
     431: Failure(
-        "The path and the headers together have more than 64 KiB.",
+        "The path and the headers together have more than 64 KiB, or more than 256 lines.",
         {
             "header_too_large": (
                 "Request header fields too large",
-                "The path and the headers together may have at most 64 KiB (65,536 bytes).",
+                "The path and the headers together may have at most 64 KiB (65,536 bytes) and 256 lines.",
             )
         },
     ),
@@ -126,6 +127,15 @@ FAILURES: dict[int, Failure] = {
         {
             **_of(EngineFailed, engine_failed="The model failed on this image; the server's log has the cause."),
             "internal_error": ("Internal Server Error", "The server failed on this request; its log has the cause."),
+        },
+    ),
+    501: Failure(
+        "The body has a Transfer-Encoding other than chunked.",
+        {
+            "unknown_transfer_coding": (
+                "Not implemented",
+                "The only supported Transfer-Encoding is chunked; name a compression of the body in Content-Encoding.",
+            )
         },
     ),
     503: Failure(
@@ -143,6 +153,19 @@ FAILURES: dict[int, Failure] = {
                 not_ready="The server is still loading its models; try again soon.",
                 draining="The server is about to stop; send requests elsewhere.",
             ),
+            "too_many_connections": (
+                "Too many connections",
+                "All connections of this server are in use; try again a little later.",
+            ),
+        },
+    ),
+    505: Failure(
+        "The request line names another version than HTTP/1.1 or HTTP/1.0.",
+        {
+            "unknown_http_version": (
+                "HTTP version not supported",
+                "This server supports HTTP/1.1 and HTTP/1.0; send one of these versions in the request line.",
+            )
         },
     ),
 }
@@ -170,6 +193,8 @@ _ON_READING = frozenset(
         "request_timeout",
         "header_too_large",
         "internal_error",
+        "too_many_connections",
+        "unknown_http_version",
     )
 )
 

@@ -1,6 +1,7 @@
 """Clients as they are: hundreds that send too slowly, thousands that hang up. The others notice nothing."""
 
 import contextlib
+import http.client
 import socket
 import threading
 import time
@@ -192,3 +193,56 @@ def test_a_client_that_closed_its_sending_half_is_answered_unless_others_wait(
         wait_until(lambda: served.sample("resnet_queue_depth") == 1)
         gate.touch()
         assert all_of(last).startswith(b"HTTP/1.1 200")
+
+
+FEW_FILES = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (160, 160))"
+LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_more_clients_than_descriptors_are_served_and_the_longest_idle_go_first(models: Path) -> None:
+    with serving(models, "--processes", 1, patch=FEW_FILES) as served, contextlib.ExitStack() as stack:
+        worker = served.workers()
+        clients = []
+        for _ in range(300):
+            clients.append(stack.enter_context(served.raw()))
+            clients[-1].sendall(LIVE)
+            assert clients[-1].recv(12) == b"HTTP/1.1 200"
+        assert all_of(clients[0]).endswith(b"}")  # closed
+        clients[-1].sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        assert b"HTTP/1.1 200" in all_of(clients[-1])  # it was still there
+        assert served.workers() == worker
+        assert served.sample("resnet_requests_in_flight") == 0
+
+
+def test_without_an_idle_client_a_new_one_is_refused_at_once_and_nobody_hangs(models: Path) -> None:
+    with serving(models, "--processes", 1, patch=FEW_FILES) as served, contextlib.ExitStack() as stack:
+        answer = b""
+        while not answer:  # whatever time it takes to have all connections in a head, which is 5 s each
+            client = stack.enter_context(served.raw())
+            client.settimeout(0.02)
+            with contextlib.suppress(OSError):
+                client.sendall(LIVE[:-2])
+                answer = client.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1\r\n" in answer
+        assert b"too_many_connections" in answer
+        stack.close()
+        wait_until(lambda: is_live(served))
+        assert served.sample("resnet_refusals_total") >= 1
+
+
+def is_live(served: Served) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return served.ask("GET", "/health/live")[0] == 200
+    return False
+
+
+def test_the_admin_port_asks_for_a_host_too_and_has_room_for_a_new_client(models: Path) -> None:
+    with serving(models, "--processes", 1) as served, contextlib.ExitStack() as stack:
+        admin = Served(served.process, served.admin_port, 0)
+        with admin.raw() as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            assert client.recv(12) == b"HTTP/1.1 400"
+        for _ in range(200):
+            stack.enter_context(admin.raw())
+        assert admin.ask("GET", "/metrics")[0] == 200

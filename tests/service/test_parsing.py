@@ -356,3 +356,33 @@ async def test_a_turn_that_fails_does_not_end_the_others() -> None:
     turns.wait(loop, fail, is_first=True)
     turns.wait(loop, done.set, is_first=False)
     await done.wait()
+
+
+async def test_passes_that_take_long_give_fewer_turns_until_they_are_short_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("service.turns.time.thread_time", lambda: now)
+    loop, turns, given = asyncio.get_running_loop(), Turns(), Counter[int]()
+    number = 0
+
+    def turn(cost: float) -> None:
+        nonlocal now
+        now += cost
+        given[number] += 1
+
+    async def turns_of_passes(passes: int, cost: float) -> list[int]:
+        nonlocal number
+        for _ in range(1000):
+            turns.wait(loop, lambda: turn(cost), is_first=True)
+        first = number
+        for _ in range(passes):
+            number += 1
+            await asyncio.sleep(0)
+        turns._first.clear()
+        return [given[each] for each in range(first + 1, number + 1)]
+
+    assert (await turns_of_passes(8, 0.0))[-1] == 32
+    slow = await turns_of_passes(8, 0.03)
+    assert (slow[0], slow[-1]) == (32, 1)
+    assert (await turns_of_passes(8, 0.0))[-1] == 32

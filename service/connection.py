@@ -23,6 +23,7 @@ _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it a
 _DISCARD_S = 1.0
 _INSISTS_S = 0.02  # whoever has asked again so soon after the pause did not wait for its end
 _LONGEST_PAUSE = 4  # times the first
+_BODY = Part.BODY
 _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
 
 
@@ -57,11 +58,9 @@ class Connection(ParsingProtocol):
         patience: Patience | None = None,
         on_lost: Callable[[], None] = lambda: None,
         on_unread: OnUnread = ignore_unread,
-        idle: "dict[Connection, None] | None" = None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._idle = {} if idle is None else idle  # of all connections, the one that has been so longest first
         self._on_lost = on_lost
         self._on_unread = on_unread
         self._patience = patience or Patience()
@@ -93,16 +92,6 @@ class Connection(ParsingProtocol):
             self._writing_limit.cancel()
         self._on_lost()
 
-    def data_received(self, data: bytes) -> None:
-        """Parse what came, and wait for what is missing."""
-        self._idle.pop(self, None)
-        super().data_received(data)
-
-    def _parse(self, data: bytes, at: int) -> None:
-        super()._parse(data, at)
-        if self._refusal is None:
-            self._watch()
-
     def on_message_begin(self) -> None:
         """Begin the head of a request."""
         super().on_message_begin()
@@ -113,7 +102,7 @@ class Connection(ParsingProtocol):
     def on_headers_complete(self) -> None:
         """Begin a request."""
         super().on_headers_complete()
-        if self._part is not Part.BODY:
+        if self._part is not _BODY:
             return  # an upgrade that is ignored
         self._part_began = self.loop.time()
         self._end_reading_limit()
@@ -122,10 +111,10 @@ class Connection(ParsingProtocol):
         self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
 
     def eof_received(self) -> bool:  # type: ignore[override]
-        """Close the connection as well if the application had better answer others."""
-        is_due = super().eof_received()
+        """Keep the connection if answers to whole requests are due, and the client is not in the way of others."""
+        self._has_ended = True
         is_in_the_way: Any = self.cycle.scope.get("is_in_the_way") if self._is_answering else None
-        return is_due and not (is_in_the_way is not None and is_in_the_way())
+        return self._is_due() and not (is_in_the_way is not None and is_in_the_way())
 
     def _has_left(self) -> bool:
         """Whether the client has left, as far as can be seen: it may only have closed its sending half."""
@@ -183,8 +172,9 @@ class Connection(ParsingProtocol):
 
     def _watch(self) -> None:
         """Set an alarm for what the client has to send next; none while it waits for an answer or is just idle."""
-        if self.transport.is_closing() or (self._part is not Part.BODY and self._is_answering):
-            self._end_reading_limit()
+        if (self._part is not _BODY and self._is_answering) or self.transport.is_closing():
+            if self._reading_limit is not None:
+                self._end_reading_limit()
         elif self._is_idle and self._refusal is None:
             self._end_reading_limit()
             self._idle[self] = None
@@ -204,7 +194,7 @@ class Connection(ParsingProtocol):
 
     def _seconds_left(self) -> float:
         allowed_s = self._patience.head_s
-        if self._part is Part.BODY:
+        if self._part is _BODY:
             at_least_rate_s = self._patience.body_start_s + self._body_bytes / self._patience.least_bytes_per_s
             allowed_s = min(self._patience.body_s, at_least_rate_s)
         return self._part_began + allowed_s - self.loop.time()
@@ -243,14 +233,14 @@ class Connection(ParsingProtocol):
         """Answer once, after the answers that are due; not at all if the request has its answer already."""
         is_first = self._refusal is None
         super()._refuse(refusal)
-        if is_first and self._part is Part.BODY and self.cycle.response_started:
+        if is_first and self._part is _BODY and self.cycle.response_started:
             self.transport.close()
         elif is_first:
             self._send_refusal_in_turn()
 
     def _send_refusal_in_turn(self) -> None:
         """Send the refusal, unless an earlier request still waits for its answer."""
-        is_next = not self.pipeline and (self._part is Part.BODY or not self._is_answering)
+        is_next = not self.pipeline and (self._part is _BODY or not self._is_answering)
         if self._refusal is None or not is_next or self._is_refusal_sent or self.transport.is_closing():
             return
         self._is_refusal_sent = True

@@ -30,7 +30,8 @@ from service.wire_refusals import (
 
 _HEAD_END = b"\r\n\r\n"  # ends a chunked body, too
 _SMALLEST_PIECE, _LARGEST_PIECE = 1024, 16 * 1024  # of a chunked body
-_MANY_CALLS = 64  # of the parser for one piece: the chunks are tiny, and so is the next piece
+_MANY_CHUNKS = 64  # in a piece: they are tiny, and so is the next piece
+_SMALL_REST = 2048  # behind a head, which is fed with it unless it has a further one
 _CALLS_A_TURN = 128
 _FEW = 32  # connections that need no line: a turn takes 0.2 ms at most
 _FREE_CHUNKS, _LEAST_CHUNK_BYTES = 16 * 1024, 64  # beyond so many, the mean has to be so large
@@ -46,6 +47,9 @@ class Part(Enum):
     BODY = "the rest of a body"
 
 
+_BODY = Part.BODY
+
+
 class _Refused(Exception):
     """Stops the parser inside a piece."""
 
@@ -53,8 +57,15 @@ class _Refused(Exception):
 class ParsingProtocol(HttpToolsProtocol):
     """One connection, as far as its bytes become requests."""
 
-    def __init__(self, *arguments: Any, turns: Turns | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        turns: Turns | None = None,
+        idle: "dict[ParsingProtocol, None] | None" = None,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
+        self._idle = {} if idle is None else idle  # of all connections, the one that has been so longest first
         self.flow: ReadingFlow
         self._turns = turns or Turns()
         self._unparsed, self._at = b"", 0  # what has come, and where its unparsed rest begins
@@ -69,7 +80,7 @@ class ParsingProtocol(HttpToolsProtocol):
         self._body_length: int | None = None  # as declared; None: it is chunked
         self._body_bytes = 0  # that have come of the current body
         self._chunks = 0
-        self._piece_bytes = _SMALLEST_PIECE
+        self._chunks_before, self._piece_bytes = 0, _SMALLEST_PIECE  # the last piece
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first request."""
@@ -84,6 +95,7 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, or put it in line."""
+        self._idle.pop(self, None)
         self._unset_keepalive_if_required()
         if self._refusal is not None:
             self._discard(len(data))
@@ -94,11 +106,6 @@ class ParsingProtocol(HttpToolsProtocol):
         else:
             self._keep(data, 0)
             self._wait_for_turn(is_first=len(data) <= _SMALL_BYTES)
-
-    def eof_received(self) -> bool:  # type: ignore[override]
-        """Keep the connection if the client, which sends no more, can still get answers to whole requests."""
-        self._has_ended = True
-        return self._is_due()
 
     def shutdown(self) -> None:
         """Close the connection after the answer to what has come, as uvicorn does for what it has parsed."""
@@ -113,19 +120,19 @@ class ParsingProtocol(HttpToolsProtocol):
     @property
     def _is_whole(self) -> bool:
         """Whether the length of the current body is known: all that comes of it is a single call of the parser."""
-        return self._part is Part.BODY and self._body_length is not None
+        return self._part is _BODY and self._body_length is not None
 
     def _is_due(self) -> bool:
         """Whether the client gets an answer without sending anything more."""
-        return bool(self._unparsed or self.pipeline) or (self._is_answering and self._part is not Part.BODY)
+        return bool(self._unparsed or self.pipeline) or (self._is_answering and self._part is not _BODY)
 
     def _may_parse(self) -> bool:
         if self._refusal is not None or self.transport.is_closing():
             return False
-        return self._part is Part.BODY or not (self._is_answering or self._is_paused)
+        return self._part is _BODY or not (self._is_answering or self._is_paused)
 
     def _has_turn(self) -> bool:
-        return self._is_whole or len(self.connections) <= _FEW or self._turns.is_free(self.loop)
+        return len(self.connections) <= _FEW or self._is_whole or self._turns.is_free(self.loop)
 
     def _wait_for_turn(self, *, is_first: bool = False) -> None:
         if not self._is_in_line:
@@ -140,16 +147,18 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def _parse(self, data: bytes, at: int) -> None:
         """Parse as much as one turn allows; keep the rest."""
-        self._calls = 0
-        while at < len(data) and self._calls < _CALLS_A_TURN and self._may_parse():
+        self._calls, size = 0, len(data)
+        while at < size and self._calls < _CALLS_A_TURN and self._may_parse():
             end = self._end_of_piece(data, at)
-            at += self._feed(data if end - at == len(data) else memoryview(data)[at:end])
-        if at < len(data) and self._refusal is None:
+            at += self._feed(data if end - at == size else memoryview(data)[at:end])
+        if at < size and self._refusal is None:
             self._keep(data, at)
             if self._may_parse():
                 self._wait_for_turn()
         elif self._unparsed:
             self._keep(b"", 0)
+        if self._refusal is None:
+            self._watch()
         if self._has_ended:
             self._close_unless_due()
 
@@ -158,42 +167,51 @@ class ParsingProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _end_of_piece(self, data: bytes, at: int) -> int:
-        if self._part is not Part.BODY:
+        if self._part is not _BODY:
             limit = at + MAX_HEAD_BYTES
         elif self._body_length is not None:
             return min(len(data), at + self._body_length - self._body_bytes)
         else:
-            limit = at + self._piece_bytes
-        found = data.find(_HEAD_END, at, limit)
-        return min(limit, len(data)) if found < 0 else found + len(_HEAD_END)
+            limit = at + self._size_of_piece()
+        end = data.find(_HEAD_END, at, limit) + len(_HEAD_END)
+        if end < len(_HEAD_END):
+            return min(limit, len(data))
+        is_last = len(data) - end <= _SMALL_REST and data.find(_HEAD_END, end) < 0
+        return len(data) if is_last else end
+
+    def _size_of_piece(self) -> int:
+        """Return twice the size of the last piece of a chunked body, unless that had many chunks."""
+        is_tiny = self._chunks - self._chunks_before > _MANY_CHUNKS
+        self._piece_bytes = _SMALLEST_PIECE if is_tiny else min(2 * self._piece_bytes, _LARGEST_PIECE)
+        self._chunks_before = self._chunks
+        return self._piece_bytes
 
     def _feed(self, piece: bytes | memoryview) -> int:
         """Parse a piece and return how much of it was used: all, unless an upgrade was ignored in it."""
-        calls = self._calls
         self._calls += 1
-        if not self._is_whole:
+        if self._part is not _BODY or self._body_length is None:
             self._head_bytes += len(piece)
-        try:
-            used = self._feed_parser(piece)
-        except httptools.HttpParserError:
-            self._refuse(BAD_HTTP)
-            return len(piece)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(TOO_LARGE)
-        is_tiny = self._calls - calls > _MANY_CALLS
-        self._piece_bytes = _SMALLEST_PIECE if is_tiny else min(2 * self._piece_bytes, _LARGEST_PIECE)
-        return used
-
-    def _feed_parser(self, piece: bytes | memoryview) -> int:
+        used = len(piece)
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
-            method, version = self.parser.get_method(), self.parser.get_http_version()
-            self.parser = httptools.HttpRequestParser(self)  # the old one may take the connection for closed
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self.parser.feed_data(head_without_upgrade(method, self.url, version, self.headers))
-            return int(upgrade.args[0])
-        return len(piece)
+            used = int(upgrade.args[0])
+            self._feed_head_again()
+        except httptools.HttpParserError:
+            self._refuse(BAD_HTTP)
+        if self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(TOO_LARGE)
+        return used
+
+    def _feed_head_again(self) -> None:
+        """Parse the last head without its upgrade."""
+        head = head_without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+        self.parser = httptools.HttpRequestParser(self)  # the old one may take the connection for closed
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        try:
+            self.parser.feed_data(head)
+        except httptools.HttpParserError:
+            self._refuse(BAD_HTTP)
 
     def _keep(self, data: bytes, at: int) -> None:
         """Hold what is not parsed yet, and read no more until it is."""
@@ -212,6 +230,9 @@ class ParsingProtocol(HttpToolsProtocol):
         if self._unparsed:
             self._keep(b"", 0)
 
+    def _watch(self) -> None:
+        """Note that something was parsed, or answered."""
+
     def _discard(self, size: int) -> None:
         """Note what comes after a refusal."""
 
@@ -226,7 +247,7 @@ class ParsingProtocol(HttpToolsProtocol):
         if self._lines > MAX_HEADERS:
             self._refuse(TOO_LARGE)
             raise _Refused
-        if self._part is not Part.BODY:
+        if self._part is not _BODY:
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
@@ -234,8 +255,8 @@ class ParsingProtocol(HttpToolsProtocol):
         last = dict(self.headers)
         version = self.parser.get_http_version()
         refusal = refusal_of_head(self.parser.get_method(), version, self.headers, last)
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
-            refusal = TOO_LARGE
+        if self._head_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
+            refusal = TOO_LARGE  # the bytes that have come may be the beginning of a body, too
         if refusal is not None:
             self._refuse(refusal)
             raise _Refused
@@ -244,9 +265,12 @@ class ParsingProtocol(HttpToolsProtocol):
         self.expect_100_continue = version == "1.1" and last.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self._body_length = None if b"transfer-encoding" in last else int(last.get(b"content-length", 0))
-        self._part = Part.BODY
+        self._part = _BODY
         self._head_bytes = self._body_bytes = self._lines = self._chunks = 0
-        self._piece_bytes = _SMALLEST_PIECE
+        self._piece_bytes, self._chunks_before = _SMALLEST_PIECE, 0
+
+    def _size_of_head(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""

@@ -21,6 +21,7 @@ from service.acceptor import Acceptor, most_clients
 from service.board import Board
 from service.connection import Connection, OnUnread, Patience, ignore_unread
 from service.listener import turn_away_new_clients
+from service.parsing import ParsingProtocol
 from service.tracing import request_id
 from service.turns import Turns
 from service.wire_refusals import NO_CONNECTION_LEFT
@@ -55,7 +56,11 @@ class Server(uvicorn.Server):
     """
 
     def __init__(
-        self, config: uvicorn.Config, among: tuple[Board, int] | None, idle: dict[Connection, None], on_unread: OnUnread
+        self,
+        config: uvicorn.Config,
+        among: tuple[Board, int] | None,
+        idle: dict[ParsingProtocol, None],
+        on_unread: OnUnread,
     ) -> None:
         super().__init__(config)
         self._among = among
@@ -142,7 +147,7 @@ def make_server(
 
     `among`: as `Server` has it; `on_unread` hears of what was refused before the application saw it.
     """
-    idle: dict[Connection, None] = {}
+    idle: dict[ParsingProtocol, None] = {}
     connection = functools.partial(Connection, patience=patience, on_unread=on_unread, turns=Turns(), idle=idle)
     config = uvicorn.Config(
         app,

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.connection import Connection, OnUnread, Patience
+from service.parsing import ParsingProtocol
 from service.wire_refusals import MAX_HEAD_BYTES
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +45,7 @@ async def early_app(scope: Scope, receive: Receive, send: Send) -> None:
 async def connected(
     app: Any = size_app,
     on_unread: OnUnread = lambda *_: None,
-    idle: dict[Connection, None] | None = None,
+    idle: dict[ParsingProtocol, None] | None = None,
     **patience: float,
 ) -> AsyncIterator[Stream]:
     """A client of a server."""
@@ -405,7 +406,7 @@ async def test_a_client_that_sends_no_more_is_still_told_that_it_sent_no_http() 
 
 
 async def test_those_who_are_idle_are_known_in_the_order_in_which_they_fell_idle() -> None:
-    idle: dict[Connection, None] = {}
+    idle: dict[ParsingProtocol, None] = {}
     slow = Slow()
     async with connected(slow, idle=idle) as (reader, writer):
         (connection,) = idle  # it has connected and said nothing

@@ -67,6 +67,8 @@ class Connection(ParsingProtocol):
         self._part_began = 0.0
         self._reading_limit: asyncio.TimerHandle | None = None
         self._writing_limit: asyncio.TimerHandle | None = None
+        self._idle_limit: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._is_refusal_sent = False
         self._discarded = 0
         self._pauses = 0  # in a row that this client did not wait for
@@ -87,6 +89,8 @@ class Connection(ParsingProtocol):
         """End all waiting."""
         super().connection_lost(exc)
         self._idle.pop(self, None)
+        if self._idle_limit is not None:
+            self._idle_limit.cancel()
         self._end_reading_limit()
         if self._writing_limit is not None:
             self._writing_limit.cancel()
@@ -177,13 +181,10 @@ class Connection(ParsingProtocol):
                 self._end_reading_limit()
         elif self._is_idle and self._refusal is None:
             self._end_reading_limit()
-            self._idle[self] = None
-            if self.timeout_keep_alive_task is None:  # what has come is the rest of a request that was answered early
-                self.timeout_keep_alive_task = self.loop.call_later(
-                    self.timeout_keep_alive, self.timeout_keep_alive_handler
-                )
+            self._idle[self], self._idle_since = None, self.loop.time()
+            if self._idle_limit is None:  # it is left to run while requests come: a timer for each would cost more
+                self._idle_limit = self.loop.call_later(self.timeout_keep_alive, self._look_at_idleness)
         elif self._reading_limit is None and self._refusal is None:
-            self._unset_keepalive_if_required()  # it is not idle: a head has begun with the end of the last request
             self._part_began = self.loop.time()
             self._reading_limit = self.loop.call_later(self._seconds_left(), self._look_at_the_time)
 
@@ -191,6 +192,16 @@ class Connection(ParsingProtocol):
         if self._reading_limit is not None:
             self._reading_limit.cancel()
             self._reading_limit = None
+
+    def _look_at_idleness(self) -> None:
+        self._idle_limit = None
+        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if self not in self._idle:
+            return
+        if left_s > 0:
+            self._idle_limit = self.loop.call_later(left_s, self._look_at_idleness)
+        else:
+            self.transport.close()
 
     def _seconds_left(self) -> float:
         allowed_s = self._patience.head_s
@@ -244,7 +255,6 @@ class Connection(ParsingProtocol):
         if self._refusal is None or not is_next or self._is_refusal_sent or self.transport.is_closing():
             return
         self._is_refusal_sent = True
-        self._unset_keepalive_if_required()
         path = getattr(self, "url", b"").partition(b"?")[0]  # as far as it has come
         identity = request_id(None)
         self.transport.write(self._refusal.answer(path.decode("latin-1"), identity))

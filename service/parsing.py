@@ -96,7 +96,6 @@ class ParsingProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came, or put it in line."""
         self._idle.pop(self, None)
-        self._unset_keepalive_if_required()
         if self._refusal is not None:
             self._discard(len(data))
         elif self._unparsed:
@@ -117,11 +116,6 @@ class ParsingProtocol(HttpToolsProtocol):
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    @property
-    def _is_whole(self) -> bool:
-        """Whether the length of the current body is known: all that comes of it is a single call of the parser."""
-        return self._part is _BODY and self._body_length is not None
-
     def _is_due(self) -> bool:
         """Whether the client gets an answer without sending anything more."""
         return bool(self._unparsed or self.pipeline) or (self._is_answering and self._part is not _BODY)
@@ -132,7 +126,8 @@ class ParsingProtocol(HttpToolsProtocol):
         return self._part is _BODY or not (self._is_answering or self._is_paused)
 
     def _has_turn(self) -> bool:
-        return len(self.connections) <= _FEW or self._is_whole or self._turns.is_free(self.loop)
+        is_one_call = self._part is _BODY and self._body_length is not None
+        return len(self.connections) <= _FEW or is_one_call or self._turns.is_free(self.loop)
 
     def _wait_for_turn(self, *, is_first: bool = False) -> None:
         if not self._is_in_line:
@@ -142,7 +137,6 @@ class ParsingProtocol(HttpToolsProtocol):
     def _take_turn(self) -> None:
         self._is_in_line = False
         if self._unparsed and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
             self._parse(self._unparsed, self._at)
 
     def _parse(self, data: bytes, at: int) -> None:
@@ -292,9 +286,14 @@ class ParsingProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with what the client has sent ahead, or end with it."""
-        super().on_response_complete()
-        if self._unparsed:
+        """Go on with what the client has sent ahead, or end with it: as uvicorn, but for a timer each time."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._unparsed:
             self._wait_for_turn()
         elif self._has_ended:
             self._close_unless_due()

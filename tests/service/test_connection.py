@@ -426,3 +426,16 @@ async def test_those_who_are_idle_are_known_in_the_order_in_which_they_fell_idle
     async with asyncio.timeout(5):
         while connection in idle:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_is_idle_too_long_is_closed_and_one_that_is_used_is_not() -> None:
+    idle: dict[ParsingProtocol, None] = {}
+    async with connected(idle=idle) as (reader, writer):
+        (connection,) = idle
+        connection.timeout_keep_alive = 1
+        for _ in range(4):
+            writer.write(HEAD + b"\r\n")
+            assert await next_answer(reader) == (200, b"0")
+            await asyncio.sleep(0.4)  # together more than the limit
+        async with asyncio.timeout(30):
+            assert await reader.read() == b""

@@ -22,7 +22,7 @@ serve: .venv/.serve ## install what is needed and serve models/ on http://127.0.
 install: .venv/.develop ## install everything into .venv: serving, training, export and the tests
 
 test: .venv/.develop check ## check the code, then run a seeded sample of every test
-	$(BIN)/pytest -q -m "not long and not containers" $(ARGS)
+	$(BIN)/pytest -q -m "not long and not containers" --numprocesses 3 --dist loadfile $(ARGS)
 
 test-long: .venv/.develop check test-containers ## everything, the tests that take minutes included
 	$(BIN)/pytest -q -m "not containers" $(ARGS)

@@ -48,7 +48,11 @@ def make_card(source: Source, graph: onnx.ModelProto, engine: Engine, findings: 
     return ModelCard(
         network=described.network,
         depth=described.depth,
-        variant=Variant(shortcut=described.shortcut, stride_in=described.stride_in, stem=described.stem),
+        variant=Variant(
+            shortcut=described.shortcut,
+            stride_in=described.stride_in,
+            stem=None if described.stem == "7x7" else described.stem,
+        ),
         labels=source.labels,
         synsets=source.synsets,
         preprocessing=source.preprocessing,

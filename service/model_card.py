@@ -6,11 +6,19 @@ It is one JSON document under the key `model_card` of the ONNX file's metadata, 
 """
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 METADATA_KEY = "model_card"
@@ -37,7 +45,12 @@ class Variant(_Part):
 
     shortcut: Literal["A", "B", "C"] | None  # None: a plain network
     stride_in: Literal["1x1", "3x3"] | None  # bottlenecks only: v1 strides in the first 1x1, v1.5 in the 3x3
-    stem: Literal["7x7", "3x3", "3x3-pool"] | None = None  # None: the CIFAR family's, or a card older than this field
+    stem: Literal["3x3", "3x3-pool"] | None = None  # None: the paper's
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_stem(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a stem that is the paper's: services older than this field refuse cards that have it."""
+        return {name: value for name, value in serialize(self).items() if name != "stem" or value is not None}
 
 
 class Preprocessing(_Part):

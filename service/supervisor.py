@@ -86,6 +86,7 @@ class Supervisor:
         self._restarts = Restarts(_DELAYS_S)
         self._tasks, self._loops = Background(lambda: None), Background(lambda: None)
         self._told_to_stop, self._told_to_hurry, self._all_gone = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._forking = asyncio.Lock()
         self._status = 0
         self._start_failure: str | None = None
         self._first_failure: str | None = None  # of a start that may be tried again, with other versions
@@ -136,15 +137,16 @@ class Supervisor:
 
     async def _start_one(self, place: int, delay_s: float) -> None:
         await asyncio.sleep(delay_s)
-        if self._told_to_stop.is_set():
-            return
-        task = Task(place, self._layout, self._listens_after_s(place), self._reloads.lineup)
-        try:
-            worker = await Offspring.start(self._work, task, self._listener)
-        except OSError as error:  # no more processes, files or memory
-            self._note_no_start(place, error.strerror or "unknown error")
-            return
-        self._workers[place] = worker
+        async with self._forking:
+            if self._told_to_stop.is_set():
+                return
+            task = Task(place, self._layout, self._listens_after_s(place), self._reloads.lineup)
+            try:
+                worker = await Offspring.start(self._work, task, self._listener)
+            except OSError as error:  # no more processes, files or memory
+                self._note_no_start(place, error.strerror or "unknown error")
+                return
+            self._workers[place] = worker
         self._tasks.start(
             self._listen(worker), on_failure=lambda: self._kill(worker, "what it says cannot be understood")
         )
@@ -302,6 +304,7 @@ class Supervisor:
         self._readiness.state = "draining"
         if self._start_failure is None:
             log.info("stopping: finishing what was accepted")
-        self._listener.close()
+        async with self._forking:  # a process that begins now needs the listener
+            self._listener.close()
         longest_s = self._drain.longest_s + _OWN_END_S
         await end_all(self._workers.values, longest_s=longest_s, hurry=self._told_to_hurry, all_gone=self._all_gone)

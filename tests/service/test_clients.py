@@ -207,7 +207,7 @@ def test_more_clients_than_descriptors_are_served_and_the_longest_idle_go_first(
             clients.append(stack.enter_context(served.raw()))
             clients[-1].sendall(LIVE)
             assert clients[-1].recv(12) == b"HTTP/1.1 200"
-        assert all_of(clients[0]).endswith(b"}")  # closed
+        assert all_of(clients[0]).endswith(b"}\n")  # closed
         clients[-1].sendall(LIVE.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         assert b"HTTP/1.1 200" in all_of(clients[-1])  # it was still there
         assert served.workers() == worker

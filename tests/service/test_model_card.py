@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from service.model_card import METADATA_KEY, BadCard, ModelCard, golden_input, read_card
+from service.model_card import METADATA_KEY, BadCard, ModelCard, Variant, golden_input, read_card
 
 
 def card_as_written() -> dict[str, Any]:
@@ -144,3 +144,10 @@ def test_the_golden_input_can_be_made_by_anyone() -> None:
     assert pixels.dtype == np.uint8
     assert pixels.tobytes() == hashlib.shake_256(b"golden").digest(105)
     assert pixels.ravel()[:4].tolist() == golden_input(1, 2).ravel()[:4].tolist()
+
+
+def test_a_stem_is_written_only_where_it_is_not_the_papers() -> None:
+    """Services that are older than the field refuse cards that have it."""
+    assert "stem" not in Variant(shortcut="B", stride_in="3x3").model_dump()
+    assert "stem" not in json.loads(Variant(shortcut="B", stride_in="3x3").model_dump_json())
+    assert Variant(shortcut="B", stride_in=None, stem="3x3").model_dump()["stem"] == "3x3"

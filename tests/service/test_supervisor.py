@@ -1,6 +1,8 @@
 """The server as several processes: what dies or hangs costs its own requests only, and is replaced."""
 
+import base64
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -276,6 +278,8 @@ def asked_of_all(served: Served, red: bytes, victim: int) -> bool:
     with contextlib.suppress(OSError):
         served.ask("GET", "/v2/models/tiny/stats")
         served.ask("POST", "/classify", red)
+        several = json.dumps({"images": 4 * [base64.b64encode(red).decode()]})  # one alone may be done without a thread
+        served.ask("POST", "/classify/batch", several, {"content-type": "application/json"})
     return victim not in served.workers()
 
 
@@ -330,3 +334,22 @@ main()
     assert done.returncode == 1
     for words in ("signal 9", "lack of memory", "--memory", "MEMORY_LIMIT", "--processes"):
         assert words in line
+
+
+def test_a_stop_while_a_process_is_forked_ends_it_with_all_others(models: Path) -> None:
+    patch = """
+import os, signal, time
+import service.offspring
+fork = os.fork
+def stopped_meanwhile():
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)
+    return fork()
+service.offspring.os.fork = stopped_meanwhile
+from service.__main__ import main
+main()
+"""
+    command = [sys.executable, "-c", patch, "--models", str(models), "--port", "0", "--admin-port", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr.count("Bad file descriptor"), done.stderr.count("Traceback")) == (0, 0, 0)
+    assert "stopped" in done.stderr.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Work that nobody awaits: threads that do not hold up the end, and tasks that do not fail silently."""
+"""Work that is not awaited: threads that do not delay the end, and tasks that do not fail silently."""
 
 import asyncio
 import concurrent.futures
@@ -31,7 +31,7 @@ async def in_a_thread(work: Callable[[], Result]) -> Result:
 
 
 class Background:
-    """Tasks that nobody awaits. A failure of one is logged, and then acted on."""
+    """Tasks that are not awaited. A failure of one is logged, and then acted on."""
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
         self._on_failure = on_failure

@@ -145,7 +145,7 @@ class Classifier:
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
-        check_format(content, is_sent=True)  # what is no picture shall not wait, nor make others wait
+        check_format(content, is_sent=True)  # refused before it waits or makes others wait
         picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
         is_quick = self._is_quick and len(content) <= _QUICK_BYTES
         return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)

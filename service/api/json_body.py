@@ -36,7 +36,7 @@ LongValue = LongText | LongArray
 def read_json(content: bytes) -> Any:
     """Return what a body holds, with a LongText or LongArray in the place of each long value.
 
-    Those are not looked into, so that nobody pays for what nobody reads. Raises NotJson, BadRequest if the body is
+    Those are not validated, as they may never be needed. Raises NotJson, BadRequest if the body is
     nested too deeply, TooLarge if it has too many values.
     """
     if len(content) <= _SMALL_BYTES:

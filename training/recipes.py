@@ -130,9 +130,10 @@ def _modern_imagenet(depth: int, expected_error: float) -> Recipe:
 
 
 def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> Recipe:
-    """A general classifier of 64 x 64 images (Tiny ImageNet's 200 classes), within hours on two cores.
+    """A general classifier of 64 x 64 images (Tiny ImageNet's 200 classes), within two hours on two cores.
 
     The small images at the beginning cost a fraction of the full ones; the last part of the run fixes the difference.
+    A run this short ends before it overfits, so neither mixup nor random erasing is part of it.
     """
     return Recipe(
         name=f"everyday-resnet{depth}",
@@ -142,7 +143,6 @@ def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> 
         progressive_sizes=sizes,
         crop="random_resized",
         crop_area=(0.35, 1.0),
-        random_erasing=0.1,
         epochs=epochs,
         held_out_images=4_000,
         learning_rate=0.1,
@@ -151,8 +151,7 @@ def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> 
         weight_decay=5e-4,
         decay_norms_and_biases=False,
         label_smoothing=0.1,
-        mixup=0.2,
-        ema_decay=0.98,
+        ema_decay=0.9,
         expected_on="Tiny ImageNet, one view",
         source="this project",
     )
@@ -229,7 +228,7 @@ _ALL = (
     _paper_imagenet("resnet18", "A"),
     *(_paper_imagenet(f"resnet{depth}", "B") for depth in (34, 50, 101, 152)),
     *(_modern_imagenet(depth, error) for depth, error in ((18, 33.1), (50, 26.2))),
-    *(_everyday(depth, 16, ((0.0, 32), (0.4, 48), (0.7, 64))) for depth in (18, 50)),
+    *(_everyday(depth, 9, ((0.0, 32), (0.5, 48), (0.85, 64))) for depth in (18, 50)),
     _finetune(),
     *(_torchvision_v2(depth, error) for depth, error in ((50, 19.33), (101, 18.11), (152, 17.72))),
 )

@@ -40,7 +40,10 @@ def find_pictures(source: Source, folder: Path | None, say: Callable[[str], None
     Raises ExportError if there are none.
     """
     if folder is not None:
-        return _divided(_read(folder, source.preprocessing, say), folder.name)
+        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_PICTURES, flag="--calibration", say=say)
+        if len(pixels) < _FEW_PICTURES:
+            say(f"{folder} has {len(pixels)} images, which are few for ranges; with a few hundred int8 loses less")
+        return _divided(pixels, folder.name)
     training = training_pixels(source, _MOST_PICTURES, say)
     if training is not None:
         return _divided(training, "training pictures")
@@ -61,29 +64,31 @@ def _divided(pixels: Pixels, name: str) -> CalibrationPictures:
     return CalibrationPictures(pixels[~judges], pixels[judges], name)
 
 
-def _read(path: Path, preprocessing: Preprocessing, say: Callable[[str], None]) -> Pixels:
+def read_unlabelled(
+    path: Path, preprocessing: Preprocessing, *, most: int, flag: str, say: Callable[[str], None]
+) -> Pixels:
+    """Return up to `most` images from all over a folder or a tar of any layout, uint8 (N, height, width, 3).
+
+    Files that cannot be decoded are left out. Raises ExportError, which names the `flag`, if none is left.
+    """
     try:
         with listed(existing(path)) as listing:
             pixels, skipped = [], 0
-            for file in _spread_out(listing.files):
+            for file in _spread_out(listing.files, most):
                 try:
                     pixels.append(to_pixels([listing.read(file)], preprocessing)[0])
                 except (ServiceError, OSError):
                     skipped += 1
     except DataError:
-        raise ExportError(
-            f"{path} is neither a folder nor a tar file; give --calibration a folder of pictures"
-        ) from None
+        raise ExportError(f"{path} is neither a folder nor a tar file; give {flag} a folder of images") from None
     if not pixels:
-        raise ExportError(f"{path} holds no picture that can be decoded; give --calibration a folder of pictures")
+        raise ExportError(f"{path} holds no image that can be decoded; give {flag} a folder of images")
     if skipped:
         say(f"{skipped} files of {path} are no pictures that can be decoded, and are left out")
-    if len(pixels) < _FEW_PICTURES:
-        say(f"{path} has {len(pixels)} pictures, which are few for ranges; with a few hundred int8 loses less")
     return np.stack(pixels)
 
 
-def _spread_out(files: Sequence[PurePosixPath]) -> list[PurePosixPath]:
+def _spread_out(files: Sequence[PurePosixPath], most: int) -> list[PurePosixPath]:
     """Return so many of them that time and memory stay small, from all over the list."""
-    chosen = np.linspace(0, len(files) - 1, min(_MOST_PICTURES, len(files))).round().astype(int)
+    chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     return [files[index] for index in chosen]

@@ -18,6 +18,7 @@ from service.engine import Engine
 from service.model_card import (
     Accuracy,
     Calibration,
+    Confidence,
     Golden,
     ModelCard,
     Parity,
@@ -39,6 +40,7 @@ class Findings:
     calibration: Calibration | None
     accuracy: Accuracy | None = None
     loss: PrecisionLoss | None = None
+    confidence: Confidence | None = None
     quantisation: Quantisation | None = None
 
 
@@ -60,6 +62,7 @@ def make_card(source: Source, graph: onnx.ModelProto, engine: Engine, findings: 
         precision=findings.precision.value,
         accuracy=findings.accuracy,
         calibration=findings.calibration,
+        confidence=findings.confidence,
         parity=findings.parity,
         precision_loss=findings.loss,
         quantisation=findings.quantisation,

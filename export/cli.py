@@ -21,7 +21,7 @@ from export.options import Format, Precision, Provider, Target, Wanted
 
 if TYPE_CHECKING:
     from export.export import Exported
-    from service.model_card import PrecisionLoss
+    from service.model_card import Confidence, PrecisionLoss
 
 # Options whose words take more than a line.
 _Variants = Annotated[
@@ -31,6 +31,12 @@ _Variants = Annotated[
 _Data = Annotated[
     Path | None,
     typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
+]
+_Unknown = Annotated[
+    Path | None,
+    typer.Option(
+        help="Images of none of the classes, a folder or a tar: how well the file tells them from known ones."
+    ),
 ]
 _Calibration = Annotated[
     Path | None,
@@ -67,6 +73,7 @@ def export_onnx(
     labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
     data: _Data = None,
     precision: Annotated[Precision, typer.Option(help="fp32, or faster: fp16 on GPUs, int8.")] = Precision.FP32,
+    unknown: _Unknown = None,
     calibration: _Calibration = None,
     target: Annotated[Target, typer.Option(help="For int8: what it will run on.")] = Target.X86,
     max_accuracy_loss: Annotated[
@@ -88,8 +95,8 @@ def export_onnx(
 
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
-        _refuse_missing(calibration=calibration, data=data)
-        wanted = Wanted(precision, target, calibration, max_accuracy_loss)
+        _refuse_missing(calibration=calibration, data=data, unknown=unknown)
+        wanted = Wanted(precision, target, calibration, max_accuracy_loss, unknown)
         asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(asked, wanted, _say)
         typer.echo(_summary(export(source, data=data, output=output, wanted=wanted, say=_say)))
@@ -202,7 +209,23 @@ def _summary(exported: "Exported") -> str:
             f"calibration: temperature {calibration.temperature:.3f}, expected calibration error "
             f"{calibration.expected_calibration_error:.2%} on {calibration.images:,} held-out pictures"
         )
+    if card.confidence:
+        lines.append(_confidence(card.confidence))
     return "\n".join(lines)
+
+
+def _confidence(confidence: "Confidence") -> str:
+    line = (
+        f"confidence: by {confidence.score.replace('_', ' ')}, from {confidence.threshold:.4g} on, which 95% of "
+        f"{confidence.known_images:,} held-out images reach"
+    )
+    if confidence.auroc is None or confidence.auroc_interval is None:
+        return f"{line}; --unknown FOLDER measures how well it tells other images from known ones"
+    low, high = confidence.auroc_interval
+    return (
+        f"{line}; AUROC {confidence.auroc:.3f} ({low:.3f} to {high:.3f}) of {confidence.compared_known_images:,} known "
+        f"against {confidence.compared_unknown_images:,} unknown images ({confidence.unknown})"
+    )
 
 
 def _loss(precision: str, loss: "PrecisionLoss") -> str:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from export.calibration import find_pictures
+from export.calibration import find_pictures, read_unlabelled
 from export.card import Findings, golden_answer, make_card
+from export.confidence import Unknown, measure_confidence
 from export.errors import ExportError
 from export.measure import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
 from export.model_file import write_file, write_next_version
@@ -28,6 +29,7 @@ from service.preprocess import Pixels
 from service.seal import seal
 
 MODELS_FOLDER = Path("models")
+_MOST_UNKNOWN = 10_000  # images
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ def export(
     pixels = _parity_pixels(source, evidence, say)
     parity = check_parity(engine, source.network, source.preprocessing, temperature, pixels)
     findings = Findings(wanted.precision, parity, calibration)
+    unknown = _unknown(wanted.unknown, source, say)
     if wanted.precision is Precision.FP32:
         findings.accuracy = _accuracy(engine, evidence, say)
     else:
@@ -66,6 +69,7 @@ def export(
         findings.loss, findings.quantisation = lowered.loss, lowered.quantisation
         if evidence.test is not None:
             findings.accuracy = accuracy_of(lowered.answers, evidence.test, engine.provider)
+    findings.confidence = measure_confidence(engine, evidence.held_out, evidence.test, unknown)
     content = seal(with_card(graph, make_card(source, graph, engine, findings)))
     card = _check_as_served(content)
     path = _write(content, source, wanted.precision, output)
@@ -78,6 +82,13 @@ def _parity_pixels(source: Source, evidence: Evidence, say: Callable[[str], None
     pixels = evidence.test.spread() if evidence.test else sample_pixels(source.preprocessing)
     say(f"comparing it with PyTorch on {len(pixels)} {'pictures' if evidence.test else 'sample pictures'}")
     return pixels
+
+
+def _unknown(path: Path | None, source: Source, say: Callable[[str], None]) -> Unknown | None:
+    if path is None:
+        return None
+    pixels = read_unlabelled(path, source.preprocessing, most=_MOST_UNKNOWN, flag="--unknown", say=say)
+    return Unknown(pixels, path.name)
 
 
 def _accuracy(engine: Engine, evidence: Evidence, say: Callable[[str], None]) -> Accuracy | None:

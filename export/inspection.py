@@ -158,6 +158,8 @@ def _facts(card: ModelCard) -> list[str]:
         "parity": f"probabilities differ from PyTorch's by at most {card.parity.largest_probability_difference:.1e}",
         "made": f"{made.created}, recipe {made.recipe or 'none'}, weights {made.checkpoint_sha256 or 'random'}",
     }
+    if confidence := card.confidence:
+        facts["confident"] = f"{confidence.score.replace('_', ' ')} of at least {confidence.threshold:.4g}"
     if loss := card.precision_loss:
         facts["fp32"] = f"{loss.agreement:.2%} of {loss.images:,} pictures keep its label ({loss.provider})"
     if how := card.quantisation:

@@ -29,7 +29,7 @@ from training.own_pictures import with_classes
 from training.parts import find_folders, part_to_measure
 from training.resnet import Architecture
 
-_BATCH = 32
+ENGINE_BATCH = 32
 _PARITY_PICTURES = 64
 
 
@@ -128,8 +128,8 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
 def answers_of(engine: Engine, pixels: Images) -> Answers:
     """Return an engine's answers to pictures uint8 (N, H, W, 3)."""
     batches = [
-        engine.run(np.ascontiguousarray(pixels[start : start + _BATCH]))
-        for start in _with_a_bar(range(0, len(pixels), _BATCH))
+        engine.run(np.ascontiguousarray(pixels[start : start + ENGINE_BATCH]))
+        for start in _with_a_bar(range(0, len(pixels), ENGINE_BATCH))
     ]
     probabilities, best = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     best[~np.isfinite(probabilities).all(axis=1)] = -1
@@ -160,7 +160,7 @@ def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pi
 
 def calibrate(source: Source, pictures: Pictures) -> Calibration:
     """Return the temperature that suits the held-out pictures best, and the calibration error that is left."""
-    logits = logits_of(source.network, pictures.pixels, Normalise(source.preprocessing), batch_size=_BATCH)
+    logits = logits_of(source.network, pictures.pixels, Normalise(source.preprocessing), batch_size=ENGINE_BATCH)
     fit = fit_temperature(logits, torch.from_numpy(np.array(pictures.labels)), caution=1.0)
     return Calibration(
         temperature=float(np.float32(fit.temperature)),  # as the graph holds it

@@ -45,3 +45,4 @@ class Wanted:
     target: Target = Target.X86  # int8 only
     calibration: Path | None = None  # int8 only
     max_loss: float = 0.5  # points of top-1
+    unknown: Path | None = None  # images of none of the classes

@@ -1,4 +1,4 @@
-"""A network as the model file that `service` runs: uint8 pixels in; probabilities, embedding, classes and maps out.
+"""A network as the file that `service` runs: uint8 pixels in; probabilities, embedding, classes, maps and energy out.
 
 The graph scales, normalises and transposes by itself, so no server can do it differently. Batch norm is folded into
 the convolutions. All that the file says beyond the computation is its model card.
@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from export.errors import ExportError
+from service.confidence import ENERGY
 from service.model_card import METADATA_KEY, ModelCard, Preprocessing
 from training.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShortcut
 
 INPUT = "images"
-OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
+OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps", ENERGY)
 OPSET = 20
 _TOP = 5
 _LARGEST_BATCH = 65_536  # an upper bound that the exporter wants; it does not appear in the file
@@ -61,16 +62,18 @@ class Deployed(nn.Module):
         self.top = min(_TOP, network.num_classes)
         self.register_buffer("temperature", torch.tensor(temperature))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.network.features(self.normalise(images).to(self.network.fc.weight.dtype))
         embedding = features.mean(dim=(2, 3))
         logits = self.network.fc(embedding).float()
-        probabilities = torch.softmax(logits / self.temperature, dim=1)
+        calibrated = logits / self.temperature
+        probabilities = torch.softmax(calibrated, dim=1)
         top_indices = logits.topk(self.top, dim=1).indices
         # Class activation maps (Zhou et al. 2016): their mean over the map, plus the bias, is the class's logit.
         rows = self.network.fc.weight[top_indices]
         class_maps = (rows @ features.flatten(2)).reshape(-1, self.top, *features.shape[2:])
-        return probabilities, embedding.float(), top_indices, class_maps.float()
+        energy = torch.logsumexp(calibrated, dim=1, keepdim=True)
+        return probabilities, embedding.float(), top_indices, class_maps.float(), energy
 
 
 def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -> onnx.ModelProto:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from service.acceptance import BadModel, Runner, WarmUp, check_golden, warm_up
 from service.batcher import Batcher
+from service.confidence import ENERGY, needs_energy, scores_of
 from service.engine import Engine, Host
 from service.errors import EngineFailed, ServiceError
 from service.image_header import ImageHeader, check_format, read_header
@@ -79,6 +80,7 @@ class Classification:
     batch_size: int
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
     pixels: Pixels | None = field(default=None, repr=False)  # what the network saw, if it was a picture
+    confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
 
 
 @dataclass(slots=True)
@@ -123,6 +125,7 @@ class Classifier:
         self.longest_batch_s = warm_up.longest_batch_s
         self.takes_turns = engine.largest_batch is not None  # on a GPU
         self._engine = engine
+        self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
         self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
 
     def agree_on(self, max_batch: int | None) -> None:
@@ -229,13 +232,14 @@ class Classifier:
     ) -> list[Classification | ServiceError]:
         decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
         images = np.stack([picture.pixels for picture in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
-        names = _names_of(pictures)
+        names = _names_of(pictures, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
         answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()
-        best = _rounded(probabilities[np.arange(len(decoded))[:, None], top_indices])
+        ranked = probabilities[np.arange(len(decoded))[:, None], top_indices]
+        best = _rounded(ranked)
         return [
             Classification(
                 self._named(indices[: picture.top_k], values)
@@ -248,13 +252,30 @@ class Classifier:
                 len(pictures),
                 {name: answers[name][number] for name in picture.outputs} if picture.outputs else {},
                 pixels.pixels,
+                confident,
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for number, (picture, pixels, is_finite, indices, values) in enumerate(
-                zip(pictures, decoded, finite, top_indices.tolist(), best, strict=True)
+            for number, (picture, pixels, is_finite, indices, values, confident) in enumerate(
+                zip(
+                    pictures,
+                    decoded,
+                    finite,
+                    top_indices.tolist(),
+                    best,
+                    self._confident(ranked[:, 0], answers.get(ENERGY)),
+                    strict=True,
+                )
             )
         ]
+
+    def _confident(self, largest: NDArray[np.float32], energy: NDArray[np.float32] | None) -> list[bool] | list[None]:
+        """Return for each image whether its score reaches the threshold of the card, or None without one."""
+        confidence = self.card.confidence
+        if confidence is None:
+            return [None] * len(largest)
+        reached: list[bool] = (scores_of(confidence.score, largest, energy) >= confidence.threshold).tolist()
+        return reached
 
     def _named(self, indices: list[int], values: list[float]) -> list[Prediction]:
         labels = self.card.labels
@@ -271,10 +292,10 @@ def _rounded(probabilities: NDArray[np.float32]) -> Any:
     return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
-def _names_of(pictures: list[Picture]) -> tuple[str, ...]:
-    """Return the outputs that somebody asked for, and those that everybody needs."""
+def _names_of(pictures: list[Picture], always: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the outputs of a batch: those that every image needs, then those that some requests name."""
     further = {name for picture in pictures if picture.outputs for name in picture.outputs}
-    return (*_ALWAYS, *sorted(further.difference(_ALWAYS))) if further else _ALWAYS
+    return (*always, *sorted(further.difference(always))) if further else always
 
 
 def _is_light(header: ImageHeader, content: bytes) -> bool:
@@ -285,6 +306,11 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
     """All classes, best first. The graph ranks logits, so its own order goes first: probabilities can tie."""
     order = np.argsort(-row, kind="stable")
     return np.concatenate([best, order[~np.isin(order, best)]])
+
+
+def _check_energy(engine: Engine) -> None:
+    if ENERGY not in {spec.name for spec in engine.outputs}:
+        raise BadModel(f"the card's confidence needs the output `{ENERGY}`, which the graph lacks; export it again")
 
 
 def load_classifier(
@@ -305,6 +331,8 @@ def load_classifier(
         raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
     engine = Engine(model, providers=providers, host=host)
     card = read_card(engine.metadata)
+    if card.confidence is not None and needs_energy(card.confidence.score):
+        _check_energy(engine)
     check_golden(engine, card)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
     return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs, limits)

@@ -184,11 +184,13 @@ def _print_table(file: str, answer: dict[str, Any]) -> None:
         return
     image = orjson.loads(orjson.dumps(answer["image"]))
     end = ", its end is missing" if image.get("truncated") else ""
-    typer.echo(f"{name}  ({image['format']}, {image['width']} x {image['height']}{end})")
+    is_unsure = answer.get("confident") is False
+    doubt = "  not sure" if is_unsure else ""
+    typer.echo(f"{name}  ({image['format']}, {image['width']} x {image['height']}{end}){doubt}")
     predictions = answer["predictions"]
     width = max(len(best["label"]) for best in predictions)
     for best in predictions:
-        bar = "█" * round(_BAR_WIDTH * best["probability"])
+        bar = ("░" if is_unsure else "█") * round(_BAR_WIDTH * best["probability"])
         typer.echo(f"  {best['label']:<{width}}  {best['probability']:7.2%}  {bar}".rstrip())
 
 

@@ -1,7 +1,8 @@
-"""What every model file promises: one input of pixels, four outputs, and metadata. Checked before anything runs."""
+"""What every model file promises: one input of pixels, its outputs, and metadata. Checked before anything runs."""
 
 from dataclasses import dataclass
 
+from service.confidence import ENERGY
 from service.provider_options import INPUT
 from service.runtime import EngineError, Session
 from service.tensor_spec import TensorSpec, read_spec
@@ -13,6 +14,7 @@ _OUTPUTS = {
     "top_indices": ("tensor(int64)", 2),
     "class_maps": ("tensor(float)", 4),
 }
+_OPTIONAL_OUTPUTS = {ENERGY: ("tensor(float)", 2)}  # files from before it was added lack it
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,8 @@ def _read_outputs(session: Session) -> tuple[TensorSpec, ...]:
 
 def _check_outputs(session: Session) -> None:
     found = {node.name: (node.type, len(node.shape)) for node in session.get_outputs()}
-    for name, (kind, axes) in _OUTPUTS.items():
+    present = {name: form for name, form in _OPTIONAL_OUTPUTS.items() if name in found}
+    for name, (kind, axes) in (_OUTPUTS | present).items():
         if found.get(name) != (kind, axes):
             has = "no such output" if name not in found else "{} with {} axes".format(*found[name])
             raise EngineError(f"the model's output `{name}` must be {kind} with {axes} axes; the file has {has}")

@@ -6,7 +6,7 @@ It is one JSON document under the key `model_card` of the ONNX file's metadata, 
 """
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,12 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     ValidationError,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails
+
+from service.confidence import Score
 
 METADATA_KEY = "model_card"
 GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 5e-2}  # largest difference in probability
@@ -34,6 +34,8 @@ _FLAWS = {
 Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+# Fields that were added later: services from before refuse a card that has them.
+_LEFT_OUT_IF_NONE = Field(exclude_if=lambda value: value is None)
 
 
 class _Part(BaseModel):
@@ -45,12 +47,7 @@ class Variant(_Part):
 
     shortcut: Literal["A", "B", "C"] | None  # None: a plain network
     stride_in: Literal["1x1", "3x3"] | None  # bottlenecks only: v1 strides in the first 1x1, v1.5 in the 3x3
-    stem: Literal["3x3", "3x3-pool"] | None = None  # None: the paper's
-
-    @model_serializer(mode="wrap")
-    def _without_the_usual_stem(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a stem that is the paper's: services older than this field refuse cards that have it."""
-        return {name: value for name, value in serialize(self).items() if name != "stem" or value is not None}
+    stem: Annotated[Literal["3x3", "3x3-pool"] | None, _LEFT_OUT_IF_NONE] = None  # None: the paper's
 
 
 class Preprocessing(_Part):
@@ -86,6 +83,23 @@ class Calibration(_Part):
     temperature: Annotated[float, Field(gt=0)]
     expected_calibration_error: Probability
     images: Positive
+
+
+class Confidence(_Part):
+    """When an answer counts as confident: its score reaches the threshold that 95% of known held-out images reach.
+
+    `auroc` is the probability that an image of the model's classes scores higher than one of none of them, with a 95%
+    interval; None where no unknown images were given.
+    """
+
+    score: Score
+    threshold: Annotated[float, Field(allow_inf_nan=False)]
+    known_images: Positive  # held out of training, which the threshold comes from
+    auroc: Probability | None = None
+    auroc_interval: tuple[Probability, Probability] | None = None
+    compared_known_images: Positive | None = None
+    compared_unknown_images: Positive | None = None
+    unknown: str | None = None  # data set of the unknown images
 
 
 class Parity(_Part):
@@ -170,6 +184,7 @@ class ModelCard(_Part):
     precision: Precision
     accuracy: Accuracy | None
     calibration: Calibration | None
+    confidence: Annotated[Confidence | None, _LEFT_OUT_IF_NONE] = None  # None: no threshold was measured
     parity: Parity
     precision_loss: PrecisionLoss | None = None  # None for fp32
     quantisation: Quantisation | None = None  # None but for int8

@@ -38,6 +38,7 @@ def picture_as_json(classification: Classification) -> dict[str, Any]:
             {"label": best.label, "index": best.index, "probability": best.probability}
             for best in classification.predictions
         ],
+        "confident": classification.confident,
         **circumstances_as_json(classification),
     }
 

@@ -37,6 +37,11 @@ _PREDICTION = {
 _CIRCUMSTANCES = {"image": ref("Image"), "timings_ms": ref("Timings")}
 _PICTURE = {
     "predictions": a_list(ref("Prediction"), description="The best labels, best first."),
+    "confident": {
+        "type": ["boolean", "null"],
+        "description": "Whether the image looks like one of the model's classes: its score reaches the threshold in "
+        "the model card, as 95% of the held-out images do. Null for a model without a threshold.",
+    },
     **_CIRCUMSTANCES,
 }
 
@@ -163,6 +168,7 @@ _MODEL_EXAMPLE = {
 _CAT = {"label": "cat", "index": 3, "probability": 0.934512}
 _PICTURE_EXAMPLE: dict[str, Any] = {
     "predictions": [_CAT, {"label": "dog", "index": 5, "probability": 0.051208}],
+    "confident": True,
     "image": {"format": "JPEG", "width": 500, "height": 375},
     "timings_ms": {"decode": 1.7, "queue": 0.1, "inference": 1.2},
 }

@@ -126,6 +126,7 @@ function draw(picture) {
   page.answer.setAttribute("aria-busy", String(!answer && !failure));
   page.headline.textContent = headline(picture);
   page.bars.hidden = Boolean(failure);
+  page.bars.classList.toggle("unsure", answer?.confident === false);
   page.bars.replaceChildren(...(answer ? answer.predictions.map(newBar) : blankBars()));
   drawTrouble(failure);
   page.facts.replaceChildren(...(answer ? facts(answer).flatMap(newFact) : []));
@@ -136,13 +137,17 @@ function draw(picture) {
 function drawKnown() {
   const labels = knownLabels.get(page.model.value) ?? [];
   const named = labels.slice(0, NAMED_LABELS).join(", ") + (labels.length > NAMED_LABELS ? " …" : "");
-  page.known.textContent = `This model knows ${labels.length} labels, and takes every picture for one of them: ${named}`;
+  page.known.textContent = `This model knows ${labels.length} labels, and an image of anything else resembles one of them: ${named}`;
   page.known.hidden = labels.length === 0;
 }
 
 function headline({ answer, failure }) {
   if (failure) return "No answer";
-  return answer ? answer.predictions[0].label : "Looking…";
+  return answer ? verdict(answer) : "Looking…";
+}
+
+function verdict({ predictions, confident }) {
+  return confident === false ? "Not sure" : predictions[0].label; // null: the model has no threshold
 }
 
 function drawTrouble(failure) {
@@ -163,7 +168,7 @@ function newThumbnail(picture) {
 
 function drawThumbnail({ thumbnail, file, answer, failure }) {
   const [button, caption] = [thumbnail.firstChild, thumbnail.querySelector("span")];
-  caption.textContent = answer?.predictions[0].label ?? (failure ? "No answer" : "…");
+  caption.textContent = answer ? verdict(answer) : failure ? "No answer" : "…";
   caption.classList.toggle("failed", Boolean(failure));
   button.title = file.name;
 }
@@ -205,8 +210,9 @@ function newFact([name, value]) {
   return [element("dt", { textContent: name }), element("dd", { textContent: value })];
 }
 
-function spoken({ predictions }) {
-  return predictions.map(({ label, probability }) => `${label} ${percent(probability)}`).join(", ");
+function spoken({ predictions, confident }) {
+  const labels = predictions.map(({ label, probability }) => `${label} ${percent(probability)}`).join(", ");
+  return confident === false ? `not sure; ${labels}` : labels;
 }
 
 function percent(probability) {

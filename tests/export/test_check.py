@@ -212,7 +212,8 @@ def test_inspect_gives_programs_one_json_object(files: dict[str, Path], precisio
     assert found["layers"][0]["shape"] == [16, 3, 3, 3]
     assert found["card"]["precision"] == precision
     assert found["operators"]["Conv"] == 9
-    assert [value["name"] for value in found["outputs"]] == ["probabilities", "embedding", "top_indices", "class_maps"]
+    names = ["probabilities", "embedding", "top_indices", "class_maps", "energy"]
+    assert [value["name"] for value in found["outputs"]] == names
     assert ("precision_loss" in found["card"]) and ((found["card"]["precision_loss"] is None) == (precision == "fp32"))
 
 

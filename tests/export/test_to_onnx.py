@@ -18,7 +18,7 @@ from service.engine import Engine
 from service.model_card import Golden, ModelCard, Parity, Provenance, Variant, read_card
 from tests.export.conftest import TEMPERATURE, Converted
 
-OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps")
+OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps", "energy")
 
 
 def answer(tiny: Converted, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -43,6 +43,7 @@ def test_names_types_and_shapes_are_the_contracts(tiny: Converted) -> None:
         "embedding": (onnx.TensorProto.FLOAT, ["batch", 64]),
         "top_indices": (onnx.TensorProto.INT64, ["batch", 5]),
         "class_maps": (onnx.TensorProto.FLOAT, ["batch", 5, 8, 8]),
+        "energy": (onnx.TensorProto.FLOAT, ["batch", 1]),
     }
 
 
@@ -67,6 +68,7 @@ def test_outputs_are_what_the_network_computes(tiny: Converted) -> None:
     np.testing.assert_allclose(got["probabilities"], expected, rtol=0, atol=1e-5)
     np.testing.assert_allclose(got["embedding"], features.mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(got["top_indices"], logits.topk(5).indices)
+    np.testing.assert_allclose(got["energy"][:, 0], torch.logsumexp(logits / TEMPERATURE, dim=1), rtol=1e-5)
     maps = torch.einsum("cd,ndhw->nchw", network.fc.weight.detach(), features)
     for picture, classes in enumerate(got["top_indices"]):
         np.testing.assert_allclose(got["class_maps"][picture], maps[picture, classes], rtol=1e-3, atol=1e-4)

@@ -61,6 +61,7 @@ async def test_an_entry_is_what_classify_answers_or_its_problem(client: httpx.As
     good, bad = answer["results"]
     assert {**good, "timings_ms": None} == {
         "predictions": single["predictions"],
+        "confident": None,
         "image": single["image"],
         "timings_ms": None,
     }

@@ -34,7 +34,7 @@ async def test_the_answer_has_the_fields_of_the_contract(client: httpx.AsyncClie
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     document = answer.json()
-    assert list(document) == ["model", "predictions", "image", "timings_ms"]
+    assert list(document) == ["model", "predictions", "confident", "image", "timings_ms"]
     assert list(document["model"]) == ["name", "version", "sha256", "provider", "precision"]
     assert document["image"] == {"format": "JPEG", "width": 50, "height": 37}
     assert len(document["predictions"]) == 5

@@ -23,9 +23,12 @@ SHARPNESS = 4.0
 TOP = 5
 
 
-def tiny_model(*, card: dict[str, Any] | None = None, poison: bool = False) -> bytes:
-    """Return the file. `card` replaces fields of the card; a poisoned model answers NaN for a white picture."""
-    model = _graph(poison=poison)
+def tiny_model(*, card: dict[str, Any] | None = None, poison: bool = False, energy: bool = False) -> bytes:
+    """Return the file. `card` replaces fields of the card; a poisoned model answers NaN for a white picture.
+
+    `energy`: the graph has that output, which older files lack.
+    """
+    model = _graph(poison=poison, energy=energy)
     probabilities = Engine(model.SerializeToString()).run(golden_input(SIDE, SIDE))[0][0]
     document = {**_card(probabilities), **(card or {})}
     entry = model.metadata_props.add()
@@ -41,9 +44,9 @@ def write_tiny_model(folder: Path, name: str = "tiny", version: str = "1", conte
     return path
 
 
-def _graph(*, poison: bool) -> onnx.ModelProto:
+def _graph(*, poison: bool, energy: bool) -> onnx.ModelProto:
     graph = helper.make_graph(
-        [*_nodes("sane" if poison else "probabilities"), *(_poison("sane") if poison else ())],
+        [*_nodes("sane" if poison else "probabilities"), *(_poison("sane") if poison else ()), *_energy()[:energy]],
         "tiny",
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", SIDE, SIDE, 3])],
         [
@@ -51,6 +54,7 @@ def _graph(*, poison: bool) -> onnx.ModelProto:
             helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3]),
             helper.make_tensor_value_info("top_indices", TensorProto.INT64, ["N", TOP]),
             helper.make_tensor_value_info("class_maps", TensorProto.FLOAT, ["N", TOP, SIDE, SIDE]),
+            *[helper.make_tensor_value_info("energy", TensorProto.FLOAT, ["N", 1])][:energy],
         ],
         [numpy_helper.from_array(value, name) for name, value in _constants().items()],
     )
@@ -88,6 +92,10 @@ def _nodes(probabilities: str) -> list[onnx.NodeProto]:
         helper.make_node("MatMul", ["chosen", "flat"], ["flat_maps"]),
         helper.make_node("Reshape", ["flat_maps", "maps_shape"], ["class_maps"]),
     ]
+
+
+def _energy() -> list[onnx.NodeProto]:
+    return [helper.make_node("ReduceLogSumExp", ["logits"], ["energy"], axes=[1], keepdims=1)]
 
 
 def _poison(sane: str) -> list[onnx.NodeProto]:

@@ -14,6 +14,7 @@ from service.api.json_numbers import bad_tensor
 from service.api.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.batcher import Batcher
 from service.classifier import Classification, Classifier
+from service.confidence import ENERGY
 from service.errors import BadImage, NotAnImage, image_too_large
 from service.graph_model import GraphModel
 from service.image_header import format_of
@@ -67,7 +68,7 @@ def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_ima
     """
     if json_bytes == 0:
         rows = _rows_of_raw(model, body, max_image_bytes)
-        return Question(rows, tuple(RequestedOutput(spec.name, is_binary=True) for spec in model.outputs))
+        return Question(rows, tuple(RequestedOutput(name, is_binary=True) for name in _usual_outputs(model)))
     request = read_request(body, json_bytes, functools.partial(_check_input, model))
     rows = _rows_of(model, request.inputs, max_image_bytes)
     return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
@@ -168,11 +169,16 @@ def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
 def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
     names = [spec.name for spec in model.outputs]
     if request.outputs is None:
-        return tuple(RequestedOutput(name, request.wants_binary) for name in names)
+        return tuple(RequestedOutput(name, request.wants_binary) for name in _usual_outputs(model))
     unknown = [output.name for output in request.outputs if output.name not in names]
     if unknown:
         raise bad_tensor(f"The model has no output {_list(unknown)}; it has {_list(names)}.")
     return request.outputs
+
+
+def _usual_outputs(model: Served) -> list[str]:
+    """Return the outputs of a request that names none: all, but for a model with a card the energy."""
+    return [spec.name for spec in model.outputs if model.card is None or spec.name != ENERGY]
 
 
 def _list(names: Sequence[str]) -> str:

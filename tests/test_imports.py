@@ -32,7 +32,10 @@ FORBIDDEN = {
 
 # Folder → the modules of `service` that it may import, and which of its files may.
 BORROWED = {
-    "export": ({"model_card", "preprocess", "engine", "provider_options", "errors", "seal", "cores"}, None),
+    "export": (
+        {"model_card", "confidence", "preprocess", "engine", "provider_options", "errors", "seal", "cores"},
+        None,
+    ),
     "training": (
         {"preprocess", "errors", "cores", "control_groups"},
         {
@@ -82,8 +85,9 @@ LAYERS = (
         "cores",
     ),
     ("provider_options",),
+    ("model_card",),
     (
-        "model_card",
+        "confidence",
         "tensor_spec",
         "image_header",
         "errors",

@@ -258,6 +258,25 @@ def convert_tiny_imagenet(
 
 
 @main.command()
+def archive(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Argument(help="A new folder, such as training/results/my-run.")],
+) -> None:
+    """Copy what is worth keeping of a run: facts, measurements, and the weights in half precision."""
+    from training.archive import ArchiveError
+    from training.archive import archive as keep
+    from training.checkpoint import CheckpointError
+
+    try:
+        weights = keep(run, out)
+    except (ArchiveError, CheckpointError) as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"cannot write to {out}: {error.strerror}; give another folder")
+    typer.echo(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
+
+
+@main.command()
 def report(
     runs: Annotated[Path, typer.Option(help="Folder of the run folders.")] = Path("training/results"),
     out: Annotated[

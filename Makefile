@@ -4,6 +4,8 @@ DATA ?= ../shared/data
 BIN := .venv/bin
 ARGS ?=
 NETWORK ?= resnet56
+TINY_IMAGENET ?= tiny-imagenet-200.zip
+EVERYDAY ?= resnet18
 # PyTorch's wheels for CPUs, asked on machines without an NVIDIA GPU; empty: what pip finds.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # Progress is for people: off a terminal pip says only what goes wrong.
@@ -11,7 +13,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default
+.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default train-cifar10
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,7 +50,13 @@ bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (
 bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
-train-default: .venv/.develop ## train the default model again on CIFAR-10 (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export it
+train-default: .venv/.develop ## train the default model again on Tiny ImageNet (TINY_IMAGENET=its zip, folder or git directory), and export it
+	$(BIN)/train-resnet convert-tiny-imagenet $(TINY_IMAGENET) data
+	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --data data/tiny-imagenet-train.tar \
+	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY) $(ARGS)
+	$(BIN)/export-onnx --checkpoint runs/everyday-$(EVERYDAY) --output runs/everyday-$(EVERYDAY)/model.onnx
+
+train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export one
 	$(BIN)/train-resnet run --recipe modern-$(NETWORK) --data $(DATA)/cifar10-train.tar \
 	    --test-data $(DATA)/cifar10-test.tar --out runs/cifar10-$(NETWORK) $(ARGS)
 	$(BIN)/export-onnx --checkpoint runs/cifar10-$(NETWORK)

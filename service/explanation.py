@@ -16,7 +16,7 @@ from service.resize import Box, part_seen
 
 OUTPUT = "class_maps"
 LONGEST_SIDE = 512  # pixels, of an image with a map over it
-_SMALL = LONGEST_SIDE // 2  # what is smaller than this is enlarged to be looked at
+_SMALL = LONGEST_SIDE // 2  # a smaller image is enlarged
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,9 +150,9 @@ def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
 
 
 def decode_to_show(data: bytes, longer_side: int, limits: ImageLimits = DEFAULT_LIMITS) -> Reduced:
-    """Return a picture; a JPEG is decoded at the smallest scale whose longer side is no shorter than that.
+    """Return an image to be shown at that size; a JPEG is decoded at the smallest scale that is not below it.
 
-    It is meant to be looked at, so that quality is enough. Raises as `image_to_pixels` does.
+    Raises as `image_to_pixels` does.
     """
     header = read_header(data)
     shortest, longest = sorted((header.width, header.height))

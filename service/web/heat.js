@@ -67,7 +67,7 @@ async function update(picture) {
 function legend({ label }, { crop, image: { width, height } }, isDrawn) {
   if (!isDrawn) return "This browser does not show the image as the network saw it, so no map can be laid over it.";
   const isWhole = crop[0] <= 0 && crop[1] <= 0 && crop[2] >= width && crop[3] >= height;
-  return `The brightest places speak for ${label}.${isWhole ? "" : " The network did not see the dark border."}`;
+  return `What speaks for ${label}: yellow most, red less.${isWhole ? "" : " The network did not see the dark border."}`;
 }
 
 async function drawMap({ png }, { crop, image: { width, height } }) {

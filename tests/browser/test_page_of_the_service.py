@@ -101,10 +101,11 @@ def test_the_heat_map_of_a_chosen_label_lies_over_what_the_network_saw(page: Any
     assert heat(page, 0.3, 0.5) == [255, 230, 60, 153]
     assert heat(page, 0.7, 0.5)[3] == 0
     assert heat(page, 0.94, 0.5) == [0, 0, 0, 128]
-    assert "speak for red. The network did not see the dark border." in page.locator("#legend").inner_text()
+    legend = page.locator("#legend").inner_text()
+    assert legend == "What speaks for red: yellow most, red less. The network did not see the dark border."
     assert page.locator("#heat").bounding_box() == page.locator("#picture").bounding_box()
     page.locator("#bars li", has_text="blue").click()
-    page.locator("#legend", has_text="speak for blue").wait_for()
+    page.locator("#legend", has_text="What speaks for blue").wait_for()
     assert page.locator("#map option:checked").inner_text() == "blue"
     assert heat(page, 0.3, 0.5)[3] == 0
     page.locator("#map").select_option("none")

@@ -5,7 +5,9 @@ import base64
 import io
 import re
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,8 +15,12 @@ import pytest
 from PIL import Image
 
 import service.api.explain
+from service.api.request import Serving
 from service.app import create_app
+from service.classifier import Classification
 from service.engine import Engine
+from service.exchange import Exchange
+from service.explanation import Explanation
 from service.heat_map import map_as_png
 from service.preprocess import image_to_pixels
 from service.repository import SHIPPED_MODEL
@@ -217,7 +223,7 @@ async def test_what_drawing_took_is_in_server_timing(
     assert "draw" not in (await client.post("/classify", content=red)).headers["server-timing"]
 
 
-async def test_drawings_wait_in_bounded_number_and_one_whose_client_cannot_wait_is_not_begun(
+async def test_drawings_wait_in_bounded_number_and_beside_the_event_loop(
     client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, gate = [], threading.Event()
@@ -229,7 +235,6 @@ async def test_drawings_wait_in_bounded_number_and_one_whose_client_cannot_wait_
 
     monkeypatch.setattr(service.api.explain, "overlay", draw)
     monkeypatch.setattr(service.api.explain, "_MOST_WAITING", 3)
-    short = PNG | {"x-request-timeout-ms": "2000"}
     asked = [asyncio.create_task(client.post("/explain", content=red, headers=PNG)) for _ in range(4)]
     (refused,), waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
     assert_problem(refused.result(), 503, "overloaded")
@@ -238,7 +243,56 @@ async def test_drawings_wait_in_bounded_number_and_one_whose_client_cannot_wait_
     gate.set()
     assert [answer.content for answer in await asyncio.gather(*waiting)] == [b"drawn"] * 3
     assert threading.main_thread() not in begun
-    assert (await client.post("/explain", content=red, headers=short)).content == b"drawn"
+
+
+@pytest.mark.parametrize(
+    ("has_left", "seconds_left", "code"), [(True, 9, "client_left"), (False, -1, "expired"), (False, 9, None)]
+)
+async def test_a_drawing_that_is_too_late_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch,
+    client: httpx.AsyncClient,
+    red: bytes,
+    has_left: bool,
+    seconds_left: float,
+    code: str | None,
+) -> None:
+    begun = []
+    classify = Serving.classify
+
+    async def classify_late(serving: Serving, *question: Any, **further: Any) -> Classification:
+        classification = await classify(serving, *question, **further)
+        exchange: Exchange = question[2]
+        exchange.client_has_left = lambda: has_left
+        exchange.expires_at = time.monotonic() + seconds_left
+        return classification
+
+    monkeypatch.setattr(Serving, "classify", classify_late)
+    monkeypatch.setattr(service.api.explain, "overlay", lambda *_: begun.append(True) or b"drawn")
+    answer = await client.post("/explain", content=red, headers=PNG)
+    if code is None:
+        assert (answer.content, begun) == (b"drawn", [True])
+    else:
+        assert_problem(answer, 503, code)
+        assert begun == []
+
+
+async def test_large_maps_are_made_beside_the_event_loop(
+    client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = (await client.post("/explain", content=red)).json()
+    threads = []
+    make = service.api.explain.explanation_as_json
+
+    def note(explanation: Explanation) -> dict[str, Any]:
+        threads.append(threading.current_thread())
+        return make(explanation)
+
+    monkeypatch.setattr(service.api.explain, "explanation_as_json", note)
+    monkeypatch.setattr(service.api.explain, "_MOST_PLACES", 5 * SIDE * SIDE - 1)
+    assert (await client.post("/explain", content=red)).json()["predictions"] == usual["predictions"]
+    assert threading.main_thread() not in threads
+    await client.post("/explain?label=red", content=red)
+    assert threads[5:] == [threading.main_thread()]
 
 
 @pytest.mark.parametrize("headers", [PNG, {}])

@@ -79,7 +79,6 @@ class Classification:
     inference_s: float
     batch_size: int
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
-    pixels: Pixels | None = field(default=None, repr=False)  # what the network saw, if it was a picture
     confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
 
 
@@ -116,7 +115,7 @@ class Classifier:
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
         self.card = card
-        self._limits = limits
+        self.limits = limits
         self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *card.preprocessing.crop, 3)),)
         self.outputs = outputs
         self.info = info
@@ -215,7 +214,7 @@ class Classifier:
             shorter_side=steps.shorter_side,
             crop=steps.crop,
             interpolation=steps.interpolation,
-            limits=self._limits,
+            limits=self.limits,
         )
         decoded = _Decoded(pixels, image, time.monotonic() - started)
         return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
@@ -251,7 +250,6 @@ class Classifier:
                 inference_s,
                 len(pictures),
                 {name: answers[name][number] for name in picture.outputs} if picture.outputs else {},
-                pixels.pixels,
                 confident,
             )
             if is_finite

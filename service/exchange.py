@@ -38,7 +38,9 @@ _DIGITS = re.compile(rb"[0-9]{1,18}")
 _CLOSE = (b"connection", b"close")
 _NO_SNIFFING = (b"x-content-type-options", b"nosniff")
 _NOT_STORED = (b"cache-control", b"no-store")
-_TIMINGS = b"decode;dur=%d.%02d, queue;dur=%d.%02d, inference;dur=%d.%02d, total;dur=%d.%02d"
+_STEPS = b"decode;dur=%d.%02d, queue;dur=%d.%02d, inference;dur=%d.%02d, "
+_DRAWN, _TOTAL = b"draw;dur=%d.%02d, ", b"total;dur=%d.%02d"
+_TIMINGS, _TIMINGS_OF_DRAWN = _STEPS + _TOTAL, _STEPS + _DRAWN + _TOTAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,9 @@ class Exchange:
 
     __slots__ = (
         "_body_ended", "_can_be_answered", "_closes", "_held", "_is_in_the_way", "_is_last", "_limit", "_memory",
-        "_receive", "_scope", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "expires_at",
-        "failure", "further_headers", "headers", "inference_s", "is_form", "lingers", "model", "pictures", "queue_s",
-        "request_id", "started_at", "status", "traceparent",
+        "_receive", "_scope", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "draw_s",
+        "expires_at", "failure", "further_headers", "headers", "inference_s", "is_form", "lingers", "model", "pictures",
+        "queue_s", "request_id", "started_at", "status", "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +123,7 @@ class Exchange:
         self.model: ModelInfo | None = None
         self.pictures = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
+        self.draw_s: float | None = None  # what making images of the answer took
 
     def is_wanted(self) -> bool | None:
         """Return whether the client waits for its answer; None if it sends no more, which may mean either."""
@@ -246,8 +249,10 @@ class Exchange:
     def _timing(self) -> bytes:
         total = hundredths(time.monotonic() - self.started_at)
         if not self.pictures:
-            return b"total;dur=%d.%02d" % total
+            return _TOTAL % total
         steps = (*hundredths(self.decode_s), *hundredths(self.queue_s), *hundredths(self.inference_s))
+        if self.draw_s is not None:
+            return _TIMINGS_OF_DRAWN % (*steps, *hundredths(self.draw_s), *total)
         return _TIMINGS % (*steps, *total)
 
     def _rest_is_small(self) -> bool:

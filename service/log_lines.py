@@ -61,6 +61,8 @@ class RequestLog:
             line["decode_ms"] = milliseconds(exchange.decode_s)
             line["queue_ms"] = milliseconds(exchange.queue_s)
             line["inference_ms"] = milliseconds(exchange.inference_s)
+            if exchange.draw_s is not None:
+                line["draw_ms"] = milliseconds(exchange.draw_s)
             line["model"] = exchange.model.served_as
             line["model_sha256"] = exchange.model.sha256
         self.writer.put(self.form(line))

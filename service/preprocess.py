@@ -32,6 +32,7 @@ __all__ = [
     "TruncatedImageInfo",
     "decode",
     "decode_reduced",
+    "decode_to_show",
     "header_to_pixels",
     "image_to_pixels",
     "resize_and_crop",
@@ -146,6 +147,20 @@ def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
     divisor = _divisor(header, shorter_side, "bilinear", DEFAULT_LIMITS)
     check_limits(header, DEFAULT_LIMITS, divisor)
     return _reduced(header, DEFAULT_LIMITS, divisor)
+
+
+def decode_to_show(data: bytes, longer_side: int, limits: ImageLimits = DEFAULT_LIMITS) -> Reduced:
+    """Return an image to be shown at that size; a JPEG is decoded at the smallest scale that is not below it.
+
+    Raises as `image_to_pixels` does.
+    """
+    header = read_header(data)
+    shortest, longest = sorted((header.width, header.height))
+    divisors = (8, 4, 2) if header.format == "JPEG" else ()
+    wanted = next((divisor for divisor in divisors if longest >= divisor * longer_side and shortest >= divisor), 1)
+    divisor = max(wanted, _divisor(header, 0, "bilinear", limits))
+    check_limits(header, limits, divisor)
+    return _reduced(header, limits, divisor)
 
 
 def _reduced(header: ImageHeader, limits: ImageLimits, divisor: int) -> Reduced:

@@ -17,6 +17,7 @@ from service.api.parameters import DEFAULT_TOP_K
 from service.api.schemas import ANSWER_HEADERS, EXAMPLES, MANY_PICTURES, ONE_PICTURE, SCHEMAS, TRACING_HEADERS, ref
 from service.classifier import LARGEST_TOP_K
 from service.exchange import MOST_TIMEOUT_MS
+from service.explanation import LONGEST_SIDE
 from service.problem import MEDIA_TYPE, problem_document
 
 _ONE_PICTURE = (
@@ -34,9 +35,10 @@ _DESCRIPTIONS = {
     ),
     explain.PATH: (
         f"{_ONE_PICTURE} The answer has a class-activation map for each of the five best labels: a grid of what speaks "
-        "for the label at each place, and the same as a PNG to lay over the part of the picture that `crop` names. "
-        "With `Accept: image/png` it is the picture as the network saw it with the map of one label over it: the best, "
-        "or the one that `label` or `index` names."
+        "for the label at each place, and the same as a PNG of a pixel for each place, to be scaled over the part of "
+        "the image that `crop` names. With `Accept: image/png` it is the whole image, upright, its longer side from "
+        f"{LONGEST_SIDE // 2} to {LONGEST_SIDE} pixels, with the map of one label over the part that the network saw: "
+        "the best, or the one that `label` or `index` names. The rest of the image is dim."
     ),
     embed.PATH: (
         f"{_ONE_PICTURE} The answer is the network's pooled features: as JSON, or with `Accept: "

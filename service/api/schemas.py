@@ -106,8 +106,10 @@ SCHEMAS: dict[str, Any] = {
             ),
             "png": {
                 "type": "string",
-                "description": "The map as a data URI: colour and opacity, to lay over the part of the picture that "
-                "`crop` names.",
+                "description": "The map as an RGBA image with a pixel for each number (a PNG as a data URI), to be "
+                "scaled smoothly over the part of the image that `crop` names. The opacity grows with the number, "
+                "from 0 for 0 and below to 0.6 for the largest number of this map; the colour goes from dark blue "
+                "over red to yellow.",
             },
         }
     ),
@@ -139,7 +141,8 @@ ANSWER_HEADERS = {
         "schema": _TEXT,
     },
     "Server-Timing": {
-        "description": "Where the time went, in milliseconds: decode, queue, inference, total.",
+        "description": "Where the time went, in milliseconds: decode, queue, inference, total; of heat maps also draw, "
+        "which is decoding anew, drawing and writing.",
         "schema": _TEXT,
     },
 }

@@ -1,6 +1,8 @@
 // The page. Each picture keeps its own story (asked, answered or failed) and the screen is always drawn from the
 // picture that is chosen, so a late answer can only ever reach the picture that it belongs to.
 
+import { showHeat } from "/heat.js";
+
 const KEPT_PICTURES = 24; // older ones are let go, and their memory with them
 const PATIENCE_MS = 60_000;
 const BARS = 5;
@@ -132,6 +134,7 @@ function draw(picture) {
   page.facts.replaceChildren(...(answer ? facts(answer).flatMap(newFact) : []));
   page.curl.textContent = curlLine(picture.file.name);
   if (answer) page.status.textContent = `${picture.file.name}: ${spoken(answer)}`;
+  showHeat(picture);
 }
 
 function drawKnown() {

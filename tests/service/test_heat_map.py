@@ -1,4 +1,4 @@
-"""Heat maps: hot where the values are, over the picture that the network saw."""
+"""Heat maps: hot where the values are, over the part of the picture that the network saw."""
 
 import io
 
@@ -8,6 +8,8 @@ from PIL import Image
 
 from service.heat_map import map_as_png, overlay_as_png
 
+GREY = np.full((180, 320, 3), 100, np.uint8)
+
 
 def opened(content: bytes) -> np.ndarray:
     image = Image.open(io.BytesIO(content))
@@ -15,36 +17,66 @@ def opened(content: bytes) -> np.ndarray:
     return np.asarray(image)
 
 
+def painted(pixels: np.ndarray, values: np.ndarray, crop: tuple[float, float, float, float]) -> np.ndarray:
+    """How far each pixel is from what it was."""
+    drawn: np.ndarray = opened(overlay_as_png(pixels, values, crop)).astype(int)
+    return np.abs(drawn - pixels).max(axis=2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(7, 7), (4, 4), (3, 5), (1, 1), (64, 40)])
+def test_a_map_is_an_image_of_a_pixel_for_each_place(height: int, width: int) -> None:
+    values = np.linspace(-1, 3, height * width, dtype=np.float32).reshape(height, width)
+    pixels = opened(map_as_png(values))
+    heat = values.clip(0) / max(values.max(), 1e-30)
+    assert pixels.shape == (height, width, 4)
+    np.testing.assert_allclose(pixels[..., 3], 153 * heat, atol=1)
+    assert (pixels[heat == 1] == (255, 230, 60, 153)).all()
+    assert (pixels[heat == 0] == (40, 10, 120, 0)).all()
+
+
+@pytest.mark.parametrize("value", [-3e38, -2, 0])
+def test_a_map_that_speaks_against_the_class_has_no_heat(value: float) -> None:
+    values = np.full((7, 7), value, np.float32)
+    assert (opened(map_as_png(values))[..., 3] == 0).all()
+    picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert np.array_equal(opened(overlay_as_png(picture, values, (0, 0, 256, 256))), picture)
+
+
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 6), (6, 1)])
 def test_the_hottest_place_lies_where_the_greatest_value_is(row: int, column: int) -> None:
     values = np.full((7, 7), -1, np.float32)
     values[row, column] = 3
-    opacity = opened(map_as_png(values, (224, 224)))[..., 3]
-    hottest = np.unravel_index(opacity.argmax(), opacity.shape)
-    assert (hottest[0] * 7 // opacity.shape[0], hottest[1] * 7 // opacity.shape[1]) == (row, column)
-    assert opacity.max() == 153
-    assert opacity[opacity.shape[0] // 2, opacity.shape[1] // 2] == 0
+    heat = painted(GREY[:, :180], values, (20, 0, 160, 140))[:140, 20:160]
+    hottest = np.unravel_index(heat.argmax(), heat.shape)
+    assert (hottest[0] // 20, hottest[1] // 20) == (row, column)
+    assert heat[70, 70] == 0
 
 
-@pytest.mark.parametrize("values", [np.full((7, 7), -2, np.float32), np.zeros((7, 7), np.float32)])
-def test_a_map_that_speaks_against_the_class_has_no_heat(values: np.ndarray) -> None:
-    assert (opened(map_as_png(values, (224, 224)))[..., 3] == 0).all()
-    picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    assert np.array_equal(opened(overlay_as_png(picture, values)), picture)
+def test_a_map_is_interpolated_between_its_places() -> None:
+    values = np.zeros((4, 4), np.float32)
+    values[:, 3] = 1
+    heat = painted(GREY, values, (0, 0, 320, 180))[90]
+    assert (np.diff(heat[200:280]) >= 0).all()
+    assert len(np.unique(heat[200:280])) > 30
 
 
-def test_a_small_picture_is_enlarged_to_be_looked_at_and_keeps_its_shape() -> None:
-    assert opened(map_as_png(np.ones((8, 8), np.float32), (32, 32))).shape == (256, 256, 4)
-    assert opened(map_as_png(np.ones((3, 5), np.float32), (100, 150))).shape == (300, 450, 4)
-    pixels = np.zeros((300, 400, 3), np.uint8)
-    assert opened(overlay_as_png(pixels, np.ones((7, 7), np.float32))).shape == (300, 400, 3)
+def test_what_the_network_did_not_see_is_dim_and_has_no_heat() -> None:
+    drawn = opened(overlay_as_png(GREY, np.ones((7, 7), np.float32), (70.2, 0, 249.8, 180)))
+    assert (drawn[:, :70] == 50).all() and (drawn[:, 250:] == 50).all()
+    assert (drawn[:, 70:250] == (193, 178, 76)).all()
 
 
-def test_the_picture_shows_through_where_there_is_no_heat_and_glows_where_there_is() -> None:
-    values = np.zeros((2, 8), np.float32)
-    values[:, 0] = 1
-    pixels = np.full((256, 256, 3), 100, np.uint8)
-    overlay = opened(overlay_as_png(pixels, values)).astype(int)
-    assert np.abs(overlay[:, 128:] - 100).max() <= 1
-    assert overlay[128, 2, 0] > 180
-    assert overlay[128, 2, 2] < 90
+def test_a_map_that_reaches_beyond_the_picture_keeps_its_place() -> None:
+    """A model may see more than the picture: black around it."""
+    values = np.zeros((4, 4), np.float32)
+    values[:, 1] = 1  # of what lies from -160 to 480, so from 0 to 160
+    heat = painted(GREY, values, (-160, -230, 480, 410))
+    assert heat[90, 80] == heat.max() > 80
+    assert heat[90, 240] == 0
+
+
+@pytest.mark.parametrize("crop", [(159.98, 0.0, 160.02, 1.0), (159.6, 0.2, 159.7, 0.3), (0.0, 0.0, 320.0, 1e5)])
+def test_a_crop_of_less_than_a_pixel_is_a_pixel(crop: tuple[float, float, float, float]) -> None:
+    heat = painted(np.full((1, 320, 3), 255, np.uint8), np.ones((7, 7), np.float32), crop)
+    assert heat.shape == (1, 320)
+    assert heat[0, 159] > 0

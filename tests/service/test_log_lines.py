@@ -61,6 +61,14 @@ async def test_a_request_is_one_line_that_says_what_happened(logged: httpx.Async
     assert line["bytes_out"] == len(answer.content)
     assert line["total_ms"] >= line["inference_ms"] >= 0
     assert {"decode_ms", "queue_ms"} <= set(line)
+    assert "draw_ms" not in line
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_heat_map_says_what_drawing_took(logged: httpx.AsyncClient, log: Log, red: bytes) -> None:
+    await logged.post("/explain", content=red, headers={"accept": "image/png"})
+    (line,) = log.lines()
+    assert 0 < line["draw_ms"] < line["total_ms"]
 
 
 @pytest.mark.anyio

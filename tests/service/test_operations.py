@@ -23,7 +23,8 @@ pytestmark = pytest.mark.anyio
 PAGES = ["/", "/docs"]
 MODEL_TEMPLATES = ["/models/{name}", "/models/{name}/versions/{version}"]
 MODEL_PATHS = ["/models", "/models/tiny", "/models/tiny/versions/1"]
-PATHS = [*PAGES, "/app.js", "/style.css", "/docs.css", *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
+PAGE_FILES = ["/app.js", "/heat.js", "/style.css", "/docs.css"]
+PATHS = [*PAGES, *PAGE_FILES, *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
 
 
 async def test_a_started_server_is_live_and_ready(client: httpx.AsyncClient) -> None:

@@ -20,6 +20,7 @@ from service.preprocess import (
     ImageInfo,
     ImageLimits,
     decode,
+    decode_to_show,
     image_to_pixels,
     resize_and_crop,
 )
@@ -199,6 +200,41 @@ def test_a_large_jpeg_is_decoded_small_and_hardly_differs(size: tuple[int, int],
 @pytest.mark.parametrize(("size", "side"), [((2000, 1990), 224), ((2403, 1905), 127), ((2403, 1905), 480)])
 def test_smaller_pictures_and_tiny_or_large_targets_stay_exact(size: tuple[int, int], side: int) -> None:
     assert differences_to_plain_pillow(large_photo(*size), side).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("size", "decoded"),
+    [
+        ((1100, 700), (550, 350)),
+        ((1023, 700), (1023, 700)),
+        ((2603, 1999), (651, 500)),
+        ((4099, 300), (513, 38)),
+        ((5000, 3), (2500, 2)),  # an eighth of three pixels is none
+        ((5000, 1), (5000, 1)),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_jpeg_to_be_shown_is_decoded_at_the_smallest_scale_that_is_large_enough(
+    size: tuple[int, int], decoded: tuple[int, int], orientation: int
+) -> None:
+    data = large_photo(*size, orientation)
+    shown, whole = decode_to_show(data, 512), decode_to_show(data, 100_000)
+    assert shown.image.size == (decoded if orientation != 6 else decoded[::-1])
+    assert whole.image.size == (shown.info.width, shown.info.height)
+    box = (0.0, 0.0, float(shown.info.width), float(shown.info.height))
+    side = max(1, min(size) * 512 // max(size))
+    pixels, exact = (each.resized((side, 512), box).astype(int) for each in (shown, whole))
+    assert np.abs(pixels - exact).mean() < 3
+
+
+def test_an_image_to_be_shown_keeps_the_limits_and_other_formats_their_size() -> None:
+    picture = Image.new("RGB", (3000, 2000))
+    assert decode_to_show(encoded(picture, "PNG"), 512).image.size == picture.size
+    assert decode_to_show(encoded(picture, "JPEG"), 512).image.size == (750, 500)
+    limits = ImageLimits.of(1_000_000, 12_000)
+    assert decode_to_show(encoded(picture, "JPEG"), 2900, limits).image.size == (750, 500)
+    with pytest.raises(BadImage, match="6,000,000 pixels"):
+        decode_to_show(encoded(picture, "PNG"), 512, limits)
 
 
 def test_only_jpeg_is_decoded_small() -> None:

@@ -117,6 +117,7 @@ def _as_json(classifier: Classifier, classification: Classification, found: list
     answer = {
         "model": classifier.info,
         "predictions": [explanation_as_json(explanation) for explanation in found],
+        "confident": classification.confident,
         "crop": [round(edge, 2) for edge in crop_seen(classifier, classification.image)],
         **circumstances_as_json(classification),
     }

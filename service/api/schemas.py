@@ -35,13 +35,14 @@ _PREDICTION = {
     "probability": {"type": "number", "minimum": 0, "maximum": 1},
 }
 _CIRCUMSTANCES = {"image": ref("Image"), "timings_ms": ref("Timings")}
+_CONFIDENT = {
+    "type": ["boolean", "null"],
+    "description": "Whether the image looks like one of the model's classes: its score reaches the threshold in "
+    "the model card, as 95% of the held-out images do. Null for a model without a threshold.",
+}
 _PICTURE = {
     "predictions": a_list(ref("Prediction"), description="The best labels, best first."),
-    "confident": {
-        "type": ["boolean", "null"],
-        "description": "Whether the image looks like one of the model's classes: its score reaches the threshold in "
-        "the model card, as 95% of the held-out images do. Null for a model without a threshold.",
-    },
+    "confident": _CONFIDENT,
     **_CIRCUMSTANCES,
 }
 
@@ -86,6 +87,7 @@ SCHEMAS: dict[str, Any] = {
         {
             "model": ref("Model"),
             "predictions": a_list(ref("Explained")),
+            "confident": _CONFIDENT,
             "crop": a_list(
                 _NUMBER,
                 minItems=4,
@@ -191,6 +193,7 @@ EXAMPLES: dict[str, Any] = {
     "Explanation": {
         "model": _MODEL_EXAMPLE,
         "predictions": [{**_CAT, "map": [[0.1, 2.5], [-0.3, 4.75]], "png": "data:image/png;base64,iVBORw0KGgo="}],
+        "confident": True,
         "crop": [62.5, 0.0, 437.5, 375.0],
         **_CIRCUMSTANCES_EXAMPLE,
     },

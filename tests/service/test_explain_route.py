@@ -64,7 +64,7 @@ def is_near(pixels: np.ndarray, colour: tuple[int, int, int], tolerance: int = 3
 
 async def test_the_maps_of_two_labels_lie_on_their_own_halves(client: httpx.AsyncClient) -> None:
     answer = (await client.post("/explain", content=side_by_side((255, 0, 0), (0, 0, 255)))).json()
-    assert list(answer) == ["model", "predictions", "crop", "image", "timings_ms"]
+    assert list(answer) == ["model", "predictions", "confident", "crop", "image", "timings_ms"]
     assert len(answer["predictions"]) == 5
     maps = {best["label"]: np.array(best["map"]) for best in answer["predictions"]}
     assert maps["red"].shape == (SIDE, SIDE)

@@ -89,6 +89,7 @@ LAYERS = (
         "errors",
         "seal",
         "resize",
+        "simd_resize",
         "decoders",
         "jpeg_segments",
         "orientation",

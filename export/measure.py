@@ -67,7 +67,7 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
         was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
         reading: Reading | None = "streamed" if was_streamed else None
         given = _load_fitting(data, source, say, source.max_skipped, reading)
-        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, data, say):
+        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, say):
             return Evidence(_named(given), held_out)
         if held_out is None:
             raise ExportError(
@@ -197,7 +197,7 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
         reading = reading_of(facts.fingerprint)
         dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0, reading=reading)
         dataset = with_classes(dataset, source.labels)
-        is_the_same = _is_of_the_run(dataset, facts, source, facts.source, say)
+        is_the_same = _is_of_the_run(dataset, facts, source, say)
     except (ExportError, DataError) as error:
         say(f"{error}; nothing is measured on it")
         return None
@@ -207,8 +207,8 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     return dataset
 
 
-def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, path: Path, say: Callable[[str], None]) -> bool:
-    """Whether a data set, loaded from `path`, is one that the run has seen, perhaps by another resizer.
+def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, say: Callable[[str], None]) -> bool:
+    """Whether a data set is one that the run has seen, perhaps by another resizer.
 
     Raises ExportError if that resizer is not installed.
     """
@@ -218,12 +218,12 @@ def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, path: Pa
         return False  # then the fingerprint is over the files
     if source.resizer not in installed_resizers():
         raise ExportError(
-            f"whether {path} is what the run was trained on cannot be found out: its images were resized by "
+            f"whether {found.source} is what the run was trained on cannot be found out: its images were resized by "
             f"{source.resizer}, which is not installed; install it"
         )
-    with _told():
-        path = part_to_measure(path, lambda _line: None)
-    again = _load(path, source.preprocessing, say, max_skipped=1.0, reading="packed", resizer=source.resizer)
+    again = _load(
+        Path(found.source), source.preprocessing, say, max_skipped=1.0, reading="packed", resizer=source.resizer
+    )
     return again.fingerprint == facts.fingerprint
 
 

@@ -38,7 +38,7 @@ def test_no_two_sample_pictures_look_alike() -> None:
 
 
 def test_samples_by_every_resizer_hold_each_ones_pixels() -> None:
-    preprocessing = default_preprocessing(Choice(18).architecture())
+    preprocessing = default_preprocessing(Choice(20).architecture())
     every = {picture.tobytes() for picture in samples_by_every_resizer(preprocessing)}
     for resizer in installed_resizers():
         assert {picture.tobytes() for picture in sample_pixels(preprocessing, resizer)} <= every
@@ -48,5 +48,5 @@ def test_samples_by_every_resizer_hold_each_ones_pixels() -> None:
 
 def test_with_one_resizer_the_samples_come_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.simd_resize.rust", None)
-    preprocessing = default_preprocessing(Choice(18).architecture())
+    preprocessing = default_preprocessing(Choice(20).architecture())
     assert np.array_equal(samples_by_every_resizer(preprocessing), sample_pixels(preprocessing))

@@ -28,6 +28,7 @@ from service.model_card import (
     Variant,
     golden_input,
 )
+from service.preprocess import usual_resizer
 from service.provider_options import recommended
 
 
@@ -57,7 +58,7 @@ def make_card(source: Source, graph: onnx.ModelProto, engine: Engine, findings: 
         ),
         labels=source.labels,
         synsets=source.synsets,
-        preprocessing=source.preprocessing,
+        preprocessing=source.preprocessing.model_copy(update={"resizer": usual_resizer()}),
         dataset=source.dataset,
         precision=findings.precision.value,
         accuracy=findings.accuracy,

@@ -19,13 +19,13 @@ from export.model_file import write_file, write_next_version
 from export.options import Precision, Wanted
 from export.parity import check_parity, measure_parity
 from export.precision import Fp32, lower
-from export.samples import sample_pixels
+from export.samples import samples_by_every_resizer
 from export.source import Source
 from export.to_onnx import deployable, serialise, to_onnx, with_card
 from export.triton import write_triton_config
 from service.engine import Engine
 from service.model_card import GOLDEN_TOLERANCE, Accuracy, ModelCard, read_card
-from service.preprocess import Pixels
+from service.preprocess import Pixels, installed_resizers
 from service.seal import seal
 
 MODELS_FOLDER = Path("models")
@@ -79,9 +79,12 @@ def export(
 
 
 def _parity_pixels(source: Source, evidence: Evidence, say: Callable[[str], None]) -> Pixels:
-    pixels = evidence.test.spread() if evidence.test else sample_pixels(source.preprocessing)
-    say(f"comparing it with PyTorch on {len(pixels)} {'pictures' if evidence.test else 'sample pictures'}")
-    return pixels
+    """Return pictures of the test set, where there are any, and the sample pictures by every resizer."""
+    samples = samples_by_every_resizer(source.preprocessing)
+    tested = [evidence.test.spread()] if evidence.test else []
+    others = f"{len(tested[0])} pictures and " if tested else ""
+    say(f"comparing it with PyTorch on {others}{len(samples)} sample pictures (by {', '.join(installed_resizers())})")
+    return np.concatenate([*tested, samples])
 
 
 def _unknown(path: Path | None, source: Source, say: Callable[[str], None]) -> Unknown | None:

@@ -19,7 +19,7 @@ from export.to_onnx import Normalise
 from service.cores import available_cores
 from service.engine import Engine, EngineError
 from service.model_card import Accuracy, Calibration, Preprocessing
-from service.preprocess import Pixels
+from service.preprocess import Pixels, Resizer, installed_resizers, usual_resizer
 from training.class_folders import first_few
 from training.data import DEFAULT_MAX_SKIPPED, DataError, Dataset, Reading, load, reading_of
 from training.evaluate import fit_temperature, logits_of
@@ -67,7 +67,7 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
         was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
         reading: Reading | None = "streamed" if was_streamed else None
         given = _load_fitting(data, source, say, source.max_skipped, reading)
-        if source.train_set is None or given.fingerprint != source.train_set.fingerprint:
+        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, say):
             return Evidence(_named(given), held_out)
         if held_out is None:
             raise ExportError(
@@ -197,13 +197,34 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
         reading = reading_of(facts.fingerprint)
         dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0, reading=reading)
         dataset = with_classes(dataset, source.labels)
+        is_the_same = _is_of_the_run(dataset, facts, source, say)
     except (ExportError, DataError) as error:
         say(f"{error}; nothing is measured on it")
         return None
-    if dataset.fingerprint != facts.fingerprint:
+    if not is_the_same:
         say(f"{facts.source} has changed since the run, so nothing is measured on it")
         return None
     return dataset
+
+
+def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, say: Callable[[str], None]) -> bool:
+    """Whether a data set is one that the run has seen, perhaps by another resizer.
+
+    Raises ExportError if that resizer is not installed.
+    """
+    if found.fingerprint == facts.fingerprint or source.resizer in (None, usual_resizer()):
+        return found.fingerprint == facts.fingerprint
+    if found.reading == "streamed" or reading_of(facts.fingerprint) == "streamed":
+        return False  # then the fingerprint is over the files
+    if source.resizer not in installed_resizers():
+        raise ExportError(
+            f"whether {found.source} is what the run was trained on cannot be found out: its images were resized by "
+            f"{source.resizer}, which is not installed; install it"
+        )
+    again = _load(
+        Path(found.source), source.preprocessing, say, max_skipped=1.0, reading="packed", resizer=source.resizer
+    )
+    return again.fingerprint == facts.fingerprint
 
 
 def _load_fitting(
@@ -255,6 +276,7 @@ def _load(
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
     least_classes: int = 1,
+    resizer: Resizer | None = None,
 ) -> Dataset:
     height, width = preprocessing.crop
     if height != width:
@@ -266,6 +288,7 @@ def _load(
             height,
             shorter_side=shorter_side,
             interpolation=interpolation,
+            resizer=resizer,
             max_skipped=max_skipped,
             announce=say,
             reading=reading,

@@ -9,17 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from service.model_card import Preprocessing
-from service.preprocess import Pixels, image_to_pixels
+from service.preprocess import Pixels, Resizer, image_to_pixels, installed_resizers
 
 _FOLDER = Path(__file__).parent / "samples"
 
 
-def sample_pixels(preprocessing: Preprocessing) -> Pixels:
+def sample_pixels(preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
     """Return the sample pictures as a network with this preprocessing sees them, uint8 (17, height, width, 3)."""
-    return to_pixels((path.read_bytes() for path in sorted(_FOLDER.iterdir())), preprocessing)
+    return to_pixels((path.read_bytes() for path in sorted(_FOLDER.iterdir())), preprocessing, resizer)
 
 
-def to_pixels(pictures: Iterable[bytes], preprocessing: Preprocessing) -> Pixels:
+def samples_by_every_resizer(preprocessing: Preprocessing) -> Pixels:
+    """Return the sample pictures as each installed resizer makes them; what is equal comes once."""
+    first, *others = (sample_pixels(preprocessing, resizer) for resizer in installed_resizers())
+    differing = [other[(other != first).any(axis=(1, 2, 3))] for other in others]
+    return np.concatenate([first, *differing])
+
+
+def to_pixels(pictures: Iterable[bytes], preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
     """Return files of pictures, prepared by the service's own code, uint8 (N, height, width, 3)."""
     return np.stack(
         [
@@ -28,6 +35,7 @@ def to_pixels(pictures: Iterable[bytes], preprocessing: Preprocessing) -> Pixels
                 shorter_side=preprocessing.shorter_side,
                 crop=preprocessing.crop,
                 interpolation=preprocessing.interpolation,
+                resizer=resizer,
             )[0]
             for picture in pictures
         ]

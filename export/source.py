@@ -14,6 +14,7 @@ from export.random_weights import random_network, settle
 from export.samples import sample_pixels
 from export.to_onnx import Normalise
 from service.model_card import Preprocessing, PublishedWeights
+from service.preprocess import PILLOW, Resizer
 from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
 from training.data import DEFAULT_MAX_SKIPPED
 from training.resnet import Architecture, ResNet, architecture, build, load_weights
@@ -63,6 +64,7 @@ class RunFacts(_Part):
     validation_dataset: DatasetFacts | None = None  # held-out pictures that have a folder of their own
     test_dataset: DatasetFacts | None = None
     held_out: tuple[int, ...] = ()
+    resizer: Resizer = PILLOW  # the only one before runs recorded it
 
     def architecture(self) -> Architecture:
         return architecture(self.network, self.shortcut, self.stride_in, self.stem)
@@ -88,6 +90,7 @@ class Source:
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
     published: PublishedWeights | None = None  # where the weights are somebody else's
     max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
+    resizer: Resizer | None = None  # of the run's images, over which its data sets' fingerprints are; None: no run
 
     @property
     def is_random(self) -> bool:
@@ -160,6 +163,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         validation_set=facts.validation_dataset,
         test_set=facts.test_dataset,
         held_out=facts.held_out,
+        resizer=facts.resizer,
     )
 
 

@@ -47,6 +47,8 @@ from service.image_limits import ImageLimits
 from service.layout import Layout, choose_layout
 from service.log_lines import RequestLog
 from service.metrics import Metrics
+from service.model_card import ModelCard
+from service.preprocess import usual_resizer
 from service.private_cache import cache_root
 from service.provider_options import LARGEST_GPU_BATCH
 from service.readiness import Readiness
@@ -306,5 +308,17 @@ def _log_models(registry: Registry) -> None:
             info.provider,
             classifier.max_batch,
         )
+    log.info("images are resized by %s", usual_resizer())
+    for classifier in registry:
+        if classifier.card is not None and (note := _another_resizer(classifier.card)):
+            log.info("%s:%s %s", classifier.info.name, classifier.info.version, note)
     if registry.default().card is None:
         log.warning("the default model has no model card, so pictures are refused: it takes tensors only, over /v2")
+
+
+def _another_resizer(card: ModelCard) -> str | None:
+    """Return what to say of a model that was measured with another resizer than the one that serves it."""
+    measured, serving = card.preprocessing.resizer, usual_resizer()
+    if measured in (None, serving):
+        return None
+    return f"was measured with images resized by {measured}; {serving} serves it, with values within 1 of 255"

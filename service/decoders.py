@@ -71,16 +71,19 @@ def decode_plain_jpeg(header: ImageHeader, divisor: int = 1) -> Image.Image | No
     return image if mode == "RGB" else image.convert("RGB")
 
 
-def decode_to_array(header: ImageHeader) -> NDArray[np.uint8] | None:
-    """Return the pixels that `decode_plain_jpeg` would, as uint8 (height, width, 3), at half of its price or less.
+def decode_to_array(header: ImageHeader, divisor: int = 1) -> NDArray[np.uint8] | None:
+    """Return the pixels that `decode_plain_jpeg` would, as uint8 (height, width, 3), at a lower price.
 
     None if the file is no whole JPEG of one scan, or if anything about it is out of order: Pillow may still make
     something of it, and is the one to say what.
     """
     if header.format != "JPEG" or header.scans != 1 or header.bytes_per_pixel not in _MODES or header.is_truncated:
         return None
+    width, height = -(-header.width // divisor), -(-header.height // divisor)
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(header.content, "RGB")
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            header.content, "RGB", min_height=height, min_width=width, min_factor=divisor
+        )
     except (ValueError, MemoryError):
         return None
-    return pixels if pixels.shape == (header.height, header.width, 3) else None
+    return pixels if pixels.shape == (height, width, 3) else None

@@ -18,24 +18,41 @@ from service.errors import BadImage
 from service.foreign_files import LINE_ENDS_LOST, has_lost_line_ends
 from service.image_header import ImageHeader, read_header
 from service.image_limits import DEFAULT_LIMITS, ImageLimits, check_limits, fits
-from service.resize import INTERPOLATIONS, MAX_ASPECT_RATIO_RESIZED_WHOLE, Box, Pixels, crop_alone, resize_and_crop
+from service.resize import (
+    INTERPOLATIONS,
+    MAX_ASPECT_RATIO_RESIZED_WHOLE,
+    PILLOW,
+    SIMD,
+    Box,
+    Pixels,
+    Resizer,
+    crop_alone,
+    installed_resizers,
+    resize_and_crop,
+    resize_box,
+    usual_resizer,
+)
 from service.truncated_jpeg import with_an_end
 
 __all__ = [
     "DEFAULT_LIMITS",
     "INTERPOLATIONS",
+    "PILLOW",
     "Box",
     "ImageInfo",
     "ImageLimits",
     "Pixels",
     "Reduced",
+    "Resizer",
     "TruncatedImageInfo",
     "decode",
     "decode_reduced",
     "decode_to_show",
     "header_to_pixels",
     "image_to_pixels",
+    "installed_resizers",
     "resize_and_crop",
+    "usual_resizer",
 ]
 
 # EXIF 2.32, tag 0x0112: what has to be done to show the stored picture upright.
@@ -83,14 +100,17 @@ def image_to_pixels(
     crop: tuple[int, int],
     interpolation: str = "bilinear",
     limits: ImageLimits = DEFAULT_LIMITS,
+    resizer: Resizer | None = None,
 ) -> tuple[Pixels, ImageInfo]:
     """Return the pixels the network sees, uint8 (crop height, crop width, 3) in RGB, and what the picture was.
 
-    Raises NotAnImage for anything but JPEG, PNG and WebP by its bytes, BadImage for what cannot be decoded or breaks
-    a limit.
+    Without `resizer` the usual one of this installation is used. Raises NotAnImage for anything but JPEG, PNG and WebP
+    by its bytes, BadImage for what cannot be decoded or breaks a limit.
     """
     header = read_header(data)
-    return header_to_pixels(header, shorter_side=shorter_side, crop=crop, interpolation=interpolation, limits=limits)
+    return header_to_pixels(
+        header, shorter_side=shorter_side, crop=crop, interpolation=interpolation, limits=limits, resizer=resizer
+    )
 
 
 def header_to_pixels(
@@ -100,25 +120,37 @@ def header_to_pixels(
     crop: tuple[int, int],
     interpolation: str = "bilinear",
     limits: ImageLimits = DEFAULT_LIMITS,
+    resizer: Resizer | None = None,
 ) -> tuple[Pixels, ImageInfo]:
     """As `image_to_pixels`, when the header was read already."""
     divisor = _divisor(header, shorter_side, interpolation, limits)
     check_limits(header, limits, divisor)
-    pixels = _cut_out(header, shorter_side, crop)
+    resizer = resizer or usual_resizer()
+    pixels = _from_array(header, divisor, shorter_side, crop, interpolation, resizer)
     if pixels is not None:
         return pixels, _info(header)
     picture = _reduced(header, limits, divisor)
-    return resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box), picture.info
+    pixels = resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box, resizer=resizer)
+    return pixels, picture.info
 
 
-def _cut_out(header: ImageHeader, shorter_side: int, crop: tuple[int, int]) -> Pixels | None:
-    """Return the pixels of an ordinary JPEG that is upright and has the network's size already, else None."""
-    corner = crop_alone(header.width, header.height, shorter_side, crop) if header.orientation == 1 else None
-    whole = decode_to_array(header) if corner is not None else None
-    if corner is None or whole is None:
+def _from_array(
+    header: ImageHeader, divisor: int, shorter_side: int, crop: tuple[int, int], interpolation: str, resizer: Resizer
+) -> Pixels | None:
+    """Return the pixels of an ordinary upright JPEG that needs no image of Pillow's in between, else None."""
+    if header.orientation != 1:
         return None
-    left, top = corner
-    return np.ascontiguousarray(whole[top : top + crop[0], left : left + crop[1]])
+    corner = crop_alone(header.width, header.height, shorter_side, crop)
+    if corner is None and (resizer != SIMD or interpolation != "bilinear"):
+        return None
+    whole = decode_to_array(header, divisor)
+    if whole is None:
+        return None
+    if corner is not None:
+        left, top = corner
+        return np.ascontiguousarray(whole[top : top + crop[0], left : left + crop[1]])
+    box = (0.0, 0.0, header.width / divisor, header.height / divisor)
+    return resize_and_crop(whole, shorter_side, crop, box=box, resizer=resizer)
 
 
 @dataclass(slots=True)
@@ -129,13 +161,13 @@ class Reduced:
     box: Box
     info: ImageInfo
 
-    def resized(self, size: tuple[int, int], box: Box) -> Pixels:
+    def resized(self, size: tuple[int, int], box: Box, resizer: Resizer | None = None) -> Pixels:
         """Return a part of the picture, in pixels of its whole size, resized to uint8 (height, width, 3)."""
         left, top, right, bottom = self.box
         across, down = (right - left) / self.info.width, (bottom - top) / self.info.height
         inside = (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
         within = (*inside[:2], min(inside[2], right), min(inside[3], bottom))  # rounding may lead beyond the edge
-        return np.array(self.image.resize(size[::-1], Image.Resampling.BILINEAR, box=within))
+        return resize_box(self.image, within, (size[1], size[0]), resizer or usual_resizer())
 
 
 def decode_reduced(data: bytes, shorter_side: int) -> Reduced:

@@ -122,7 +122,7 @@ def pins_of(constraints: str) -> dict[str, str]:
 
 def test_the_projects_own_pins_are_those_of_the_constraints() -> None:
     def exact(requirements: list[str]) -> dict[str, str]:
-        found = (re.fullmatch(r"([\w-]+)(?:\[.*\])?==(\S+)", requirement) for requirement in requirements)
+        found = (re.fullmatch(r"([\w-]+)(?:\[.*\])?==([^\s;]+)(?:;.*)?", requirement) for requirement in requirements)
         return {match[1]: match[2] for match in found if match}
 
     extras = PROJECT["optional-dependencies"]
@@ -131,6 +131,12 @@ def test_the_projects_own_pins_are_those_of_the_constraints() -> None:
     assert exact(extras["gpu"] + extras["tensorrt"]).items() <= pins_of("service-gpu").items()
     for extra in ("train", "export", "dev"):
         assert exact(extras[extra]).items() <= pins_of("development").items()
+
+
+@pytest.mark.usefixtures("index")
+def test_the_resizer_is_installed_where_it_has_a_wheel_and_fails_no_install_elsewhere() -> None:
+    assert resolve("service-cpu", "cpu", RUNNING, LINUX)["cykooz-resizer"] == pins_of("service")["cykooz-resizer"]
+    assert "cykooz-resizer" not in resolve("service-cpu", "cpu", RUNNING, ARM)
 
 
 def test_development_leaves_nvidias_libraries_to_torch() -> None:

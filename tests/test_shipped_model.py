@@ -162,5 +162,7 @@ def test_the_script_in_the_readme_classifies_as_the_command_does(tmp_path: Path)
     command = [str(Path(sys.executable).parent / "classify"), "--models", str(ROOT / "models"), "--format", "json"]
     by_command = subprocess.run([*command, str(PICTURE)], capture_output=True, text=True, check=True)
     predictions = json.loads(by_command.stdout)["predictions"]
-    expected = [f"{best['probability']:.4f}  {best['label']}" for best in predictions]
-    assert by_script.stdout.splitlines() == expected
+    lines = [line.split("  ") for line in by_script.stdout.splitlines()]
+    assert [label for _, label in lines] == [best["label"] for best in predictions]
+    by_pillow = [float(probability) for probability, _ in lines]  # the service may resize with cykooz-resizer
+    assert by_pillow == pytest.approx([best["probability"] for best in predictions], abs=0.005)

@@ -90,6 +90,10 @@ _Decoders = Annotated[
     int | None,
     typer.Option(help="Processes that decode what is streamed; default: one a core.", min=1, show_default=False),
 ]
+_Resizer = Annotated[
+    Literal["auto", "pillow", "cykooz-resizer"],
+    typer.Option(help="What resizes images; auto: cykooz-resizer where it is installed, else Pillow."),
+]
 
 
 @main.command()
@@ -115,10 +119,14 @@ def run(
     overfit_batch: _OverfitBatch = False,
     reading: _Reading = "auto",
     decoders: _Decoders = None,
+    resizer: _Resizer = "auto",
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
+    from service.preprocess import installed_resizers, usual_resizer
     from training.prepare import Options
 
+    if resizer != "auto" and resizer not in installed_resizers():
+        _fail(f"{resizer} is not installed; install it, or leave out --resizer")
     options = Options(
         out=out or Path("runs") / recipe,
         data=data,
@@ -131,6 +139,7 @@ def run(
         fixed=frozenset(change.partition("=")[0].strip() for change in changes or ()),
         reading=None if reading == "auto" else reading,
         decoders=decoders,
+        resizer=usual_resizer() if resizer == "auto" else resizer,
     )
     lengths = {"epochs": epochs, "steps": steps}
     if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cores import available_cores
+from service.preprocess import PILLOW, Resizer, usual_resizer
 from training.capacity import too_big
 from training.class_folders import find_classes, refuse_lack_of_classes
 from training.decoders import Decoders
@@ -112,6 +113,7 @@ def load(
     *,
     shorter_side: int | None = None,
     interpolation: str = _USUAL_INTERPOLATION,
+    resizer: Resizer | None = None,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
     reading: Reading | None = None,
@@ -122,13 +124,19 @@ def load(
 ) -> Dataset:
     """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
 
-    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out. Packs or looks through at
+    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out, by `resizer` or else the
+    usual one. Packs or looks through at
     the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine and `agree`
     makes all of a run decide alike.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    window = Window(size, shorter_side=shorter_side or size, interpolation=interpolation)
+    window = Window(
+        size,
+        shorter_side=shorter_side or size,
+        interpolation=interpolation,
+        resizer=resizer or usual_resizer(),
+    )
     cache = _cache_folder() / _source_key(source)
     reading = reading or agree(_choose_reading(source, window, cache, processes, announce))
     target = _target(cache, window, reading)
@@ -188,7 +196,8 @@ def _target(cache: Path, window: Window, reading: Reading) -> Path:
     """Return the folder for what is found, which for looking through does not depend on the pictures' size."""
     resized = "" if window.shorter_side == window.size else f"-of-{window.shorter_side}"
     interpolated = "" if window.interpolation == _USUAL_INTERPOLATION else f"-{window.interpolation}"
-    what = "files" if reading == "streamed" else f"{window.size}{resized}{interpolated}"
+    by = "" if window.resizer == PILLOW else f"-by-{window.resizer}"  # folders of before there was a choice have none
+    what = "files" if reading == "streamed" else f"{window.size}{resized}{interpolated}{by}"
     return cache.with_name(f"{cache.name}-{what}")
 
 

@@ -86,7 +86,13 @@ def digest_of(content: bytes) -> int:
 def centre_of(content: bytes, window: Window) -> NDArray[np.uint8]:
     """Return the centre of a picture as testing and serving see it. Raises as `image_to_pixels` does."""
     size = (window.size, window.size)
-    return image_to_pixels(content, shorter_side=window.shorter_side, crop=size, interpolation=window.interpolation)[0]
+    return image_to_pixels(
+        content,
+        shorter_side=window.shorter_side,
+        crop=size,
+        interpolation=window.interpolation,
+        resizer=window.resizer,
+    )[0]
 
 
 def _window_of(content: bytes, request: Request, index: int) -> NDArray[np.uint8]:
@@ -95,7 +101,7 @@ def _window_of(content: bytes, request: Request, index: int) -> NDArray[np.uint8
         return centre_of(content, window)
     picture = decode_reduced(content, window.decoded_side())
     left, top, right, bottom = window.of(picture.info.width, picture.info.height, random_of(*request.draws[index]))
-    return picture.resized(size, (left, top, right, bottom))
+    return picture.resized(size, (left, top, right, bottom), window.resizer)
 
 
 def send(decoded: Decoded, replies: IO[bytes]) -> None:

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from service.cores import available_cores
+from service.preprocess import usual_resizer
 from training.checkpoint import sha256_of, write_whole
 from training.data import opened, refuse_too_many_skipped, write_skipped
 from training.evaluate import errors_of, fit_temperature, log_scores_of, views_in
@@ -190,6 +191,7 @@ def _about(trained: Trained, data: Path, views: Views, scored: _Scored) -> dict[
         "data": str(data),
         "views": dataclasses.asdict(views) | {"per_picture": views.count},
         "images": len(scored.labels),
+        "resizer": usual_resizer(),
         "skipped": len(scored.skipped),
     }
 

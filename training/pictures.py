@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from service.preprocess import Resizer
 from training.augment import augment, batch_indices, colour_shifts, erased, trivially_augmented
 from training.decoders import Decoders, gathered
 from training.decoding import Decoded
@@ -97,11 +98,18 @@ class Streamed:
                 answer.cancel()
 
 
-def window_of(recipe: Recipe) -> Window:
+def window_of(recipe: Recipe, resizer: Resizer) -> Window:
     """Return what is cut out of a picture for training; the padded crop comes later, from the whole batch."""
     if recipe.crop == "pad":
-        return Window(recipe.image_size, shorter_side=recipe.image_size)
-    return Window(recipe.image_size, recipe.crop, 0, recipe.scale_range, recipe.crop_area, recipe.crop_ratio)
+        return Window(recipe.image_size, shorter_side=recipe.image_size, resizer=resizer)
+    return Window(
+        recipe.image_size,
+        recipe.crop,
+        scale_range=recipe.scale_range,
+        area=recipe.crop_area,
+        ratio=recipe.crop_ratio,
+        resizer=resizer,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import datetime
 import json
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from service.preprocess import Resizer, usual_resizer
 from training.data import Dataset, Reading, stratified_hold_out
 from training.distributed import World
 from training.duplicates import duplicates_in
@@ -57,6 +58,7 @@ class Options:
     fixed: frozenset[str] = frozenset()  # fields of the recipe that the user has set, which weights do not change
     reading: Reading | None = None  # packed or streamed; None: what fits is packed
     decoders: int | None = None  # processes that decode what is streamed; None: one a core
+    resizer: Resizer = field(default_factory=usual_resizer)
 
 
 @dataclass(slots=True)
@@ -233,6 +235,7 @@ def _facts(this: Run, start: Start | None) -> dict[str, Any]:
         "held_out": this.held_out.tolist(),
         "start": start.facts if start else None,
         "training_pixels": "packed" if is_packed else "streamed",
+        "resizer": this.options.resizer,
         "hardware": training.hardware.facts() | {"processes": training.world.size},
         "versions": _versions(),
         "git_commit": _git_commit(),
@@ -243,7 +246,7 @@ def _facts(this: Run, start: Start | None) -> dict[str, Any]:
 def _reader(recipe: Recipe, options: Options, world: World, progress: Progress) -> Reader:
     allowed = recipe.max_skipped if options.max_skipped is None else options.max_skipped
     try:
-        return Reader(recipe, world, progress, allowed, options.reading, options.decoders)
+        return Reader(recipe, world, progress, allowed, options.reading, options.decoders, options.resizer)
     except ValueError as error:
         raise RunError(str(error)) from None
 

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from service.cores import available_cores
+from service.preprocess import Resizer
 from training.class_folders import first_few
 from training.data import Dataset, Reading, load, reading_of
 from training.decoders import Decoders
@@ -31,6 +32,7 @@ class Reader:
         max_skipped: float,
         reading: Reading | None,
         decoders: int | None,
+        resizer: Resizer,
     ) -> None:
         """Without `reading` the size of each data set decides; `decoders` are processes, by default one a core.
 
@@ -38,7 +40,7 @@ class Reader:
         """
         self._recipe, self._world, self._progress = recipe, world, progress
         self._max_skipped, self._reading = max_skipped, reading
-        self.tested = tested_window(recipe)
+        self.tested = tested_window(recipe, resizer)
         cores = available_cores()
         self._decoders = Decoders(decoders or max(1, cores // world.local_size))
 
@@ -85,6 +87,7 @@ class Reader:
             window.size,
             shorter_side=window.shorter_side,
             interpolation=window.interpolation,
+            resizer=window.resizer,
             max_skipped=self._max_skipped,
             announce=self._progress.say,
             reading=reading,
@@ -96,7 +99,7 @@ class Reader:
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
         """Return where training takes the pixels of the pictures in `kept` from. Raises DataError."""
-        window = window_of(self._recipe)
+        window = window_of(self._recipe, self.tested.resizer)
         if window.crop == "centre" and dataset.reading == "packed":
             packed = dataset
             if window != self.tested:
@@ -118,7 +121,7 @@ class Reader:
         self._decoders.close()
 
 
-def tested_window(recipe: Recipe) -> Window:
+def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
     """Return what testing and serving cut out of a picture. Raises ValueError where it does not fit."""
     size = recipe.test_size or recipe.image_size
     shorter_side = recipe.test_shorter_side or size
@@ -127,4 +130,4 @@ def tested_window(recipe: Recipe) -> Window:
             f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
             "give --set test_shorter_side or --set test_size another value"
         )
-    return Window(size, shorter_side=shorter_side)
+    return Window(size, shorter_side=shorter_side, resizer=resizer)

@@ -100,7 +100,8 @@ def _prepared(
     this.training.total_steps = this.facts["steps"]
     progress.say(
         f"training {this.facts['network']} on {len(this.training.pictures):,} pictures of {this.train_set.name} "
-        f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}"
+        f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}; images are resized by "
+        f"{options.resizer}"
     )
     return this
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from service.preprocess import PILLOW, installed_resizers
 from training import checkpoint
 from training.data import write_skipped
 from training.own_pictures import skipped_files, split_table
@@ -28,9 +29,22 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
         raise RunError(f"{options.out} holds a run already; go on with --resume, or give another --out")
     try:
         facts = json.loads(file.read_text())
-        return {**facts, **{needed: facts[needed] for needed in _NEEDED_FACTS}}
+        facts = {**facts, **{needed: facts[needed] for needed in _NEEDED_FACTS}}
     except (ValueError, KeyError, TypeError):
         raise RunError(f"{file} is not what train-resnet run writes; give another --out") from None
+    _refuse_another_resizer(facts, options)
+    return facts
+
+
+def _refuse_another_resizer(earlier: dict[str, Any], options: Options) -> None:
+    """Raise RunError if the run's images were resized by another resizer, before any image is read."""
+    before = earlier.get("resizer", PILLOW)  # runs of before it was recorded had no other
+    if before != options.resizer:
+        fix = f"add --resizer {before}" if before in installed_resizers() else f"install {before}"
+        raise RunError(
+            f"the images of the run in {options.out} were resized by {before}, and {options.resizer} would resize "
+            f"those to come; {fix}, or give another --out"
+        )
 
 
 def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:

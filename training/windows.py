@@ -6,9 +6,11 @@ random_resized  a random part of the picture's area, of a random shape, resized 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from service.preprocess import Resizer, usual_resizer
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -27,6 +29,7 @@ class Window:
     area: tuple[float, float] = (0.08, 1.0)  # random_resized: share of the picture's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # random_resized: width to height
     interpolation: str = "bilinear"
+    resizer: Resizer = field(default_factory=usual_resizer)
 
     def of(self, width: int, height: int, random: np.random.Generator) -> Box:
         """Return the window in a picture of that size, in its pixels."""

@@ -1,11 +1,14 @@
 """How long a picture takes before the network sees it, beside plain Pillow.
 
 `python -m tests.benchmarks.preprocess [PHOTO…]`: the header walk in microseconds, decoding to 224 pixels in
-milliseconds, for the given photos (or a made one of 500 x 375) and for made ones of 12 and 24 megapixels. CPU time of
-the best of several rounds, so that other work on the machine shows least.
+milliseconds, for the given photos (or a made one of 500 x 375) and for made ones of 12 and 24 megapixels. The last line
+is of all photos, by each resizer: medians of alternating rounds. All is CPU time; of a single photo the best of several
+rounds, so that other work on the machine shows least.
 """
 
+import functools
 import io
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from service.image_header import read_header
-from service.preprocess import image_to_pixels
+from service.preprocess import image_to_pixels, installed_resizers
 
 
 def best_seconds(work: Callable[[], object], rounds: int) -> float:
@@ -58,12 +61,31 @@ def report(name: str, data: bytes, rounds: int) -> None:
     )
 
 
+def report_resizers(photos: list[bytes], rounds: int) -> None:
+    """Write the CPU time of a photo by every resizer and by plain Pillow, and how many times plain Pillow that is."""
+    ways: dict[str, Callable[[bytes], object]] = {
+        resizer: functools.partial(image_to_pixels, shorter_side=256, crop=(224, 224), resizer=resizer)
+        for resizer in installed_resizers()
+    } | {"plain Pillow": plain_pillow}
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            started = time.process_time()
+            for photo in photos:
+                way(photo)
+            times[name].append((time.process_time() - started) / len(photos))
+    for name, taken in times.items():
+        ratio = statistics.median(plain / own for plain, own in zip(times["plain Pillow"], taken, strict=True))
+        sys.stdout.write(f"{name:<34} {statistics.median(taken) * 1e3:>7.2f} ms a photo, {ratio:.2f} times as fast\n")
+
+
 def main() -> None:
     photos = [(Path(path).name, Path(path).read_bytes()) for path in sys.argv[1:]]
     for name, data in photos or [("500 x 375, made", made_photo(500, 375))]:
         report(name, data, rounds=30)
     report("4000 x 3000, made", made_photo(4000, 3000), rounds=5)
     report("6000 x 4000, made", made_photo(6000, 4000), rounds=3)
+    report_resizers([data for _, data in photos] or [made_photo(500, 375)] * 10, rounds=15)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from export.choice import Choice
 from export.cli import main
 from export.errors import ExportError
 from export.random_weights import random_network
+from export.samples import samples_by_every_resizer
 from export.source import from_random_weights
 from service.engine import Engine, EngineError
 from service.model_card import golden_input, read_card
+from service.preprocess import usual_resizer
 from tests.export.conftest import Trained, copy_run
 from tests.training.file_server import serving
 from training import published_weights
@@ -61,7 +63,9 @@ def test_a_run_becomes_a_measured_file_under_the_next_version(trained: Trained) 
     assert card.accuracy is not None and card.accuracy.images == 15
     assert card.accuracy.provider == "CPUExecutionProvider"
     assert card.calibration is not None and card.calibration.images == 12
-    assert card.parity.images == card.parity.agreeing_images == 15
+    samples = samples_by_every_resizer(card.preprocessing)
+    assert card.parity.images == card.parity.agreeing_images == 15 + len(samples)
+    assert card.preprocessing.resizer == usual_resizer()
     assert card.provenance.recipe == "modern-resnet20"
     assert card.provenance.versions["opset"] == "20"
     assert {"python", "torch", "onnx", "onnxruntime", "ir"} <= card.provenance.versions.keys()
@@ -87,7 +91,7 @@ def test_random_weights_need_nothing_and_the_same_export_gives_the_same_bytes(
     assert card.accuracy is card.calibration is card.dataset is card.provenance.checkpoint_sha256 is None
     assert (card.provenance.seed, card.provenance.created) == (3, "2023-11-14T22:13:20+00:00")
     assert len(card.labels) == 10
-    assert card.parity.images == 17
+    assert card.parity.images == len(samples_by_every_resizer(card.preprocessing))
 
 
 def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Trained, tmp_path: Path) -> None:

@@ -15,10 +15,12 @@ from export.choice import Choice
 from export.errors import ExportError
 from export.measure import Pictures, accuracy_of, answers_of, calibrate, class_names, find_evidence
 from export.samples import to_pixels
-from export.source import default_preprocessing, from_random_weights, from_run
+from export.source import DatasetFacts, default_preprocessing, from_random_weights, from_run
 from export.to_onnx import Normalise
+from service.preprocess import Resizer, installed_resizers
 from tests.export.conftest import Trained, copy_run
 from tests.training.conftest import write_pictures
+from training.data import load
 from training.evaluate import expected_calibration_error
 
 
@@ -95,6 +97,40 @@ def test_of_the_training_pictures_only_the_held_out_ones_count(trained: Trained)
     evidence = find_evidence(from_run(trained.run, Choice(), None), trained.train_set, said.append)
     assert evidence.test is not None and evidence.test is evidence.held_out
     assert any("held out" in line for line in said)
+
+
+@pytest.mark.skipif(len(installed_resizers()) == 1, reason="cykooz-resizer is not installed")
+@pytest.mark.parametrize("resizer", installed_resizers())
+def test_training_pictures_are_known_again_whichever_resizer_the_run_used(
+    trained: Trained, tmp_path: Path, resizer: Resizer
+) -> None:
+    large = write_pictures(tmp_path / "large", each=4, side=75)
+    seen = load(large, 32, resizer=resizer)
+    facts = DatasetFacts(name="large", source=large, fingerprint=seen.fingerprint)
+    source = dataclasses.replace(
+        from_run(trained.run, Choice(), None), train_set=facts, held_out=(0, 5, 9), resizer=resizer
+    )
+    evidence = find_evidence(source, large, silent)
+    assert evidence.test is not None and evidence.test is evidence.held_out and len(evidence.test.labels) == 3
+    usual = load(large, 32)
+    np.testing.assert_array_equal(evidence.test.pixels[1], usual.images[5])  # measured as it will be served
+
+
+def test_training_pictures_of_a_resizer_that_is_missing_are_refused(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.simd_resize.rust", None)
+    source = dataclasses.replace(from_run(trained.run, Choice(), None), resizer="cykooz-resizer")
+    with pytest.raises(ExportError, match="cykooz-resizer, which is not installed; install it"):
+        find_evidence(source, write_pictures(tmp_path / "others", each=2, seed=5), silent)
+
+
+def test_a_run_that_records_no_resizer_counts_as_pillows(trained: Trained, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    facts = json.loads((run / "run.json").read_text())
+    assert from_run(run, Choice(), None).resizer == facts.pop("resizer") == installed_resizers()[0]
+    (run / "run.json").write_text(json.dumps(facts))
+    assert from_run(run, Choice(), None).resizer == "pillow"
 
 
 def test_training_pictures_without_held_out_ones_are_refused(trained: Trained, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import export
 from export.choice import Choice
-from export.samples import sample_pixels, to_pixels
+from export.samples import sample_pixels, samples_by_every_resizer, to_pixels
 from export.source import default_preprocessing
-from service.preprocess import decode
+from service.preprocess import decode, installed_resizers
 
 FILES = sorted((Path(export.__file__).parent / "samples").iterdir())
 
@@ -34,3 +35,18 @@ def test_no_two_sample_pictures_look_alike() -> None:
     for index, picture in enumerate(pixels):
         others = np.delete(pixels, index, axis=0)
         assert np.abs(others - picture).mean(axis=(1, 2, 3)).min() > 10
+
+
+def test_samples_by_every_resizer_hold_each_ones_pixels() -> None:
+    preprocessing = default_preprocessing(Choice(20).architecture())
+    every = {picture.tobytes() for picture in samples_by_every_resizer(preprocessing)}
+    for resizer in installed_resizers():
+        assert {picture.tobytes() for picture in sample_pixels(preprocessing, resizer)} <= every
+    if len(installed_resizers()) > 1:
+        assert len(every) > 17
+
+
+def test_with_one_resizer_the_samples_come_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.simd_resize.rust", None)
+    preprocessing = default_preprocessing(Choice(20).architecture())
+    assert np.array_equal(samples_by_every_resizer(preprocessing), sample_pixels(preprocessing))

@@ -5,6 +5,7 @@ import json
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,13 +16,17 @@ from service.app import create_app
 from service.batcher import Batcher
 from service.board import Board
 from service.classifier import Classifier
+from service.engine import Engine
 from service.errors import ServiceError
 from service.exposition import render
+from service.model_card import METADATA_KEY
+from service.preprocess import usual_resizer
 from service.repository import RegistryError
 from service.room import QueueLimits
 from service.settings import Settings
-from tests.service.conftest import picture
+from tests.service.conftest import client_of, picture
 from tests.service.test_connection import connected, next_answer
+from tests.service.tiny_model import tiny_model, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -161,3 +166,31 @@ async def test_no_answer_holds_an_address_a_path_or_a_librarys_words(client: htt
         assert answer.status_code == 200 or 400 <= answer.status_code < 500
         detail = answer.json().get("detail", "")
         assert not re.search(r"0x[0-9a-f]{4,}|/[a-z]+/|Traceback|PIL|Pillow|onnx|Error|object at", detail), detail
+
+
+@pytest.mark.parametrize(
+    ("recorded", "is_said"), [(None, False), (usual_resizer(), False), ("cykooz-resizer", True)], ids=str
+)
+async def test_a_model_measured_with_another_resizer_serves_and_is_one_line_in_the_log(
+    tmp_path: Path,
+    red: bytes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    recorded: str | None,
+    is_said: bool,
+) -> None:
+    if is_said:
+        monkeypatch.setattr("service.simd_resize.rust", None)
+    plain = card_of(tiny_model())["preprocessing"]
+    card = {"preprocessing": plain | ({"resizer": recorded} if recorded else {})}
+    write_tiny_model(tmp_path, content=tiny_model(card=card))
+    with caplog.at_level("INFO"):
+        async with client_of(create_app(Settings(models=tmp_path, engine_threads=1))) as client:
+            assert (await client.post("/classify", content=red)).status_code == 200
+    assert f"images are resized by {usual_resizer()}" in caplog.text
+    assert caplog.text.count("was measured with images resized by cykooz-resizer; pillow serves it") == is_said
+
+
+def card_of(model: bytes) -> dict[str, Any]:
+    card: dict[str, Any] = json.loads(Engine(model).metadata[METADATA_KEY])
+    return card

@@ -146,6 +146,16 @@ def test_the_golden_input_can_be_made_by_anyone() -> None:
     assert pixels.ravel()[:4].tolist() == golden_input(1, 2).ravel()[:4].tolist()
 
 
+def test_a_resizer_is_optional_and_written_where_it_is_recorded() -> None:
+    older = ModelCard.model_validate(card_as_written())
+    assert older.preprocessing.resizer is None and "resizer" not in older.model_dump()["preprocessing"]
+    assert json.loads(older.model_dump_json())["preprocessing"] == card_as_written()["preprocessing"]
+    for resizer in ("pillow", "cykooz-resizer"):
+        card = ModelCard.model_validate(changed("preprocessing.resizer", resizer))
+        assert read_card({METADATA_KEY: card.model_dump_json()}).preprocessing.resizer == resizer
+    assert "preprocessing.resizer" in refusal(json.dumps(changed("preprocessing.resizer", "other")))
+
+
 def test_a_stem_is_written_only_where_it_is_not_the_papers() -> None:
     """Services that are older than the field refuse cards that have it."""
     assert "stem" not in Variant(shortcut="B", stride_in="3x3").model_dump()

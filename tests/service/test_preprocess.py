@@ -1,4 +1,7 @@
-"""Decoding, turning, resizing and cropping: the same pixels as the field's reference, exactly."""
+"""Decoding, turning, resizing and cropping: the pixels of the field's reference.
+
+Exactly those with Pillow as the resizer, and within 1 of 255 with cykooz-resizer.
+"""
 
 import io
 import logging
@@ -17,11 +20,14 @@ from service.jpeg_segments import SOS, jpeg_segments
 from service.preprocess import (
     DEFAULT_LIMITS,
     INTERPOLATIONS,
+    PILLOW,
     ImageInfo,
     ImageLimits,
+    Resizer,
     decode,
     decode_to_show,
     image_to_pixels,
+    installed_resizers,
     resize_and_crop,
 )
 from tests.service.decode_child import mutated
@@ -66,10 +72,21 @@ def resized_like_torchvision(
 def assert_like_plain_pillow(
     data: bytes, shorter_side: int, crop: tuple[int, int], interpolation: str = "bilinear"
 ) -> None:
-    pixels, info = image_to_pixels(data, shorter_side=shorter_side, crop=crop, interpolation=interpolation)
     reference = decoded_by_pillow(data)
-    assert (info.width, info.height) == reference.size
-    assert np.array_equal(pixels, resized_like_torchvision(reference, shorter_side, crop, interpolation))
+    expected = resized_like_torchvision(reference, shorter_side, crop, interpolation)
+    for resizer in installed_resizers():
+        pixels, info = image_to_pixels(
+            data, shorter_side=shorter_side, crop=crop, interpolation=interpolation, resizer=resizer
+        )
+        assert (info.width, info.height) == reference.size
+        assert_as_close_as_promised(pixels, expected, resizer)
+
+
+def assert_as_close_as_promised(pixels: NDArray[np.uint8], expected: NDArray[np.uint8], resizer: Resizer) -> None:
+    """Pillow: the same values. cykooz-resizer: none further away than 1 of 255, and few of them."""
+    differences = np.abs(pixels.astype(int) - expected)
+    assert differences.max() <= (0 if resizer == PILLOW else 1)
+    assert differences.mean() <= 0.2
 
 
 @pytest.mark.shared
@@ -78,7 +95,7 @@ def assert_like_plain_pillow(
     ("shorter_side", "crop", "interpolation"),
     [(256, (224, 224), "bilinear"), (32, (32, 32), "bicubic"), (235, (197, 224), "lanczos")],
 )
-def test_real_photos_give_exactly_the_pixels_of_plain_pillow(
+def test_real_photos_give_the_pixels_of_plain_pillow(
     shorter_side: int, crop: tuple[int, int], interpolation: str
 ) -> None:
     photos = sorted(PHOTOS.glob("*.jpg"))
@@ -88,7 +105,7 @@ def test_real_photos_give_exactly_the_pixels_of_plain_pillow(
 
 
 @pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is None])
-def test_every_mode_of_jpeg_and_webp_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
+def test_every_mode_of_jpeg_and_webp_gives_the_pixels_of_plain_pillow(name: str) -> None:
     data = pictures()[name].data
     assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decoded_by_pillow(data)))
     assert_like_plain_pillow(data, 32, (32, 32))
@@ -114,20 +131,23 @@ def test_an_ordinary_jpeg_of_the_networks_size_needs_no_image_in_between(
     assert_like_plain_pillow(pictures()[name].data, 35, (35, 45))
 
 
-def test_damage_has_the_same_outcome_whichever_decoder_meets_it_first(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("side", [35, 20])  # as they are, and reduced
+def test_damage_has_the_same_outcome_whichever_decoder_meets_it_first(
+    side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seeds = [picture.data for name, picture in pictures().items() if name.startswith("jpeg") and "one" not in name]
     files = [mutated(seeds, case) for case in range(1500)]
-    quick = [outcome_at_the_networks_size(file) for file in files]
-    monkeypatch.setattr("service.preprocess.decode_to_array", lambda _: None)
-    plain = [outcome_at_the_networks_size(file) for file in files]
+    quick = [outcome(file, side) for file in files]
+    monkeypatch.setattr("service.preprocess.decode_to_array", lambda *_: None)
+    plain = [outcome(file, side) for file in files]
     assert quick == plain
-    assert {type(outcome) for outcome in plain} == {str, bytes}
+    assert {type(result) for result in plain} == {str, bytes}
 
 
-def outcome_at_the_networks_size(data: bytes) -> bytes | str:
+def outcome(data: bytes, side: int) -> bytes | str:
     """The pixels, or why there are none."""
     try:
-        pixels, info = image_to_pixels(data, shorter_side=35, crop=(35, 45))
+        pixels, info = image_to_pixels(data, shorter_side=side, crop=(side, 9 * side // 7))
     except ServiceError as error:
         return error.message
     return pixels.tobytes() + repr(info).encode()
@@ -179,8 +199,8 @@ def large_photo(width: int, height: int, orientation: int = 1) -> bytes:
     return with_segments(data, segment(0xE1, b"Exif\x00\x00" + exif(orientation)))
 
 
-def differences_to_plain_pillow(data: bytes, shorter_side: int) -> NDArray[np.int_]:
-    pixels, info = image_to_pixels(data, shorter_side=shorter_side, crop=(shorter_side, shorter_side))
+def differences_to_plain_pillow(data: bytes, shorter_side: int, resizer: Resizer = PILLOW) -> NDArray[np.int_]:
+    pixels, info = image_to_pixels(data, shorter_side=shorter_side, crop=(shorter_side, shorter_side), resizer=resizer)
     reference = decoded_by_pillow(data)
     assert (info.width, info.height) == reference.size
     expected = resized_like_torchvision(reference, shorter_side, (shorter_side, shorter_side), "bilinear")
@@ -192,9 +212,21 @@ def differences_to_plain_pillow(data: bytes, shorter_side: int) -> NDArray[np.in
     [((2403, 1905), orientation) for orientation in range(1, 9)] + [((4033, 3023), 6), ((6001, 4003), 1)],
 )
 def test_a_large_jpeg_is_decoded_small_and_hardly_differs(size: tuple[int, int], orientation: int) -> None:
-    differences = differences_to_plain_pillow(large_photo(*size, orientation), 224)
-    assert 0 < differences.mean() <= 0.5
-    assert differences.max() <= 16
+    photo = large_photo(*size, orientation)
+    for resizer in installed_resizers():
+        differences = differences_to_plain_pillow(photo, 224, resizer)
+        assert 0 < differences.mean() <= 0.5
+        assert differences.max() <= 16
+
+
+@pytest.mark.parametrize("size", [(2403, 1905), (4033, 3023)])
+def test_a_reduced_jpeg_gives_the_same_pixels_whichever_decoder_reduces_it(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo = large_photo(*size)
+    by_array = image_to_pixels(photo, shorter_side=256, crop=(224, 224))[0]
+    monkeypatch.setattr("service.preprocess.decode_to_array", lambda *_: None)
+    assert np.array_equal(image_to_pixels(photo, shorter_side=256, crop=(224, 224))[0], by_array)
 
 
 @pytest.mark.parametrize(("size", "side"), [((2000, 1990), 224), ((2403, 1905), 127), ((2403, 1905), 480)])
@@ -250,14 +282,17 @@ def test_resize_and_crop_round_as_torchvision_does(size: tuple[int, int], interp
     image = scene(*size)
     for shorter_side, crop in ((256, (224, 224)), (224, (224, 224)), (57, (31, 44))):
         expected = resized_like_torchvision(image, shorter_side, crop, interpolation)
-        assert np.array_equal(resize_and_crop(image, shorter_side, crop, interpolation), expected)
+        for resizer in installed_resizers():
+            pixels = resize_and_crop(image, shorter_side, crop, interpolation, resizer=resizer)
+            assert_as_close_as_promised(pixels, expected, resizer)
 
 
 @pytest.mark.parametrize("size", [(1700, 100), (100, 1700), (2000, 61)])
 def test_a_strip_gives_the_pixels_of_a_whole_resize_within_one_level(size: tuple[int, int]) -> None:
     image = scene(*size)
     expected = resized_like_torchvision(image, 64, (56, 60), "bilinear")
-    assert np.abs(resize_and_crop(image, 64, (56, 60)).astype(int) - expected).max() <= 1
+    for resizer in installed_resizers():
+        assert np.abs(resize_and_crop(image, 64, (56, 60), resizer=resizer).astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(12_000, 1), (1, 12_000), (12_000, 7), (3, 11_999)])

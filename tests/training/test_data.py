@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.preprocess import installed_resizers
 from tests.training.conftest import write_pictures
 from training.data import DataError, load, reading_of, stratified_hold_out, write_skipped
 
@@ -36,6 +37,18 @@ def test_pixels_are_those_of_the_files(pictures: Path) -> None:
 def test_other_sizes_are_resized_on_the_shorter_side_and_cropped(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "large", each=2, side=50)
     assert load(folder, 20).images.shape == (6, 20, 20, 3)
+
+
+@pytest.mark.skipif(len(installed_resizers()) == 1, reason="cykooz-resizer is not installed")
+def test_each_resizer_has_packed_pixels_of_its_own(tmp_path: Path, private_cache: Path) -> None:
+    folder = write_pictures(tmp_path / "large", each=2, side=75)
+    by_simd, by_pillow = load(folder, 32), load(folder, 32, resizer="pillow")
+    differences = np.abs(np.array(by_simd.images, int) - np.array(by_pillow.images, int))
+    assert differences.max() == 1 and by_simd.fingerprint != by_pillow.fingerprint
+    first = np.asarray(Image.open(folder / "blue" / "0.png").resize((32, 32), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(by_pillow.images[0], first)
+    endings = {path.parent.name.partition("-")[2] for path in private_cache.rglob("images.u8")}
+    assert endings == {"32", "32-by-cykooz-resizer"}  # those of before there was a choice are Pillow's
 
 
 def test_the_second_load_maps_what_the_first_packed_and_a_changed_file_packs_again(pictures: Path) -> None:

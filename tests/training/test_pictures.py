@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from service.preprocess import usual_resizer
 from tests.training.jpeg_trees import write_jpegs
 from tests.training.test_run import RECIPE
 from training import reader
@@ -52,7 +53,7 @@ def places(tree: Path) -> list[Place]:
 @contextlib.contextmanager
 def streamed(tree: Path, recipe: Recipe, count: int, seed: int = 5) -> Iterator[Streamed]:
     with contextlib.closing(Decoders(count)) as decoders:
-        yield Streamed(places(tree), window_of(recipe), decoders, "cpu", seed, recipe.batch_size)
+        yield Streamed(places(tree), window_of(recipe, usual_resizer()), decoders, "cpu", seed, recipe.batch_size)
 
 
 def batches(pixels: Pixels, recipe: Recipe, steps: Sequence[int], world: World | None = None) -> list[Tensor]:

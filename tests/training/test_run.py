@@ -198,6 +198,31 @@ def test_a_run_from_before_a_field_and_with_another_source_is_resumed(pictures: 
     assert train(pictures, tmp_path / "run", resume=True)["results"]
 
 
+def test_resuming_under_another_resizer_is_refused_with_the_fix(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(pictures, tmp_path / "run", resizer="pillow")["resizer"] == "pillow"
+    with pytest.raises(RunError, match=r"were resized by pillow, and cykooz-resizer .* add --resizer pillow, or give"):
+        train(pictures, tmp_path / "run", resume=True, resizer="cykooz-resizer")
+    file = tmp_path / "run" / "run.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps(facts | {"resizer": "cykooz-resizer"}))
+    monkeypatch.setattr("service.simd_resize.rust", None)
+    with pytest.raises(RunError, match="install cykooz-resizer, or give another --out"):
+        train(pictures, tmp_path / "run", resume=True)
+
+
+def test_a_run_that_records_no_resizer_is_resumed_with_pillow_alone(pictures: Path, tmp_path: Path) -> None:
+    train(pictures, tmp_path / "run", resizer="pillow")
+    file = tmp_path / "run" / "run.json"
+    facts = json.loads(file.read_text())
+    del facts["resizer"]
+    file.write_text(json.dumps(facts))
+    with pytest.raises(RunError, match="add --resizer pillow"):
+        train(pictures, tmp_path / "run", resume=True, resizer="cykooz-resizer")
+    assert train(pictures, tmp_path / "run", resume=True, resizer="pillow")["resizer"] == "pillow"
+
+
 def test_resuming_on_changed_pictures_is_refused(pictures: Path, tmp_path: Path) -> None:
     train(pictures, tmp_path / "run")
     (pictures / "red" / "0.png").write_bytes((pictures / "red" / "1.png").read_bytes())

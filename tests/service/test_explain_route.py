@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from service.app import create_app
+from service.default_model import SHIPPED_MODEL
 from service.engine import Engine
 from service.heat_map import map_as_png, overlay_as_png
 from service.preprocess import image_to_pixels
-from service.repository import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.conftest import client_of
 from tests.service.pictures import encoded, scene

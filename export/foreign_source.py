@@ -46,13 +46,13 @@ class Unavailable(ExportError):
 
 
 def _ways_out(choice: Choice) -> str:
-    """Return what works at once, without a connection."""
+    """Return what works without a connection."""
     shipped = [run for run in shipped_runs() if run.network.imagenet]
     fitting = [run for run in shipped if not choice.contradictions(run.network)] or shipped
     ways = [f"{typed('export-onnx', '--checkpoint', str(shown(run.path)))} ({run})" for run in fitting[:1]]
     ways += [f"--depth {choice.depth} --weights random, to try things out"]
     others = "" if shipped or is_checkout() else "; a checkout of this project has trained networks, this wheel has not"
-    return f"at once works {', or '.join(ways)}{others}"
+    return f"what works without internet: {', or '.join(ways)}{others}"
 
 
 def has_published(choice: Choice) -> bool:

@@ -14,6 +14,7 @@ from export.choice import Choice, parse_choice
 from export.errors import ExportError
 from export.foreign_source import Unavailable, from_file, from_published, has_published
 from export.measure import class_names
+from export.next_step import typed
 from export.options import Wanted
 from export.source import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
 from training.shipped import shown
@@ -112,7 +113,8 @@ def _not_from_own_run(
         source = _from_shipped(choice, labels, say)
     except NoRun:
         raise ExportError(f"no network of {choice}: {unavailable}") from None
-    say(f"for ImageNet's 1,000 classes, once they can be had: export-onnx --depth {choice.depth} --weights published")
+    later = typed("export-onnx", "--depth", str(choice.depth), "--weights", "published")
+    say(f"for ImageNet's 1,000 classes, once there is a connection: {later}")
     return source
 
 

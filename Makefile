@@ -6,6 +6,9 @@ ARGS ?=
 NETWORK ?= resnet56
 TINY_IMAGENET ?= tiny-imagenet-200.zip
 EVERYDAY ?= resnet18
+DEPTH ?= 50
+# A folder of a few hundred photos like those to be served; with it `make imagenet` exports int8, too.
+CALIBRATION ?=
 # PyTorch's wheels for CPUs, asked on machines without an NVIDIA GPU; empty: what pip finds.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 # Progress is for people: off a terminal pip says only what goes wrong.
@@ -13,7 +16,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default train-cifar10
+.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default train-cifar10 imagenet
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -50,6 +53,10 @@ bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (
 bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
 	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
 
+imagenet: .venv/.export ## 1,000 classes: fetch published weights and export them as the default model (DEPTH=18; CALIBRATION=photos: int8, too)
+	$(BIN)/export-onnx --depth $(DEPTH) --weights published $(ARGS)
+	$(if $(CALIBRATION),$(BIN)/export-onnx --depth $(DEPTH) --weights published --precision int8 --calibration $(CALIBRATION) $(ARGS))
+
 train-default: .venv/.develop ## train the default model again on Tiny ImageNet (TINY_IMAGENET=its zip, folder or git directory), and export it
 	$(BIN)/train-resnet convert-tiny-imagenet $(TINY_IMAGENET) data
 	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --data data/tiny-imagenet-train.tar \
@@ -71,8 +78,14 @@ train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of
 	$(PIP_INSTALL) --constraint constraints/service-cpu.txt --editable '.[cpu]'
 	@touch $@
 
+.venv/.export: pyproject.toml $(wildcard constraints/*.txt) .venv/bin/python
+	@echo "installing what serving, training and export need into .venv (some minutes)"
+	$(PIP_INSTALL) --constraint constraints/development.txt $$($(BIN)/python constraints/torch_wheels.py $(TORCH_CPU_INDEX)) \
+	    --editable '.[cpu,train,export]'
+	@touch $@ .venv/.serve
+
 .venv/.develop: pyproject.toml $(wildcard constraints/*.txt) .venv/bin/python
 	@echo "installing everything into .venv (some minutes)"
 	$(PIP_INSTALL) --constraint constraints/development.txt $$($(BIN)/python constraints/torch_wheels.py $(TORCH_CPU_INDEX)) \
 	    --editable '.[cpu,train,export,dev]'
-	@touch $@ .venv/.serve
+	@touch $@ .venv/.serve .venv/.export

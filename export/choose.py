@@ -1,7 +1,8 @@
 """Which weights are meant, of all the ways to say it on the command line.
 
-In this order: a checkpoint, published weights by name, a file, random ones; where nothing is said, the only run that
-fits, and where no run does, the published default of that depth.
+In this order: a checkpoint, published weights by name, a file, random ones. Where nothing is said: the newest finished
+run under runs/ that fits, else the published default of that depth, else the run of that depth that ships with the
+project. What was taken, and why, is said.
 """
 
 from collections.abc import Callable
@@ -11,13 +12,15 @@ from pathlib import Path
 from export.calibration import refuse_lack_of_pictures
 from export.choice import Choice, parse_choice
 from export.errors import ExportError
-from export.foreign_source import from_file, from_published, has_published
+from export.foreign_source import Unavailable, from_file, from_published, has_published
 from export.measure import class_names
+from export.next_step import typed
 from export.options import Wanted
-from export.source import NoRun, Source, find_run, from_random_weights, from_run, read_labels
+from export.source import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
+from training.shipped import shown
 from training.trained import is_of_a_run
 
-RANDOM, TRAINED = "random", "trained"  # what --weights takes beside a file
+RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights takes beside a file
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
         if labels is None and asked.data is not None:
             labels = class_names(asked.data, choice.architecture(), say)
         return from_random_weights(choice, labels, asked.seed or 0)
-    if asked.pretrained is not None:
+    if asked.pretrained is not None or asked.weights == PUBLISHED:
         refuse_lack_of_pictures(wanted)
         return from_published(choice, asked.pretrained, labels, say)
     file = _foreign_file(asked)
@@ -62,7 +65,7 @@ def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
 
 def _foreign_file(asked: Asked) -> Path | None:
     """Return the file of weights that belongs to no run, however it was given."""
-    if asked.weights != TRAINED:
+    if asked.weights not in (TRAINED, PUBLISHED):
         return Path(asked.weights)
     is_foreign = asked.checkpoint is not None and asked.checkpoint.is_file() and not is_of_a_run(asked.checkpoint)
     return asked.checkpoint if is_foreign else None
@@ -75,27 +78,59 @@ def _from_run(
     wanted: Wanted,
     say: Callable[[str], None],
 ) -> Source:
-    try:
-        run = find_run(choice) if checkpoint is None else checkpoint
-    except NoRun:
-        if not has_published(choice):
-            raise
-        say(f"no run fits {choice}; taking published weights")
+    if checkpoint is None:
         try:
-            refuse_lack_of_pictures(wanted)
-            return from_published(choice, None, labels, say)
-        except ExportError as error:
-            raise ExportError(f"no run fits {choice} (--checkpoint names one elsewhere), and {error}") from None
+            run = find_run(choice, say)
+        except NoRun as error:
+            return _not_from_own_run(str(error), choice, labels, wanted, say)
+    else:
+        run = checkpoint
     source = from_run(run, choice, labels)
     say(f"exporting {run}")
     return source
 
 
+def _not_from_own_run(
+    reason: str, choice: Choice, labels: tuple[str, ...] | None, wanted: Wanted, say: Callable[[str], None]
+) -> Source:
+    """Return the published network, else the shipped one. Raises ExportError."""
+    if not has_published(choice):
+        try:
+            return _from_shipped(choice, labels, say)
+        except NoRun:
+            raise NoRun(reason) from None
+    try:
+        refuse_lack_of_pictures(wanted)
+    except ExportError as error:
+        raise ExportError(f"no finished run fits {choice}, and {error}") from None
+    say(f"no finished run under runs/ fits {choice}; taking published weights")
+    try:
+        return from_published(choice, None, labels, say)
+    except Unavailable as error:
+        unavailable = error
+    say(f"published weights cannot be had: {unavailable.reason}")
+    try:
+        source = _from_shipped(choice, labels, say)
+    except NoRun:
+        raise ExportError(f"no network of {choice}: {unavailable}") from None
+    later = typed("export-onnx", "--depth", str(choice.depth), "--weights", "published")
+    say(f"for ImageNet's 1,000 classes, once there is a connection: {later}")
+    return source
+
+
+def _from_shipped(choice: Choice, labels: tuple[str, ...] | None, say: Callable[[str], None]) -> Source:
+    run = find_shipped(choice)
+    source = from_run(run.path, choice, labels)
+    say(f"exporting {shown(run.path)}, which comes with this project: {run}")
+    return source
+
+
 def _refuse_contradictions(asked: Asked) -> None:
+    is_published_by_name = asked.weights == PUBLISHED and asked.pretrained is not None
     given = {
         "--checkpoint": asked.checkpoint is not None,
         "--pretrained": asked.pretrained is not None,
-        f"--weights {asked.weights}": asked.weights != TRAINED,
+        f"--weights {asked.weights}": asked.weights != TRAINED and not is_published_by_name,
     }
     flags = [flag for flag, is_given in given.items() if is_given]
     if len(flags) > 1:

@@ -1,6 +1,8 @@
 """`export-onnx`: a trained network becomes one model file that the service runs.
 
-export-onnx --depth 20                                    the only trained ResNet-20 under runs/
+export-onnx --depth 20                                    your newest ResNet-20 under runs/, else the shipped one
+export-onnx --depth 50                                    yours, else published ImageNet weights, else the shipped one
+export-onnx --depth 50 --weights published                published ImageNet weights, or an error
 export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these pictures
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
@@ -67,7 +69,8 @@ def export_onnx(
         str | None, typer.Option(help="Published ImageNet weights: torchvision-v1, torchvision-v2, timm-a1, …")
     ] = None,
     weights: Annotated[
-        str, typer.Option(help="trained; a .pth or .safetensors file; or random, for trying things out.")
+        str,
+        typer.Option(help="trained; published; a .pth or .safetensors file; or random, for trying things out."),
     ] = "trained",
     seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
@@ -92,6 +95,7 @@ def export_onnx(
     with _failing_in_one_line():
         from export.choose import Asked, choose
         from export.export import export
+        from export.next_step import next_steps
 
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
@@ -99,7 +103,9 @@ def export_onnx(
         wanted = Wanted(precision, target, calibration, max_accuracy_loss, unknown)
         asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(asked, wanted, _say)
-        typer.echo(_summary(export(source, data=data, output=output, wanted=wanted, say=_say)))
+        exported = export(source, data=data, output=output, wanted=wanted, say=_say)
+        typer.echo(_summary(exported))
+        typer.echo("\n".join(next_steps(exported.path)))
 
 
 @main.command()

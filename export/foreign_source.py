@@ -13,6 +13,7 @@ from torch import Tensor
 from export.choice import Choice
 from export.errors import ExportError
 from export.imagenet import imagenet_classes
+from export.next_step import typed
 from export.source import Source, default_preprocessing, model_name, numbered
 from service.model_card import Preprocessing, PublishedWeights
 from training.checkpoint import CheckpointError, sha256_of
@@ -28,11 +29,30 @@ from training.published_weights import (
     published_as,
 )
 from training.resnet import Architecture, ResNet, load_weights
+from training.shipped import is_checkout, shipped_runs, shown
 
 Say = Callable[[str], None]
 
 _IMAGENET = "imagenet"
 _MOST_SHOWN = 3
+
+
+class Unavailable(ExportError):
+    """Published weights cannot be had here. The message names the ways out, `reason` does not."""
+
+    def __init__(self, reason: str, choice: Choice) -> None:
+        super().__init__(f"{reason}, or give --weights a file; {_ways_out(choice)}")
+        self.reason = reason
+
+
+def _ways_out(choice: Choice) -> str:
+    """Return what works without a connection."""
+    shipped = [run for run in shipped_runs() if run.network.imagenet]
+    fitting = [run for run in shipped if not choice.contradictions(run.network)] or shipped
+    ways = [f"{typed('export-onnx', '--checkpoint', str(shown(run.path)))} ({run})" for run in fitting[:1]]
+    ways += [f"--depth {choice.depth} --weights random, to try things out"]
+    others = "" if shipped or is_checkout() else "; a checkout of this project has trained networks, this wheel has not"
+    return f"what works without internet: {', or '.join(ways)}{others}"
 
 
 def has_published(choice: Choice) -> bool:
@@ -46,7 +66,7 @@ def has_published(choice: Choice) -> bool:
 def from_published(choice: Choice, name: str | None, labels: Sequence[str] | None, say: Say) -> Source:
     """Return the published network of this name, or the default of the depth, from the cache or from its publisher.
 
-    Raises ExportError if there is none, or if it cannot be had here.
+    Raises Unavailable if it cannot be had here, ExportError if there is none.
     """
     depth = choice.architecture().depth
     if departures := _departures(choice):
@@ -60,7 +80,7 @@ def from_published(choice: Choice, name: str | None, labels: Sequence[str] | Non
     try:
         path = fetch_published(published, say)
     except PublishedError as error:
-        raise ExportError(f"{error}, give --weights a file, or try --weights random") from None
+        raise Unavailable(str(error), choice) from None
     say(f"exporting {published.name} for {published.network}, {published.licence}, as {published.said_by} describe it")
     return from_file(path, choice, labels, None, say)
 

@@ -1,7 +1,7 @@
 """What is exported: a network with its weights, and all that its training run says of it."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from service.preprocess import PILLOW, Resizer
 from training.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
 from training.data import DEFAULT_MAX_SKIPPED
 from training.resnet import Architecture, ResNet, architecture, build, load_weights
+from training.shipped import ShippedRun, is_shipped, shipped_runs, shown
 from training.trained import RUN_FILE, run_around
 
-RUN_FOLDERS = (Path("runs"), Path("training/results"))
+OWN_RUNS = Path("runs")
 
 # Of the pictures that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
 _IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -65,6 +66,7 @@ class RunFacts(_Part):
     test_dataset: DatasetFacts | None = None
     held_out: tuple[int, ...] = ()
     resizer: Resizer = PILLOW  # the only one before runs recorded it
+    finished: str | None = None  # ISO 8601, UTC; None while it is under way
 
     def architecture(self) -> Architecture:
         return architecture(self.network, self.shortcut, self.stride_in, self.stem)
@@ -153,7 +155,7 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         network=network.eval(),
         labels=facts.labels,
         preprocessing=facts.preprocessing,
-        name=model_name(facts.dataset.name, network.architecture.network),
+        name=_name_of(run_around(path), facts),
         checkpoint_sha256=sha256_of(weights),
         recipe=facts.recipe.name,
         max_skipped=facts.recipe.max_skipped,
@@ -165,6 +167,13 @@ def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source
         held_out=facts.held_out,
         resizer=facts.resizer,
     )
+
+
+def _name_of(run: Path, facts: RunFacts) -> str:
+    """Return the name of the model: a run that ships with the project gives it its own, dataset-network."""
+    if is_shipped(run) and run.name.endswith(f"-{facts.network}"):
+        return model_name(run.name.removesuffix(f"-{facts.network}"), facts.network)
+    return model_name(facts.dataset.name, facts.network)
 
 
 def model_name(dataset: str, network: str) -> str:
@@ -217,31 +226,49 @@ def _refuse_contradictions(facts: RunFacts, choice: Choice, labels: Sequence[str
         raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or choose another --checkpoint")
 
 
-def find_run(choice: Choice) -> Path:
-    """Return the only run that fits, of those under runs/, else of those under training/results/.
+def find_run(choice: Choice, say: Callable[[str], None]) -> Path:
+    """Return the newest finished run under runs/ whose network fits. Raises NoRun if there is none.
 
-    Raises ExportError that lists them if there are several, and NoRun if there is none.
+    Unfinished ones that fit are named and left out.
     """
-    for folder in RUN_FOLDERS:
-        fitting = [path for path in _runs_in(folder) if _fits(path, choice)]
-        if len(fitting) == 1:
-            return fitting[0]
-        if fitting:
-            listed = ", ".join(str(path) for path in fitting)
-            raise ExportError(f"several runs fit {choice}; choose one with --checkpoint: {listed}")
-    raise NoRun(
-        f"no run fits {choice}: train one with train-resnet run, name one with --checkpoint, or try --weights random"
-    )
+    fitting = [(path, facts) for path in _runs_in(OWN_RUNS) if (facts := _fitting(path, choice)) is not None]
+    for path, facts in fitting:
+        if facts.finished is None:
+            say(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
+    finished = sorted((facts.finished, path) for path, facts in fitting if facts.finished is not None)
+    if not finished:
+        raise NoRun(
+            f"no finished run fits {choice}: train one with train-resnet run, name one with --checkpoint, or try "
+            "--weights random"
+        )
+    newest = finished[-1][1]
+    others = ", ".join(str(path) for _, path in finished[:-1])
+    say(f"{newest} is your {'newest' if others else 'only'} finished run of {choice}{others and f'; older: {others}'}")
+    return newest
+
+
+def find_shipped(choice: Choice) -> ShippedRun:
+    """Return the run that ships with the project and fits, of everyday things rather than others.
+
+    Raises ExportError if several fit where no depth is given, and NoRun if there is none.
+    """
+    fitting = [run for run in shipped_runs() if not choice.contradictions(run.network)]
+    if not fitting:
+        raise NoRun(f"no run fits {choice} of those that come with this project")
+    if choice.depth is None and len(fitting) > 1:
+        listed = ", ".join(str(shown(run.path)) for run in fitting)
+        raise ExportError(f"no run of yours fits, and several shipped ones do; choose one with --checkpoint: {listed}")
+    return fitting[0]
 
 
 def _runs_in(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
 
 
-def _fits(run: Path, choice: Choice) -> bool:
+def _fitting(run: Path, choice: Choice) -> RunFacts | None:
     try:
         facts = read_run(run)
         find_weights(run)
     except (ExportError, CheckpointError):
-        return False
-    return not choice.contradictions(facts.architecture())
+        return None
+    return None if choice.contradictions(facts.architecture()) else facts

@@ -133,7 +133,7 @@ def _load(folder: Path, model: str | None, limits: ImageLimits) -> Classifier:
     try:
         name, colon, version = (model or "").partition(":")
         files = find_models(folder, latest=ALL if colon else 1)
-        chosen = choose_model(files, name or None, flag="--model")
+        chosen = choose_model(files, name or None, flag="--model").name
         found = {file.version: file for file in files if file.name == chosen}
         if colon and version not in found:
             _fail(f"{name} has no version {version!r}; there is: {', '.join(found)}")

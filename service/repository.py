@@ -1,12 +1,13 @@
 """The folder of models as it lies on the disk: `<folder>/<name>/<version>/model.onnx`, and what shall be served of it.
 
-Of each name the highest version serves, or the highest few. Nothing here opens a file: the supervisor reads the folder,
-and leaves the models to others.
+Of each name the highest version serves, or the highest few. The supervisor reads the folder, and leaves the models to
+others: a file is opened only to see whether it has a model card, where several models could be the default.
 """
 
 import contextlib
 import errno
 import logging
+import mmap
 import os
 import re
 import stat
@@ -15,14 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from service.default_model import DefaultModel, Undecided, default_of
 from service.permissions import why_unreadable
 
 log = logging.getLogger(__name__)
 
-SHIPPED_MODEL = "cifar10-resnet56"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
 _FILE = "model.onnx"
+_CARD = b"model_card"  # as the metadata of a file name it
 _IN_THE_IMAGE = Path("/models")
 ALL = 2**62  # as a number of versions
 
@@ -69,6 +71,7 @@ class Lineup:
     default: str
     files: tuple[ModelFile, ...]
     states: tuple[VersionState, ...] = field(default=())
+    why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
 
 
 def lineup_from(message: dict[str, Any]) -> Lineup:
@@ -93,7 +96,7 @@ def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> 
         else VersionState(*file.key, "UNAVAILABLE", refusal.reason)
         for file, refusal in found
     )
-    return Lineup(default, tuple(files), tuple(states))
+    return Lineup(default.name, tuple(files), tuple(states), default.reason)
 
 
 def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
@@ -137,21 +140,34 @@ def _refusal_of_place(folder: Path, file: ModelFile) -> RegistryError | None:
     return None
 
 
-def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> str:
-    """Return the name of the model that answers: the one wanted, else the only one, else the shipped one.
+def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
+    """Return the model that answers: the one wanted, else by the rule of `default_model`.
 
+    A model without a card cannot be asked about images, so it is the default only where no other has one.
     Raises RegistryError, which names the flag to choose with, if nothing decides it.
     """
     names = list(dict.fromkeys(file.name for file in files))
     if wanted is not None:
         if wanted not in names:
             raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
-        return wanted
-    if len(names) == 1:
-        return names[0]
-    if SHIPPED_MODEL in names:
-        return SHIPPED_MODEL
-    raise RegistryError(f"there are several models; choose one with {flag}: {', '.join(names)}")
+        return DefaultModel(wanted, f"{flag} names it")
+    if len(names) > 1:
+        names = list(dict.fromkeys(file.name for file in files if _may_have_card(file.path))) or names
+    try:
+        return default_of(names)
+    except Undecided as error:
+        raise RegistryError(
+            f"there are several models of your own; choose one with {flag}: {', '.join(error.names)}"
+        ) from None
+
+
+def _may_have_card(path: Path) -> bool:
+    """Whether a file names a model card, which stands near its end; also true of a file that cannot be read here."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.rfind(_CARD) >= 0
+    except (OSError, ValueError):  # ValueError: the file is empty
+        return True
 
 
 def names_in(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access import read_hosts, read_origins, read_proxies
+from service.default_model import RULE
 
 ENVIRONMENT_PREFIX = "RESNET_"
 
@@ -47,7 +48,7 @@ class Settings(BaseSettings):
         None,
         min_length=1,
         description="Model that answers when a request names none. "
-        "[default: the only one, else cifar10-resnet56 if it is there]",
+        f"[default: the only one; of several {RULE}; with several of your own, name one]",
     )
     latest_versions: int = Field(
         1,

@@ -195,6 +195,8 @@ class Supervisor:
             self._greet(layout)
 
     def _greet(self, layout: Layout) -> None:
+        lineup = self._reloads.lineup
+        log.info("the default model is %s: %s", lineup.default, lineup.why_default)
         for line in greeting(
             os.getpid(), layout, address_of(self._listener), self._admin_address, needs_key=self._needs_key
         ):

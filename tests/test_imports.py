@@ -112,7 +112,7 @@ LAYERS = (
         "signals",
     ),
     ("api_keys", "route_names", "log_writer", "tracing", "repository", "control_groups"),
-    ("permissions",),
+    ("permissions", "default_model"),
 )
 READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
 

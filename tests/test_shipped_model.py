@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from service.app import create_app
-from service.repository import SHIPPED_MODEL
+from service.default_model import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.conftest import client_of
 

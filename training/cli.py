@@ -136,7 +136,9 @@ def run(
         time_budget_minutes=time_budget,
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
-        fixed=frozenset(change.partition("=")[0].strip() for change in changes or ()),
+        fixed=frozenset(
+            [change.partition("=")[0].strip() for change in changes or ()] + ["weights"] * (weights is not None)
+        ),
         reading=None if reading == "auto" else reading,
         decoders=decoders,
         resizer=usual_resizer() if resizer == "auto" else resizer,

@@ -27,6 +27,7 @@ from training.published_weights import (
 )
 from training.recipe import Recipe
 from training.resnet import Architecture, ResNet, architecture, load_weights
+from training.shipped import SMALL, ShippedRun, shipped_runs
 from training.trained import RUN_FILE, is_of_a_run, read_trained
 
 Say = Callable[[str], None]
@@ -37,7 +38,6 @@ def _architecture_of(recipe: Recipe) -> Architecture:
 
 
 PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
-_SHIPPED = Path(__file__).parent / "results" / "cifar10-resnet20"
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
 _USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
@@ -58,6 +58,7 @@ class Source:
     mean: tuple[float, ...]
     standard_deviation: tuple[float, ...]
     labels: tuple[str, ...] | None = None  # of the head, where they are known
+    instead_of: str | None = None  # what could not be had, and why
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> S
         "classes": None if head is None else len(head),
         "pixel_mean": "pixel_mean" in source.weights,
         "followed": sorted(fields),
+        "instead_of": source.instead_of,
     }
     new = dataclasses.replace(recipe, **fields)
     return Start(new, list(source.mean), list(source.standard_deviation), facts, source)
@@ -131,7 +133,7 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> S
 def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Architecture:
     """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
     wanted = _architecture_of(recipe)
-    chosen = wanted if fixed.intersection(_NETWORK_FIELDS) else source.network
+    chosen = source.network if _agree(source.network, wanted, fixed) else wanted
     try:
         refuse_unfit(source.weights, chosen, source.path)
     except ValueError as error:
@@ -139,9 +141,14 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say)
         if chosen != source.network:
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
-    if chosen != wanted and source.path.parent != _SHIPPED:  # of that one it has been said already
+    if chosen != wanted and source.instead_of is None:  # else it has been said already
         say(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
     return chosen
+
+
+def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
+    """Whether a network is what the user has set of another one."""
+    return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
 
 
 def _told_apart(network: Architecture, other: Architecture) -> str:
@@ -224,21 +231,39 @@ def _shorter_side_of(path: Path) -> int:
 
 
 def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
+    """Return the published weights, else those of a shipped run, unless the user has asked for published ones."""
     try:
         published = find_published(_architecture_of(recipe).depth)
         return _of_a_file(fetch_published(published, say), recipe, say)
     except PublishedError as error:
-        shipped = _of_a_run(_SHIPPED)
-        if fixed.intersection(_NETWORK_FIELDS) and not _fit(shipped.weights, _architecture_of(recipe), _SHIPPED):
-            raise ValueError(
-                f"no weights to start {recipe.network} from: {error}; give --weights FILE, or --set weights=null to "
-                "start from chance"
-            ) from None
-        say(
-            f"no published weights: {error}. Starting from the small CIFAR-10 network that comes with this project, "
-            f"{shipped.network.network} at {shipped.side} x {shipped.side} pixels"
+        reason = str(error)
+    shipped = None if "weights" in fixed else _closest_shipped(recipe, fixed)
+    if shipped is None:
+        raise ValueError(
+            f"no weights to start {recipe.network} from: {reason}; give --weights FILE, or --set weights=null to "
+            "start from chance"
         )
-        return shipped
+    insisting = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
+    say(
+        f"no published weights: {reason}. Starting from {shipped.name}, which comes with this project, "
+        f"{shipped}{insisting}"
+    )
+    return dataclasses.replace(_of_a_run(shipped.path), instead_of=f"published weights: {reason}")
+
+
+def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None:
+    """Return the run to start from: of everyday things, with the recipe's network or else the deepest, else the small.
+
+    None where no network is what the user has set.
+    """
+    wanted = _architecture_of(recipe)
+    runs = [run for run in shipped_runs() if run.is_everyday or run.name == SMALL]
+    fitting = [run for run in runs if _agree(run.network, wanted, fixed)]
+
+    def rank(run: ShippedRun) -> tuple[bool, bool, int]:
+        return run.is_everyday, run.network.network == wanted.network, run.network.depth
+
+    return max(fitting, key=rank, default=None)
 
 
 def _without_another_head(source: Source, labels: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:

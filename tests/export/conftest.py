@@ -12,6 +12,7 @@ from export.choice import Choice
 from export.source import Source, from_random_weights
 from export.to_onnx import deployable, serialise, to_onnx
 from tests.training.conftest import write_pictures
+from training import shipped
 from training.cli import main as train
 from training.published_weights import MIRROR
 
@@ -20,9 +21,10 @@ TEMPERATURE = 1.5
 
 @pytest.fixture(autouse=True)
 def private_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test works offline in a folder of its own, where there are no runs and no models yet."""
+    """Each test works offline in a folder of its own, without runs, models or shipped runs."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv(MIRROR, "http://127.0.0.1:1")  # nobody listens there: no test reaches the world
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path / "nothing" / "shipped")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"

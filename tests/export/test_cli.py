@@ -111,12 +111,12 @@ def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Tra
     ("arguments", "expected"),
     [
         (("--depth", 21), "no network has 21 layers"),
-        ((), "no run fits any depth"),
+        ((), "no finished run fits any depth"),
         (
             ("--depth", 50),
-            r"no run fits depth 50 .*--checkpoint.*resnet50-11ad3fa6\.pth: no connection; .*weights random",
+            r"no network of depth 50: .*resnet50-11ad3fa6\.pth: no connection; .*--weights a file.*weights random",
         ),
-        (("--depth", 50, "--variant", "v1"), r"no run fits depth 50, variant v1: .*train-resnet run"),
+        (("--depth", 50, "--variant", "v1"), r"no finished run fits depth 50, variant v1: .*train-resnet run"),
         (
             ("--depth", 50, "--pretrained", "timm-a1"),
             r"resnet50_a1_0-14fe96d1\.pth: no connection; .* put it at .*/cache/",
@@ -139,7 +139,10 @@ def test_random_weights_take_their_classes_from_labels_or_from_data(trained: Tra
         (("--depth", 8, "--weights", "random", "--output", "."), "is a folder"),
         (("--depth", 8, "--weights", "random", "--labels", "absent.txt"), "cannot be read"),
         (("--depth", 8, "--weights", "random", "--data", "absent"), "there is no folder or tar file"),
-        (("--depth", 50, "--precision", "int8"), "no run fits depth 50 .*give a few hundred with --calibration"),
+        (
+            ("--depth", 50, "--precision", "int8"),
+            "no finished run fits depth 50, .*give a few hundred with --calibration",
+        ),
         (("--depth", 50, "--pretrained", "timm-a1", "--precision", "int8"), "give a few hundred with --calibration"),
         (("--weights", "absent.pth", "--precision", "int8"), "give a few hundred with --calibration"),
         (
@@ -157,12 +160,6 @@ def test_an_expected_failure_is_one_line_that_names_the_next_step(arguments: tup
 def test_a_contradiction_with_the_checkpoint_is_an_error(trained: Trained) -> None:
     line = refusal("--checkpoint", trained.run, "--depth", 56)
     assert "--depth is 56, the run's network has 20 layers" in line
-
-
-def test_several_fitting_runs_are_listed(trained: Trained) -> None:
-    for name in ("one", "two"):
-        copy_run(trained, Path("runs") / name)
-    assert "runs/one, runs/two" in refusal("--depth", 20)
 
 
 def test_weights_of_another_program_become_a_file_that_says_what_was_assumed(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import torch
 
 from export.choice import Choice
 from export.errors import ExportError
-from export.source import find_run, from_run, read_labels
+from export.source import NoRun, find_run, find_shipped, from_run, read_labels
 from tests.export.conftest import Trained, copy_run
+from tests.training.shipped import write_shipped
+from training import shipped
 from training.checkpoint import find_weights, read_weights, sha256_of
 
 
@@ -110,43 +112,64 @@ def test_a_path_without_a_run_is_refused(tmp_path: Path) -> None:
         from_run(tmp_path, Choice(), None)
 
 
+def found(choice: Choice) -> Path:
+    return find_run(choice, lambda _line: None)
+
+
 def test_without_any_run_one_line_says_what_to_do() -> None:
-    with pytest.raises(ExportError) as refused:
-        find_run(Choice(20))
+    with pytest.raises(NoRun) as refused:
+        found(Choice(20))
     message = str(refused.value)
     assert "\n" not in message
     assert all(word in message for word in ("depth 20", "train-resnet run", "--checkpoint", "--weights random"))
 
 
-def test_the_only_fitting_run_is_found_whatever_else_lies_there(trained: Trained) -> None:
+def test_the_fitting_run_is_found_whatever_else_lies_there(trained: Trained) -> None:
     Path("runs").mkdir()
     copy_run(trained, Path("runs/mine"))
     other = copy_run(trained, Path("runs/deeper"))
     change_run(other, network="resnet56")
-    unfinished = copy_run(trained, Path("runs/unfinished"))
-    shutil.rmtree(unfinished / "checkpoints")
+    without_weights = copy_run(trained, Path("runs/without-weights"))
+    shutil.rmtree(without_weights / "checkpoints")
     Path("runs/broken").mkdir()
     Path("runs/broken/run.json").write_text("{")
-    assert find_run(Choice(20)) == Path("runs/mine")
-    assert find_run(Choice(56)) == Path("runs/deeper")
-    with pytest.raises(ExportError, match="no run fits depth 20, variant plain"):
-        find_run(Choice(20, plain=True))
+    assert found(Choice(20)) == Path("runs/mine")
+    assert found(Choice(56)) == Path("runs/deeper")
+    with pytest.raises(NoRun, match="no finished run fits depth 20, variant plain"):
+        found(Choice(20, plain=True))
 
 
-def test_several_fitting_runs_are_listed(trained: Trained) -> None:
-    for name in ("one", "two"):
-        copy_run(trained, Path("runs") / name)
-    with pytest.raises(
-        ExportError, match="several runs fit depth 20; choose one with --checkpoint: runs/one, runs/two"
-    ):
-        find_run(Choice(20))
+def test_of_several_fitting_runs_the_one_that_finished_last_is_taken(trained: Trained) -> None:
+    for name, finished in (("b", "2026-03-01"), ("a", "2026-04-01"), ("c", "2026-02-01"), ("d", None)):
+        change_run(copy_run(trained, Path("runs") / name), finished=finished)
+    said: list[str] = []
+    assert find_run(Choice(20), said.append) == Path("runs/a")
+    assert said == [
+        "runs/d is not finished and is left out; --checkpoint runs/d exports it as it is",
+        "runs/a is your newest finished run of depth 20; older: runs/c, runs/b",
+    ]
 
 
-def test_committed_results_count_only_where_there_is_no_run_of_ones_own(trained: Trained) -> None:
-    copy_run(trained, Path("training/results/shipped"))
-    assert find_run(Choice(20)) == Path("training/results/shipped")
-    copy_run(trained, Path("runs/mine"))
-    assert find_run(Choice(20)) == Path("runs/mine")
+def test_a_shipped_run_gives_its_name_to_the_model(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipped, "RESULTS", tmp_path / "results")
+    run = copy_run(trained, tmp_path / "results" / "everyday-resnet20")
+    assert from_run(run, Choice(), None).name == "everyday-resnet20"
+    assert from_run(find_weights(run), Choice(), None).name == "everyday-resnet20"
+    assert from_run(copy_run(trained, tmp_path / "everyday-resnet20"), Choice(), None).name == "colours-resnet20"
+
+
+def test_several_shipped_runs_are_listed_where_no_depth_is_given(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = Path.cwd() / "training" / "results"
+    monkeypatch.setattr(shipped, "RESULTS", results)
+    for name, network in (("one", "resnet8"), ("two", "resnet14")):
+        write_shipped(results, name, network)
+    assert find_shipped(Choice(14)).name == "two"
+    with pytest.raises(ExportError, match="choose one with --checkpoint: training/results/one, training/results/two"):
+        find_shipped(Choice())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from service.repository import SHIPPED_MODEL
+from service.default_model import SHIPPED_MODEL
 from tests.service.conftest import picture
 from tests.service.served import ROOT, Served, serving, wait_until
 

@@ -18,12 +18,12 @@ import service.api.explain
 from service.api.request import Serving
 from service.app import create_app
 from service.classifier import Classification
+from service.default_model import SHIPPED_MODEL
 from service.engine import Engine
 from service.exchange import Exchange
 from service.explanation import Explanation
 from service.heat_map import map_as_png
 from service.preprocess import image_to_pixels
-from service.repository import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.conftest import client_of
 from tests.service.pictures import encoded, exif, scene

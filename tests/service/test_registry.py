@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from service.default_model import DefaultModel
 from service.errors import NotFound, NotReady
 from service.kept_models import keep
 from service.registry import Registry, load, load_models, read_model
 from service.repository import (
-    SHIPPED_MODEL,
     ModelFile,
     RegistryError,
     choose_model,
@@ -112,14 +112,31 @@ def files(*names: str) -> list[ModelFile]:
     return [ModelFile(name, "1", Path(name)) for name in names]
 
 
-def test_the_default_is_the_one_named_else_the_only_one_else_the_shipped_one() -> None:
-    assert choose_model(files("a", "b"), "b", flag="--x") == "b"
-    assert choose_model(files("a"), None, flag="--x") == "a"
-    assert choose_model(files("a", SHIPPED_MODEL), None, flag="--x") == SHIPPED_MODEL
+def test_the_default_is_the_one_named_else_by_the_rule() -> None:
+    assert choose_model(files("a", "b"), "b", flag="--x") == DefaultModel("b", "--x names it")
+    assert choose_model(files("a"), None, flag="--x").name == "a"
+    assert choose_model(files("cifar10-resnet56", "everyday-resnet18"), None, flag="--x").name == "everyday-resnet18"
+
+
+def test_a_model_that_takes_no_images_is_not_the_default_beside_one_that_does(
+    tmp_path: Path, model_file: bytes
+) -> None:
+    write_tiny_model(tmp_path, "cifar10-resnet56", "1", model_file)
+    write_tiny_model(tmp_path, "detector", "1", b"a graph and no more")
+    assert choose_model(find_models(tmp_path), None, flag="--x").name == "cifar10-resnet56"
+    write_tiny_model(tmp_path, "pets", "1", model_file)
+    assert choose_model(find_models(tmp_path), None, flag="--x").name == "pets"
+
+
+def test_the_lineup_says_why_its_default_is_the_default(tmp_path: Path) -> None:
+    put(tmp_path, "imagenet-resnet50/1", "cifar10-resnet56/1")
+    lineup = read_lineup(tmp_path, default_model=None)
+    assert lineup.default == "imagenet-resnet50" and "imagenet-* comes first" in lineup.why_default
+    assert read_lineup(tmp_path, default_model="cifar10-resnet56").why_default == "--default-model names it"
 
 
 def test_without_a_default_the_start_is_refused_with_the_names() -> None:
-    with pytest.raises(RegistryError, match="--x: a, b"):
+    with pytest.raises(RegistryError, match="several models of your own; choose one with --x: a, b"):
         choose_model(files("a", "b"), None, flag="--x")
     with pytest.raises(RegistryError, match="no model 'c' for --x; there are: a, b"):
         choose_model(files("a", "b"), "c", flag="--x")

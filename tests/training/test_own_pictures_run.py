@@ -13,7 +13,9 @@ from typer.testing import CliRunner, Result
 
 from tests.training.conftest import write_pictures
 from tests.training.messy_pictures import BROKEN, CLASSES, STRAYS, write_messy_pictures
+from tests.training.shipped import write_shipped
 from tests.training.test_foreign_weights import as_torchvision, settled
+from training import shipped
 from training.checkpoint import load_latest
 from training.cli import main
 
@@ -21,6 +23,15 @@ from training.cli import main
 @pytest.fixture(autouse=True)
 def unreachable_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNET_WEIGHTS_MIRROR", "http://127.0.0.1:9")  # the port `discard`, where nobody listens
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of shipped runs: the small CIFAR-10 network alone, as in a wheel."""
+    folder = tmp_path / "results"
+    shutil.copytree(shipped.RESULTS / shipped.SMALL, folder / shipped.SMALL)
+    monkeypatch.setattr(shipped, "RESULTS", folder)
+    return folder
 
 
 @pytest.fixture
@@ -74,6 +85,32 @@ def test_a_messy_folder_trains_with_no_option_and_says_what_it_skipped(messy: Pa
     assert facts["balance"]["classes"]["red"] == {"train": 5, "held_out": 1}
     assert facts["results"]["held_out"]["images"] == 6
     assert facts["results"]["held_out"]["top1"] == 0  # three colours are told apart
+
+
+def test_a_run_starts_from_a_shipped_one_of_everyday_things_and_goes_on_without_it(
+    results: Path, tmp_path: Path
+) -> None:
+    everyday = write_shipped(results, "everyday-resnet18", "resnet18", side=16)
+    data, run = write_pictures(tmp_path / "pictures", each=8), tmp_path / "run"
+    begun = train(data, run, *PACKED, "--steps", "2", "--checkpoint-every", "0")
+    assert "Starting from everyday-resnet18" in "\n".join(said_lines(begun))
+    facts = facts_of(run)
+    assert (facts["network"], facts["stem"], facts["recipe"]["image_size"]) == ("resnet18", "3x3", 16)
+    assert facts["start"]["weights"] == str(everyday / "weights.safetensors")
+    assert facts["start"]["instead_of"].startswith("published weights: cannot fetch http://127.0.0.1:9/resnet50-")
+    shutil.rmtree(everyday)
+    shutil.rmtree(max((run / "checkpoints").glob("*[0-9]"), key=lambda path: int(path.name)))
+    resumed = "\n".join(said_lines(train(data, run, *PACKED, "--steps", "2", "--resume")))
+    assert "going on from step" in resumed and "published" not in resumed
+    assert facts_of(run)["start"] == facts["start"]
+
+
+@pytest.mark.parametrize("words", [("--set", "weights=published"), ("--weights", "published")])
+def test_published_weights_that_the_user_has_set_are_not_replaced(tmp_path: Path, words: tuple[str, ...]) -> None:
+    result = train(write_pictures(tmp_path / "pictures", each=8), tmp_path / "run", *words)
+    assert result.exit_code == 1
+    assert "no weights to start resnet50 from: cannot fetch" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_goes_on_is_bit_equal_and_needs_no_weights_file(weights: Path, tmp_path: Path) -> None:

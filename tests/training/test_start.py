@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.training.shipped import write_shipped
 from tests.training.test_foreign_weights import as_hugging_face, as_timm, as_torchvision, settled
-from training import published_weights
+from training import published_weights, shipped
 from training.checkpoint import CheckpointError
 from training.published_weights import MEAN, PublishedError
 from training.recipes import RECIPES
@@ -182,7 +184,16 @@ def test_a_folder_without_weights_is_told_what_to_give(tmp_path: Path) -> None:
         start(tmp_path)
 
 
-@pytest.mark.usefixtures("no_network")
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of shipped runs: the small CIFAR-10 network alone, as in a wheel."""
+    folder = tmp_path / "results"
+    shutil.copytree(shipped.RESULTS / shipped.SMALL, folder / shipped.SMALL)
+    monkeypatch.setattr(shipped, "RESULTS", folder)
+    return folder
+
+
+@pytest.mark.usefixtures("no_network", "results")
 def test_without_weights_and_without_a_network_the_shipped_one_is_taken_and_that_is_one_line() -> None:
     said = Said()
     found = start(None, said)
@@ -192,9 +203,37 @@ def test_without_weights_and_without_a_network_the_shipped_one_is_taken_and_that
 
 
 @pytest.mark.usefixtures("no_network")
+def test_a_run_of_everyday_things_is_taken_with_its_stem_and_its_size(results: Path) -> None:
+    write_shipped(results, "everyday-resnet18", "resnet18", side=48)
+    said = Said()
+    found = start(None, said)
+    assert (found.recipe.network, found.recipe.stem, found.recipe.image_size) == ("resnet18", "3x3", 48)
+    assert found.recipe.weights == str(results / "everyday-resnet18" / "weights.safetensors")
+    assert found.facts["instead_of"] == "published weights: no connection"
+    (line,) = said
+    assert "Starting from everyday-resnet18, which comes with this project, resnet18 with the stem 3x3 at 48 x" in line
+    assert line.endswith("not the recipe's resnet50")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_of_several_everyday_runs_the_one_with_the_network_of_the_recipe_is_taken(results: Path) -> None:
+    for network in ("resnet18", "resnet34"):
+        write_shipped(results, f"everyday-{network}", network)
+    assert start(None).recipe.network == "resnet34"
+    assert start(None, None, network="resnet18").recipe.network == "resnet18"
+    assert start(None, None, "network", network="resnet18").recipe.stem == "3x3"
+
+
+@pytest.mark.usefixtures("no_network", "results")
 def test_the_shipped_network_does_not_stand_in_for_one_that_the_user_has_set() -> None:
     with pytest.raises(ValueError, match=r"no weights to start resnet50 from: no connection; give --weights FILE"):
         start(None, Said(), "network")
+
+
+@pytest.mark.usefixtures("no_network", "results")
+def test_nothing_stands_in_for_published_weights_that_the_user_has_set() -> None:
+    with pytest.raises(ValueError, match="no connection; give --weights FILE, or --set weights=null"):
+        start(None, Said(), "weights")
 
 
 def test_published_weights_are_taken_where_they_can_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,59 @@
+"""The rule for the model that answers a request which names none.
+
+Models of the user come before those of this project, and of these the ones that know more come first: ImageNet's 1,000
+classes, then everyday things, then CIFAR-10. Untrained networks (`export-onnx --weights random`) come last.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+SHIPPED_MODEL = "cifar10-resnet56"
+RULE = "your own, else imagenet-*, else everyday-*, else cifar10-*"  # for help and documents
+_OURS = ("imagenet-", "everyday-", "cifar10-", "random-")  # what names begin with, the best first
+_LOWERED = re.compile(r"-(fp16|int8)$")  # the precision that an export appends to a name
+_DEPTH = re.compile(r"(?:resnet|plain)([0-9]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultModel:
+    """The name of a model, and why it is the default, in a few words."""
+
+    name: str
+    reason: str
+
+
+class Undecided(Exception):
+    """Several models of the user could be the default: `names`."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(", ".join(names))
+        self.names = names
+
+
+def default_of(names: Iterable[str]) -> DefaultModel:
+    """Return the default of at least one model, by their names. Raises Undecided."""
+    given = sorted(set(names))
+    if len(given) == 1:
+        return DefaultModel(given[0], "the only model")
+    own = [name for name in given if not name.startswith(_OURS)]
+    if own:
+        return _of_own(own)
+    prefix = next(prefix for prefix in _OURS if any(name.startswith(prefix) for name in given))
+    group = [name for name in given if name.startswith(prefix)]
+    return DefaultModel(
+        min(group, key=_rank), f"there is none of your own, and of this project's {prefix}* comes first"
+    )
+
+
+def _of_own(names: list[str]) -> DefaultModel:
+    """Return the only one; one in lower precision counts as the same model, behind the full one."""
+    if len({_LOWERED.sub("", name) for name in names}) > 1:
+        raise Undecided(names)
+    return DefaultModel(min(names, key=_rank), "models of your own come before those of this project")
+
+
+def _rank(name: str) -> tuple[bool, bool, int, str]:
+    """Order the models of a group: the shipped default, full precision, the deepest network."""
+    depth = _DEPTH.search(_LOWERED.sub("", name))
+    return name != SHIPPED_MODEL, bool(_LOWERED.search(name)), -int(depth[1]) if depth else 0, name

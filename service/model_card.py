@@ -59,12 +59,8 @@ class Preprocessing(_Part):
     antialias: Literal[True] = True
     mean: tuple[float, float, float]  # of pixels in 0..1; applied inside the graph
     standard_deviation: tuple[float, float, float]
-    resizer: Literal["pillow", "cykooz-resizer"] | None = None  # of all that was measured; None: not recorded, Pillow
-
-    @model_serializer(mode="wrap")
-    def _without_an_unrecorded_resizer(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a resizer that is not recorded: services older than this field refuse cards that have it."""
-        return {name: value for name, value in serialize(self).items() if name != "resizer" or value is not None}
+    # Of all that was measured; None: not recorded, Pillow.
+    resizer: Annotated[Literal["pillow", "cykooz-resizer"] | None, _LEFT_OUT_IF_NONE] = None
 
     @model_validator(mode="after")
     def _crop_fits(self) -> "Preprocessing":

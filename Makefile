@@ -42,16 +42,16 @@ check: .venv/.develop ## formatting, lint, types, and who may import whom
 	$(BIN)/pytest -q tests/test_imports.py
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
-	$(BIN)/python -m tests.benchmarks.preprocess
-	$(BIN)/python -m tests.benchmarks.training
-	$(BIN)/python -m tests.benchmarks.exported
-	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
+	$(BIN)/python -m benchmarks.preprocess
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.exported
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 bench-training: .venv/.develop ## measure training beside a plain PyTorch loop (ARGS="--network resnet56")
-	$(BIN)/python -m tests.benchmarks.training $(ARGS)
+	$(BIN)/python -m benchmarks.training $(ARGS)
 
 bench-serving: .venv/.develop ## measure the service beside its peers (ARGS="--help" for parts of it)
-	$(BIN)/python -m tests.benchmarks.serving $(ARGS)
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 imagenet: .venv/.export ## 1,000 classes: fetch published weights and export them as the default model (DEPTH=18; CALIBRATION=photos: int8, too)
 	$(BIN)/export-onnx --depth $(DEPTH) --weights published $(ARGS)

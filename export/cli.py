@@ -23,7 +23,7 @@ from export.options import Format, Precision, Provider, Target, Wanted
 
 if TYPE_CHECKING:
     from export.export import Exported
-    from service.model_card import Confidence, PrecisionLoss
+    from service.model_files.card import Confidence, PrecisionLoss
 
 # Options whose words take more than a line.
 _Variants = Annotated[
@@ -93,9 +93,9 @@ def export_onnx(
         _refuse_options_before_a_command(context)
         return
     with _failing_in_one_line():
-        from export.choose import Asked, choose
         from export.export import export
         from export.next_step import next_steps
+        from export.resolve_source import Asked, choose
 
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
@@ -118,7 +118,7 @@ def check(
 ) -> None:
     """Hold a model file to what its card claims. Exits with 1 at any difference."""
     with _failing_in_one_line():
-        from export.check import as_table, check_file
+        from export.verification.check import as_table, check_file
 
         findings = check_file(file, data, provider, _say)
         typer.echo(as_table(findings))
@@ -133,7 +133,7 @@ def inspect(
 ) -> None:
     """Say what is in a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
     with _failing_in_one_line():
-        from export.inspection import as_json, as_table, inspect_file
+        from export.verification.inspect_file import as_json, as_table, inspect_file
 
         found = inspect_file(file)
         typer.echo(as_json(found) if output is Format.JSON else as_table(found))

@@ -10,23 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from export.calibration import find_pictures, read_unlabelled
-from export.card import Findings, golden_answer, make_card
-from export.confidence import Unknown, measure_confidence
+from export.card_builder import Findings, golden_answer, make_card
 from export.errors import ExportError
-from export.measure import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
+from export.graph.to_onnx import deployable, serialise, to_onnx, with_card
 from export.model_file import write_file, write_next_version
 from export.options import Precision, Wanted
-from export.parity import check_parity, measure_parity
-from export.precision import Fp32, lower
-from export.samples import samples_by_every_resizer
-from export.source import Source
-from export.to_onnx import deployable, serialise, to_onnx, with_card
-from export.triton import write_triton_config
-from service.engine import Engine
-from service.model_card import GOLDEN_TOLERANCE, Accuracy, ModelCard, read_card
-from service.preprocess import Pixels, installed_resizers
-from service.seal import seal
+from export.reduced_precision import Fp32, lower
+from export.sources.sample_images import samples_by_every_resizer
+from export.sources.trained import Source
+from export.triton_config import write_triton_config
+from export.verification.calibration_images import find_pictures, read_unlabelled
+from export.verification.confidence import Unknown, measure_confidence
+from export.verification.evaluation import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
+from export.verification.parity import check_parity, measure_parity
+from service.engine.engine import Engine
+from service.images.preprocessing import Pixels, installed_resizers
+from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, read_card
+from service.model_files.checksum import seal
 
 MODELS_FOLDER = Path("models")
 _MOST_UNKNOWN = 10_000  # images

@@ -12,9 +12,9 @@ import shutil
 from pathlib import Path
 
 from export.errors import ExportError
-from service.model_card import METADATA_KEY
-from service.seal import is_intact
-from training.checkpoint import flush
+from service.model_files.card import METADATA_KEY
+from service.model_files.checksum import is_intact
+from training.weights.checkpoint import flush
 
 MODEL_FILE = "model.onnx"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)

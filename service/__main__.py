@@ -19,20 +19,20 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 import typer
 from pydantic import ValidationError
 
-from service.admin import Gate
-from service.api_keys import BadKeyFile, read_key_file
-from service.board import Board
-from service.cores import available_cores
-from service.examiner import Repository
-from service.first_lineup import StartFailed
-from service.layout import Layout, choose_layout
-from service.log_lines import LogHandler, RequestLog, as_json, as_text
-from service.log_writer import LogWriter
-from service.offspring import Task
-from service.repository import ModelFile, RegistryError, read_lineup
-from service.server import Drain
+from service.api.admin import Gate
+from service.http.access_log import LogHandler, RequestLog, as_json, as_text
+from service.http.api_keys import BadKeyFile, read_key_file
+from service.http_server.server import Drain
+from service.inference.layout import Layout, choose_layout
+from service.model_files.repository import ModelFile, RegistryError, read_lineup
+from service.processes.model_validation import Repository
+from service.processes.supervisor import Supervisor
+from service.processes.version_fallback import StartFailed
+from service.processes.worker_handle import Task
 from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
-from service.supervisor import Supervisor
+from service.system.cores import available_cores
+from service.system.shared_counters import Board
+from service.telemetry.log_writer import LogWriter
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
@@ -107,7 +107,7 @@ def _serve_with(flags: dict[str, str]) -> None:
     board = Board(max(available_cores(), settings.processes or 0))
 
     def work(task: Task, orders: socket.socket) -> int:
-        from service.worker import work
+        from service.processes.worker import work
 
         return work(settings, task, board, listener, orders, request_log)
 
@@ -155,7 +155,7 @@ def _is_loopback(host: str) -> bool:
 
 def _repository(settings: Settings) -> Repository:
     def examine(file: ModelFile, accepted: frozenset[str], answer: socket.socket) -> int:
-        from service.examination import examine
+        from service.processes.validation_process import examine
 
         return examine(settings, file, accepted, answer)
 

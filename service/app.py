@@ -23,41 +23,41 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.access import Access, make_access
-from service.admission import Admission
-from service.api import batch, classify, embed, explain
-from service.api.answer import JsonAnswer
-from service.api.docs import docs_page
+from service.api.endpoints import batch, classify, embed, explain
+from service.api.endpoints.inference import Serving
+from service.api.endpoints.responses import JsonAnswer
+from service.api.health import add_operations, add_page, page_answer
 from service.api.models import add_models
-from service.api.open_inference.infer import InferEndpoint
-from service.api.open_inference.routes import INFER_PATHS, OpenInference
-from service.api.openapi import DocumentedApp
-from service.api.operations import add_operations, add_page, page_answer
-from service.api.request import Serving
-from service.background import in_a_thread
-from service.batcher import Batcher
-from service.board import Board
-from service.cores import available_cores
-from service.cpu_sessions import processor
-from service.dialect import failure_response, method_not_allowed, not_found
-from service.engine import DEVICE_LOST_STATUS, Host
+from service.api.openapi.docs_page import docs_page
+from service.api.openapi.document import DocumentedApp
+from service.api.v2.infer import InferEndpoint
+from service.api.v2.routes import INFER_PATHS, OpenInference
+from service.batching.batcher import Batcher
+from service.batching.load_shedding import QueueLimits
+from service.engine.cpu import processor
+from service.engine.engine import DEVICE_LOST_STATUS, Host
+from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
-from service.exchange import BodyLimit, UploadMemory
-from service.image_limits import ImageLimits
-from service.layout import Layout, choose_layout
-from service.log_lines import RequestLog
-from service.metrics import Metrics
-from service.model_card import ModelCard
-from service.preprocess import usual_resizer
-from service.private_cache import cache_root
-from service.provider_options import LARGEST_GPU_BATCH
-from service.readiness import Readiness
-from service.registry import Registry, Served, load, load_models
-from service.repository import Lineup, ModelFile, read_lineup, warn_of_what_is_left_out
-from service.room import QueueLimits
-from service.route_names import RouteNames
+from service.http.access_log import RequestLog
+from service.http.access_policy import Access, make_access
+from service.http.admission import Admission
+from service.http.error_format import failure_response, method_not_allowed, not_found
+from service.http.readiness import Readiness
+from service.http.request_context import BodyLimit, UploadMemory
+from service.http.route_labels import RouteNames
+from service.images.limits import ImageLimits
+from service.images.preprocessing import usual_resizer
+from service.inference.latency_history import shortest_ever
+from service.inference.layout import Layout, choose_layout
+from service.inference.registry import Registry, Served, load, load_models
+from service.model_files.card import ModelCard
+from service.model_files.repository import Lineup, ModelFile, read_lineup, warn_of_what_is_left_out
 from service.settings import Settings
-from service.speeds import shortest_ever
+from service.system.background_tasks import in_a_thread
+from service.system.cache import cache_root
+from service.system.cores import available_cores
+from service.system.shared_counters import Board
+from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.access import read_hosts, read_origins, read_proxies
-from service.default_model import RULE
+from service.http.access_policy import read_hosts, read_origins, read_proxies
+from service.model_files.default_model import RULE
 
 ENVIRONMENT_PREFIX = "RESNET_"
 

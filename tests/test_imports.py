@@ -16,105 +16,66 @@ FORBIDDEN = {
     "service": {"torch", "training", "export"},
     "training": {"export", "fastapi", "onnxruntime"},
     "export": {"fastapi", "starlette", "uvicorn"},
-    "service/batcher.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
-    "service/jobs.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
-    "service/classifier.py": {"fastapi", "starlette", "onnxruntime"},
-    "service/engine.py": {"fastapi", "starlette", "onnxruntime"},
-    "service/preprocess.py": {"fastapi", "starlette", "onnxruntime"},
-    "service/image_header.py": {"fastapi", "PIL", "numpy"},
-    "service/jpeg_segments.py": {"fastapi", "PIL", "numpy"},
-    "service/orientation.py": {"fastapi", "PIL", "numpy"},
-    "service/foreign_files.py": {"fastapi", "PIL", "numpy"},
-    "service/registry.py": {"fastapi", "starlette"},
+    "service/batching/batcher.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
+    "service/batching/jobs.py": {"numpy", "onnxruntime", "fastapi", "starlette"},
+    "service/inference/classifier.py": {"fastapi", "starlette", "onnxruntime"},
+    "service/engine/engine.py": {"fastapi", "starlette", "onnxruntime"},
+    "service/images/preprocessing.py": {"fastapi", "starlette", "onnxruntime"},
+    "service/images/header.py": {"fastapi", "PIL", "numpy"},
+    "service/images/jpeg_segments.py": {"fastapi", "PIL", "numpy"},
+    "service/images/orientation.py": {"fastapi", "PIL", "numpy"},
+    "service/images/file_types.py": {"fastapi", "PIL", "numpy"},
+    "service/inference/registry.py": {"fastapi", "starlette"},
     "service/api": {"onnxruntime", "PIL"},
-    "service/api/classify.py": {"numpy"},
+    "service/api/endpoints/classify.py": {"numpy"},
 }
 
-# Folder → the modules of `service` that it may import, and which of its files may.
+# Package → the modules of `service` that it may import, and which of its files may.
 BORROWED = {
     "export": (
-        {"model_card", "confidence", "preprocess", "engine", "provider_options", "errors", "seal", "cores"},
+        {
+            "model_files.card",
+            "model_files.checksum",
+            "model_files.confidence",
+            "images.preprocessing",
+            "engine.engine",
+            "engine.provider_options",
+            "errors",
+            "system.cores",
+        },
         None,
     ),
     "training": (
-        {"preprocess", "errors", "cores", "control_groups"},
+        {"images.preprocessing", "errors", "system.cores", "system.control_groups"},
         {
-            "decoding.py",
+            "decoder_process.py",
             "evaluate.py",
             "packing.py",
-            "capacity.py",
-            "data.py",
+            "memory_budget.py",
+            "dataset.py",
+            "evaluate_command.py",
+            "devices.py",
+            "data_reader.py",
             "cli.py",
-            "evaluate_run.py",
-            "hardware.py",
-            "pictures.py",
-            "prepare.py",
-            "reader.py",
-            "run_folder.py",
-            "windows.py",
+            "training_set.py",
+            "setup.py",
+            "folder.py",
+            "crops.py",
         },
     ),
 }
 
-# From the top of the request's path to its bottom: nobody imports what stands above.
-LAYERS = (
-    ("__main__", "cli"),
-    ("supervisor", "worker", "examination"),
-    ("first_lineup", "totals"),
-    ("admin", "server", "client", "named_pictures", "reloads", "takeover", "ending"),
-    ("examiner",),
-    ("app", "settings", "offspring", "pipe"),
-    ("api", "admission", "connection", "listener", "acceptor"),
-    ("parsing",),
-    ("request_head", "reading_flow", "turns"),
-    ("access", "log_lines", "wire_refusals"),
-    ("exchange", "metrics", "dialect", "problem", "readiness"),
-    ("exposition", "inference_counts"),
-    ("registry", "explanation", "embedding", "greeting"),
-    ("graph_model",),
-    ("classifier", "row_mixing", "rows_alone"),
-    ("acceptance", "batcher", "engine", "preprocess", "heat_map", "layout"),
-    ("image_limits", "truncated_jpeg"),
-    ("gpu_start", "provider_choice", "kept_models"),
-    ("contract", "cpu_sessions", "gpu_sessions", "cuda_memory", "tensorrt_engines"),
-    (
-        "jobs",
-        "room",
-        "speeds",
-        "runtime",
-        "memory",
-        "out_of_memory",
-        "gpu_device",
-        "cuda_errors",
-        "private_cache",
-        "cores",
-    ),
-    ("provider_options",),
-    ("model_card",),
-    (
-        "confidence",
-        "tensor_spec",
-        "image_header",
-        "errors",
-        "seal",
-        "resize",
-        "simd_resize",
-        "decoders",
-        "jpeg_segments",
-        "orientation",
-        "foreign_files",
-        "milliseconds",
-        "background",
-        "board",
-        "pulse",
-        "graph_file",
-        "restarts",
-        "signals",
-    ),
-    ("api_keys", "route_names", "log_writer", "tracing", "repository", "control_groups"),
-    ("permissions", "default_model"),
-)
-READ_SETTINGS = {"__main__.py", "app.py", "cli.py", "examination.py", "worker.py"}
+# Folders and files of each package, top to bottom: each imports only from lines below its own.
+LAYERS = {
+    "service": "__main__ cli | processes | app http_server | api settings | http | telemetry | inference"
+    " | batching engine images | model_files | errors system",
+    "service.api": "admin health models | openapi | v2 | endpoints | parsing",
+    "training": "__main__ | cli | runs | trainer evaluation report | data | augmentation data_files weights"
+    " | hardware recipes | networks",
+    "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
+    " | next_step | graph model_file | errors options",
+}
+READ_SETTINGS = {"__main__.py", "app.py", "classify.py", "validation_process.py", "worker.py"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -132,10 +93,10 @@ def sources(place: str) -> list[Path]:
     return [path] if path.is_file() else sorted(path.rglob("*.py"))
 
 
-def layer_of(module: str) -> int | None:
-    """The number of a module's layer, counted from the top; `module` is what follows `service.`."""
-    name = module.split(".", maxsplit=1)[0]
-    return next((number for number, names in enumerate(LAYERS) if name in names), None)
+def layers_of(package: str) -> dict[str, int]:
+    """The number of each name's layer in a package, counted from the top."""
+    lines = LAYERS[package].split("|")
+    return {name: number for number, line in enumerate(lines) for name in line.split()}
 
 
 @pytest.mark.parametrize("place", FORBIDDEN)
@@ -157,20 +118,18 @@ def test_the_other_packages_borrow_from_the_service_only_what_serves_too(place: 
             assert file.name in borrowers, f"{file.relative_to(ROOT)} imports of service: {borrowed}"
 
 
-def test_every_module_of_the_service_has_its_layer() -> None:
-    for file in sources("service"):
-        name = file.relative_to(ROOT / "service").parts[0].removesuffix(".py")
-        assert name == "__init__" or layer_of(name) is not None, f"{name} is in no layer"
-
-
-def test_inside_the_service_imports_go_down_only() -> None:
-    for file in sources("service"):
-        name = file.relative_to(ROOT / "service").parts[0].removesuffix(".py")
+@pytest.mark.parametrize("package", LAYERS)
+def test_imports_between_folders_go_down_only(package: str) -> None:
+    layers, folder = layers_of(package), ROOT / package.replace(".", "/")
+    for file in sorted(folder.rglob("*.py")):
+        name = file.relative_to(folder).parts[0].removesuffix(".py")
+        if name == "__init__" or "results" in file.parts:
+            continue
+        assert name in layers, f"{name} is in no layer of {package}"
         for module in imports(file):
-            if module.startswith("service.") and name != "__init__":
-                above, below = layer_of(name), layer_of(module.removeprefix("service."))
-                assert above is not None and below is not None, f"{name} imports {module}"
-                assert above <= below, f"{name} imports {module}"
+            if module.startswith(f"{package}."):
+                other = module.removeprefix(f"{package}.").split(".")[0]
+                assert other == name or layers[name] < layers[other], f"{file.relative_to(ROOT)} imports {module}"
 
 
 def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
@@ -181,12 +140,12 @@ def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
 
 def test_one_file_knows_the_runtime() -> None:
     users = [file.name for file in sources("service") if "onnxruntime" in set(imports(file))]
-    assert users == ["runtime.py"]
+    assert users == ["onnx_runtime.py"]
 
 
 def test_one_file_knows_the_package_for_checking_files_and_it_runs_in_a_process_of_its_own() -> None:
     users = [file.name for file in sources("service") if "onnx" in set(imports(file))]
-    assert users == ["examination.py"]
+    assert users == ["validation_process.py"]
 
 
 def run(script: str) -> str:
@@ -198,16 +157,16 @@ def run(script: str) -> str:
 
 
 def test_the_service_works_where_torch_cannot_be_imported() -> None:
-    run("import sys; sys.modules['torch'] = None; import service.app, service.worker, service.cli")
+    run("import sys; sys.modules['torch'] = None; import service.app, service.processes.worker, service.cli.classify")
 
 
 def test_the_service_loads_nothing_at_its_start_that_it_does_not_need() -> None:
-    loaded = run("import sys, service.app, service.worker; print(*sys.modules)").split()
+    loaded = run("import sys, service.app, service.processes.worker; print(*sys.modules)").split()
     assert not {"torch", "onnx", "training", "export", "matplotlib", "httpx", "pandas", "scipy"} & set(loaded)
 
 
 def test_the_supervisor_stays_small() -> None:
-    loaded = run("import sys, service.supervisor, service.__main__; print(*sys.modules)").split()
+    loaded = run("import sys, service.processes.supervisor, service.__main__; print(*sys.modules)").split()
     assert not {"fastapi", "onnxruntime", "numpy", "PIL", "uvloop"} & set(loaded)
 
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import typer
 
 if TYPE_CHECKING:
-    from training.distributed import World
-    from training.hardware import Hardware
-    from training.prepare import Options
-    from training.recipe import Recipe
+    from training.hardware.devices import Hardware
+    from training.hardware.process_group import World
+    from training.recipes.recipe import Recipe
+    from training.runs.setup import Options
 
 main = typer.Typer(
     name="train-resnet",
@@ -122,8 +122,8 @@ def run(
     resizer: _Resizer = "auto",
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
-    from service.preprocess import installed_resizers, usual_resizer
-    from training.prepare import Options
+    from service.images.preprocessing import installed_resizers, usual_resizer
+    from training.runs.setup import Options
 
     if resizer != "auto" and resizer not in installed_resizers():
         _fail(f"{resizer} is not installed; install it, or leave out --resizer")
@@ -153,7 +153,7 @@ def run(
 
 def _chosen(name: str, changes: list[str], lengths: dict[str, float | None], weights: str | None) -> "Recipe":
     """Return the recipe as the command line changes it."""
-    from training.recipes import chosen
+    from training.recipes.catalog import chosen
 
     given = [f"{field}={length}" for field, length in lengths.items() if length is not None]
     try:
@@ -165,8 +165,8 @@ def _chosen(name: str, changes: list[str], lengths: dict[str, float | None], wei
 
 def _hardware(precision: str, compile: str, threads: int | None, *, deterministic: bool) -> tuple["World", "Hardware"]:
     """Return the processes of this run and what each computes on."""
-    from training.distributed import join
-    from training.hardware import choose
+    from training.hardware.devices import choose
+    from training.hardware.process_group import join
 
     try:
         world = join()
@@ -176,13 +176,13 @@ def _hardware(precision: str, compile: str, threads: int | None, *, deterministi
 
 
 def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World", trial: str | None) -> None:
-    from training import trial as trials
-    from training.checkpoint import CheckpointError
-    from training.data import DataError
-    from training.loop import Diverged
-    from training.prepare import Interrupted, RunError
-    from training.progress import Progress
-    from training.run import run as train
+    from training.data.dataset import DataError
+    from training.runs import sanity_checks as trials
+    from training.runs.progress import Progress
+    from training.runs.run import run as train
+    from training.runs.setup import Interrupted, RunError
+    from training.trainer.loop import Diverged
+    from training.weights.checkpoint import CheckpointError
 
     do = {"dry_run": trials.dry_run, "overfit_batch": trials.overfit_batch}[trial] if trial else train
     progress = Progress(is_quiet=not world.is_first)
@@ -214,7 +214,7 @@ def _end_now(message: str) -> NoReturn:
 @main.command()
 def recipes() -> None:
     """List the recipes, each with its length, the test error to expect at that length, and where that comes from."""
-    from training.recipes import RECIPES
+    from training.recipes.catalog import RECIPES
 
     row = "{:24} {:>13} {:>6}  {:18}  {}"
     typer.echo(row.format("recipe", "length", "error", "of", "source"))
@@ -229,7 +229,7 @@ def cost(
     output: Annotated[Format, typer.Option("--format", help="table, or json for programs.")] = Format.table,
 ) -> None:
     """Count parameters and multiply-adds of every network of the paper, beside VGG-16 and VGG-19."""
-    from training.cost import all_costs, relative_to_vgg19
+    from training.networks.cost import all_costs, relative_to_vgg19
 
     costs = all_costs()
     if output is Format.json:
@@ -257,8 +257,8 @@ def convert_tiny_imagenet(
     out: Annotated[Path, typer.Argument(help="Folder for the two tars.")],
 ) -> None:
     """Make two tars of class folders out of Tiny ImageNet 200: what the everyday recipes train and test on."""
-    from training.listing import DataError
-    from training.tiny_imagenet import convert
+    from training.data_files.listing import DataError
+    from training.data_files.tiny_imagenet import convert
 
     try:
         counts = convert(source, out)
@@ -274,9 +274,9 @@ def archive(
     out: Annotated[Path, typer.Argument(help="A new folder, such as training/results/my-run.")],
 ) -> None:
     """Copy what is worth keeping of a run: facts, measurements, and the weights in half precision."""
-    from training.archive import ArchiveError
-    from training.archive import archive as keep
-    from training.checkpoint import CheckpointError
+    from training.runs.archive import ArchiveError
+    from training.runs.archive import archive as keep
+    from training.weights.checkpoint import CheckpointError
 
     try:
         weights = keep(run, out)
@@ -328,10 +328,10 @@ def evaluate(
     max_skipped: _MaxSkipped = None,
 ) -> None:
     """Measure a trained network: errors, every class, confusion matrix, calibration."""
-    from training.checkpoint import CheckpointError
-    from training.data import DataError
-    from training.evaluate_run import EvaluationError, table
-    from training.evaluate_run import evaluate as measure
+    from training.data.dataset import DataError
+    from training.runs.evaluate_command import EvaluationError, table
+    from training.runs.evaluate_command import evaluate as measure
+    from training.weights.checkpoint import CheckpointError
 
     try:
         facts, folder = measure(

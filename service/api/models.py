@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
 
-from service.api.failures import failures_of_get
-from service.api.model_schemas import HIDDEN
-from service.api.openapi import documented
-from service.api.schemas import ref
-from service.readiness import Readiness
-from service.registry import Registry
-from service.repository import VersionState
+from service.api.openapi.document import documented
+from service.api.openapi.failures import failures_of_get
+from service.api.openapi.model_schemas import HIDDEN
+from service.api.openapi.schemas import ref
+from service.http.readiness import Readiness
+from service.inference.registry import Registry
+from service.model_files.repository import VersionState
 
 _Name = Annotated[str, Path(description="The model's name.", examples=["cifar10-resnet56"])]
 _Version = Annotated[str, Path(description="A version of it, a number.", examples=["1"])]

@@ -1,6 +1,6 @@
 """The benchmark of exported files counts images, not batches, and puts ratios under the figures they come from."""
 
-from tests.benchmarks.exported import images_per_second, table
+from benchmarks.exported import images_per_second, table
 
 
 def test_speed_is_images_not_batches_and_everybody_gets_a_turn() -> None:

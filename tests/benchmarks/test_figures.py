@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tests.benchmarks.serving.figures import (
+from benchmarks.serving.figures import (
     Outcome,
     Stage,
     admitted,

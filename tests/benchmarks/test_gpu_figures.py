@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.benchmarks.gpu import milliseconds, section
-from tests.service.tiny_model import tiny_model
+from benchmarks.gpu import milliseconds, section
+from tests.support.tiny_model import tiny_model
 
 
 def test_milliseconds_are_those_of_one_call() -> None:

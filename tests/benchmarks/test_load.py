@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.benchmarks.fake_server import QUESTION, RIGHT, WRONG, answer, fake_server
-from tests.benchmarks.serving import load
-from tests.benchmarks.serving.figures import BROKEN, Outcome, Stage
-from tests.benchmarks.serving.load import closed_loop, open_loop
+from benchmarks.fake_server import QUESTION, RIGHT, WRONG, answer, fake_server
+from benchmarks.serving import load
+from benchmarks.serving.figures import BROKEN, Outcome, Stage
+from benchmarks.serving.load import closed_loop, open_loop
 
 REFUSAL = answer(b"{}", "503 Service Unavailable", "Retry-After: 7")
 

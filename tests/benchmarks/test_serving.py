@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.fake_server import RIGHT, WRONG, answer, fake_server
-from tests.benchmarks.serving import processes, slow_senders, wrk
-from tests.benchmarks.serving.campaign import MATCHES, Plan
-from tests.benchmarks.serving.duel import Footprint, Pair, contenders
-from tests.benchmarks.serving.prepare import clear_labels
-from tests.benchmarks.serving.results import Results
-from tests.benchmarks.serving.servers import PEERS, SERVICE, Running
-from tests.benchmarks.serving.table import render
-from tests.benchmarks.serving.workload import Workload, answer_pattern
-from tests.benchmarks.serving.wrk import Measured
+from benchmarks.fake_server import RIGHT, WRONG, answer, fake_server
+from benchmarks.serving import processes, slow_senders, wrk
+from benchmarks.serving.campaign import MATCHES, Plan
+from benchmarks.serving.duel import Footprint, Pair, contenders
+from benchmarks.serving.prepare import clear_labels
+from benchmarks.serving.results import Results
+from benchmarks.serving.servers import PEERS, SERVICE, Running
+from benchmarks.serving.table import render
+from benchmarks.serving.workload import Workload, answer_pattern
+from benchmarks.serving.wrk import Measured
 
 
 def workload(*labels: str, pictures: int = 2) -> Workload:

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.benchmarks.training import Pair, main, summary
+from benchmarks.training import Pair, main, summary
 
 
 def test_the_summary_is_of_medians_and_says_what_was_reached() -> None:

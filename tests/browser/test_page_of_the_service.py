@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import opened
-from tests.running_service import running_service
-from tests.service.pictures import encoded, exif
-from tests.service.tiny_model import write_tiny_model
+from tests.support.pictures import encoded, exif
+from tests.support.running_service import running_service
+from tests.support.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.browser
 

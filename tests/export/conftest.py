@@ -8,13 +8,13 @@ import onnx
 import pytest
 from typer.testing import CliRunner
 
-from export.choice import Choice
-from export.source import Source, from_random_weights
-from export.to_onnx import deployable, serialise, to_onnx
+from export.graph.to_onnx import deployable, serialise, to_onnx
+from export.sources.network_spec import Choice
+from export.sources.trained import Source, from_random_weights
 from tests.training.conftest import write_pictures
-from training import shipped
 from training.cli import main as train
-from training.published_weights import MIRROR
+from training.runs import shipped
+from training.weights.published import MIRROR
 
 TEMPERATURE = 1.5
 

@@ -15,22 +15,22 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 import export.export
-import export.measure
-from export.choice import Choice
+import export.verification.evaluation
 from export.cli import main
 from export.errors import ExportError
-from export.random_weights import random_network
-from export.samples import samples_by_every_resizer
-from export.source import from_random_weights
-from service.engine import Engine, EngineError
-from service.model_card import golden_input, read_card
-from service.preprocess import usual_resizer
+from export.sources.network_spec import Choice
+from export.sources.random_weights import random_network
+from export.sources.sample_images import samples_by_every_resizer
+from export.sources.trained import from_random_weights
+from service.engine.engine import Engine, EngineError
+from service.images.preprocessing import usual_resizer
+from service.model_files.card import golden_input, read_card
 from tests.export.conftest import Trained, copy_run
-from tests.training.file_server import serving
-from training import published_weights
-from training.checkpoint import sha256_of
-from training.published_weights import MIRROR, find_published
-from training.resnet import architecture
+from tests.support.file_server import serving
+from training.networks.resnet import architecture
+from training.weights import published as published_weights
+from training.weights.checkpoint import sha256_of
+from training.weights.published import MIRROR, find_published
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,7 +243,7 @@ def test_a_session_that_cannot_be_made_is_one_line(monkeypatch: pytest.MonkeyPat
     def refuse(*_arguments: object, **_options: object) -> None:
         raise EngineError("two runtimes are installed")
 
-    monkeypatch.setattr(export.measure, "Engine", refuse)
+    monkeypatch.setattr(export.verification.evaluation, "Engine", refuse)
     assert "two runtimes are installed" in refusal("--depth", 8, "--weights", "random")
 
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from export.choice import Choice
-from export.parity import BATCH_SIZES, check_parity
-from export.samples import sample_pixels, to_pixels
-from export.source import Source, from_random_weights
-from export.to_onnx import Normalise, deployable, serialise, to_onnx
-from service.engine import Engine
-from service.preprocess import Pixels
+from export.graph.to_onnx import Normalise, deployable, serialise, to_onnx
+from export.sources.network_spec import Choice
+from export.sources.sample_images import sample_pixels, to_pixels
+from export.sources.trained import Source, from_random_weights
+from export.verification.parity import BATCH_SIZES, check_parity
+from service.engine.engine import Engine
+from service.images.preprocessing import Pixels
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="needs the photos beside the checkout")

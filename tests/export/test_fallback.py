@@ -9,18 +9,18 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from export.choice import Choice
 from export.cli import main
-from export.source import find_shipped, from_run
-from service.classifier import Classifier
-from service.engine import Engine
-from service.model_card import read_card
-from service.registry import load
-from service.repository import find_models
+from export.sources.network_spec import Choice
+from export.sources.trained import find_shipped, from_run
+from service.engine.engine import Engine
+from service.inference.classifier import Classifier
+from service.inference.registry import load
+from service.model_files.card import read_card
+from service.model_files.repository import find_models
 from tests.export.conftest import Trained, copy_run
-from tests.export.test_source import change_run
-from tests.training.shipped import write_shipped
-from training import shipped
+from tests.export.sources.test_trained import change_run
+from tests.support.shipped import write_shipped
+from training.runs import shipped
 
 
 @pytest.fixture(autouse=True)

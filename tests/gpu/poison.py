@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.engine import DEVICE_LOST_STATUS, Engine, Host
+from service.engine.engine import DEVICE_LOST_STATUS, Engine, Host
 from service.errors import EngineFailed
 
 KERNEL = b"""

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine import DEVICE_LOST_STATUS, Engine, Host
-from service.gpu_device import find_gpu, load_tensorrt
-from service.provider_options import CUDA, TENSORRT
-from service.runtime import available_providers, load_cuda_libraries
+from service.engine.cuda_device import find_gpu, load_tensorrt
+from service.engine.engine import DEVICE_LOST_STATUS, Engine, Host
+from service.engine.onnx_runtime import available_providers, load_cuda_libraries
+from service.engine.provider_options import CUDA, TENSORRT
 
 ROOT = Path(__file__).parents[2]
 MODEL = ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx"

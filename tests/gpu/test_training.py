@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from tests.training.conftest import write_pictures
-from tests.training.test_run import RECIPE
-from training.batch import Batch
-from training.checkpoint import load_latest
-from training.distributed import World
-from training.hardware import Hardware, choose
-from training.prepare import Interrupted, Options
-from training.progress import Progress
-from training.recipe import Recipe
-from training.replicas import Replicas
-from training.resnet import ResNet, build
-from training.run import run
-from training.trial import dry_run, overfit_batch
+from tests.training.runs.test_run import RECIPE
+from training.augmentation.mixing import Batch
+from training.hardware.devices import Hardware, choose
+from training.hardware.process_group import World
+from training.networks.resnet import ResNet, build
+from training.recipes.recipe import Recipe
+from training.runs.progress import Progress
+from training.runs.run import run
+from training.runs.sanity_checks import dry_run, overfit_batch
+from training.runs.setup import Interrupted, Options
+from training.trainer.gradients import Replicas
+from training.weights.checkpoint import load_latest
 
 pytestmark = [
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device, or no PyTorch for one"),
@@ -112,8 +112,8 @@ def test_a_run_that_was_stopped_ends_where_one_that_was_not_does(
 
 
 def stop_after_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    from training import run as run_module
-    from training.loop import Training
+    from training.runs import run as run_module
+    from training.trainer.loop import Training
 
     train = Training.train
 

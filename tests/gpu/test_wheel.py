@@ -15,7 +15,8 @@ from pathlib import Path
 import onnxruntime
 import pytest
 
-from service import cuda_memory, gpu_device
+from service.engine import cuda_device as gpu_device
+from service.engine import cuda_memory
 from tests.gpu.shared_object import needed_libraries
 
 ROOT = Path(__file__).parents[2]

@@ -13,20 +13,20 @@ from fastapi import FastAPI
 from starlette.requests import Request
 
 from service.app import create_app
-from service.batcher import Batcher
-from service.board import Board
-from service.classifier import Classifier
-from service.engine import Engine
+from service.batching.batcher import Batcher
+from service.batching.load_shedding import QueueLimits
+from service.engine.engine import Engine
 from service.errors import ServiceError
-from service.exposition import render
-from service.model_card import METADATA_KEY
-from service.preprocess import usual_resizer
-from service.repository import RegistryError
-from service.room import QueueLimits
+from service.images.preprocessing import usual_resizer
+from service.inference.classifier import Classifier
+from service.model_files.card import METADATA_KEY
+from service.model_files.repository import RegistryError
 from service.settings import Settings
+from service.system.shared_counters import Board
+from service.telemetry.prometheus import render
 from tests.service.conftest import client_of, picture
-from tests.service.test_connection import connected, next_answer
-from tests.service.tiny_model import tiny_model, write_tiny_model
+from tests.service.http_server.test_connection import connected, next_answer
+from tests.support.tiny_model import tiny_model, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
@@ -180,7 +180,7 @@ async def test_a_model_measured_with_another_resizer_serves_and_is_one_line_in_t
     is_said: bool,
 ) -> None:
     if is_said:
-        monkeypatch.setattr("service.simd_resize.rust", None)
+        monkeypatch.setattr("service.images.simd_resizing.rust", None)
     plain = card_of(tiny_model())["preprocessing"]
     card = {"preprocessing": plain | ({"resizer": recorded} if recorded else {})}
     write_tiny_model(tmp_path, content=tiny_model(card=card))

@@ -13,8 +13,8 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.training.image_trees import as_tar, classes_in, image_bytes, write_images
-from tests.training.test_foreign_weights import settled
+from tests.support.image_trees import as_tar, classes_in, image_bytes, write_images
+from tests.training.weights.test_conversion import settled
 from training.cli import main
 
 Train = Callable[..., Result]
@@ -238,9 +238,9 @@ def test_another_network_can_be_left_out(train: Train, tmp_path: Path) -> None:
 def test_a_file_without_a_last_layer_becomes_a_model_as_export_advises(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.choice import Choice
     from export.errors import ExportError
-    from export.foreign_source import from_file
+    from export.sources.network_spec import Choice
+    from export.sources.pretrained import from_file
 
     monkeypatch.chdir(tmp_path)
     body = {name: tensor for name, tensor in torch.load(weights).items() if not name.startswith("fc.")}

@@ -9,8 +9,8 @@ def test_a_package_that_is_not_installed_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "training.cost", raising=False)
-    monkeypatch.delitem(sys.modules, "training.resnet", raising=False)
+    monkeypatch.delitem(sys.modules, "training.networks.cost", raising=False)
+    monkeypatch.delitem(sys.modules, "training.networks.resnet", raising=False)
     monkeypatch.setattr(sys, "argv", ["train-resnet", "cost"])
     with pytest.raises(SystemExit, match="1"):
         start()

@@ -16,7 +16,7 @@ KILLER = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 import torch
-from training.checkpoint import load_latest, save
+from training.weights.checkpoint import load_latest, save
 
 run, moments, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 chance = random.Random(seed)
@@ -78,7 +78,7 @@ FILLER = """
 import sys
 from pathlib import Path
 import torch
-from training.checkpoint import CheckpointError, load_latest, save
+from training.weights.checkpoint import CheckpointError, load_latest, save
 
 run, limit = Path(sys.argv[1]), sys.argv[2]
 def state(step, size): return {"momentum": torch.full((size,), float(step)), "count": step}

@@ -15,13 +15,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.training.conftest import COLOURS, write_pictures
-from training import checkpoint
 from training.cli import main
-from training.data import load
-from training.evaluate import errors_of, logits_of
-from training.normalise import Normalise
-from training.resnet import ResNet, build
-from training.views import NAMES
+from training.data.dataset import load
+from training.data.normalization import Normalise
+from training.evaluation.crop_views import NAMES
+from training.evaluation.evaluate import errors_of, logits_of
+from training.networks.resnet import ResNet, build
+from training.weights import checkpoint
 
 MEAN, DEVIATION = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 

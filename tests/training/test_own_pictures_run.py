@@ -11,13 +11,13 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
+from tests.support.messy_pictures import BROKEN, CLASSES, STRAYS, write_messy_pictures
+from tests.support.shipped import write_shipped
 from tests.training.conftest import write_pictures
-from tests.training.messy_pictures import BROKEN, CLASSES, STRAYS, write_messy_pictures
-from tests.training.shipped import write_shipped
-from tests.training.test_foreign_weights import as_torchvision, settled
-from training import shipped
-from training.checkpoint import load_latest
+from tests.training.weights.test_conversion import as_torchvision, settled
 from training.cli import main
+from training.runs import shipped
+from training.weights.checkpoint import load_latest
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_the_weights_are_in_the_first_checkpoint_before_run_json_says_that_there
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("training.loop.Training.train", killed)
+    monkeypatch.setattr("training.trainer.loop.Training.train", killed)
     data = write_pictures(tmp_path / "pictures", each=8)
     train(data, tmp_path / "run", "--weights", weights, *PACKED)
     found = load_latest(tmp_path / "run")

@@ -13,18 +13,18 @@ from typing import Any
 import pytest
 import torch
 
-from tests.training.test_hardware import float16
-from tests.training.test_run import RECIPE, train
-from training.batch import Batch
-from training.checkpoint import Checkpoint, load_latest
-from training.distributed import World
-from training.hardware import Hardware, choose
-from training.prepare import Interrupted, Options
-from training.progress import Progress
-from training.replicas import Replicas
-from training.resnet import build
-from training.run import run
-from training.signals import Stop, Stopped
+from tests.training.hardware.test_devices import float16
+from tests.training.runs.test_run import RECIPE, train
+from training.augmentation.mixing import Batch
+from training.hardware.devices import Hardware, choose
+from training.hardware.process_group import World
+from training.networks.resnet import build
+from training.runs.progress import Progress
+from training.runs.run import run
+from training.runs.setup import Interrupted, Options
+from training.trainer.gradients import Replicas
+from training.trainer.interrupts import Stop, Stopped
+from training.weights.checkpoint import Checkpoint, load_latest
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_while_it_evaluates_an_epoch_saves_and_writes_that
     recipe = dataclasses.replace(RECIPE, choose_best="loss")
     whole = train(pictures, tmp_path / "whole", recipe)
     with monkeypatch.context() as patched:
-        ask_in("training.run_evaluation.logits_of", patched)
+        ask_in("training.runs.measurements.logits_of", patched)
         with pytest.raises(Interrupted, match="stopped at step 7, which is saved; go on with --resume"):
             train(pictures, tmp_path / "stopped", recipe)
     assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
@@ -142,7 +142,7 @@ def test_a_run_that_is_stopped_in_its_last_evaluation_has_saved_its_weights(
     pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        ask_in("training.run_evaluation.logits_of", patched, call=3)
+        ask_in("training.runs.measurements.logits_of", patched, call=3)
         with pytest.raises(
             Interrupted, match="while evaluating; the weights of step 12 are saved: go on with --resume"
         ):
@@ -155,7 +155,7 @@ def test_a_run_that_is_stopped_while_it_packs_leaves_nothing(
     pictures: Path, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        ask_in("training.decoding.image_to_pixels", patched, call=20)
+        ask_in("training.data.decoder_process.image_to_pixels", patched, call=20)
         with pytest.raises(Interrupted, match="stopped before the first step; give the same command again"):
             train(pictures, tmp_path / "run")
     assert not (tmp_path / "run").exists() and not list(private_cache.rglob("*.u8"))
@@ -174,7 +174,7 @@ def test_a_signal_is_only_heard_while_somebody_listens() -> None:
 
 
 def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.replicas._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_LOOKS", 0.01)
     gate, computed, compute = threading.Event(), threading.Semaphore(0), Replicas._gradients
 
     def gated(self: Replicas, *arguments: Any) -> Any:
@@ -202,12 +202,12 @@ def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: 
 WORKER = """
 import dataclasses, os, sys, time
 from pathlib import Path
-from tests.training.test_run import RECIPE
-from training import replicas
+from tests.training.runs.test_run import RECIPE
+from training.trainer import gradients as replicas
 from training.cli import _train
-from training.distributed import World
-from training.hardware import choose
-from training.prepare import Options
+from training.hardware.process_group import World
+from training.hardware.devices import choose
+from training.runs.setup import Options
 
 def slow(*arguments):
     os.write(1, b"computing\\n")  # in one piece: both replicas say so

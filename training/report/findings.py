@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from training.report import numbers
 from training.report.figures import cased, display
 from training.report.numbers import Comparison, Mean, Summary
-from training.report.published import PAPER_SEED_DEVIATION
+from training.report.paper_figures import PAPER_SEED_DEVIATION
 from training.report.runs import Run
 
 _DEEP_AND_SHALLOW = (("plain56", "plain20"), ("resnet56", "resnet20"))

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from training.cost import cost_of, relative_to_vgg19, vgg_cost
-from training.recipes import RECIPES
-from training.report.published import PAPER_COSTS, PUBLISHED, Published
+from training.networks.cost import cost_of, relative_to_vgg19, vgg_cost
+from training.networks.resnet import architecture
+from training.recipes.catalog import RECIPES
+from training.report.paper_figures import PAPER_COSTS, PUBLISHED, Published
 from training.report.runs import Run
-from training.resnet import architecture
 
 THE_FOUR = ("plain20", "plain56", "resnet20", "resnet56")
 SHORTCUTS = ("A", "B", "C")

@@ -9,10 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
 
-from training.recipe import DESCRIPTIVE, Recipe
-from training.recipes import RECIPES
-from training.report.published import CIFAR10_CLASSES
-from training.resnet import architecture
+from training.networks.resnet import architecture
+from training.recipes.catalog import RECIPES
+from training.recipes.recipe import DESCRIPTIVE, Recipe
+from training.report.paper_figures import CIFAR10_CLASSES
 
 # What may differ between a run and its recipe without making it another experiment, or has a column of its own.
 _NOT_A_CHANGE = {"network", "shortcut", "stride_in", "epochs", "steps", *DESCRIPTIVE}

@@ -7,7 +7,7 @@ from typing import Any
 from training.report import numbers
 from training.report.figures import cased, display
 from training.report.numbers import Comparison, Mean, Summary
-from training.report.published import Published
+from training.report.paper_figures import Published
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,145 @@
+"""From the fp32 graph to one in fp16 or int8 that has passed its gate.
+
+For int8 three ways to cut off ranges are tried and the best on pictures that ranges do not come from is taken; the
+first and the last layer stay in float only if the gate would not open otherwise.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from export.errors import ExportError
+from export.graph.activation_ranges import METHODS, Histograms, Method
+from export.graph.fp16 import to_half
+from export.graph.int8 import outer_layers, quantise, tensors_to_watch
+from export.graph.to_onnx import serialise, to_onnx
+from export.options import Target, Wanted
+from export.sources.sample_images import sample_pixels
+from export.sources.trained import Source
+from export.verification.accuracy_gate import Jury, what_is_too_much
+from export.verification.calibration_images import CalibrationPictures
+from export.verification.evaluation import Answers, Evidence, Pictures, engine_over
+from service.engine.engine import Engine
+from service.images.preprocessing import Pixels
+from service.model_files.card import PrecisionLoss, Quantisation
+from training.networks.resnet import ResNet
+
+_CHOOSING_PICTURES = 1000
+_SAMPLES = "sample pictures"
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A graph of lower precision, its engine, its answers to the jury, and what the card will say of it."""
+
+    graph: onnx.ModelProto
+    engine: Engine
+    answers: Answers
+    loss: PrecisionLoss
+    quantisation: Quantisation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fp32:
+    """The network as it is exported without loss, from which everything else is made."""
+
+    source: Source
+    network: ResNet  # that `deployable` made
+    graph: onnx.ModelProto
+    engine: Engine
+    temperature: float
+
+
+def lower(
+    fp32: Fp32,
+    wanted: Wanted,
+    evidence: Evidence,
+    pictures: CalibrationPictures | None,
+    say: Callable[[str], None],
+) -> Lowered:
+    """Return the network in int8 if there are pictures to calibrate it with, else in fp16.
+
+    Raises ExportError, with how far it misses, if the gate stays shut; random weights are reported on and pass.
+    """
+    lowered = _to_int8(fp32, wanted, evidence, pictures, say) if pictures else _to_fp16(fp32, evidence)
+    problem = what_is_too_much(lowered.loss, wanted.precision, wanted.max_loss)
+    if problem and not fp32.source.is_random:
+        advice = "Give better pictures with --calibration, or " if lowered.quantisation else "Give "
+        raise ExportError(f"{problem}; nothing was written. {advice}a larger --max-accuracy-loss (100 allows any)")
+    if problem:
+        say(f"{problem}; with random weights that is no reason to refuse")
+    return lowered
+
+
+def _to_fp16(fp32: Fp32, evidence: Evidence) -> Lowered:
+    preprocessing = fp32.source.preprocessing
+    samples = sample_pixels(preprocessing)
+    shown = samples if evidence.test is None else np.concatenate([samples, evidence.test.spread()])
+    graph = to_onnx(to_half(fp32.network, preprocessing, shown), preprocessing, fp32.temperature)
+    return _judged(graph, _jury(fp32, evidence.test, samples, _SAMPLES))
+
+
+def _to_int8(
+    fp32: Fp32, wanted: Wanted, evidence: Evidence, pictures: CalibrationPictures, say: Callable[[str], None]
+) -> Lowered:
+    say(f"measuring ranges on {len(pictures.measured)} pictures ({pictures.name})")
+    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), pictures.measured)
+    unlabelled = _distinct(np.concatenate([pictures.judging, sample_pixels(fp32.source.preprocessing)]))
+    name = f"calibration and {_SAMPLES}" if len(pictures.judging) else _SAMPLES
+    jury = _jury(fp32, evidence.test, unlabelled, name)
+    choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled, name))
+    method = _best_method(fp32, histograms, wanted.target, choosing, say)
+    for float_layers in ((), outer_layers(fp32.graph)):
+        graph = quantise(fp32.graph, histograms.ranges(method), wanted.target, float_layers)
+        quantisation = Quantisation(
+            target=wanted.target.value, method=method, images=histograms.images, float_layers=float_layers
+        )
+        lowered = _judged(graph, jury, quantisation)
+        if fp32.source.is_random or not what_is_too_much(lowered.loss, wanted.precision, wanted.max_loss):
+            break
+        if not float_layers:
+            say("the gate stays shut, so the first and the last layer are kept in float")
+    return lowered
+
+
+def _best_method(
+    fp32: Fp32, histograms: Histograms, target: Target, choosing: Jury, say: Callable[[str], None]
+) -> Method:
+    scores = {
+        method: choosing.score(engine_over(serialise(quantise(fp32.graph, histograms.ranges(method), target))))
+        for method in METHODS
+    }
+    best = max(METHODS, key=lambda method: scores[method])
+    figures = ", ".join(f"{method} {_figure(choosing, scores[method][0])}" for method in METHODS)
+    say(f"ranges by {best}; on {len(choosing.pixels):,} pictures of {choosing.name}: {figures}")
+    return best
+
+
+def _figure(choosing: Jury, score: float) -> str:
+    return f"keeps {score:.1%} of the labels" if choosing.labels is None else f"{score:+.2f} points"
+
+
+def _judged(graph: onnx.ModelProto, jury: Jury, quantisation: Quantisation | None = None) -> Lowered:
+    engine = engine_over(serialise(graph))
+    loss, answers = jury.judge(engine)
+    return Lowered(graph, engine, answers, loss, quantisation)
+
+
+def _jury(fp32: Fp32, labelled: Pictures | None, unlabelled: Pixels, name: str) -> Jury:
+    if labelled is None:
+        return Jury(unlabelled, None, name, fp32.engine)
+    return Jury(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
+
+
+def _some(jury: Jury) -> Jury:
+    """Return a jury of at most 1,000 of the pictures, from all over them."""
+    chosen = np.linspace(0, len(jury.pixels) - 1, min(_CHOOSING_PICTURES, len(jury.pixels))).round().astype(int)
+    labels = None if jury.labels is None else jury.labels[chosen]
+    return Jury(jury.pixels[chosen], labels, jury.name, jury.fp32)
+
+
+def _distinct(pixels: Pixels) -> Pixels:
+    """Return every picture once: a thousand black ones say no more than one."""
+    return np.stack(list({picture.tobytes(): picture for picture in pixels}.values()))

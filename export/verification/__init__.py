@@ -1,0 +1,1 @@
+"""What is measured on an exported file, and what it must pass."""

@@ -1,0 +1,94 @@
+"""The pictures that the ranges of int8 come from, and those that stay apart to judge the result.
+
+A few hundred that look like what will be served: from a folder or a tar of any layout, else of the run's own training
+pictures. They pass through the service's own preprocessing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from export.errors import ExportError
+from export.options import Precision, Wanted
+from export.sources.sample_images import sample_pixels, to_pixels
+from export.sources.trained import Source
+from export.verification.evaluation import training_pixels
+from service.errors import ServiceError
+from service.images.preprocessing import Pixels
+from service.model_files.card import Preprocessing
+from training.data_files.listing import DataError, existing, listed
+
+_MOST_PICTURES = 384
+_FEW_PICTURES = 100
+_NONE = "--precision int8 needs pictures like those to be served; give a few hundred with --calibration FOLDER"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationPictures:
+    """Two thirds to measure ranges on, one third to judge with; both uint8 (N, height, width, 3)."""
+
+    measured: Pixels
+    judging: Pixels
+    name: str
+
+
+def find_pictures(source: Source, folder: Path | None, say: Callable[[str], None]) -> CalibrationPictures:
+    """Return the pictures of a folder or a tar, else training pictures of the run, else (random weights) the samples.
+
+    Raises ExportError if there are none.
+    """
+    if folder is not None:
+        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_PICTURES, flag="--calibration", say=say)
+        if len(pixels) < _FEW_PICTURES:
+            say(f"{folder} has {len(pixels)} images, which are few for ranges; with a few hundred int8 loses less")
+        return _divided(pixels, folder.name)
+    training = training_pixels(source, _MOST_PICTURES, say)
+    if training is not None:
+        return _divided(training, "training pictures")
+    if source.is_random:
+        pixels = sample_pixels(source.preprocessing)
+        return CalibrationPictures(pixels, pixels[:0], "sample pictures")
+    raise ExportError(_NONE)
+
+
+def refuse_lack_of_pictures(wanted: Wanted) -> None:
+    """Raise ExportError if int8 of weights that others trained, which come without pictures, is given none either."""
+    if wanted.precision is Precision.INT8 and wanted.calibration is None:
+        raise ExportError(_NONE)
+
+
+def _divided(pixels: Pixels, name: str) -> CalibrationPictures:
+    judges = np.arange(len(pixels)) % 3 == 2
+    return CalibrationPictures(pixels[~judges], pixels[judges], name)
+
+
+def read_unlabelled(
+    path: Path, preprocessing: Preprocessing, *, most: int, flag: str, say: Callable[[str], None]
+) -> Pixels:
+    """Return up to `most` images from all over a folder or a tar of any layout, uint8 (N, height, width, 3).
+
+    Files that cannot be decoded are left out. Raises ExportError, which names the `flag`, if none is left.
+    """
+    try:
+        with listed(existing(path)) as listing:
+            pixels, skipped = [], 0
+            for file in _spread_out(listing.files, most):
+                try:
+                    pixels.append(to_pixels([listing.read(file)], preprocessing)[0])
+                except (ServiceError, OSError):
+                    skipped += 1
+    except DataError:
+        raise ExportError(f"{path} is neither a folder nor a tar file; give {flag} a folder of images") from None
+    if not pixels:
+        raise ExportError(f"{path} holds no image that can be decoded; give {flag} a folder of images")
+    if skipped:
+        say(f"{skipped} files of {path} are no pictures that can be decoded, and are left out")
+    return np.stack(pixels)
+
+
+def _spread_out(files: Sequence[PurePosixPath], most: int) -> list[PurePosixPath]:
+    """Return so many of them that time and memory stay small, from all over the list."""
+    chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
+    return [files[index] for index in chosen]

@@ -1,0 +1,108 @@
+"""The admin port: the statistics of all processes, and models in and out while they run.
+
+Who may read statistics may not yet change models: that takes a key, unless the port listens on the loopback address and
+has no keys. No page in a browser may, wherever it comes from.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.v2.model_control import Change, change_routes, check_parameters
+from service.errors import Forbidden, Unauthorized, request_too_large
+from service.http.access_log import RequestLog
+from service.http.admission import Admission
+from service.http.api_keys import ApiKeys
+from service.http.error_format import method_not_allowed, not_found
+from service.http.readiness import Readiness
+from service.http.request_context import BodyLimit, UploadMemory
+from service.http.route_labels import RouteNames
+from service.telemetry.metrics import Metrics
+from service.telemetry.prometheus import METRICS_MEDIA_TYPE
+
+_MOST_BODY_BYTES = 64 * 1024
+_MOST_UPLOADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Who may change models."""
+
+    keys: ApiKeys | None
+    is_local: bool  # only programs of this machine can connect
+
+    def check(self, headers: dict[bytes, bytes]) -> None:
+        """Raise Forbidden or Unauthorized unless a request with these headers may."""
+        if b"origin" in headers:
+            raise Forbidden("Pages in a browser may not change models.")
+        if self.keys is None and not self.is_local:
+            raise Forbidden("Nobody may change models here: the server was started without --admin-keys-file.")
+        if self.keys is not None and self.keys.owner(headers) is None:
+            raise Unauthorized("Send a key of --admin-keys-file: `Authorization: Bearer …`.")
+
+
+def create_admin_app(
+    scrape: Callable[[], Awaitable[bytes]],
+    change: Change,
+    readiness: Readiness,
+    gate: Gate,
+    request_log: RequestLog | None = None,
+) -> ASGIApp:
+    """Return the application of the admin port.
+
+    `scrape` returns what /metrics answers; `change` loads or unloads a model and returns its versions' states.
+    """
+
+    async def metrics(_: Request) -> Response:
+        return Response(await scrape(), media_type=METRICS_MEDIA_TYPE)
+
+    changes = [*_change_routes(change), *change_routes(change)]
+    paths = [route.path for route in changes]
+    router = Router([Route("/metrics", metrics), *changes], redirect_slashes=False, default=_answer_nothing)
+    return Admission(
+        _guarded(router, RouteNames(paths), gate),
+        readiness=readiness,
+        metrics=Metrics(),
+        routes=RouteNames([*paths, "/metrics"]),
+        request_log=request_log,
+        bodies=dict.fromkeys(paths, BodyLimit(_MOST_BODY_BYTES, 0, request_too_large)),
+        upload_memory=UploadMemory(_MOST_UPLOADS * _MOST_BODY_BYTES),
+    )
+
+
+def _change_routes(change: Change) -> list[Route]:
+    def route(action: Literal["load", "unload"]) -> Route:
+        async def answer(request: Request) -> Response:
+            check_parameters(await request.body())
+            states = await change(action, request.path_params["model"])
+            content = orjson.dumps({"versions": states}, option=orjson.OPT_APPEND_NEWLINE)
+            return Response(content, media_type="application/json")
+
+        return Route(f"/admin/models/{{model}}/{action}", answer, methods=["POST"])
+
+    return [route("load"), route("unload")]
+
+
+def _guarded(router: Router, changes: RouteNames, gate: Gate) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "POST" and "{" in changes.name_of(scope["path"]):
+            gate.check(dict(scope["headers"]))
+        scope["app"] = router  # so that it raises what it has no answer for
+        try:
+            await router(scope, receive, send)
+        except HTTPException as error:
+            methods = (error.headers or {}).get("Allow", "").split(", ")
+            await method_not_allowed(scope["path"], methods)(scope, receive, send)
+
+    return answer
+
+
+async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await not_found(scope["path"])(scope, receive, send)

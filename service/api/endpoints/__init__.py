@@ -1,0 +1,1 @@
+"""The routes that run a model, and what they share."""

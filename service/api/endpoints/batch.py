@@ -1,0 +1,128 @@
+"""POST /classify/batch: up to 64 pictures in one body; for each, in order, its best labels or its problem."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.endpoints.fan_out import ask_each, window_of
+from service.api.endpoints.inference import Serving, check_encoding, read_body
+from service.api.endpoints.responses import picture_as_json, send_json
+from service.api.parsing.base64_text import from_base64
+from service.api.parsing.json_body import parsing_bytes, read_json
+from service.api.parsing.long_values import LongText
+from service.api.parsing.multipart import read_form
+from service.api.parsing.parameters import read_query, read_top_k, with_fields
+from service.api.parsing.short_json import NotJson
+from service.errors import BadRequest, ServiceError
+from service.http.error_responses import problem_document
+from service.http.request_context import Exchange
+from service.inference.classifier import Classifier
+
+PATH = "/classify/batch"
+PARAMETERS = ("model", "top_k")
+MOST_IMAGES = 64
+_MOST_FIELDS = 128  # of JSON, as of a form
+_SMALL_BYTES = 256 * 1024  # what the event loop takes apart itself
+_COPIES = 2  # of a form, for the moment when it is taken apart
+
+# A picture, or why there is none.
+Entry = bytes | ServiceError
+
+
+class BatchEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving, *, max_waiting: int) -> None:
+        self._serving = serving
+        self._max_waiting = max_waiting
+        self._taking_apart = asyncio.Semaphore(1)  # large bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        parameters = read_query(scope["query_string"], PARAMETERS)
+        top_k = read_top_k(parameters)
+        check_encoding(exchange.headers)
+        classifier = self._serving.registry.find(parameters.get("model"))
+        body = await read_body(receive)
+        if body is None:
+            return  # the client left while uploading
+        entries, fields = await self._take_apart(body, exchange)
+        del body
+        if fields:
+            parameters = with_fields(parameters, fields, PARAMETERS)
+            top_k, classifier = read_top_k(parameters), self._serving.registry.find(parameters.get("model"))
+        results = await self._classify(classifier, entries, exchange, top_k)
+        await send_json(exchange, {"model": classifier.info, "results": results})
+
+    async def _take_apart(self, body: bytes, exchange: Exchange) -> tuple[list[Entry], dict[str, str]]:
+        if len(body) <= _SMALL_BYTES:
+            return _entries(body, exchange)
+        async with self._taking_apart:
+            exchange.hold(_COPIES * len(body) if exchange.is_form else await asyncio.to_thread(parsing_bytes, body))
+            return await asyncio.to_thread(_entries, body, exchange)
+
+    async def _classify(
+        self, classifier: Classifier, entries: Sequence[Entry], exchange: Exchange, top_k: int
+    ) -> list[dict[str, Any]]:
+        async def ask(number: int) -> dict[str, Any]:
+            entry = entries[number]
+            if isinstance(entry, ServiceError):
+                raise entry
+            return picture_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
+
+        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        answers = await ask_each(len(entries), ask, at_once=window)
+        return [self._problem(answer) if isinstance(answer, ServiceError) else answer for answer in answers]
+
+    def _problem(self, error: ServiceError) -> dict[str, Any]:
+        self._serving.metrics.note_refusal(error)
+        return {"problem": problem_document(error.status, error.code, error.title, error.message)}
+
+
+def _entries(body: bytes, exchange: Exchange) -> tuple[list[Entry], dict[str, str]]:
+    """Return the images of a body, and the other fields of a form.
+
+    Raises BadRequest if it cannot be taken apart, or has no images or too many.
+    """
+    entries: list[Entry]
+    if exchange.is_form:
+        form = read_form(body, exchange.headers[b"content-type"], MOST_IMAGES)
+        entries, fields = [*form.files], form.fields
+    else:
+        entries, fields = _entries_of_json(body)
+    if not entries:
+        raise BadRequest("There is no image: send 1 to 64 files in fields named files.", code="no_file")
+    if len(entries) > MOST_IMAGES:
+        raise BadRequest(
+            f"A request may have at most {MOST_IMAGES} images; send several requests.", code="too_many_images"
+        )
+    return entries, fields
+
+
+def _entries_of_json(body: bytes) -> tuple[list[Entry], dict[str, str]]:
+    try:
+        document = read_json(body)
+    except NotJson:
+        raise _bad_json() from None
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list) or len(document) > _MOST_FIELDS:
+        raise _bad_json()
+    fields = {name: str(value) for name, value in document.items() if isinstance(value, str | int | float)}
+    return [_decoded(image) for image in images[: MOST_IMAGES + 1]], fields
+
+
+def _bad_json() -> BadRequest:
+    return BadRequest(
+        'Send a multipart form of files, or JSON as {"images": ["base64 of a file", …]}.', code="bad_json"
+    )
+
+
+def _decoded(image: Any) -> Entry:
+    text = image.get("b64") if isinstance(image, dict) else image
+    if isinstance(text, str | LongText):
+        with contextlib.suppress(ValueError):
+            return from_base64(text.encode() if isinstance(text, str) else text.content())
+    return BadRequest('An image must be base64 or a data URL with base64, or {"b64": base64}.', code="bad_base64")

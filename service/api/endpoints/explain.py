@@ -1,0 +1,132 @@
+"""POST /explain: one picture in; of its five best labels, where the network saw them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import orjson
+from starlette.types import Receive, Scope, Send
+
+from service.api.endpoints.inference import Serving, check_encoding, read_picture
+from service.api.endpoints.responses import OPTIONS, circumstances_as_json, send_bytes
+from service.api.parsing.parameters import DEFAULT_TOP_K, read_number, read_query, with_fields
+from service.errors import BadRequest, Expired, Overloaded
+from service.http.accept import choose
+from service.http.request_context import Exchange
+from service.inference.class_activation import (
+    OUTPUT,
+    Explanation,
+    chosen,
+    crop_seen,
+    explanation_as_json,
+    explanations,
+    overlay,
+)
+from service.inference.classifier import Classification, Classifier
+
+PATH = "/explain"
+PARAMETERS = ("model", "label", "index")
+JSON, PNG = "application/json", "image/png"
+_MOST_WAITING = 64  # answers to be drawn, in one process; each holds its upload, which counts as all uploads do
+_MOST_PLACES = 1024  # of all maps of an answer: 0.5 ms, which the event loop can spare
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    label: str | None
+    index: int | None
+    model: str | None
+    media_type: str
+
+
+class ExplainEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._drawing = _Drawing()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        parameters = read_query(scope["query_string"], PARAMETERS)
+        question = _read_question(parameters, exchange.headers)
+        check_encoding(exchange.headers)
+        classifier = self._serving.registry.find(question.model)
+        read = await read_picture(exchange, receive)
+        if read is None:
+            return  # the client left while uploading
+        picture, fields = read
+        if fields:
+            question = _read_question(with_fields(parameters, fields, PARAMETERS), exchange.headers)
+            classifier = self._serving.registry.find(question.model)
+        classification = await self._serving.classify(
+            classifier, picture, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
+        )
+        found = chosen(explanations(classification), label=question.label, index=question.index)
+        draw = (
+            partial(overlay, found[0], picture, classifier, classification.image)
+            if question.media_type == PNG
+            else partial(_as_json, classifier, classification, found)
+        )
+        is_little = question.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_PLACES
+        body = _draw_now(exchange, draw) if is_little else await self._drawing.run(exchange, draw)
+        await send_bytes(exchange, body, question.media_type.encode(), (b"vary", b"accept"))
+
+
+def _draw_now(exchange: Exchange, draw: Callable[[], bytes]) -> bytes:
+    began = time.monotonic()
+    body = draw()
+    exchange.draw_s = time.monotonic() - began
+    return body
+
+
+class _Drawing:
+    """A thread's worth of drawing beside the event loop: an image over which a map is laid takes some 20 ms."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = asyncio.Semaphore(1)
+        self._waiting = 0
+
+    async def run(self, exchange: Exchange, draw: Callable[[], bytes]) -> bytes:
+        """Return what `draw` returns. Raises Overloaded if too many wait, Expired if it is too late for the client."""
+        if self._waiting >= _MOST_WAITING:
+            raise Overloaded("Too many heat maps are waiting to be drawn; try again a little later.", retry_after_s=1)
+        self._waiting += 1
+        came_at = time.monotonic()
+        try:
+            async with self._one_at_a_time:
+                exchange.queue_s += time.monotonic() - came_at
+                _check_wanted(exchange)
+                return await asyncio.to_thread(_draw_now, exchange, draw)
+        finally:
+            self._waiting -= 1
+
+
+def _check_wanted(exchange: Exchange) -> None:
+    if exchange.is_wanted() is False:
+        raise Expired("The client left before its turn.", code="client_left")
+    if time.monotonic() > exchange.expires_at:
+        raise Expired("The heat map waited too long; try again later.", retry_after_s=1)
+
+
+def _read_question(parameters: Mapping[str, str], headers: dict[bytes, bytes]) -> _Question:
+    label, text = parameters.get("label"), parameters.get("index")
+    if label is not None and text is not None:
+        raise BadRequest("Ask for a label or an index, not for both.", code="bad_query")
+    index = None if text is None else read_number(text)
+    if text is not None and index is None:
+        raise BadRequest("index must be the whole number of a class, counted from 0.", code="bad_index")
+    return _Question(label, index, parameters.get("model"), choose(headers.get(b"accept"), (JSON, PNG)))
+
+
+def _as_json(classifier: Classifier, classification: Classification, found: list[Explanation]) -> bytes:
+    answer = {
+        "model": classifier.info,
+        "predictions": [explanation_as_json(explanation) for explanation in found],
+        "confident": classification.confident,
+        "crop": [round(edge, 2) for edge in crop_seen(classifier, classification.image)],
+        **circumstances_as_json(classification),
+    }
+    return orjson.dumps(answer, option=OPTIONS)

@@ -1,0 +1,89 @@
+"""What the endpoints for pictures share: the query, the body, one picture's way to the model."""
+
+import time
+from dataclasses import dataclass
+
+from starlette.types import Receive
+
+from service.api.parsing.multipart import read_form
+from service.api.parsing.parameters import DEFAULT_TOP_K
+from service.batching.batcher import Batcher
+from service.errors import BadRequest, NotAnImage, image_too_large
+from service.http.request_context import Exchange
+from service.inference.classifier import Classification, Classifier
+from service.inference.registry import Registry
+from service.telemetry.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What runs pictures, and what counts them."""
+
+    registry: Registry
+    batcher: Batcher
+    metrics: Metrics
+    max_image_bytes: int
+
+    async def classify(
+        self,
+        classifier: Classifier,
+        picture: bytes,
+        exchange: Exchange,
+        *,
+        top_k: int = DEFAULT_TOP_K,
+        outputs: tuple[str, ...] = (),
+    ) -> Classification:
+        """Return the model's answer to one picture of a request, and count it.
+
+        Raises BadRequest if it is empty, TooLarge, and what `Classifier.classify` raises.
+        """
+        self._check_size(picture)
+        classification = await classifier.classify(
+            picture,
+            top_k=top_k,
+            batcher=self.batcher,
+            is_wanted=exchange.is_wanted,
+            expires_at=exchange.expires_at,
+            outputs=outputs,
+        )
+        exchange.note_picture(classifier.info, classification)
+        total_s = time.monotonic() - exchange.started_at
+        self.metrics.note_classification(classifier.info, classification, total_s)
+        return classification
+
+    def _check_size(self, picture: bytes) -> None:
+        if not picture:
+            raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
+        if len(picture) > self.max_image_bytes:
+            raise image_too_large(self.max_image_bytes)
+
+
+def check_encoding(headers: dict[bytes, bytes]) -> None:
+    """Raise NotAnImage for a body that is packed."""
+    if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
+        raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
+
+
+async def read_picture(exchange: Exchange, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
+    """Return the one image of a body and, of a form, its other fields; None if the client left. Raises BadRequest."""
+    body = await read_body(receive)
+    if body is None:
+        return None
+    if not exchange.is_form:
+        return body, {}
+    form = read_form(body, exchange.headers[b"content-type"])
+    return form.one_file(), form.fields
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """Return the whole body, or None if the client left before its end."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body", False):
+        return bytes(message.get("body", b""))
+    pieces = []
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        message = await receive()
+    return None

@@ -1,0 +1,1 @@
+"""Bodies, parameters and JSON from clients: bounded, then read."""

@@ -1,0 +1,124 @@
+"""POST /v2/models/{model}/infer: tensors or pictures in, tensors out.
+
+Each row of a request waits, is batched and is refused like one picture sent to /classify.
+"""
+
+import asyncio
+import re
+import time
+
+from starlette.types import Receive, Scope, Send
+
+from service.api.endpoints.fan_out import ask_all, window_of
+from service.api.endpoints.inference import Serving, read_body
+from service.api.parsing.json_body import parsing_bytes
+from service.api.v2.compression import packed, unpacked
+from service.api.v2.json_tensors import bad_tensor
+from service.api.v2.rows import Question, Terms, joined, read_question
+from service.api.v2.tensors import write_response
+from service.errors import ServiceError
+from service.http.request_context import Exchange
+from service.inference.classifier import Classification
+from service.inference.registry import Served
+
+_HEAD_LENGTH = b"inference-header-content-length"
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_SMALL_BYTES = 256 * 1024  # of JSON: what the event loop reads itself
+_SMALL_ROWS = 64
+_ROWS_ON_TRUST = 64  # of a client that sends no more: it may have left, and beyond so many rows counts as if it had
+
+
+class InferEndpoint:
+    """Answers one request."""
+
+    def __init__(self, serving: Serving, *, max_request_bytes: int, max_waiting: int) -> None:
+        self._serving = serving
+        self._max_request_bytes = max_request_bytes
+        self._max_waiting = max_waiting
+        self._reading_large = asyncio.Semaphore(1)  # their JSON takes several times its size for a moment
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange: Exchange = scope["exchange"]
+        parameters = scope["path_params"]
+        model = self._serving.registry.find_any(parameters["model"], parameters.get("version"))
+        body = await read_body(receive)
+        if body is None:
+            return  # the client left while uploading
+        started = time.monotonic()
+        try:
+            question = await self._read(model, body, exchange)
+            answers = await self._ask(model, question, exchange)
+            answered = time.monotonic()
+            written = (model, question, answers, exchange.headers.get(b"accept-encoding", b""))
+            is_small = len(answers) <= _SMALL_ROWS
+            answer, headers = _write_answer(*written) if is_small else await asyncio.to_thread(_write_answer, *written)
+        except ServiceError:
+            self._serving.metrics.note_failed_inference(model.info, time.monotonic() - started)
+            raise
+        done = time.monotonic()
+        await _send(send, answer, headers)
+        self._serving.metrics.note_inference(model.info, answers, done - started, done - answered)
+
+    async def _read(self, model: Served, body: bytes, exchange: Exchange) -> Question:
+        json_bytes = _json_bytes(exchange.headers)
+        encoding = exchange.headers.get(b"content-encoding", b"").strip().lower()
+        parsed_bytes = len(body) if json_bytes is None else json_bytes
+        if encoding in (b"", b"identity") and parsed_bytes <= _SMALL_BYTES:
+            return read_question(model, body, json_bytes, max_image_bytes=self._serving.max_image_bytes)
+        async with self._reading_large:
+            content = await asyncio.to_thread(unpacked, body, encoding, self._max_request_bytes)
+            if content is not body:
+                exchange.hold(len(content))
+            exchange.hold(await asyncio.to_thread(parsing_bytes, content, json_bytes))
+            return await asyncio.to_thread(
+                read_question, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
+            )
+
+    async def _ask(self, model: Served, question: Question, exchange: Exchange) -> list[Classification]:
+        is_small = question.rows.count <= _ROWS_ON_TRUST
+        terms = Terms(
+            batcher=self._serving.batcher,
+            is_wanted=exchange.is_wanted if is_small else lambda: not exchange.client_has_left(),
+            expires_at=min(exchange.expires_at, time.monotonic() + question.timeout_s),
+        )
+
+        async def ask(number: int) -> Classification:
+            answer = await question.ask(number, terms)
+            exchange.note_picture(model.info, answer)
+            return answer
+
+        window = window_of(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        return await ask_all(question.rows.count, ask, at_once=window)
+
+
+def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
+    declared = headers.get(_HEAD_LENGTH)
+    if declared is None:
+        return None
+    if _DIGITS.fullmatch(declared) is None:
+        raise bad_tensor("Inference-Header-Content-Length must be a whole number.")
+    return int(declared)
+
+
+def _write_answer(
+    model: Served, question: Question, answers: list[Classification], accepted: bytes
+) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """Return the body and its headers."""
+    head = {"model_name": model.info.name, "model_version": model.info.version}
+    if question.id is not None:
+        head["id"] = question.id
+    body, json_bytes = write_response(head, joined(model, question, answers))
+    headers = [(b"vary", b"accept-encoding")]
+    if json_bytes is None:
+        headers.append((b"content-type", b"application/json"))
+    else:
+        headers += [(b"content-type", b"application/octet-stream"), (_HEAD_LENGTH, str(json_bytes).encode())]
+    body, encoding = packed(body, accepted)
+    if encoding is not None:
+        headers.append((b"content-encoding", encoding))
+    return body, [*headers, (b"content-length", str(len(body)).encode())]
+
+
+async def _send(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

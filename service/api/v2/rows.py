@@ -1,0 +1,228 @@
+"""From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
+
+import functools
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.parsing.base64_text import from_base64
+from service.api.v2.json_tensors import bad_tensor
+from service.api.v2.tensors import InferRequest, RequestedOutput, Tensor, read_request
+from service.batching.batcher import Batcher
+from service.batching.jobs import IsWanted
+from service.errors import BadImage, NotAnImage, image_too_large
+from service.images.header import format_of
+from service.inference.classifier import Classification, Classifier
+from service.inference.registry import Served
+from service.inference.tensor_model import GraphModel
+from service.model_files.confidence import ENERGY
+from service.model_files.tensor_spec import DTYPES, OPEN
+
+MOST_ROWS = 65_536
+
+
+class Terms(TypedDict):
+    """On which a row is asked."""
+
+    batcher: Batcher
+    is_wanted: IsWanted
+    expires_at: float  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What is to be asked: `ask` takes a row's number and the outputs' names."""
+
+    count: int
+    ask: Callable[[int, tuple[str, ...], Terms], Awaitable[Classification]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The rows of a request, and what its client wants to hear."""
+
+    rows: Rows
+    outputs: tuple[RequestedOutput, ...]
+    id: str | None = None
+    timeout_s: float = math.inf
+
+    async def ask(self, number: int, terms: Terms) -> Classification:
+        """Return the answer to one row. Raises what the model does; of several pictures it says which."""
+        try:
+            return await self.rows.ask(number, tuple(output.name for output in self.outputs), terms)
+        except (NotAnImage, BadImage) as error:
+            if self.rows.count == 1:
+                raise
+            place = f"Picture {number + 1} of {self.rows.count}"
+            raise type(error)(f"{place}: {error.message}", code=error.code) from None
+
+
+def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> Question:
+    """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
+
+    Raises BadRequest, TooLarge.
+    """
+    if json_bytes == 0:
+        rows = _rows_of_raw(model, body, max_image_bytes)
+        return Question(rows, tuple(RequestedOutput(name, is_binary=True) for name in _usual_outputs(model)))
+    request = read_request(body, json_bytes, functools.partial(_check_input, model))
+    rows = _rows_of(model, request.inputs, max_image_bytes)
+    return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
+
+
+def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+    """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
+    spec = next((spec for spec in model.inputs if spec.name == name), None)
+    if spec is None:
+        return
+    takes = f"Input `{name}` takes {spec.datatype} {list(spec.shape)}"
+    fits = datatype == spec.datatype and spec.fits(shape)
+    if isinstance(model, Classifier):
+        takes += ", or BYTES [-1] with JPEG, PNG or WebP files"
+        fits = fits or (datatype == "BYTES" and (len(shape) == 1 or shape[1:] == (1,)))
+    if not fits:
+        raise bad_tensor(f"{takes}; it was given {datatype} {list(shape)}.")
+
+
+def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
+    if isinstance(model, Classifier) and format_of(body) is not None:
+        return _picture_rows(model, [_checked_picture(body, max_image_bytes)])
+    if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
+        raise bad_tensor(
+            "This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes."
+        )
+    spec = model.inputs[0]
+    shape = tuple(1 if axis == OPEN else axis for axis in spec.shape)
+    dtype = DTYPES[spec.datatype]
+    size = math.prod(shape) * dtype.itemsize
+    if len(body) != size:
+        picture = "a JPEG, PNG or WebP file, or " if isinstance(model, Classifier) else ""
+        raise bad_tensor(
+            f"With Inference-Header-Content-Length 0 the body must be {picture}the {size} bytes "
+            f"of `{spec.name}`, {spec.datatype} {list(shape)}; it has {len(body)}."
+        )
+    return _rows_of(model, (Tensor(spec.name, spec.datatype, shape, np.frombuffer(body, dtype).reshape(shape)),), 0)
+
+
+def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
+    given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
+    if sorted(given) != sorted(wanted):
+        raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
+    if isinstance(model, Classifier):
+        return _rows_of_pictures(model, inputs[0].data, max_image_bytes)
+    return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
+
+
+def _rows_of_pictures(model: Classifier, pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
+    _check_count(len(pixels))
+    if isinstance(pixels, list):
+        return _picture_rows(model, [_checked_picture(_unwrapped(file), max_image_bytes) for file in pixels])
+    return Rows(len(pixels), lambda number, names, terms: model.infer(pixels[number], names, **terms))
+
+
+def _picture_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
+    return Rows(len(files), lambda number, names, terms: model.classify(files[number], top_k=0, outputs=names, **terms))
+
+
+def _check_count(rows: int) -> None:
+    if not 1 <= rows <= MOST_ROWS:
+        raise bad_tensor(f"A request must have 1 to {MOST_ROWS:,} rows; it has {rows:,}. Send several requests.")
+
+
+def _unwrapped(content: bytes) -> bytes:
+    """The file itself: JSON can hold one only in base64."""
+    if format_of(content) is not None:
+        return content
+    try:
+        return from_base64(content)
+    except ValueError:
+        return content
+
+
+def _checked_picture(content: bytes, max_image_bytes: int) -> bytes:
+    if not content:
+        raise bad_tensor("A picture is empty.")
+    if len(content) > max_image_bytes:
+        raise image_too_large(max_image_bytes)
+    return content
+
+
+def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
+    data = {name: np.asarray(tensor.data) for name, tensor in tensors.items()}
+    if not model.is_batched:
+        return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))
+    counts = {len(array) for array in data.values()}
+    if len(counts) != 1:
+        raise bad_tensor("All inputs must have the same length along their first axis, the batch.")
+    _check_count(min(counts))
+
+    def row(number: int) -> dict[str, NDArray[Any]]:
+        return {name: array[number] for name, array in data.items()}
+
+    return Rows(min(counts), lambda number, names, terms: model.infer(row(number), names, **terms))
+
+
+def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
+    names = [spec.name for spec in model.outputs]
+    if request.outputs is None:
+        return tuple(RequestedOutput(name, request.wants_binary) for name in _usual_outputs(model))
+    unknown = [output.name for output in request.outputs if output.name not in names]
+    if unknown:
+        raise bad_tensor(f"The model has no output {_list(unknown)}; it has {_list(names)}.")
+    return request.outputs
+
+
+def _usual_outputs(model: Served) -> list[str]:
+    """Return the outputs of a request that names none: all, but for a model with a card the energy."""
+    return [spec.name for spec in model.outputs if model.card is None or spec.name != ENERGY]
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names[:16]) or "none"
+
+
+def _timeout_s(parameters: Mapping[str, Any]) -> float:
+    timeout = parameters.get("timeout", 0)
+    if not isinstance(timeout, int) or isinstance(timeout, bool) or timeout < 0:
+        raise bad_tensor("`timeout` must be a whole number of microseconds, 0 for none.")
+    return timeout / 1e6 if timeout else math.inf
+
+
+def joined(model: Served, question: Question, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
+    """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
+    joined = []
+    for output in question.outputs:
+        rows = [answer.outputs[output.name] for answer in answers]
+        array = np.stack(rows) if model.is_batched else rows[0]
+        joined.append((_tensor(model, output, array), output.is_binary))
+    return joined
+
+
+def _tensor(model: Served, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
+    if output.best_classes is None:
+        datatype = next(spec.datatype for spec in model.outputs if spec.name == output.name)
+        return Tensor(output.name, datatype, array.shape, array)
+    labels = model.card.labels if model.card is not None and output.name == "probabilities" else None
+    rows = array.reshape(len(array), -1) if model.is_batched else array.reshape(1, -1)
+    texts = [text for row in rows for text in _best(row, output.best_classes, labels)]
+    shape = (len(array), len(texts) // len(array)) if model.is_batched else (len(texts),)
+    return Tensor(output.name, "BYTES", shape, texts)
+
+
+def _best(row: NDArray[Any], count: int, labels: Sequence[str] | None) -> list[bytes]:
+    """Return `value:index` or `value:index:label` of the largest values, largest first."""
+    indices = np.argsort(-row.astype(np.float64), kind="stable")[:count].tolist()
+    values = row[indices].tolist()
+    return [
+        ":".join((_written(value), str(index), *((labels[index],) if labels is not None else ()))).encode()
+        for index, value in zip(indices, values, strict=True)
+    ]
+
+
+def _written(value: float | bool) -> str:
+    """As C++ writes it with std::to_string."""
+    return f"{value:.6f}" if isinstance(value, float) else str(int(value))

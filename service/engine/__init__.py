@@ -1,0 +1,1 @@
+"""ONNX Runtime sessions on CPUs and GPUs: arrays in, arrays out."""

@@ -1,0 +1,94 @@
+"""A model on the CPU: one session for many requests at once, one for the request that is alone, and their weights once.
+
+The first runs each picture on one thread, so that as many run side by side as there are cores. The second gives all
+cores to one picture. Both map the weights of one optimised graph into memory, as do all other processes; the graph is
+made by this host, for this host, from a model file whose own weights may not lie anywhere else.
+"""
+
+import functools
+import hashlib
+import logging
+import platform
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.onnx_runtime import GRAPH_FILE, Session, cannot_load, open_session, runtime_version
+from service.engine.provider_options import INPUT
+from service.system.cache import find_or_make, key_of
+from service.system.malloc import give_back
+
+log = logging.getLogger(__name__)
+
+_KIND = "graphs"
+_PROCESSOR_FACTS = ("vendor_id", "model name", "flags", "CPU implementer", "CPU part", "Features")
+
+
+class CpuSessions:
+    """Safe to `run` from several threads at once. Raises EngineError if the model cannot be loaded."""
+
+    largest_batch: int | None = None
+
+    def __init__(
+        self, model: bytes, *, threads: int = 1, alone_threads: int | None = None, cache: Path | None = None
+    ) -> None:
+        sizes = [(threads, False)]
+        if alone_threads is not None and alone_threads > threads:
+            sizes.append((alone_threads, True))
+        self.session, *others = _open_all(model, sizes, cache)
+        self._all_cores = others[0] if others else None
+        self._all_cores_are_free = threading.Lock()
+
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs; `alone` says that no other picture is being run, in any process."""
+        if alone and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
+            try:
+                return list(self._all_cores.run(list(outputs), {INPUT: images}))
+            finally:
+                self._all_cores_are_free.release()
+        return list(self.session.run(list(outputs), {INPUT: images}))
+
+
+def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | None) -> list[Session]:
+    """Return a session for each (threads, spinning), with shared weights if the cache can be used."""
+    failure: Exception | None = None
+    if cache is not None:
+        try:
+            graph = find_or_make(cache, _KIND, _key(model), functools.partial(_save, model)) / GRAPH_FILE
+            return [open_session(graph, threads=n, spinning=spins, optimised=False) for n, spins in sizes]
+        except Exception as error:  # the disk's or ONNX Runtime's, which share no base class
+            failure = error
+    try:
+        sessions = [open_session(model, threads=n, spinning=spins) for n, spins in sizes]
+    except Exception as error:
+        raise cannot_load(error) from error
+    if failure is not None:  # told only now that the model is not the reason
+        log.warning("%s cannot be used, so each session keeps its own weights: %s", cache, _in_one_line(failure))
+    return sessions
+
+
+def _save(model: bytes, folder: Path) -> None:
+    open_session(model, save_in=folder)
+    give_back()  # else 240 MB of a ResNet-50's optimisation stay with the process
+
+
+def _key(model: bytes) -> str:
+    return key_of(model=hashlib.sha256(model).hexdigest(), runtime=runtime_version(), processor=processor())
+
+
+def processor() -> str:
+    """Return what the optimised graph depends on: its layout follows the processor's instructions."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+    except OSError:
+        lines = []
+    facts = [" ".join(line.split()) for line in lines if line.startswith(_PROCESSOR_FACTS)]
+    return "\n".join([platform.machine(), *facts])
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

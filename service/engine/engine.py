@@ -1,0 +1,155 @@
+"""One model file, ready to run: which processor runs it, and arrays in, arrays out.
+
+It knows nothing of HTTP, labels or pictures: uint8 pixels go in as the model file's contract says, arrays come out, and
+`provider` is what really runs, not what was asked for. How a CPU and a GPU are used well is in `cpu_sessions.py` and
+`gpu_sessions.py`.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.cpu import CpuSessions
+from service.engine.gpu import DeviceLost
+from service.engine.gpu_loading import open_gpu
+from service.engine.onnx_runtime import EngineError, cannot_load, check_one_runtime, open_session
+from service.engine.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH
+from service.engine.provider_selection import choose_providers
+from service.engine.signature import Contract, read_contract
+from service.engine.tensorrt_cache import Report, ignore_report
+from service.errors import EngineFailed
+
+__all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "Host", "check_one_runtime"]
+
+log = logging.getLogger(__name__)
+
+DEVICE_LOST_STATUS = 70  # what a process should end with when its GPU answers nothing any more: start it again
+
+# The key `location` of an external-data entry, as protobuf writes it.
+_EXTERNAL_DATA = b"\x0a\x08location"
+
+
+class _Sessions(Protocol):
+    @property
+    def largest_batch(self) -> int | None: ...
+
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    sessions: _Sessions
+    provider: str
+    contract: Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a model gets of the machine, and who hears of it. The defaults suit a program that runs one model once."""
+
+    alone_threads: int | None = None  # for a run that is alone; None: no more than for the others
+    cache: Path | None = None  # what is made for this host alone; None: nothing is shared, engines are built each time
+    largest_gpu_batch: int = LARGEST_GPU_BATCH
+    report: Report = ignore_report  # what takes long while a model is loaded
+    on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
+
+
+_PLAIN_HOST = Host()
+
+
+class Engine:
+    """A model on the best of the wanted processors, warm if that is a GPU. Safe to `run` from several threads at once.
+
+    Raises EngineError if the model cannot be loaded as asked.
+    """
+
+    def __init__(
+        self, model: bytes, *, providers: str = "auto", intra_op_threads: int = 1, host: Host = _PLAIN_HOST
+    ) -> None:
+        if providers not in CHOICES:
+            raise ValueError(f"providers is {providers!r}, not one of {', '.join(CHOICES)}")
+        check_one_runtime()
+        check_single_file(model)
+        opened = _open_first_possible(model, providers, intra_op_threads, host)
+        self._sessions = opened.sessions
+        self._on_device_lost = host.on_device_lost
+        self.provider: str = opened.provider
+        self.metadata: dict[str, str] = opened.contract.metadata
+        self.outputs = opened.contract.outputs
+        self.input_height, self.input_width = opened.contract.height, opened.contract.width
+
+    @property
+    def largest_batch(self) -> int | None:
+        """The largest batch that is run in one piece; None if any is."""
+        return self._sessions.largest_batch
+
+    def run(
+        self,
+        images: NDArray[np.uint8],
+        outputs: Sequence[str] = ("probabilities", "top_indices"),
+        *,
+        alone: bool = False,
+    ) -> list[NDArray[Any]]:
+        """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed.
+
+        `alone`: nothing else is being run on this machine by any process, so that all cores may work on this.
+        """
+        try:
+            return self._sessions.run(images, outputs, alone=alone)
+        except DeviceLost:
+            log.critical("the GPU answers nothing any more in this process", exc_info=True)
+            self._on_device_lost()
+        except Exception:  # ONNX Runtime has no closed list of failures, and they share no base class
+            log.exception("inference failed on a batch of %d", len(images))
+        raise EngineFailed("The model failed on this image; the server's log has the cause.")
+
+
+def check_single_file(model: bytes) -> None:
+    """Raise EngineError if a model keeps weights outside its file."""
+    if _EXTERNAL_DATA in model:
+        raise EngineError("the model keeps weights outside its file; export it again as a single file")
+
+
+def _open_first_possible(model: bytes, providers: str, threads: int, host: Host) -> _Opened:
+    failures: list[str] = []
+    for provider in choose_providers(providers):
+        opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
+        if opened is not None:
+            break
+    for failure in failures:  # told only now that the model is not the reason
+        log.warning("%s", failure)
+    if opened is None:
+        raise EngineError(f"the {providers} provider is installed, but cannot run this model here; the log says why")
+    return opened
+
+
+def _open_cpu(model: bytes, threads: int, host: Host) -> _Opened:
+    sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
+    return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
+
+
+def _try_gpu(model: bytes, provider: str, host: Host, failures: list[str]) -> _Opened | None:
+    contract = _contract_of(model)
+    try:
+        sessions = open_gpu(
+            model, provider, contract, largest_batch=host.largest_gpu_batch, cache=host.cache, report=host.report
+        )
+    except Exception as error:
+        failures.append(f"{provider} could not load the model: {' '.join(str(error).split())}")
+        return None
+    return _Opened(sessions, provider, contract)
+
+
+def _contract_of(model: bytes) -> Contract:
+    """Read the file as any processor can, so that what fails afterwards is not the file's fault."""
+    try:
+        return read_contract(open_session(model, optimised=False))
+    except EngineError:
+        raise
+    except Exception as error:
+        raise cannot_load(error) from error

@@ -1,0 +1,146 @@
+"""A model on a GPU: batches of a few fixed sizes, in buffers that are there before the first request.
+
+A batch is padded to the next bucket, 1, 2, 4 … largest, so that no size is new to CUDA or TensorRT, and each was run
+before anything is served. Pixels and answers lie in page-locked memory that stays bound. A batch that the GPU's memory
+cannot hold is halved, for good, and so is one for which cuDNN has no algorithm when sizes are tried. An error after
+which nothing works any more raises DeviceLost: the process should end.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.engine.cuda_errors import is_fatal, is_out_of_memory
+from service.engine.provider_options import INPUT, bucket_of, buckets
+
+log = logging.getLogger(__name__)
+
+Images = NDArray[np.uint8]
+
+
+class DeviceLost(Exception):
+    """CUDA answers nothing any more in this process."""
+
+
+class DeviceImages(Protocol):
+    """Pixels in the GPU's memory."""
+
+    def update_inplace(self, images: Images, /) -> None: ...
+
+
+class Device(Protocol):
+    """Where buffers come from."""
+
+    def images(self, shape: tuple[int, ...]) -> DeviceImages: ...
+
+    def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]: ...
+
+
+class GpuSessions:
+    """One session, warm in every batch size when it is made. Safe to `run` from several threads, which take turns.
+
+    Raises DeviceLost, and what ONNX Runtime raises if a single picture fails.
+    """
+
+    def __init__(self, session: Any, device: Device, *, largest_batch: int, tries_smaller: bool = True) -> None:
+        """`tries_smaller`: halve what fails while sizes are tried, instead of leaving the model to another provider."""
+        self.largest_batch = largest_batch
+        self._tries_smaller = tries_smaller
+        self._sizes = buckets(largest_batch)
+        self._session, self._device = session, device
+        self._turn = threading.Lock()
+        self._bindings: dict[tuple[int, tuple[str, ...]], Any] = {}
+        height, width = session.get_inputs()[0].shape[1:3]
+        self._pixels: Images = device.host_array((largest_batch, height, width, 3), np.dtype(np.uint8))
+        self._images: dict[int, DeviceImages] = {}
+        self._answers = self._make_answers()
+        self._is_warm = False
+        self._warm_up()
+        self._is_warm = True
+
+    def run(self, images: Images, outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU does not care who is `alone`."""
+        parts = list(self._run_parts(images, tuple(outputs)))
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _run_parts(self, images: Images, outputs: tuple[str, ...]) -> Iterator[list[NDArray[Any]]]:
+        done = 0
+        while done < max(1, len(images)):
+            part = images[done : done + self.largest_batch]
+            answers = self._try(part, outputs)
+            if answers is not None:
+                yield answers
+                done += max(1, len(part))
+
+    def _try(self, images: Images, outputs: tuple[str, ...]) -> list[NDArray[Any]] | None:
+        """Return the answers, or None if the batch has to become smaller first."""
+        try:
+            with self._turn:
+                return self._run_bucket(images, outputs)
+        except Exception as error:  # ONNX Runtime has no closed list of failures, and they share no base class
+            text = str(error)
+            if is_fatal(text):
+                raise DeviceLost(text) from error
+            is_to_halve, reason = True, "does not fit the GPU's memory"
+            if not is_out_of_memory(text):
+                self._check_device(outputs)
+                is_to_halve = self._tries_smaller and not self._is_warm
+                reason = f"cannot be run here ({' '.join(text.split())[:200]})"
+            if len(images) <= 1 or not is_to_halve:
+                raise
+            self._halve(len(images), reason)
+            return None
+
+    def _run_bucket(self, images: Images, outputs: tuple[str, ...]) -> list[NDArray[Any]]:
+        count = len(images)
+        bucket = bucket_of(count, self._sizes)
+        binding = self._bindings.get((bucket, outputs)) or self._bind(bucket, outputs)
+        self._pixels[:count] = images
+        self._pixels[count:bucket] = 0
+        self._images[bucket].update_inplace(self._pixels[:bucket])
+        self._session.run_with_iobinding(binding)
+        return [self._answers[name][:count].copy() for name in outputs]
+
+    def _bind(self, bucket: int, outputs: tuple[str, ...]) -> Any:
+        """Bind a batch size to its buffers, which stay the same from then on."""
+        if bucket not in self._images:
+            self._images[bucket] = self._device.images((bucket, *self._pixels.shape[1:]))
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(INPUT, self._images[bucket])
+        for name in outputs:
+            answer = self._answers[name][:bucket]
+            binding.bind_output(name, "cpu", 0, answer.dtype.type, list(answer.shape), answer.ctypes.data)
+        self._bindings[bucket, outputs] = binding
+        return binding
+
+    def _make_answers(self) -> dict[str, NDArray[Any]]:
+        """Return a buffer of the largest batch for each output; one run tells their shapes."""
+        names = [node.name for node in self._session.get_outputs()]
+        answers = self._session.run(names, {INPUT: np.zeros((1, *self._pixels.shape[1:]), np.uint8)})
+        return {
+            name: self._device.host_array((self.largest_batch, *answer.shape[1:]), answer.dtype)
+            for name, answer in zip(names, answers, strict=True)
+        }
+
+    def _warm_up(self) -> None:
+        """Run every batch size, the largest first: the memory that it takes is enough for the others."""
+        for size in reversed(self._sizes):
+            if size <= self.largest_batch:
+                self.run(np.zeros((size, *self._pixels.shape[1:]), np.uint8), tuple(self._answers))
+
+    def _halve(self, count: int, reason: str) -> None:
+        with self._turn:
+            self.largest_batch = min(self.largest_batch, max(1, bucket_of(count, self._sizes) // 2))
+        log.warning("a batch of %d %s; from now on at most %d", count, reason, self.largest_batch)
+
+    def _check_device(self, outputs: tuple[str, ...]) -> None:
+        """Raise DeviceLost if a black picture fails, too: then it was not the batch."""
+        try:
+            with self._turn:
+                self._run_bucket(np.zeros((1, *self._pixels.shape[1:]), np.uint8), outputs)
+        except Exception as error:
+            raise DeviceLost(str(error)) from error

@@ -1,0 +1,82 @@
+"""The folder of the engines that TensorRT builds for one model on one GPU, and word of how the building goes.
+
+Building takes minutes. What is kept is good for one file, ONNX Runtime, TensorRT, GPU, precision and range of shapes;
+the folder's name follows from all of them. One process builds at a time; what it did not finish is built again.
+"""
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from service.system.cache import locked, note_use, private_folder, remove_old_entries
+
+log = logging.getLogger(__name__)
+
+_KIND = "tensorrt"
+_FINISHED = "finished"
+_TELL_EVERY_S = 10.0
+
+Report = Callable[[str | None], None]  # what is going on, for those who wait; None: nothing any more
+
+
+def ignore_report(activity: str | None) -> None:
+    """Tell nobody."""
+
+
+@contextlib.contextmanager
+def engine_folder(cache: Path | None, key: str) -> Iterator[Path | None]:
+    """Yield the folder for this process alone, None if nothing can be kept. It counts as finished without an error."""
+    with contextlib.ExitStack() as stack:
+        try:
+            entry = None if cache is None else stack.enter_context(_open_entry(cache, key))
+        except OSError:
+            log.warning("%s cannot be written, so TensorRT builds its engines again at each start", cache)
+            entry = None
+        yield entry
+        if entry is not None:
+            with contextlib.suppress(OSError):
+                (entry / _FINISHED).touch()
+            note_use(entry)
+
+
+@contextlib.contextmanager
+def _open_entry(cache: Path, key: str) -> Iterator[Path]:
+    folder = private_folder(cache, _KIND)
+    with locked(folder / f"{key}.lock"):
+        entry = folder / key
+        if not (entry / _FINISHED).exists():
+            shutil.rmtree(entry, ignore_errors=True)
+            entry.mkdir()
+            remove_old_entries(folder)
+        yield entry
+
+
+@contextlib.contextmanager
+def reported(activity: str, report: Report = ignore_report, *, every_s: float = _TELL_EVERY_S) -> Iterator[None]:
+    """Log and report an activity while it lasts, with the seconds so far."""
+    started = time.monotonic()
+    over = threading.Event()
+
+    def tell() -> None:
+        seconds = time.monotonic() - started
+        log.info("%s: %.0f s so far", activity, seconds)
+        report(f"{activity}: {seconds:.0f} s so far")
+
+    def keep_telling() -> None:
+        while not over.wait(every_s):
+            tell()
+
+    tell()
+    teller = threading.Thread(target=keep_telling, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+        report(None)
+    log.info("%s: done after %.1f s", activity, time.monotonic() - started)

@@ -1,0 +1,1 @@
+"""What surrounds each route: access, admission, errors, headers, and the access log."""

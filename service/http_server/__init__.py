@@ -1,0 +1,1 @@
+"""uvicorn with limits: accepting connections, and parsing requests in turns."""

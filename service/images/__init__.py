@@ -1,0 +1,1 @@
+"""Image files: header, limits, decoding, orientation, resizing."""

@@ -1,0 +1,258 @@
+"""What an image file says of itself before a single pixel is decoded.
+
+`read_header` walks the markers or chunks of a JPEG, PNG or WebP file without decoding anything: size, number of
+scans, orientation, and the parts of the file that the pixels depend on. Of JPEG and PNG everything else (colour
+profiles, comments, thumbnails, further frames) is left out, so that the decoder never meets it: no decompression bombs
+in metadata, no millions of tiny segments, no second parser for EXIF. Of WebP the decoder reads no more than it needs.
+The walks are bounded and cost microseconds.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from service.errors import BadImage, NotAnImage
+from service.images.file_types import LINE_ENDS_LOST, has_lost_line_ends, told
+from service.images.jpeg_segments import (
+    END_OF_IMAGE,
+    KEPT,
+    MAX_PARTS,
+    SOF_DECODED,
+    SOF_PROGRESSIVE,
+    SOS,
+    components_of,
+    jpeg_segments,
+    read_frame,
+)
+from service.images.orientation import EXIF_PREFIX, XMP_PREFIX, png_text, raw_profile, read_orientation
+
+__all__ = [
+    "MAX_PARTS",
+    "MAX_TABLE_BYTES",
+    "ImageHeader",
+    "check_format",
+    "format_of",
+    "read_header",
+    "read_orientation",
+]
+
+MAX_TABLE_BYTES = 131_072  # what a JPEG may hold before its first scan, metadata aside; encoders write about 600
+
+_BITS_A_SAMPLE = 8  # of a JPEG
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
+_PNG_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_XMP_KEY, _RAW_PROFILE_KEY, _EXIF_KEY = b"XML:com.adobe.xmp\x00", b"Raw profile type exif\x00", b"exif\x00"
+_WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04  # flags of the VP8X header
+_METADATA_SEGMENT = 0xE1  # APP1
+
+
+@dataclass(slots=True)  # not frozen: one is made for each picture, and that would triple what it costs
+class ImageHeader:
+    """Size in pixels as stored (before the orientation is applied), orientation 1-8, and the bytes to decode."""
+
+    format: str  # JPEG, PNG or WEBP
+    width: int
+    height: int
+    scans: int
+    orientation: int
+    bytes_per_pixel: int  # once unpacked; palettes and less than 8 bits count as 1
+    content: bytes
+    coefficient_bytes: int = 0  # that a decoder holds of a JPEG of several scans
+    scan_pixels: int = 0  # over which those scans pass
+    is_truncated: bool = False  # a JPEG that has no end
+
+
+def format_of(data: bytes) -> str | None:
+    """Return what a file is by its first bytes, JPEG, PNG or WEBP, or None for anything else."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(_PNG_SIGNATURE):
+        return "PNG"
+    return "WEBP" if data.startswith(b"RIFF") and data[8:12] == b"WEBP" else None
+
+
+def check_format(data: bytes, *, is_sent: bool = False) -> str:
+    """Return what a file is by its first bytes. `is_sent`: by a client, who is told how to send an image.
+
+    Raises NotAnImage, which says what came, for anything but JPEG, PNG and WebP.
+    """
+    kind = format_of(data)
+    if kind is None:
+        raise NotAnImage(told(data, is_sent=is_sent))
+    return kind
+
+
+def read_header(data: bytes) -> ImageHeader:
+    """Read the header of a JPEG, PNG or WebP file, told by its first bytes and by nothing else.
+
+    Raises NotAnImage for other files, BadImage for a header that is broken or cut off.
+    """
+    kind = check_format(data)
+    try:
+        if kind == "JPEG":
+            return _read_jpeg(data)
+        if kind == "PNG":
+            return _read_png(data)
+        return _read_webp(data)
+    except (struct.error, IndexError):
+        fault = BadImage("The image file is cut off within its header.")
+    except BadImage as error:
+        fault = error
+    raise BadImage(LINE_ENDS_LOST) if has_lost_line_ends(data) else fault
+
+
+def _read_jpeg(data: bytes) -> ImageHeader:
+    frame, table_bytes = 0, 0
+    exif: list[bytes] = []  # the parts of one block
+    xmp: list[bytes] = []  # of which the last counts
+    kept = [(0, 2)]
+    for kind, start, end in jpeg_segments(data, 2):
+        if kind == SOS:
+            if not frame:
+                raise BadImage("The JPEG file has no frame header.")
+            _keep(kept, start, len(data))
+            orientation = read_orientation(b"".join(exif), xmp[-1] if xmp else b"") if exif or xmp else 1
+            return _jpeg_header(data, frame, start, orientation, _joined(data, kept))
+        if kind in SOF_DECODED:
+            if frame:
+                raise BadImage("The JPEG file has more than one frame header.")
+            frame = start
+        elif kind == _METADATA_SEGMENT:
+            _note_metadata(data, start + 4, end, exif, xmp)
+        if kind in KEPT:
+            _keep(kept, start, end)
+            table_bytes += end - start
+            if table_bytes > MAX_TABLE_BYTES:
+                raise BadImage(f"The JPEG file has more than {MAX_TABLE_BYTES:,} bytes of tables.")
+    raise BadImage("The JPEG file has no image data.")
+
+
+def _note_metadata(data: bytes, start: int, end: int, exif: list[bytes], xmp: list[bytes]) -> None:
+    if data.startswith(EXIF_PREFIX, start):
+        exif.append(data[start + len(EXIF_PREFIX) : end])
+    elif data.startswith(XMP_PREFIX, start):
+        xmp.append(data[start + len(XMP_PREFIX) : end])
+
+
+def _jpeg_header(data: bytes, frame: int, scan: int, orientation: int, content: bytes) -> ImageHeader:
+    bits, height, width, components = struct.unpack_from(">BHHB", data, frame + 4)
+    if bits != _BITS_A_SAMPLE:
+        raise BadImage(f"The JPEG file has {bits} bits a sample; save it again with {_BITS_A_SAMPLE}.")
+    header = ImageHeader("JPEG", width, height, 1, orientation, components, content)
+    if not content.endswith(END_OF_IMAGE):  # no scan data can hold those two bytes
+        header.is_truncated = content.rfind(END_OF_IMAGE) < 0
+    # A sequential file whose first scan holds every component is decoded from that scan alone.
+    if data[frame + 1] == SOF_PROGRESSIVE or data[scan + 4] != components:
+        _note_scans(header, data, frame, scan)
+    return header
+
+
+def _note_scans(header: ImageHeader, data: bytes, frame_start: int, first_scan: int) -> None:
+    """Count the scans from the first one to the end of the image, and what decoding all of them takes."""
+    scans = [components_of(data, start) for kind, start, _ in jpeg_segments(data, first_scan) if kind == SOS]
+    header.scans = len(scans)
+    header.coefficient_bytes, header.scan_pixels = read_frame(data, frame_start).work(scans)
+
+
+def _keep(kept: list[tuple[int, int]], start: int, end: int) -> None:
+    if kept[-1][1] == start:
+        kept[-1] = (kept[-1][0], end)
+    else:
+        kept.append((start, end))
+
+
+def _joined(data: bytes, ranges: list[tuple[int, int]]) -> bytes:
+    if ranges == [(0, len(data))]:
+        return data
+    view = memoryview(data)
+    return b"".join([view[start:end] for start, end in ranges])
+
+
+def _read_png(data: bytes) -> ImageHeader:
+    if data[12:16] != b"IHDR":
+        raise BadImage("The PNG file does not begin with its header.")
+    width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
+    bytes_per_pixel = max(1, depth // 8) * _PNG_CHANNELS.get(colour, 4)
+    metadata: dict[bytes, bytes] = {}  # of each kind the last chunk, whole
+    kept = [(0, len(_PNG_SIGNATURE))]
+    for kind, start, end in _png_chunks(data):
+        if kind == b"eXIf":
+            metadata[_EXIF_KEY] = data[start:end]
+        elif kind in _PNG_TEXTS:
+            for key in (_XMP_KEY, _RAW_PROFILE_KEY, _EXIF_KEY):
+                if data.startswith(key, start + 8):
+                    metadata[key] = data[start:end]
+        elif kind in _PNG_KEPT:
+            _keep(kept, start, end)
+            if kind == b"tRNS" and colour == 2:  # one transparent colour, looked for in every pixel
+                bytes_per_pixel = 12 if depth == 16 else 5  # 16 bits are unpacked twice, to compare all of them
+    orientation = _png_orientation(metadata) if metadata else 1
+    return ImageHeader("PNG", width, height, 1, orientation, bytes_per_pixel, _joined(data, kept))
+
+
+def _png_orientation(metadata: dict[bytes, bytes]) -> int:
+    exif = b""
+    if (chunk := metadata.get(_EXIF_KEY)) is not None:
+        exif = chunk[8:-4] if chunk[4:8] == b"eXIf" else png_text(chunk)
+    elif (chunk := metadata.get(_RAW_PROFILE_KEY)) is not None:
+        exif = raw_profile(png_text(chunk))
+    return read_orientation(exif, png_text(metadata[_XMP_KEY]) if _XMP_KEY in metadata else b"")
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, start and end of each chunk; the last one may be cut off."""
+    position = len(_PNG_SIGNATURE)
+    for _ in range(MAX_PARTS):
+        if position + 8 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        yield kind, position, min(end, len(data))
+        if kind == b"IEND":
+            return
+        position = end
+    raise BadImage(f"The PNG file has more than {MAX_PARTS:,} chunks.")
+
+
+def _read_webp(data: bytes) -> ImageHeader:
+    kind = data[12:16]
+    orientation = 1
+    if kind == b"VP8 ":
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
+    elif kind == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        width, height = (bits & 0x3FFF) + 1, ((bits >> 14) & 0x3FFF) + 1
+    elif kind == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        width, height = (high_width << 16 | low_width) + 1, (high_height << 16 | low_height) + 1
+        orientation = _webp_orientation(data)
+    else:
+        raise BadImage("The WebP file holds no image.")
+    return ImageHeader("WEBP", width, height, 1, orientation, 4, data)
+
+
+def _webp_orientation(data: bytes) -> int:
+    flags = {b"EXIF": _WEBP_HAS_EXIF, b"XMP ": _WEBP_HAS_XMP}
+    wanted = {kind for kind, flag in flags.items() if data[20] & flag}
+    found: dict[bytes, bytes] = {}
+    chunks = _webp_chunks(data)
+    while len(found) < len(wanted) and (chunk := next(chunks, None)) is not None:
+        kind, start, end = chunk
+        if kind in wanted:
+            found.setdefault(kind, data[start + 8 : end])
+    return read_orientation(found.get(b"EXIF", b""), found.get(b"XMP ", b""))
+
+
+def _webp_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    (size,) = struct.unpack_from("<I", data, 4)
+    position, file_end = 12, min(8 + size, len(data))
+    for _ in range(MAX_PARTS):
+        if position + 8 > file_end:
+            return
+        kind, length = struct.unpack_from("<4sI", data, position)
+        end = position + 8 + length
+        yield kind, position, min(end, file_end)
+        position = end + (length & 1)
+    raise BadImage(f"The WebP file has more than {MAX_PARTS:,} chunks.")

@@ -1,0 +1,336 @@
+"""One loaded model: picture bytes in, labels with probabilities out.
+
+The story of a request after HTTP: `classify` puts the picture into the queue; an engine thread comes by with
+`answer_batch`, which decodes each picture apart, runs them together, and takes the best labels of each. A picture that
+takes long to decode is set aside for another thread, so that it does not hold up the small ones.
+"""
+
+import hashlib
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching.batcher import Batcher
+from service.batching.jobs import IsWanted, SetAside
+from service.engine.engine import Engine, Host
+from service.engine.provider_options import INPUT
+from service.errors import EngineFailed, ServiceError
+from service.images.header import ImageHeader, check_format, read_header
+from service.images.limits import DEFAULT_LIMITS, ImageLimits
+from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
+from service.inference.model_checks import BadModel, Runner, WarmUp, check_golden, warm_up
+from service.model_files.card import ModelCard, read_card
+from service.model_files.checksum import is_broken
+from service.model_files.confidence import ENERGY, needs_energy, scores_of
+from service.model_files.tensor_spec import OPEN, TensorSpec
+
+LARGEST_TOP_K = 1000
+DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
+_ALWAYS = ("probabilities", "top_indices")
+_PLAIN_HOST = Host()
+# Larger pictures are decoded apart from the batch: some 10 ms of work and more.
+_LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
+_LIGHT_BYTES = 512 * 1024
+# What the event loop may do itself while there is nothing else to do.
+_QUICK_BYTES = 16 * 1024
+_QUICK_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Which model answered, and on what: enough to tell one answer's origin from another's."""
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    precision: str
+
+    @property
+    def served_as(self) -> str:
+        """The name and version, as a request can name them."""
+        return f"{self.name}:{self.version}"
+
+
+# What is made for each picture is not frozen: that would triple what making it costs.
+
+
+@dataclass(slots=True)
+class Prediction:
+    """One label that the picture may have."""
+
+    label: str
+    index: int
+    probability: float  # with six digits
+
+
+@dataclass(slots=True)
+class Classification:
+    """The best labels, best first; what the picture was; where the time went, in seconds."""
+
+    predictions: list[Prediction]
+    image: ImageInfo
+    decode_s: float
+    queue_s: float
+    inference_s: float
+    batch_size: int
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
+    confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
+
+
+@dataclass(slots=True)
+class _Decoded:
+    pixels: Pixels
+    image: ImageInfo
+    decode_s: float
+
+
+@dataclass(slots=True)
+class Picture:
+    """What is asked about: a file, and its pixels if it was decoded before its batch."""
+
+    content: bytes
+    top_k: int
+    submitted_at: float  # monotonic seconds
+    decoded: _Decoded | None = None
+    outputs: tuple[str, ...] = ()  # of the model, to be handed on as they are
+
+
+class Classifier:
+    """One model that was checked and is warm. `answer_batch` may run in several threads at once."""
+
+    is_batched = True
+
+    def __init__(
+        self,
+        engine: Runner,
+        card: ModelCard,
+        info: ModelInfo,
+        warm_up: WarmUp,
+        outputs: tuple[TensorSpec, ...] = (),
+        limits: ImageLimits = DEFAULT_LIMITS,
+    ) -> None:
+        self.card = card
+        self.limits = limits
+        self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *card.preprocessing.crop, 3)),)
+        self.outputs = outputs
+        self.info = info
+        self.max_batch = warm_up.max_batch
+        self.alone_s = warm_up.alone_s
+        self.longest_batch_s = warm_up.longest_batch_s
+        self.takes_turns = engine.largest_batch is not None  # on a GPU
+        self._engine = engine
+        self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
+        self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
+
+    def agree_on(self, max_batch: int | None) -> None:
+        """Form batches of this size, as the other processes do."""
+        if max_batch is not None:
+            self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
+            self.max_batch = max_batch
+
+    async def classify(
+        self,
+        content: bytes,
+        *,
+        top_k: int,
+        batcher: Batcher,
+        is_wanted: IsWanted = lambda: True,
+        expires_at: float = math.inf,
+        outputs: tuple[str, ...] = (),
+    ) -> Classification:
+        """Return the best `top_k` labels of a picture, or all if there are fewer, and the model's `outputs` as named.
+
+        Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
+        """
+        check_format(content, is_sent=True)  # refused before it waits or makes others wait
+        picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
+        is_quick = self._is_quick and len(content) <= _QUICK_BYTES
+        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
+
+    async def infer(
+        self,
+        pixels: Pixels,
+        outputs: tuple[str, ...],
+        *,
+        batcher: Batcher,
+        is_wanted: IsWanted = lambda: True,
+        expires_at: float = math.inf,
+    ) -> Classification:
+        """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.
+
+        Raises EngineFailed, and what `Batcher.submit` raises.
+        """
+        decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
+        picture = Picture(b"", 0, time.monotonic(), decoded, outputs)
+        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
+
+    def classify_now(self, content: bytes, *, top_k: int) -> Classification:
+        """As `classify`, in the calling thread and without a queue."""
+        picture = Picture(content, top_k, time.monotonic())
+        answer = self.answer_batch([picture], is_alone=True)[0]
+        if isinstance(answer, SetAside):
+            answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
+        if not isinstance(answer, Classification):
+            raise (
+                answer if isinstance(answer, ServiceError) else AssertionError("a prepared picture is set aside again")
+            )
+        return answer
+
+    def answer_batch(
+        self, pictures: list[Picture], /, *, is_alone: bool
+    ) -> list[Classification | ServiceError | SetAside[Picture]]:
+        """Answer each picture, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
+
+        `is_alone`: nothing else runs, so all cores may work on this.
+        """
+        taken_at = time.monotonic()
+        ready = [self._make_ready(picture) for picture in pictures]
+        good = [picture for picture in ready if isinstance(picture, Picture)]
+        classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
+        return [next(classified) if isinstance(picture, Picture) else picture for picture in ready]
+
+    def _make_ready(self, picture: Picture) -> Picture | ServiceError | SetAside[Picture]:
+        if picture.decoded is not None:
+            return picture
+        started = time.monotonic()
+        try:
+            header = read_header(picture.content)
+            if _is_light(header, picture.content):
+                return self._decode(picture, header, started)
+            spent_s = time.monotonic() - started
+            return SetAside(lambda: self._decode_aside(picture, header, spent_s))
+        except ServiceError as error:
+            return error.as_answer()
+
+    def _decode(self, picture: Picture, header: ImageHeader, started: float) -> Picture:
+        steps = self.card.preprocessing
+        pixels, image = header_to_pixels(
+            header,
+            shorter_side=steps.shorter_side,
+            crop=steps.crop,
+            interpolation=steps.interpolation,
+            limits=self.limits,
+        )
+        decoded = _Decoded(pixels, image, time.monotonic() - started)
+        return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
+
+    def _decode_aside(self, picture: Picture, header: ImageHeader, spent_s: float) -> Picture:
+        """Decode beside the queue: the time for that is no waiting."""
+        picture = self._decode(picture, header, time.monotonic() - spent_s)
+        if picture.decoded is not None:
+            picture.submitted_at += picture.decoded.decode_s
+        return picture
+
+    def _infer(
+        self, pictures: list[Picture], taken_at: float, *, is_alone: bool
+    ) -> list[Classification | ServiceError]:
+        decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
+        images = np.stack([picture.pixels for picture in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
+        names = _names_of(pictures, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
+        started = time.monotonic()
+        answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
+        inference_s = time.monotonic() - started
+        probabilities, top_indices = (answers[name] for name in _ALWAYS)
+        finite = np.isfinite(probabilities.sum(axis=1)).tolist()
+        ranked = probabilities[np.arange(len(decoded))[:, None], top_indices]
+        best = _rounded(ranked)
+        return [
+            Classification(
+                self._named(indices[: picture.top_k], values)
+                if picture.top_k <= len(indices)
+                else self._named_beyond(probabilities[number], top_indices[number], picture.top_k),
+                pixels.image,
+                pixels.decode_s,
+                max(0.0, taken_at - picture.submitted_at),
+                inference_s,
+                len(pictures),
+                {name: answers[name][number] for name in picture.outputs} if picture.outputs else {},
+                confident,
+            )
+            if is_finite
+            else EngineFailed("The model's answer to this image is not a number.")
+            for number, (picture, pixels, is_finite, indices, values, confident) in enumerate(
+                zip(
+                    pictures,
+                    decoded,
+                    finite,
+                    top_indices.tolist(),
+                    best,
+                    self._confident(ranked[:, 0], answers.get(ENERGY)),
+                    strict=True,
+                )
+            )
+        ]
+
+    def _confident(self, largest: NDArray[np.float32], energy: NDArray[np.float32] | None) -> list[bool] | list[None]:
+        """Return for each image whether its score reaches the threshold of the card, or None without one."""
+        confidence = self.card.confidence
+        if confidence is None:
+            return [None] * len(largest)
+        reached: list[bool] = (scores_of(confidence.score, largest, energy) >= confidence.threshold).tolist()
+        return reached
+
+    def _named(self, indices: list[int], values: list[float]) -> list[Prediction]:
+        labels = self.card.labels
+        return [Prediction(labels[i], i, p) for i, p in zip(indices, values, strict=False)]
+
+    def _named_beyond(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
+        """Name more classes than the graph has ranked."""
+        indices = _ranked(row, best)[:top_k]
+        return self._named(indices.tolist(), _rounded(row[indices]))
+
+
+def _rounded(probabilities: NDArray[np.float32]) -> Any:
+    """Return them with six digits, as lists: rounding one by one costs more than all else that is done for a label."""
+    return np.round(probabilities.astype(np.float64), 6).tolist()
+
+
+def _names_of(pictures: list[Picture], always: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the outputs of a batch: those that every image needs, then those that some requests name."""
+    further = {name for picture in pictures if picture.outputs for name in picture.outputs}
+    return (*always, *sorted(further.difference(always))) if further else always
+
+
+def _is_light(header: ImageHeader, content: bytes) -> bool:
+    return header.width * header.height * max(1, header.scans) <= _LIGHT_PIXELS and len(content) <= _LIGHT_BYTES
+
+
+def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All classes, best first. The graph ranks logits, so its own order goes first: probabilities can tie."""
+    order = np.argsort(-row, kind="stable")
+    return np.concatenate([best, order[~np.isin(order, best)]])
+
+
+def _check_energy(engine: Engine) -> None:
+    if ENERGY not in {spec.name for spec in engine.outputs}:
+        raise BadModel(f"the card's confidence needs the output `{ENERGY}`, which the graph lacks; export it again")
+
+
+def load_classifier(
+    name: str,
+    version: str,
+    model: bytes,
+    *,
+    providers: str,
+    max_batch: int | None,
+    host: Host = _PLAIN_HOST,
+    limits: ImageLimits = DEFAULT_LIMITS,
+) -> Classifier:
+    """Check a model file's seal, load it, repeat its golden example, and warm it up.
+
+    Raises EngineError, BadCard or BadModel, each with one line for an operator.
+    """
+    if is_broken(model):
+        raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
+    engine = Engine(model, providers=providers, host=host)
+    card = read_card(engine.metadata)
+    if card.confidence is not None and needs_energy(card.confidence.score):
+        _check_energy(engine)
+    check_golden(engine, card)
+    info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
+    return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs, limits)

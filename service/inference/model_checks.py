@@ -1,0 +1,109 @@
+"""What a model has to show before it serves: the golden example of its card, and that it runs, how fast and how many.
+
+Nothing here knows pictures or requests.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import EngineFailed
+from service.inference.layout import SMALL_MODEL_S
+from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, golden_input
+
+SMALL_MODEL_BATCH = 32
+# Large models gain 4 to 10% from batches of 2 to 4 pictures on a CPU, and nothing from larger ones; those that would
+# take longer than this for them, on one core, gain 2% and pay for it with 60 MB (ResNet-50 in fp32).
+_LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
+_WARM_UP_RUNS = 3
+
+
+class BadModel(Exception):
+    """The model loads, but must not serve. The message is one line for an operator."""
+
+
+class Runner(Protocol):
+    """What a classifier needs of an engine."""
+
+    provider: str
+    input_height: int
+    input_width: int
+
+    @property
+    def largest_batch(self) -> int | None: ...
+
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = ..., /, *, alone: bool = False
+    ) -> list[NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What the first runs of a model showed."""
+
+    max_batch: int
+    alone_s: float  # one picture
+    longest_batch_s: float
+
+
+def check_golden(engine: Runner, card: ModelCard) -> None:
+    """Raise BadModel unless the model gives the answer that its card promises for the golden example."""
+    if card.preprocessing.crop != (engine.input_height, engine.input_width):
+        raise BadModel(
+            f"the card crops to {card.preprocessing.crop}, but the model takes "
+            f"{(engine.input_height, engine.input_width)}"
+        )
+    probabilities, top_indices = _run_golden(engine)
+    classes = len(card.labels)
+    if probabilities.shape != (1, classes) or top_indices.shape != (1, min(5, classes)):
+        raise BadModel(f"the card has {classes} labels, but the model answers {probabilities.shape[-1]} classes")
+    difference = np.abs(probabilities[0] - np.array(card.golden.probabilities, dtype=np.float32)).max()
+    tolerance = GOLDEN_TOLERANCE[card.precision]
+    if not difference <= tolerance:  # also when it is not a number
+        raise BadModel(
+            f"the golden example differs from the card by {difference:.2g} in probability, more than the {tolerance:g} "
+            f"allowed for {card.precision}; the file is damaged, or this processor does not run it right"
+        )
+
+
+def _run_golden(engine: Runner) -> list[NDArray[Any]]:
+    try:
+        return engine.run(golden_input(engine.input_height, engine.input_width))
+    except EngineFailed:
+        raise BadModel("the model fails on its own golden example") from None
+
+
+def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
+    """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one picture."""
+    picture = golden_input(engine.input_height, engine.input_width)
+    engine.run(picture, alone=True)
+    alone_s = min(_seconds_of_a_run(engine, picture) for _ in range(_WARM_UP_RUNS))
+    largest = _largest_batch(engine, max_batch, alone_s)
+    try:
+        longest_s = _seconds_of_a_run(engine, np.repeat(picture, largest, axis=0))
+    except EngineFailed:
+        raise BadModel(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
+    return WarmUp(largest, alone_s, longest_s)
+
+
+def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
+    if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
+        return min(wanted or engine.largest_batch, engine.largest_batch)
+    return wanted or largest_batch_on_a_cpu(alone_s)
+
+
+def largest_batch_on_a_cpu(alone_s: float) -> int:
+    """Return the largest batch for a model that takes `alone_s` for one picture on one core."""
+    if alone_s < SMALL_MODEL_S:
+        return SMALL_MODEL_BATCH
+    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
+
+
+def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:
+    started = time.perf_counter()
+    engine.run(images)
+    return time.perf_counter() - started

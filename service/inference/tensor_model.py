@@ -1,0 +1,238 @@
+"""A model without a card: any ONNX file, whose graph alone says what it takes and gives.
+
+It answers tensors, not pictures. Where the first axis of every input and output is open, and rows are answered together
+as they are alone, that axis is the batch: rows of several requests share a run. Any other graph runs one request at a
+time, with the shapes that it asks for.
+"""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.batching.batcher import Batcher
+from service.batching.jobs import IsWanted, SetAside
+from service.engine.cuda_errors import is_fatal
+from service.engine.engine import EngineError, Host, check_one_runtime, check_single_file
+from service.engine.onnx_runtime import Session, cannot_load, open_session
+from service.engine.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
+from service.engine.provider_selection import choose_providers
+from service.errors import BadRequest, EngineFailed, ServiceError
+from service.images.preprocessing import ImageInfo
+from service.inference.classifier import Classification, ModelInfo
+from service.inference.model_checks import SMALL_MODEL_BATCH, BadModel, largest_batch_on_a_cpu
+from service.inference.row_independence import answers_rows_alone
+from service.inference.row_mixing import mixing_operators
+from service.model_files.checksum import is_broken
+from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
+
+log = logging.getLogger(__name__)
+
+NO_FILE = ImageInfo("TENSOR", 0, 0)  # where a picture's answer says what the picture was
+_UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
+_WARM_UP_RUNS = 3
+_PLAIN_HOST = Host()
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    inputs: Tensors  # without the first axis, if that is the batch
+    outputs: tuple[str, ...]
+    submitted_at: float  # monotonic seconds
+
+
+class GraphModel:
+    """One model that loads and, where the graph says enough to try it, runs. `answer_batch` may run in several threads.
+
+    Raises EngineError if the graph has inputs or outputs that cannot be sent as numbers.
+    """
+
+    card = None
+
+    def __init__(
+        self,
+        session: Session,
+        info: ModelInfo,
+        *,
+        max_batch: int | None,
+        host: Host = _PLAIN_HOST,
+        mixing: frozenset[str] | None = frozenset(),
+    ) -> None:
+        """`mixing`: the operators of the graph that work across rows; None if nobody knows."""
+        self.info = info
+        self.inputs = _specs("input", session.get_inputs())
+        self.outputs = _specs("output", session.get_outputs())
+        self._session = session
+        self._on_device_lost = host.on_device_lost
+        self.is_batched = _first_axes_are_open(self.inputs + self.outputs) and self._answers_row_by_row(mixing)
+        self.alone_s = self.longest_batch_s = _UNKNOWN_S
+        if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
+            self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
+            self._check_numbers()
+        self.takes_turns = info.provider != CPU
+        usual = SMALL_MODEL_BATCH if self.takes_turns else largest_batch_on_a_cpu(self.alone_s)
+        self.max_batch = (max_batch or usual) if self.is_batched else 1
+        if self.max_batch > 1:
+            self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
+
+    def agree_on(self, max_batch: int | None) -> None:
+        """Form batches of this size, as the other processes do."""
+        if max_batch is not None and self.is_batched:
+            self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
+            self.max_batch = max_batch
+
+    async def infer(
+        self,
+        inputs: Tensors,
+        outputs: tuple[str, ...],
+        *,
+        batcher: Batcher,
+        is_wanted: IsWanted = lambda: True,
+        expires_at: float = math.inf,
+    ) -> Classification:
+        """Return the `outputs` for one row of each input, or for whole tensors if the model has no batch axis.
+
+        Raises BadRequest if the graph cannot run with the shapes of its open axes, EngineFailed, and what
+        `Batcher.submit` raises.
+        """
+        question = _Question(inputs, outputs, time.monotonic())
+        return await batcher.submit(self, question, is_wanted=is_wanted, expires_at=expires_at)
+
+    def answer_batch(
+        self, questions: list[_Question], /, *, is_alone: bool
+    ) -> list[Classification | ServiceError | SetAside[_Question]]:
+        """Answer each question, in order. Raises EngineFailed or BadRequest for all."""
+        taken_at = time.monotonic()
+        names = sorted({name for question in questions for name in question.outputs})
+        started = time.monotonic()
+        answers = dict(zip(names, self._run(self._feed(questions), names), strict=True))
+        inference_s = time.monotonic() - started
+        return [
+            Classification(
+                [],
+                NO_FILE,
+                0.0,
+                max(0.0, taken_at - question.submitted_at),
+                inference_s,
+                len(questions),
+                {name: answers[name][number] if self.is_batched else answers[name] for name in question.outputs},
+            )
+            for number, question in enumerate(questions)
+        ]
+
+    def _feed(self, questions: list[_Question]) -> dict[str, NDArray[Any]]:
+        if not self.is_batched:
+            return {name: np.require(value, requirements=["C", "A"]) for name, value in questions[0].inputs.items()}
+        return {spec.name: np.stack([question.inputs[spec.name] for question in questions]) for spec in self.inputs}
+
+    def _run(self, feed: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
+        try:
+            return list(self._session.run(names, feed))
+        except Exception as error:  # ONNX Runtime has no closed list of failures, and they share no base class
+            if is_fatal(str(error)):
+                log.critical("the GPU answers nothing any more in this process", exc_info=True)
+                self._on_device_lost()
+            elif any(spec.is_open for spec in self.inputs):
+                raise BadRequest("The model cannot run with inputs of these shapes.", code="bad_tensor") from None
+            else:
+                log.exception("inference failed with %s", self.info.name)
+        raise EngineFailed("The model failed on this request; the server's log has the cause.")
+
+    def _answers_row_by_row(self, mixing: frozenset[str] | None) -> bool:
+        if any(spec.is_open for spec in self.inputs):
+            return False
+        if mixing is None or mixing:
+            reason = "its graph cannot be read" if mixing is None else f"it has {', '.join(sorted(mixing))} across rows"
+        elif answers_rows_alone(lambda feed: self._session.run(None, feed), self.inputs):
+            return True
+        else:
+            reason = "random rows do not have the same answers alone and together"
+        log.info("%s runs one request at a time: %s", self.info.served_as, reason)
+        return False
+
+    def _seconds_of_a_run(self, batch: int) -> float:
+        started = time.perf_counter()
+        try:
+            self._session.run(None, self._filled(batch, 0))
+        except Exception:
+            raise BadModel(f"the model fails on zeros in a batch of {batch}") from None
+        return time.perf_counter() - started
+
+    def _check_numbers(self) -> None:
+        """Raise BadModel if neither zeros nor ones become numbers: weights that are none spoil every answer."""
+        if not all(self._gives_no_numbers(value) for value in (0, 1)):
+            return
+        raise BadModel("the model's answers are not numbers, whatever it is given; its weights may be broken")
+
+    def _gives_no_numbers(self, value: int) -> bool:
+        try:
+            answers = self._session.run(None, self._filled(1, value))
+        except Exception:  # as above: a graph that does not take every number
+            return False
+        return any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in answers)
+
+    def _filled(self, batch: int, value: int) -> dict[str, NDArray[Any]]:
+        return {
+            spec.name: np.full([batch if axis == OPEN else axis for axis in spec.shape], value, DTYPES[spec.datatype])
+            for spec in self.inputs
+        }
+
+
+def _first_axes_are_open(specs: tuple[TensorSpec, ...]) -> bool:
+    return all(spec.shape[:1] == (OPEN,) for spec in specs)
+
+
+def _specs(kind: str, nodes: list[Any]) -> tuple[TensorSpec, ...]:
+    specs = [(node, read_spec(node)) for node in nodes]
+    for node, spec in specs:
+        if spec is None:
+            raise EngineError(f"the {kind} `{node.name}` is {node.type}; only tensors of numbers can be served")
+    if not specs:
+        raise EngineError(f"the model has no {kind}")
+    return tuple(spec for _, spec in specs if spec is not None)
+
+
+def load_graph_model(
+    name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST
+) -> GraphModel:
+    """Load a model file that has no card. Raises EngineError or BadModel, each with one line for an operator."""
+    if is_broken(model):
+        raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
+    check_one_runtime()
+    check_single_file(model)
+    session = _open(model, providers, host)
+    info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), session.get_providers()[0], "as in its graph")
+    return GraphModel(session, info, max_batch=max_batch, host=host, mixing=mixing_operators(model))
+
+
+def _open(model: bytes, providers: str, host: Host) -> Session:
+    wanted = [provider for provider in choose_providers(providers) if provider != TENSORRT]
+    if not wanted:
+        raise EngineError("TensorRT is for models with a card; choose --providers auto or cuda")
+    if CUDA in wanted and (session := _try_cuda(model, wanted)) is not None:
+        return session
+    try:
+        return open_session(model, threads=host.alone_threads or 1)
+    except Exception as error:
+        raise cannot_load(error) from error
+
+
+def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:
+    """Return the model on the GPU, or None if it cannot be there and the CPU will do."""
+    try:
+        session = open_session(model, [(name, cuda_options() if name == CUDA else {}) for name in CHAINS[CUDA]])
+        if session.get_providers()[0] == CUDA:
+            return session
+    except Exception:
+        log.exception("a model without a card could not be loaded by CUDA")
+    if CPU not in wanted:
+        raise EngineError("the cuda provider is installed, but cannot run this model here; the log says why")
+    return None

@@ -1,0 +1,69 @@
+"""A copy of each model file that serves, in this host's private cache.
+
+Whoever overwrites a file in the folder of models takes nothing from what serves: a process that starts again finds
+there what was accepted. Without a cache it has to do with the folder. Several servers may share the cache: a copy that
+serves is locked.
+"""
+
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from service.system.cache import find_or_make, is_intact, private_folder
+
+_KIND = "models"
+_FILE = "model.onnx"
+_held: dict[str, int] = {}  # the open file of each copy that serves, by digest
+
+
+def keep(cache: Path, sha256: str, content: bytes) -> None:
+    """Copy a model file, unless that was done before or the cache cannot be used."""
+    with contextlib.suppress(OSError):
+        find_or_make(cache, _KIND, sha256, functools.partial(_write, content))
+
+
+def _write(content: bytes, folder: Path) -> None:
+    (folder / _FILE).write_bytes(content)
+
+
+def find_kept(cache: Path, sha256: str) -> bytes | None:
+    """Return the model file with this digest, or None."""
+    with contextlib.suppress(OSError):
+        entry = private_folder(cache, _KIND) / sha256
+        if is_intact(entry):
+            return (entry / _FILE).read_bytes()
+    return None
+
+
+def hold(cache: Path, digests: Collection[str]) -> None:
+    """Lock the copies of what serves here, for as long as this process lives or until others serve."""
+    for sha256 in _held.keys() - set(digests):
+        os.close(_held.pop(sha256))
+    for sha256 in set(digests) - _held.keys():
+        with contextlib.suppress(OSError):
+            descriptor = os.open(private_folder(cache, _KIND) / sha256 / _FILE, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            _held[sha256] = descriptor
+
+
+def forget_the_rest(cache: Path) -> None:
+    """Remove the copies of what serves no more, here or in another server."""
+    with contextlib.suppress(OSError):
+        for entry in private_folder(cache, _KIND).iterdir():
+            if entry.name not in _held and not entry.name.startswith(".") and not _is_held(entry):
+                shutil.rmtree(entry, ignore_errors=True)  # those with a dot are being made
+
+
+def _is_held(entry: Path) -> bool:
+    try:
+        with (entry / _FILE).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

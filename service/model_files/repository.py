@@ -1,0 +1,281 @@
+"""The folder of models as it lies on the disk: `<folder>/<name>/<version>/model.onnx`, and what shall be served of it.
+
+Of each name the highest version serves, or the highest few. The supervisor reads the folder, and leaves the models to
+others: a file is opened only to see whether it has a model card, where several models could be the default.
+"""
+
+import contextlib
+import errno
+import logging
+import mmap
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from service.model_files.default_model import DefaultModel, Undecided, default_of
+from service.model_files.permissions import why_unreadable
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
+_FILE = "model.onnx"
+_CARD = b"model_card"  # as the metadata of a file name it
+_IN_THE_IMAGE = Path("/models")
+ALL = 2**62  # as a number of versions
+
+
+class RegistryError(Exception):
+    """A model, or the folder of models, cannot be served. The message is one line for an operator."""
+
+    def __init__(self, reason: str, *, path: Path | None = None) -> None:
+        super().__init__(reason if path is None else f"{path}: {reason}")
+        self.reason = reason  # for clients, too: it names no path
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFile:
+    """Where one version of a model lies, and which bytes were accepted there."""
+
+    name: str
+    version: str
+    path: Path
+    sha256: str | None = None  # None: whatever lies there
+    has_card: bool | None = None  # a model card, and so can be asked about pictures; None: nobody has looked
+    max_batch: int | None = field(default=None, compare=False)  # on which all processes agree; None: as measured
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is asked for by."""
+        return self.name, self.version
+
+
+@dataclass(frozen=True, slots=True)
+class VersionState:
+    """How one version of a model is doing, in Triton's words."""
+
+    name: str
+    version: str
+    state: Literal["LOADING", "READY", "UNAVAILABLE"]
+    reason: str = ""  # one line, without paths
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """What serves, in every process; and how each version is doing that serves, was refused or was unloaded."""
+
+    default: str
+    files: tuple[ModelFile, ...]
+    states: tuple[VersionState, ...] = field(default=())
+    why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
+
+
+def lineup_from(message: dict[str, Any]) -> Lineup:
+    """Return the line-up that came as JSON."""
+    states = tuple(VersionState(**state) for state in message["states"])
+    return Lineup(message["default"], files_from(message["files"]), states)
+
+
+def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
+    """Return the files that came as JSON."""
+    return tuple(ModelFile(**{**file, "path": Path(file["path"])}) for file in message)
+
+
+def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> Lineup:
+    """Return what shall serve at the start, and what was refused for where it lies. Raises RegistryError."""
+    found = _find(folder, latest)
+    files = [file for file, refusal in found if refusal is None]
+    default = choose_model(files, default_model, flag="--default-model")
+    states = (
+        VersionState(*file.key, "LOADING")
+        if refusal is None
+        else VersionState(*file.key, "UNAVAILABLE", refusal.reason)
+        for file, refusal in found
+    )
+    return Lineup(default.name, tuple(files), tuple(states), default.reason)
+
+
+def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
+    """Return the highest versions of each model in the folder that may be loaded from where they lie, by name.
+
+    Raises RegistryError if there is none, or a model has none.
+    """
+    return [file for file, refusal in _find(folder, latest) if refusal is None]
+
+
+def _find(folder: Path, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
+    found = [version for name in names_in(folder) for version in _placed_versions_of(folder, name, latest)]
+    if not found:
+        raise RegistryError(
+            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or "
+            f"{_another_folder(folder)}"
+        )
+    return found
+
+
+def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
+    """Return a model's highest versions, and those above them that are refused. Raises RegistryError if all are."""
+    found: list[tuple[ModelFile, RegistryError | None]] = []
+    wanted = latest
+    for file in reversed(versions_of(folder, name, ALL)):
+        refusal = _refusal_of_place(folder, file)
+        found.insert(0, (file, refusal))
+        wanted -= refusal is None
+        if not wanted:
+            break
+    if found and wanted == latest:
+        raise found[-1][1] or AssertionError("a version was refused without a reason")
+    return found
+
+
+def _refusal_of_place(folder: Path, file: ModelFile) -> RegistryError | None:
+    try:
+        check_place(folder, file)
+    except RegistryError as error:
+        return error
+    return None
+
+
+def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
+    """Return the model that answers: the one wanted, else by the rule of `default_model`.
+
+    A model without a card cannot be asked about images, so it is the default only where no other has one.
+    Raises RegistryError, which names the flag to choose with, if nothing decides it.
+    """
+    names = list(dict.fromkeys(file.name for file in files))
+    if wanted is not None:
+        if wanted not in names:
+            raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
+        return DefaultModel(wanted, f"{flag} names it")
+    if len(names) > 1:
+        names = list(dict.fromkeys(file.name for file in files if _may_have_card(file.path))) or names
+    try:
+        return default_of(names)
+    except Undecided as error:
+        raise RegistryError(
+            f"there are several models of your own; choose one with {flag}: {', '.join(error.names)}"
+        ) from None
+
+
+def _may_have_card(path: Path) -> bool:
+    """Whether a file names a model card, which stands near its end; also true of a file that cannot be read here."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.rfind(_CARD) >= 0
+    except (OSError, ValueError):  # ValueError: the file is empty
+        return True
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names of what may be models, in order. Raises RegistryError if the folder cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise RegistryError(_why_unreadable(folder, error)) from None
+
+
+def _why_unreadable(folder: Path, error: OSError) -> str:
+    match error.errno:
+        case errno.ENOENT:
+            return f"there is no folder of models at {folder}; {_another_folder(folder, 'one')}"
+        case errno.ENOTDIR:
+            return f"{folder} is not a folder of models, but a file, or below one; {_another_folder(folder)}"
+        case errno.EACCES | errno.EPERM:
+            return f"the folder of models {folder} cannot be read{why_unreadable(folder, error)}"
+        case other:
+            name = errno.errorcode.get(other or 0, "unknown error")
+            return f"the folder of models {folder} cannot be read ({name}); check the disk or {_another_folder(folder)}"
+
+
+def _another_folder(folder: Path, which: str = "another folder") -> str:
+    """How to choose another folder; the image's own path is known by its name."""
+    if folder == _IN_THE_IMAGE:
+        return f"mount a folder of models there, as in docker run -v $PWD/models:{folder}:ro"
+    return f"name {which} with --models"
+
+
+def warn_of_what_is_left_out(folder: Path) -> None:
+    """Log which folders hold no model, and which are no versions."""
+    try:
+        names = names_in(folder)
+    except RegistryError as error:
+        log.warning("what the folder of models holds is not known: %s", error)
+        return
+    for name in names:
+        versions = []
+        with contextlib.suppress(OSError):
+            versions = [version for version in sorted((folder / name).iterdir()) if _is_there(version / _FILE)]
+        for version in versions:
+            if not _VERSION.fullmatch(version.name):
+                log.warning("%s is left out: a version is a whole number from 1, without zeros before it", version)
+        if not versions:
+            log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether something has this name, whatever it is, or may have it where we cannot look."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
+    """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError.
+
+    Whether each may be loaded from where it lies, `check_place` says.
+    """
+    entry = folder / name
+    try:
+        paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
+        files = [path for path in paths if _is_there(path)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise RegistryError(f"the folder cannot be read{why_unreadable(entry, error)}", path=entry) from None
+    if files and not is_name(name):
+        raise RegistryError(
+            "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit",
+            path=entry,
+        )
+    highest = sorted(files, key=lambda path: int(path.parent.name))[-latest:]
+    return [ModelFile(name, path.parent.name, path) for path in highest]
+
+
+def check_place(folder: Path, file: ModelFile) -> None:
+    """Raise RegistryError unless a file of our own lies there."""
+    path = Path(os.path.realpath(file.path))
+    if not path.is_relative_to(os.path.realpath(folder)):
+        raise RegistryError("the file is a link out of the folder of models; put the file itself there", path=file.path)
+    try:
+        is_file = stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        raise RegistryError("the file is not there, or a link to nothing", path=file.path) from None
+    except OSError as error:
+        raise RegistryError(f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path) from None
+    if not is_file:
+        raise RegistryError("it is not a file", path=file.path)
+
+
+def is_name(text: str) -> bool:
+    """Return whether a model may have this name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
+    """Raise RegistryError if pictures that are answered now would no longer be, with this version of a model."""
+    serves_pictures = any(file.has_card for file in serving if file.name == found.name)
+    if serves_pictures and not found.has_card:
+        raise RegistryError(
+            "it has no model card, and the version that serves has one, so pictures would no longer be answered; "
+            "export it with a card, give it another name, or unload the model first"
+        )

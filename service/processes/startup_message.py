@@ -1,0 +1,29 @@
+"""The last lines of a start: what runs, where it listens, and how to use it."""
+
+from service.inference.layout import Layout
+
+_EVERY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
+
+
+def greeting(pid: int, layout: Layout, address: str, admin_address: str, *, needs_key: bool) -> list[str]:
+    """Return the lines, for a supervisor with this process id and for ports with these addresses."""
+    processes = _counted(layout.processes, "process", "es")
+    threads = _counted(layout.engine_threads, "engine thread", "s")
+    here = _reachable(address)
+    key = '-H "X-Api-Key: $KEY" ' if needs_key else ""
+    return [
+        f"supervisor {pid} runs {processes}, {threads} in each; kill -HUP {pid} reloads the models",
+        f"listening on {address}, metrics on {admin_address}/metrics",
+        f"open {here} in a browser, or: curl {key}-F file=@photo.jpg {here}/classify",
+    ]
+
+
+def _counted(count: int, noun: str, plural_ending: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{plural_ending}"
+
+
+def _reachable(address: str) -> str:
+    """An address to open on this machine: a listener on every address has none that a browser takes."""
+    for every in _EVERY_ADDRESS:
+        address = address.replace(f"//{every}:", "//localhost:")
+    return address

@@ -1,0 +1,1 @@
+"""The operating system: cores, memory, caches, threads, and memory that processes share."""

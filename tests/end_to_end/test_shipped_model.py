@@ -1,0 +1,168 @@
+"""The models in models/: as good as promised, for somebody who has the file, its card, and nothing else from here."""
+
+import functools
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.app import create_app
+from service.model_files.default_model import SHIPPED_MODEL
+from service.settings import Settings
+from tests.service.conftest import client_of
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = {"cifar10-resnet56": 0.934, "cifar10-resnet20": 0.918}  # the default one and the small one: top-1 at least
+MODEL = ROOT / "models" / SHIPPED_MODEL / "1" / "model.onnx"
+TEST_SET = ROOT.parent / "shared" / "data" / "cifar10-test.tar"
+PICTURE = ROOT / "tests" / "fixtures" / "pictures" / "jpeg_420.jpg"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The service runs on asyncio alone."""
+    return "asyncio"
+
+
+def session_and_card(name: str = SHIPPED_MODEL) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+    model = ROOT / "models" / name / "1" / "model.onnx"
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return session, json.loads(session.get_modelmeta().custom_metadata_map["model_card"])
+
+
+@functools.cache
+def pictures_and_labels() -> tuple[NDArray[np.uint8], list[str]]:
+    """The CIFAR-10 test set, and each picture's label."""
+    pixels, names = [], []
+    with tarfile.open(TEST_SET) as tar:
+        for member in tar.getmembers():
+            if member.isfile() and (file := tar.extractfile(member)) is not None:
+                pixels.append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
+                names.append(member.name.split("/")[-2])
+    return np.stack(pixels), names
+
+
+needs_the_test_set = pytest.mark.skipif(not TEST_SET.exists(), reason="needs the CIFAR-10 test set beside the checkout")
+
+
+@pytest.mark.shared
+@needs_the_test_set
+@pytest.mark.parametrize(("name", "promised"), SHIPPED.items())
+def test_as_much_of_the_test_set_as_promised_gets_the_right_label(name: str, promised: float) -> None:
+    session, card = session_and_card(name)
+    pixels, names = pictures_and_labels()
+    best = [session.run(["top_indices"], {"images": pixels[i : i + 100]})[0] for i in range(0, 10_000, 100)]
+    labels = np.array([card["labels"].index(name) for name in names])
+    top1 = float((np.concatenate(best)[:, 0] == labels).mean())
+    assert len(labels) == 10_000
+    assert top1 >= promised
+    assert top1 == pytest.approx(card["accuracy"]["top1"], abs=5e-4)
+    assert card["accuracy"]["images"] == 10_000
+
+
+def pairs_of_pictures(count: int) -> list[tuple[NDArray[np.uint8], str, str]]:
+    """Pictures of two photos, one squeezed into each half, of two classes that the network knows when it sees them."""
+    session, card = session_and_card()
+    pixels, names = pictures_and_labels()
+    draw, pairs = np.random.default_rng(20), []
+    while len(pairs) < count:
+        left, right = draw.integers(0, len(names), 2)
+        halves = [Image.fromarray(pixels[i]).resize((16, 32), Image.Resampling.BICUBIC) for i in (left, right)]
+        both = np.concatenate([np.asarray(half) for half in halves], axis=1)
+        best = session.run(["top_indices"], {"images": both[None]})[0][0]
+        if names[left] != names[right] and {names[left], names[right]} <= {card["labels"][i] for i in best}:
+            pairs.append((both, names[left], names[right]))
+    return pairs
+
+
+def as_png(pixels: NDArray[np.uint8]) -> bytes:
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "PNG")
+    return content.getvalue()
+
+
+def heat_on_own_half(values: NDArray[np.float32], *, left: bool) -> float:
+    """The share of a map's heat that lies on one half of the picture."""
+    heat, middle = values.clip(0), values.shape[1] // 2
+    return float((heat[:, :middle] if left else heat[:, middle:]).sum() / heat.sum())
+
+
+@pytest.mark.anyio
+@pytest.mark.shared
+@needs_the_test_set
+async def test_the_maps_of_two_photos_in_one_picture_lie_on_their_own_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    shares = []
+    app = create_app(Settings(models=ROOT / "models", engine_threads=1))
+    async with client_of(app) as client:
+        for pixels, left, right in pairs_of_pictures(200):
+            found = (await client.post("/explain", content=as_png(pixels))).json()["predictions"]
+            maps = {best["label"]: np.array(best["map"], np.float32) for best in found}
+            shares.append((heat_on_own_half(maps[left], left=True), heat_on_own_half(maps[right], left=False)))
+            assert_maps_are_weights_times_features(pixels, found)
+    assert (np.array(shares) > 0.5).mean() >= 0.88
+    assert (np.array(shares) > 0.5).all(axis=1).mean() >= 0.75
+
+
+def assert_maps_are_weights_times_features(pixels: NDArray[np.uint8], found: list[dict[str, Any]]) -> None:
+    """The definition of a class-activation map (Zhou et al. 2016), from the file's own features and last layer."""
+    session, weights = session_with_features()
+    features = session.run(None, {"images": pixels[None]})[-1][0]
+    for best in found:
+        reference = np.tensordot(weights[best["index"]], features, axes=1)
+        np.testing.assert_allclose(np.array(best["map"]), reference, rtol=1e-4, atol=1e-4)
+
+
+@functools.cache
+def session_with_features() -> tuple[onnxruntime.InferenceSession, NDArray[np.float32]]:
+    """The shipped network with what its pooling averages as one more output, and the weights of its last layer."""
+    model = onnx.load(MODEL)
+    pooling = next(node for node in model.graph.node if "embedding" in node.output)
+    last = next(node for node in model.graph.node if node.op_type == "Gemm")
+    model.graph.output.append(onnx.ValueInfoProto(name=pooling.input[0]))
+    (weights,) = (tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session, onnx.numpy_helper.to_array(weights)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_card_says_where_the_model_comes_from(name: str) -> None:
+    _, card = session_and_card(name)
+    run = json.loads((ROOT / "training" / "results" / name / "run.json").read_text())
+    assert card["labels"] == run["labels"] and f"cifar10-{card['network']}" == f"cifar10-{run['network']}" == name
+    assert card["provenance"]["recipe"] == run["recipe"]["name"] and card["provenance"]["seed"] == run["seed"]
+    assert len(run["held_out"]) == 2_000 and card["calibration"]["images"] == 2_000
+    assert card["parity"]["agreeing_images"] == card["parity"]["images"]
+
+
+def test_the_script_in_the_readme_classifies_as_the_command_does(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = tmp_path / "script.py"
+    script.write_text(next(block for block in blocks if "InferenceSession" in block))
+    by_script = subprocess.run(
+        [sys.executable, str(script), str(MODEL), str(PICTURE)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    command = [str(Path(sys.executable).parent / "classify"), "--models", str(ROOT / "models"), "--format", "json"]
+    by_command = subprocess.run([*command, str(PICTURE)], capture_output=True, text=True, check=True)
+    predictions = json.loads(by_command.stdout)["predictions"]
+    lines = [line.split("  ") for line in by_script.stdout.splitlines()]
+    assert [label for _, label in lines] == [best["label"] for best in predictions]
+    by_pillow = [float(probability) for probability, _ in lines]  # the service may resize with cykooz-resizer
+    assert by_pillow == pytest.approx([best["probability"] for best in predictions], abs=0.005)

@@ -1,0 +1,63 @@
+"""Which network the command line means, and what contradicts it."""
+
+import pytest
+
+from export.errors import ExportError
+from export.sources.network_spec import Choice, parse_choice
+from training.networks.resnet import architecture
+
+
+@pytest.mark.parametrize(
+    ("variants", "expected"),
+    [
+        ([], Choice(50)),
+        (["plain"], Choice(50, plain=True)),
+        (["C"], Choice(50, shortcut="C")),
+        (["b,v1"], Choice(50, shortcut="B", stride_in="1x1")),
+        (["V1.5", "a"], Choice(50, shortcut="A", stride_in="3x3")),
+        ([" Plain , v1 "], Choice(50, plain=True, stride_in="1x1")),
+    ],
+)
+def test_variants_are_words_between_commas_in_any_case(variants: list[str], expected: Choice) -> None:
+    assert parse_choice(50, variants) == expected
+
+
+@pytest.mark.parametrize("variants", [["v2"], [""], ["A,B"], ["v1", "v1.5"], ["plain,A"]])
+def test_unknown_and_contradicting_variants_are_refused(variants: list[str]) -> None:
+    with pytest.raises(ExportError, match="variant"):
+        parse_choice(50, variants)
+
+
+@pytest.mark.parametrize(
+    ("depth", "variants", "network"),
+    [(20, [], "resnet20"), (50, ["v1"], "resnet50"), (34, ["plain"], "plain34"), (1202, ["A"], "resnet1202")],
+)
+def test_a_depth_names_a_network_of_its_family(depth: int, variants: list[str], network: str) -> None:
+    assert parse_choice(depth, variants).architecture().network == network
+
+
+@pytest.mark.parametrize(("depth", "variants"), [(None, []), (21, []), (0, []), (20, ["v1"]), (18, ["v1.5"])])
+def test_a_network_that_does_not_exist_is_refused(depth: int | None, variants: list[str]) -> None:
+    with pytest.raises(ExportError, match=r"--depth"):
+        parse_choice(depth, variants).architecture()
+
+
+def test_what_was_not_asked_for_contradicts_nothing() -> None:
+    for network in ("resnet20", "plain20", "resnet50"):
+        assert Choice().contradictions(architecture(network)) == []
+    assert Choice(20).contradictions(architecture("plain20")) == []
+
+
+@pytest.mark.parametrize(
+    ("choice", "network", "phrase"),
+    [
+        (Choice(56), "resnet20", "--depth is 56, the run's network has 20 layers"),
+        (Choice(plain=True), "resnet20", "--variant is plain, the run's network has shortcuts"),
+        (Choice(shortcut="C"), "resnet20", "--variant is C, the run's network has shortcuts A"),
+        (Choice(shortcut="C"), "plain20", "--variant is C, the run's network has none"),
+        (Choice(stride_in="1x1"), "resnet50", "--variant is v1, the run's network is v1.5"),
+        (Choice(stride_in="1x1"), "resnet18", "--variant is v1, the run's network is without bottlenecks"),
+    ],
+)
+def test_a_contradiction_says_what_was_asked_for_and_what_there_is(choice: Choice, network: str, phrase: str) -> None:
+    assert choice.contradictions(architecture(network)) == [phrase]

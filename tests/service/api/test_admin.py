@@ -1,0 +1,99 @@
+"""The admin port: statistics, models in and out, and nothing else."""
+
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.admin import Gate, create_admin_app
+from service.errors import ModelRefused, NotFound
+from service.http.api_keys import ApiKeys
+from service.http.readiness import Readiness
+from service.model_files.repository import VersionState
+
+pytestmark = pytest.mark.anyio
+
+
+async def scrape() -> bytes:
+    return b"everything 1.0\n"
+
+
+async def change(action: str, name: str) -> list[VersionState]:
+    if name == "bad":
+        raise ModelRefused("bad:1 was refused: it hangs.")
+    if name != "tiny":
+        raise NotFound("There is no such model.", code="model_not_found")
+    return [VersionState(name, "1", "READY" if action == "load" else "UNAVAILABLE")]
+
+
+OPEN = Gate(None, is_local=True)
+LOCKED = Gate(ApiKeys({"ann": hashlib.sha256(b"secret").digest()}), is_local=False)
+
+
+def admin_port(gate: Gate) -> httpx.AsyncClient:
+    readiness = Readiness()
+    readiness.state = "ready"
+    app = create_admin_app(scrape, change, readiness, gate)
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
+
+
+@pytest.mark.parametrize("prefix", ["/admin/models", "/v2/repository/models"])
+async def test_models_are_loaded_and_unloaded_in_both_dialects(prefix: str) -> None:
+    async with admin_port(OPEN) as admin:
+        answers = [await admin.post(f"{prefix}/tiny/{action}") for action in ("load", "unload")]
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert (await admin.post(f"{prefix}/bad/load")).status_code == 409
+        assert (await admin.post(f"{prefix}/other/load")).status_code == 404
+        assert (await admin.get(f"{prefix}/tiny/load")).status_code == 405
+
+
+async def test_a_load_says_how_each_version_is() -> None:
+    async with admin_port(OPEN) as admin:
+        answer = await admin.post("/admin/models/tiny/load")
+        assert answer.json() == {"versions": [{"name": "tiny", "version": "1", "state": "READY", "reason": ""}]}
+        refused = (await admin.post("/admin/models/bad/load")).json()
+        assert (refused["code"], refused["detail"]) == ("model_refused", "bad:1 was refused: it hangs.")
+
+
+@pytest.mark.parametrize("prefix", ["/admin/models", "/v2/repository/models"])
+@pytest.mark.parametrize("name", ["config", "file:1/model.onnx"])
+async def test_what_serves_comes_from_the_folder_alone(prefix: str, name: str) -> None:
+    async with admin_port(OPEN) as admin:
+        answer = await admin.post(f"{prefix}/tiny/load", json={"parameters": {name: "x"}})
+        assert answer.status_code == 400
+        assert (await admin.post(f"{prefix}/tiny/load", content=b"x" * 100_000)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("gate", "headers", "status"),
+    [
+        (OPEN, {}, 200),
+        (OPEN, {"origin": "http://127.0.0.1:8001"}, 403),
+        (Gate(None, is_local=False), {}, 403),
+        (LOCKED, {}, 401),
+        (LOCKED, {"authorization": "Bearer wrong"}, 401),
+        (LOCKED, {"authorization": "Bearer secret"}, 200),
+        (LOCKED, {"x-api-key": "secret", "origin": "null"}, 403),
+    ],
+)
+async def test_models_change_only_for_who_may(gate: Gate, headers: dict[str, Any], status: int) -> None:
+    async with admin_port(gate) as admin:
+        assert (await admin.get("/metrics")).status_code == 200
+        for path in ("/admin/models/tiny/load", "/v2/repository/models/tiny/unload"):
+            assert (await admin.post(path, headers=headers)).status_code == status
+
+
+async def test_the_admin_port_has_metrics_and_nothing_else() -> None:
+    async with admin_port(OPEN) as admin:
+        answer = await admin.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert answer.text == "everything 1.0\n"
+        assert (await admin.head("/metrics")).status_code == 200
+        for path in ("/", "/classify", "/docs", "/health/ready", "/metrics/"):
+            answer = await admin.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+        for content in (b"", b"x"):
+            answer = await admin.post("/metrics", content=content)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+            assert (await admin.post("/nothing", content=content)).status_code == 404

@@ -1,0 +1,39 @@
+"""What the server does when its GPU answers nothing any more: it says so, and ends to be started again."""
+
+import queue
+
+import pytest
+
+from service import app as app_module
+from service.errors import NotReady
+from service.http.readiness import Readiness
+from service.settings import Settings
+
+
+def test_a_lost_gpu_makes_the_server_unready_and_then_ends_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    readiness, statuses = Readiness(), queue.SimpleQueue[int]()
+    readiness.state = "ready"
+
+    def leave(status: int) -> None:
+        with pytest.raises(NotReady, match="GPU has failed"):
+            readiness.check_ready()
+        statuses.put(status)
+
+    monkeypatch.setattr(app_module.os, "_exit", leave)
+    monkeypatch.setattr(app_module, "_LAST_WORDS_S", 0.0)
+    app_module._host(Settings(), readiness).on_device_lost()
+    assert statuses.get(timeout=10) == 70
+    assert caplog.messages == ["leaving with status 70, to be started again"]
+
+
+def test_those_who_wait_for_the_start_hear_what_takes_so_long() -> None:
+    readiness = Readiness()
+    host = app_module._host(Settings(), readiness)
+    host.report("building engines: 40 s so far")
+    with pytest.raises(NotReady, match=r"still loading its models \(building engines: 40 s so far\); try again soon"):
+        readiness.check_ready()
+    host.report(None)
+    with pytest.raises(NotReady, match="still loading its models; try again soon"):
+        readiness.check_ready()

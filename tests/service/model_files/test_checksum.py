@@ -1,0 +1,49 @@
+"""Whatever happens to a model file after its export, the seal tells."""
+
+import onnx
+import pytest
+
+from service.inference.classifier import load_classifier
+from service.inference.model_checks import BadModel
+from service.model_files.checksum import is_intact, seal
+
+
+def test_a_sealed_file_is_intact_and_an_unsealed_one_is_not() -> None:
+    assert is_intact(seal(b"model"))
+    assert not is_intact(b"model")
+    assert not is_intact(b"")
+
+
+def test_every_single_flipped_bit_is_noticed() -> None:
+    content = seal(b"weights and card")
+    for place in range(len(content)):
+        for bit in range(8):
+            altered = bytearray(content)
+            altered[place] ^= 1 << bit
+            assert not is_intact(bytes(altered)), f"bit {bit} of byte {place}"
+
+
+def test_every_cut_and_everything_appended_is_noticed() -> None:
+    content = seal(b"weights and card")
+    assert not any(is_intact(content[:length]) for length in range(len(content)))
+    assert not is_intact(content + b"\0")
+
+
+def test_onnx_reads_the_seal_as_metadata_and_writes_the_same_file_again(model_file: bytes) -> None:
+    model = onnx.load_from_string(model_file)
+    assert [entry.key for entry in model.metadata_props] == ["model_card", "content_sha256"]
+    assert model.SerializeToString() == model_file
+
+
+@pytest.mark.parametrize("place", [100, -200, -30])
+def test_a_model_file_with_one_flipped_bit_does_not_serve(model_file: bytes, place: int) -> None:
+    altered = bytearray(model_file)
+    altered[place] ^= 1
+    with pytest.raises(BadModel, match="cut off or changed since its export; copy it anew, or export it again"):
+        load_classifier("tiny", "1", bytes(altered), providers="cpu", max_batch=1)
+
+
+def test_a_model_file_that_another_program_made_needs_no_seal(model_file: bytes) -> None:
+    model = onnx.load_from_string(model_file)
+    del model.metadata_props[1:]
+    assert load_classifier("tiny", "1", model.SerializeToString(), providers="cpu", max_batch=1).max_batch == 1

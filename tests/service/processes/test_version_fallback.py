@@ -1,0 +1,93 @@
+"""What serves when a start has failed: the newest versions that load, and no model that has none."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.model_files.repository import Lineup, ModelFile, RegistryError, read_lineup
+from service.processes.model_validation import Repository
+from service.processes.version_fallback import FirstLineup
+
+pytestmark = pytest.mark.anyio
+
+
+def put(root: Path, **files: str) -> None:
+    for name, content in files.items():
+        model, version = name.rsplit("_", 1)
+        path = root / model / version / "model.onnx"
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+
+
+async def examine(file: ModelFile, _: frozenset[str]) -> ModelFile:
+    if file.path.read_text() != "good":
+        raise RegistryError("it is bad")
+    return replace(file, sha256="good", has_card=True)
+
+
+def first_lineup(root: Path, default: str = "a", latest: int = 1) -> FirstLineup:
+    lineup = read_lineup(root, default_model=default, latest=latest)
+    return FirstLineup(Repository(root, latest, lineup, lambda *_: 0, 1.0), examine)
+
+
+def told(lineup: Lineup) -> tuple[list[str], dict[str, str]]:
+    serving = [f"{file.name}:{file.version}" for file in lineup.files]
+    return serving, {
+        f"{state.name}:{state.version}": f"{state.state} {state.reason}".strip() for state in lineup.states
+    }
+
+
+async def test_the_newest_good_version_of_each_model_serves_and_the_newer_ones_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, a_1="good", a_2="good", a_3="bad", a_10="bad", b_1="good")
+    serving, states = told(await first_lineup(tmp_path).choose("it failed"))
+    assert serving == ["a:2", "b:1"]
+    assert states == {
+        "a:2": "LOADING",
+        "a:3": "UNAVAILABLE it is bad",
+        "a:10": "UNAVAILABLE it is bad",
+        "b:1": "LOADING",
+    }
+
+
+async def test_as_many_good_versions_serve_as_are_wanted(tmp_path: Path) -> None:
+    put(tmp_path, a_1="good", a_2="good", a_3="bad", a_4="good", a_5="bad", b_7="good")
+    serving, _ = told(await first_lineup(tmp_path, latest=2).choose("it failed"))
+    assert serving == ["a:2", "a:4", "b:7"]
+
+
+async def test_a_model_without_a_good_version_fails_the_start_with_what_is_wrong(tmp_path: Path) -> None:
+    put(tmp_path, a_1="good", a_2="bad", b_1="bad", b_2="bad")
+    with pytest.raises(RegistryError, match=r"b/2/model.onnx: it is bad"):
+        await first_lineup(tmp_path).choose("it failed")
+
+
+async def test_where_there_is_nothing_to_choose_from_the_start_fails_as_it_did(tmp_path: Path) -> None:
+    put(tmp_path, a_1="bad", b_1="good")
+    found = first_lineup(tmp_path)
+    assert not found.has_a_choice
+    with pytest.raises(RegistryError, match="it failed"):
+        await found.choose("it failed")
+
+
+async def test_versions_are_tried_once(tmp_path: Path) -> None:
+    put(tmp_path, a_1="good", a_2="bad")
+    found = first_lineup(tmp_path)
+    await found.choose("it failed")
+    assert not found.has_a_choice
+    with pytest.raises(RegistryError, match="it failed again"):
+        await found.choose("it failed again")
+
+
+def test_a_version_that_is_no_file_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    put(tmp_path, a_1="good", a_2="good")
+    (tmp_path / "a" / "2" / "model.onnx").unlink()
+    (tmp_path / "a" / "2" / "model.onnx").symlink_to("nothing")
+    (tmp_path / "a" / "3" / "model.onnx").mkdir(parents=True)
+    serving, states = told(read_lineup(tmp_path, default_model=None))
+    assert serving == ["a:1"]
+    assert states == {
+        "a:1": "LOADING",
+        "a:2": "UNAVAILABLE the file is not there, or a link to nothing",
+        "a:3": "UNAVAILABLE it is not a file",
+    }

@@ -1,0 +1,153 @@
+"""Statistics: right numbers, and no more series than the server has routes, models and codes."""
+
+import contextlib
+import os
+import resource
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.errors import Overloaded
+from service.images.preprocessing import ImageInfo
+from service.inference.classifier import Classification, ModelInfo
+from service.telemetry.metrics import Metrics
+from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
+
+
+def samples(metrics: Metrics | Snapshot) -> dict[str, float]:
+    """Every sample by its name and the values of its labels, in the order of their names."""
+    snapshot = metrics.snapshot() if isinstance(metrics, Metrics) else metrics
+    return {
+        " ".join((sample.name, *(value for _, value in sorted(sample.labels.items())))): sample.value
+        for family in text_string_to_metric_families(render(snapshot).decode())
+        for sample in family.samples
+    }
+
+
+TINY = ModelInfo("tiny", "1", "abc", "CPUExecutionProvider", "fp32")
+
+
+def classification(inference_s: float = 0.003) -> Classification:
+    return Classification([], ImageInfo("JPEG", 1, 1), 0.0015, 0.0, inference_s, 2)
+
+
+def test_answers_are_counted_by_route_method_and_status() -> None:
+    metrics = Metrics()
+    for status in (200, 200, 415):
+        metrics.note_answer("/classify", "POST", status)
+    found = samples(metrics)
+    assert found["resnet_requests_total POST /classify 200"] == 2
+    assert found["resnet_requests_total POST /classify 415"] == 1
+
+
+def test_odd_methods_make_no_new_series() -> None:
+    metrics = Metrics()
+    for number in range(50):
+        metrics.note_answer("other", f"HACK{number}", 405)
+    assert samples(metrics)["resnet_requests_total other other 405"] == 50
+
+
+def test_refusals_are_counted_by_code() -> None:
+    metrics = Metrics()
+    metrics.note_refusal(Overloaded("full"))
+    assert samples(metrics)["resnet_refusals_total overloaded"] == 1
+
+
+def test_a_classification_lands_in_its_buckets() -> None:
+    metrics = Metrics()
+    metrics.note_classification(TINY, classification(inference_s=0.003), 0.3)
+    metrics.note_classification(TINY, classification(inference_s=0.002), 100.0)
+    found = samples(metrics)
+    assert found["resnet_pictures_total JPEG"] == 2
+    assert found["resnet_inference_seconds_bucket 0.001 tiny"] == 0
+    assert found["resnet_inference_seconds_bucket 0.002 tiny"] == 1  # a bound belongs to its own bucket
+    assert found["resnet_inference_seconds_bucket 0.005 tiny"] == 2
+    assert found["resnet_inference_seconds_sum tiny"] == pytest.approx(0.005)
+    assert found["resnet_request_seconds_bucket 5.0 tiny"] == 1
+    assert found["resnet_request_seconds_bucket +Inf tiny"] == found["resnet_request_seconds_count tiny"] == 2
+    assert found["resnet_batch_size_bucket 1.0 tiny"] == 0
+    assert found["resnet_batch_size_bucket 2.0 tiny"] == 2
+
+
+def test_what_is_going_on_now_can_be_seen() -> None:
+    metrics = Metrics()
+    metrics.queue_depth = lambda: 7
+    metrics.in_flight = 9
+    metrics.note_models([TINY])
+    found = samples(metrics)
+    assert found["resnet_queue_depth"] == 7
+    assert found["resnet_requests_in_flight"] == 9
+    assert found["resnet_model_info tiny fp32 CPUExecutionProvider abc 1"] == 1
+    assert found["process_resident_memory_bytes"] > 0
+
+
+def busy(requests: int, in_flight: int) -> Metrics:
+    metrics = Metrics()
+    for _ in range(requests):
+        metrics.note_answer("/classify", "POST", 200)
+        metrics.note_classification(TINY, classification(), 0.3)
+    metrics.in_flight = in_flight
+    metrics.note_models([TINY])
+    return metrics
+
+
+def test_the_statistics_of_several_processes_add_up() -> None:
+    found = samples(added((busy(2, 1).snapshot(), Metrics().snapshot(), busy(3, 4).snapshot())))
+    assert found["resnet_requests_total POST /classify 200"] == 5
+    assert found["resnet_requests_in_flight"] == 5
+    assert found["resnet_request_seconds_count tiny"] == 5
+    assert found["resnet_request_seconds_sum tiny"] == pytest.approx(1.5)
+    assert found["resnet_model_info tiny fp32 CPUExecutionProvider abc 1"] == 1
+    assert found["resnet_processes"] == 2  # one has no model yet
+
+
+def test_a_process_that_has_ended_leaves_its_counts_and_nothing_else() -> None:
+    found = samples(added((without_gauges(busy(2, 7).snapshot()), busy(1, 1).snapshot())))
+    assert found["resnet_requests_total POST /classify 200"] == 3
+    assert found["resnet_requests_in_flight"] == 1
+    assert found["resnet_processes"] == 1
+
+
+def test_adding_up_changes_none_of_the_parts() -> None:
+    parts = [busy(1, 1).snapshot(), busy(2, 2).snapshot()]
+    first = samples(added(parts))
+    assert samples(added(parts)) == first
+
+
+def test_the_age_of_the_queue_is_the_oldest_processs_and_dropped_lines_are_a_sum() -> None:
+    young, old = Metrics(), Metrics()
+    young.queue_age_s, old.queue_age_s = lambda: 0.5, lambda: 2.0
+    young.dropped_log_lines = old.dropped_log_lines = lambda: 3
+    found = samples(added((young.snapshot(), old.snapshot())))
+    assert found["resnet_queue_age_seconds"] == 2.0
+    assert found["resnet_log_lines_dropped_total"] == 6
+
+
+def test_deaths_are_counted_by_reason() -> None:
+    found = samples(added((counted("resnet_process_deaths", "signal 9"), counted("resnet_process_deaths", "signal 9"))))
+    assert found["resnet_process_deaths_total signal 9"] == 2
+
+
+def test_what_the_machine_gives_is_known() -> None:
+    found = samples(process_snapshot())
+    assert found["process_open_fds"] > 0
+    assert found["process_cpu_seconds_total"] > 0
+    assert found["process_start_time_seconds"] > 1e9
+
+
+def test_a_process_without_a_free_descriptor_still_says_how_it_is() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        found = samples(Metrics())
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(taken) > 0
+    assert found["process_open_fds"] == 200
+    assert found["process_resident_memory_bytes"] > 1_000_000

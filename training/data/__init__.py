@@ -1,0 +1,1 @@
+"""Data sets as arrays of images: packed or decoded for each step."""

@@ -1,0 +1,25 @@
+"""From pixels to what a network takes, with the statistics of the training set."""
+
+import torch
+from torch import Tensor
+
+from training.hardware.transfer import moved
+
+
+class Normalise:
+    """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
+
+    def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:
+        deviation = torch.tensor(standard_deviation, device=device)
+        self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return moved(images, self._scale.device).float() * self._scale + self._shift
+
+    def difference(self, colours: Tensor) -> Tensor:
+        """Return what differences between colours, as fractions of 255 (…, 3), become in the network's input."""
+        return moved(colours, self._scale.device) * self._scale * 255
+
+    def channels_first(self, images: Tensor) -> Tensor:
+        """Return the same as (N, 3, H, W), in channels-last memory order: a network's input."""
+        return self(images).permute(0, 3, 1, 2)

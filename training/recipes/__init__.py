@@ -1,0 +1,1 @@
+"""What a recipe is, and the recipes of this project."""

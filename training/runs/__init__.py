@@ -1,0 +1,1 @@
+"""One training run: its folder, its start, its measurements, its end."""

@@ -1,0 +1,133 @@
+"""How a run reads its pictures: each data set packed or streamed, and the processes that decode for all of them."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from service.system.cores import available_cores
+from service.images.preprocessing import Resizer
+from training.data_files.class_folders import first_few
+from training.data.dataset import Dataset, Reading, load, reading_of
+from training.data.decoder_pool import Decoders
+from training.hardware.process_group import World
+from training.data.splits import with_classes
+from training.data_files.parts import find_folders, part_to_measure
+from training.data.training_set import Packed, Pixels, Streamed, window_of
+from training.runs.progress import Progress
+from training.recipes.recipe import Recipe
+from training.data.crops import Window
+
+
+class Reader:
+    """Reads the data sets of one run. Every process of a run has its own, and all decide alike."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        world: World,
+        progress: Progress,
+        max_skipped: float,
+        reading: Reading | None,
+        decoders: int | None,
+        resizer: Resizer,
+    ) -> None:
+        """Without `reading` the size of each data set decides; `decoders` are processes, by default one a core.
+
+        Raises ValueError for a test size that is larger than the side it is cut out of.
+        """
+        self._recipe, self._world, self._progress = recipe, world, progress
+        self._max_skipped, self._reading = max_skipped, reading
+        self.tested = tested_window(recipe, resizer)
+        cores = available_cores()
+        self._decoders = Decoders(decoders or max(1, cores // world.local_size))
+
+    def parts(
+        self, data: Path, test_data: Path | None, earlier: dict[str, Any]
+    ) -> tuple[Dataset, Dataset | None, Dataset | None]:
+        """Return what to train on, what to validate on where that is a folder of its own, and what to test on.
+
+        All are as testing sees them. `earlier` is what run.json says of a run that is resumed, which goes on reading
+        as it did. Raises DataError.
+        """
+        folders = find_folders(data)
+        if folders.training != data:
+            self._progress.say(f"{data} is split: {folders}")
+        for note in folders.notes:
+            self._progress.say(note)
+        if test_data is not None:
+            test_data = part_to_measure(test_data, self._progress.say)
+
+        def part(folder: Path | None, name: str, least_classes: int = 1) -> Dataset | None:
+            if folder is None:
+                return None
+            facts = earlier.get(name)
+            reading = reading_of(facts["fingerprint"]) if facts else self._reading
+            return self._load(folder, self.tested, reading, least_classes)
+
+        train_set = cast(Dataset, part(folders.training, "dataset", least_classes=2))
+        validation_set = part(folders.validation, "validation_dataset")
+        test_set = part(test_data or folders.test, "test_dataset")
+        return train_set, self._labelled_as(train_set, validation_set), self._labelled_as(train_set, test_set)
+
+    def _labelled_as(self, train_set: Dataset, other: Dataset | None) -> Dataset | None:
+        """Return a part with the labels of the training images; says which classes it lacks. Raises DataError."""
+        if other is None:
+            return None
+        absent = [name for name in train_set.classes if name not in other.classes]
+        if absent:
+            self._progress.say(f"{other.source} has no images of {first_few(absent)}")
+        return with_classes(other, train_set.classes)
+
+    def _load(self, source: Path, window: Window, reading: Reading | None, least_classes: int = 1) -> Dataset:
+        return load(
+            source,
+            window.size,
+            shorter_side=window.shorter_side,
+            interpolation=window.interpolation,
+            resizer=window.resizer,
+            max_skipped=self._max_skipped,
+            announce=self._progress.say,
+            reading=reading,
+            decoders=self._decoders,
+            processes=self._world.local_size,
+            least_classes=least_classes,
+            agree=lambda mine: "streamed" if self._world.any(mine == "streamed") else "packed",
+        )
+
+    def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
+        """Return where training takes the pixels of the pictures in `kept` from. Raises DataError."""
+        window = window_of(self._recipe, self.tested.resizer)
+        if window.crop == "centre" and dataset.reading == "packed":
+            packed = dataset
+            if window != self.tested:
+                packed = self._load(Path(dataset.source), window, "packed")
+            return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
+        self._progress.say(f"training pictures are decoded for each step anew, by {self._decoders.count} processes")
+        places = dataset.places()
+        return Streamed(
+            places=[places[index] for index in kept.tolist()],
+            window=window,
+            decoders=self._decoders,
+            device=device,
+            seed=seed,
+            batch_size=min(self._recipe.batch_size, len(kept)),
+        )
+
+    def close(self) -> None:
+        """End the decoding processes."""
+        self._decoders.close()
+
+
+def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
+    """Return what testing and serving cut out of a picture. Raises ValueError where it does not fit."""
+    size = recipe.test_size or recipe.image_size
+    shorter_side = recipe.test_shorter_side or size
+    if shorter_side < size:
+        raise ValueError(
+            f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
+            "give --set test_shorter_side or --set test_size another value"
+        )
+    return Window(size, shorter_side=shorter_side, resizer=resizer)

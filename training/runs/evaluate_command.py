@@ -1,0 +1,265 @@
+"""`train-resnet evaluate`: a run's network on pictures in folders, measured in every usual way.
+
+Written to the output folder: evaluation.json (all numbers), confusion_matrix.png, and skipped.csv if there are files
+that cannot be decoded. Pictures are read one by one, so there may be more of them than fit the memory or the disk.
+"""
+
+import dataclasses
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+from torch.nn import functional as F
+
+from service.system.cores import available_cores
+from service.images.preprocessing import usual_resizer
+from training.weights.checkpoint import sha256_of, write_whole
+from training.data.dataset import opened, refuse_too_many_skipped, write_skipped
+from training.evaluation.evaluate import errors_of, fit_temperature, log_scores_of, views_in
+from training.hardware.devices import choose as hardware_for
+from training.evaluation.class_metrics import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
+from training.data.normalization import Normalise
+from training.data_files.parts import part_to_measure
+from training.runs.loading import Trained, read_trained
+from training.evaluation.crop_views import Pixels, Views, choose
+
+_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # as many as the caches, or the memory, are good for
+_FILES_AT_A_TIME = 64  # that are decoded side by side
+_MOST_CLASSES_SHOWN = 20
+
+
+class EvaluationError(Exception):
+    """An evaluation is not possible. The message is one line that names the next step."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """Logarithms of scores float64 (N, classes), labels int64 (N,), and the files left out, with reasons."""
+
+    log_scores: Tensor
+    labels: Tensor
+    skipped: list[tuple[str, str]]
+
+
+def evaluate(
+    checkpoint: Path,
+    data: Path,
+    views: str = "centre",
+    out: Path | None = None,
+    *,
+    max_skipped: float | None = None,
+    say: Callable[[str], None] = lambda _line: None,
+) -> tuple[dict[str, Any], Path]:
+    """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
+
+    Raises EvaluationError, CheckpointError, DataError, or ValueError for views that do not exist.
+    """
+    trained = read_trained(checkpoint)
+    chosen = choose(views, trained.shorter_side, trained.crop)
+    data = part_to_measure(data.expanduser(), say)
+    out = out or trained.run / "evaluation" / views
+    _make(out)
+    say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
+    is_known = trained.was_trained_on(data)
+    if is_known:
+        max_skipped = 1.0  # the run has taken its pictures as they are
+    elif max_skipped is None:
+        max_skipped = trained.max_skipped
+    scored = _score(trained, data, chosen, max_skipped, say)
+    matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
+    facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
+    facts |= {"trained_on_these_pictures": is_known, "held_out": None}
+    if is_known:
+        say("the network was trained on these pictures; expect larger errors on new ones")
+        facts["held_out"] = _measured_held_out(trained, scored, say)
+    _write(out, facts, matrix, scored.skipped, say)
+    return facts, out
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return
+        reason = "no permission"
+    except OSError as error:
+        reason = error.strerror or "it cannot be made"
+    raise EvaluationError(f"cannot write to {folder}: {reason}; give another --out")
+
+
+def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: Callable[[str], None]) -> _Scored:
+    labels: list[int] = []
+    skipped: list[tuple[str, str]] = []
+    with opened(data) as (classes, read):
+        _refuse_other_classes(tuple(classes), trained.labels, say)
+
+        def pictures() -> Iterator[list[Pixels]]:
+            for file, label, seen in _seen(classes, trained, read, views):
+                if isinstance(seen, str):
+                    skipped.append((str(file), seen))
+                else:
+                    labels.append(label)
+                    yield seen
+
+        hardware = hardware_for("fp32", "off")
+        to_input, pixels = _to_input(trained, hardware.device), _PIXELS_AT_A_TIME[hardware.device]
+        log_scores = log_scores_of(trained.network, pictures(), to_input, pixels, hardware.evaluation_threads)
+    counts = Counter(labels)
+    present = [label for label, name in enumerate(trained.labels) if name in classes]
+    counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})
+    refuse_too_many_skipped([trained.labels[label] for label in present], counts_of_present, skipped, max_skipped)
+    if not log_scores.isfinite().all():
+        raise EvaluationError(f"the network of {trained.run} answers with numbers that are not finite; train it again")
+    return _Scored(log_scores, torch.tensor(labels), skipped)
+
+
+def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], say: Callable[[str], None]) -> None:
+    """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
+    unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
+    if absent and not unknown:
+        say(f"there are no pictures of {_first_few(absent)}, so nothing is said of how well that is recognised")
+    if unknown:
+        parts = (("of the data only", unknown), ("of the run only", absent))
+        described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
+        raise EvaluationError(f"the data does not have the classes of the run ({described}); give other --data")
+
+
+def _first_few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _seen(
+    classes: dict[str, list[PurePosixPath]], trained: Trained, read: Callable[[PurePosixPath], bytes], views: Views
+) -> Iterator[tuple[PurePosixPath, int, list[Pixels] | str]]:
+    """Yield each file with its label and its views, or the reason why it has none; in order, decoded side by side."""
+    label_of = {name: label for label, name in enumerate(trained.labels)}
+    files = [(file, label_of[name]) for name, files in classes.items() for file in files]
+    console = Console(stderr=True)
+    starts = range(0, len(files), _FILES_AT_A_TIME)
+    with ThreadPoolExecutor(available_cores()) as threads:
+        for start in track(starts, "evaluating", console=console, disable=not console.is_terminal):
+            part = files[start : start + _FILES_AT_A_TIME]
+            contents = [_content(read, file) for file, _ in part]  # a tar is read by one thread
+            seen = threads.map(lambda content: _views(content, trained, views), contents)
+            for (file, label), result in zip(part, seen, strict=True):
+                yield file, label, result
+
+
+def _content(read: Callable[[PurePosixPath], bytes], file: PurePosixPath) -> bytes | None:
+    try:
+        return read(file)
+    except OSError:
+        return None
+
+
+def _views(content: bytes | None, trained: Trained, views: Views) -> list[Pixels] | str:
+    return "cannot be read" if content is None else views_in(content, views, trained.interpolation)
+
+
+def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
+    """Return what turns pixels into the network's input, and move the network to the device.
+
+    The mean picture of the paper's CIFAR recipe is stretched to views of other sizes.
+    """
+    normalise = Normalise(trained.mean, trained.standard_deviation, device)
+    network = trained.network.to(device)
+    mean, network.pixel_mean = network.pixel_mean, None
+
+    def to_input(views: Tensor) -> Tensor:
+        images = normalise.channels_first(views)
+        if mean is None:
+            return images
+        return images - F.interpolate(mean[None], size=images.shape[2:], mode="bilinear", align_corners=False)
+
+    return to_input
+
+
+def _about(trained: Trained, data: Path, views: Views, scored: _Scored) -> dict[str, Any]:
+    return {
+        "network": trained.network.architecture.network,
+        "checkpoint": str(trained.weights),
+        "checkpoint_sha256": sha256_of(trained.weights),
+        "data": str(data),
+        "views": dataclasses.asdict(views) | {"per_picture": views.count},
+        "images": len(scored.labels),
+        "resizer": usual_resizer(),
+        "skipped": len(scored.skipped),
+    }
+
+
+def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[str, Any]:
+    """Return all numbers: errors in percent, everything else in fractions of 1."""
+    errors, fit = errors_of(scored.log_scores, scored.labels), fit_temperature(scored.log_scores, scored.labels)
+    classes = class_measures(matrix, labels)
+    return {
+        "top1_error": errors.top1,
+        "top5_error": errors.top5,
+        "loss": errors.loss,
+        "balanced_accuracy": balanced_accuracy(matrix),
+        "macro_f1": sum(measured.f1 for measured in classes) / len(classes),
+        "calibration": {
+            "expected_calibration_error": fit.expected_calibration_error_before,
+            "temperature": fit.temperature,
+            "expected_calibration_error_with_temperature": fit.expected_calibration_error,
+        },
+        "classes": [dataclasses.asdict(measured) for measured in classes],
+        "confusion_matrix": matrix.tolist(),  # rows: true classes; columns: chosen ones
+    }
+
+
+def _measured_held_out(trained: Trained, scored: _Scored, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the errors of those of a run's pictures that it held out; None if there are none or not all are there."""
+    if not trained.held_out or max(trained.held_out) >= len(scored.labels):
+        return None
+    places = torch.tensor(trained.held_out)
+    errors = errors_of(scored.log_scores[places], scored.labels[places])
+    say(f"of the {errors.images:,} pictures among them that were held out, {errors.top1:.2f}% get a wrong label")
+    return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
+
+
+def _write(
+    out: Path, facts: dict[str, Any], matrix: Tensor, skipped: list[tuple[str, str]], say: Callable[[str], None]
+) -> None:
+    title = f"{facts['network']}, {facts['views']['name']}: {facts['top1_error']:.2f}% error on {facts['images']:,}"
+    labels = [measured["label"] for measured in facts["classes"]]
+    try:
+        draw_confusion_matrix(matrix, labels, out / "confusion_matrix.png", title)
+        (out / "skipped.csv").unlink(missing_ok=True)  # of an earlier evaluation
+        if skipped:
+            write_skipped(skipped, out / "skipped.csv")
+            say(f"skipped {len(skipped)} files; {out / 'skipped.csv'} lists them with reasons")
+        write_whole(out / "evaluation.json", (json.dumps(facts, indent=1) + "\n").encode())
+    except OSError as error:
+        raise EvaluationError(f"cannot write to {out}: {error.strerror}; give another --out") from None
+
+
+def table(facts: dict[str, Any]) -> str:
+    """Return an evaluation in short: the errors, the calibration, and the classes (the worst, if there are many)."""
+    calibration, classes = facts["calibration"], facts["classes"]
+    lines = [
+        f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
+        f"balanced accuracy {facts['balanced_accuracy']:.2%}, {facts['images']:,} pictures",
+        f"expected calibration error {calibration['expected_calibration_error']:.4f}; "
+        f"{calibration['expected_calibration_error_with_temperature']:.4f} with temperature "
+        f"{calibration['temperature']:.3f}, the best for these pictures",
+    ]
+    if len(classes) > _MOST_CLASSES_SHOWN:
+        classes = sorted(classes, key=lambda measured: measured["f1"])[:_MOST_CLASSES_SHOWN]
+        lines.append(f"the {len(classes)} worst of {len(facts['classes'])} classes:")
+    width = max(len("class"), *(len(measured["label"]) for measured in classes))
+    lines.append(f"{'class':{width}} {'pictures':>9} {'precision':>9} {'recall':>9} {'F1':>9}")
+    lines += [
+        f"{measured['label']:{width}} {measured['images']:9,} {measured['precision']:9.2%} {measured['recall']:9.2%} "
+        f"{measured['f1']:9.2%}"
+        for measured in classes
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,155 @@
+"""Before a long run: one batch through everything, or one batch until it is learnt. Neither leaves anything behind."""
+
+import contextlib
+import dataclasses
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from training.weights import checkpoint
+from training.hardware.process_group import World
+from training.evaluation.evaluate import errors_of
+from training.hardware.devices import Hardware
+from training.data.splits import Part, whole
+from training.runs.setup import Interrupted, Options, Run, RunError, prepare
+from training.runs.progress import Progress
+from training.recipes.recipe import Recipe
+from training.runs.measurements import answers, final_weights
+from training.runs.folder import earlier_facts, start_folder
+from training.trainer.interrupts import Stop, Stopped
+
+_PICTURES_TO_LEARN = 32
+_STEPS_TO_LEARN = 500
+_STEPS_BETWEEN_LOOKS = 5
+_LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
+
+
+def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
+    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; say what worked.
+
+    Raises what a run raises.
+    """
+    earlier_facts(options)  # for what it refuses
+    with _ending_at_once(), tempfile.TemporaryDirectory(prefix=".dry-run-", dir=_place_for(options.out)) as folder:
+        elsewhere = dataclasses.replace(options, out=Path(folder), resume=False)
+        one_batch = min(recipe.precise_bn_images, recipe.batch_size)
+        this = prepare(
+            dataclasses.replace(recipe, precise_bn_images=one_batch), elsewhere, hardware, world, progress, None, Stop()
+        )
+        start_folder(this)
+        for attempt in (_describe_data, _try_a_step, _try_evaluation, _try_a_checkpoint, _memory):
+            progress.say(f"works: {attempt(this)}")
+    progress.say("everything works; nothing was left behind but the packed pictures, which the run will use")
+
+
+def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
+    """Train on one fixed batch until its loss is near zero, which any network in working order can reach.
+
+    At most 32 pictures, with the recipe's rate scaled to them and nothing that keeps a loss from zero: no mixing,
+    smoothing, decay or schedule. Raises RunError if the loss stays up, and what a run raises.
+    """
+    with _ending_at_once():
+        this = prepare(_plain(recipe), options, hardware, world, progress, None, Stop())
+        training = this.training
+        training.total_steps = _STEPS_TO_LEARN
+        batch = training.next_batch()
+        first = None
+        while training.step < _STEPS_TO_LEARN:
+            training.sums.zero_()
+            training.train(1 if first is None else min(_STEPS_BETWEEN_LOOKS, _STEPS_TO_LEARN - training.step), batch)
+            loss, error = training.means()
+            first = loss if first is None else first
+            progress.show(training.step, _STEPS_TO_LEARN, training.batch_size, (loss, error))
+            if loss < _LEARNT_LOSS:
+                progress.say(
+                    f"the network can learn: its loss on {training.batch_size} pictures fell from {first:.3f} to "
+                    f"{loss:.4f} in {training.step} steps"
+                )
+                return
+    raise RunError(
+        f"the network does not learn {training.batch_size} pictures: the loss went from {first:.3f} to {loss:.4f} in "
+        f"{training.step} steps; look at the labels, and try another --set learning_rate"
+    )
+
+
+def _plain(recipe: Recipe) -> Recipe:
+    count = min(recipe.batch_size, _PICTURES_TO_LEARN)
+    return dataclasses.replace(
+        recipe,
+        batch_size=count,
+        learning_rate=recipe.learning_rate * count / recipe.batch_size,  # Goyal et al. 2017
+        schedule="steps",
+        milestones=(),
+        warmup=0.0,
+        cautious_rate=None,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        mixup=0.0,
+        cutmix=0.0,
+        ema_decay=None,
+        micro_batches=1,
+    )
+
+
+@contextlib.contextmanager
+def _ending_at_once() -> Iterator[None]:
+    stop = Stop()
+    try:
+        with stop.listening(), stop.at_once():
+            yield
+    except Stopped:
+        raise Interrupted("stopped; nothing was left behind") from None
+
+
+def _place_for(out: Path) -> Path:
+    """Return the nearest folder there is on the way to a run's, so that its disk is the one that is tried."""
+    return next(folder for folder in out.absolute().parents if folder.is_dir())
+
+
+def _describe_data(this: Run) -> str:
+    tested = f", {len(this.test_set):,} for testing" if this.test_set else ""
+    skipped = f", {len(this.train_set.skipped)} files skipped" if this.train_set.skipped else ""
+    apart = len(this.held_out_part.labels)
+    held_out = f", {apart:,} held out" if apart else ""
+    classes = len(this.train_set.classes)
+    return f"data: {len(this.training.pictures):,} pictures in {classes} classes{held_out}{tested}{skipped}"
+
+
+def _try_a_step(this: Run) -> str:
+    began = time.perf_counter()
+    this.training.train(1)
+    loss, error = this.training.means()
+    return (
+        f"forward, backward and update of {this.facts['network']} with {this.training.batch_size} pictures on "
+        f"{this.training.hardware}: loss {loss:.3f}, error {error:.1f}%, {time.perf_counter() - began:.2f} s"
+    )
+
+
+def _try_evaluation(this: Run) -> str:
+    part = whole("test", this.test_set) if this.test_set else Part("train", this.train_set, this.kept)
+    few = dataclasses.replace(part, indices=part.indices[: this.training.batch_size])
+    errors = errors_of(*answers(this, final_weights(this), few))
+    return f"evaluation of {errors.images} pictures: error {errors.top1:.1f}%"
+
+
+def _try_a_checkpoint(this: Run) -> str:
+    training = this.training
+    if not training.world.is_first:
+        return "checkpoint: the first process writes it"
+    folder = checkpoint.save(this.options.out, training.step, training.weights_to_keep(), training.state())
+    saved = checkpoint.load_latest(this.options.out)
+    if saved is None:
+        raise RunError(f"a checkpoint written to {folder} could not be read back; give --out on another disk")
+    training.restore(saved.step, saved.state)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    return f"checkpoint written and read back: {size / 1e6:.1f} MB"
+
+
+def _memory(_this: Run) -> str:
+    if torch.cuda.is_available():
+        return f"memory: at most {torch.cuda.max_memory_reserved() / 2**20:,.0f} MiB of the GPU"
+    return f"memory: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"

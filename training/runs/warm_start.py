@@ -1,0 +1,275 @@
+"""What a run starts from instead of chance: weights that others, or an earlier run, have trained.
+
+The network, the size of the pictures and their colours follow the weights, except where the user has set them. What was
+used is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
+publisher.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from training.weights.checkpoint import WEIGHTS, CheckpointError, sha256_of
+from training.weights.conversion import fit_head, read_named, recognise, refuse_unfit
+from training.weights.published import (
+    MEAN,
+    PUBLISHED,
+    STANDARD_DEVIATION,
+    PublishedError,
+    fetch_published,
+    find_published,
+)
+from training.recipes.recipe import Recipe
+from training.networks.resnet import Architecture, ResNet, architecture, load_weights
+from training.runs.shipped import SMALL, ShippedRun, shipped_runs
+from training.runs.loading import RUN_FILE, is_of_a_run, read_trained
+
+Say = Callable[[str], None]
+
+
+def _architecture_of(recipe: Recipe) -> Architecture:
+    return architecture(recipe.network, recipe.shortcut, recipe.stride_in, recipe.stem)
+
+
+PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
+_HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
+_WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
+_USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
+_CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
+_LEVELS_TO_RUN = 3  # <run>/checkpoints/<step>/weights.safetensors
+_NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Weights under our names, the network they are of, and what it was trained to see."""
+
+    path: Path
+    weights: dict[str, Tensor] = field(repr=False)
+    network: Architecture
+    side: int  # pixels of the square that it sees
+    shorter_side: int  # pixels of the resized picture which that is cut out of
+    mean: tuple[float, ...]
+    standard_deviation: tuple[float, ...]
+    labels: tuple[str, ...] | None = None  # of the head, where they are known
+    instead_of: str | None = None  # what could not be had, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A recipe made to fit the weights, the colours to normalise with, and the weights themselves."""
+
+    recipe: Recipe
+    mean: list[float]
+    standard_deviation: list[float]
+    facts: dict[str, Any]  # what run.json says of it
+    source: Source | None = None  # None for a run that goes on: its checkpoint has the weights
+
+    def put_into(self, model: ResNet, labels: tuple[str, ...], say: Say) -> None:
+        """Give the network the weights; a head that is not for these classes is left out, and that is said."""
+        side = self.recipe.test_size or self.recipe.image_size
+        if self.facts["pixel_mean"]:
+            model.pixel_mean = torch.zeros(3, side, side)
+        if self.source is None:
+            return
+        weights, message = _without_another_head(self.source, labels)
+        say(message)
+        if "pixel_mean" in weights:
+            mean = weights["pixel_mean"][None]
+            weights["pixel_mean"] = F.interpolate(mean, (side, side), mode="bilinear", align_corners=False)[0]
+        load_weights(model, model.state_dict() | weights)
+
+
+def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, say: Say) -> Start | None:
+    """Return what a run starts from, or None for chance.
+
+    `fixed` names the recipe's fields that the user has set, `earlier` is run.json of a run that goes on.
+    Raises CheckpointError for weights that cannot be read, ValueError for those of another network.
+    """
+    if earlier is not None:
+        return _as_before(recipe, earlier)
+    if recipe.weights is None:
+        return None
+    if recipe.weights == PUBLISHED_WEIGHTS:
+        source = _published_or_shipped(recipe, fixed, say)
+    else:
+        source = _read(Path(recipe.weights).expanduser(), recipe, say)
+    return _start(source, recipe, fixed, say)
+
+
+def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
+    facts = earlier.get("start")
+    if facts is None:
+        return None
+    followed = {name: earlier["recipe"][name] for name in facts["followed"]}
+    colours = earlier["preprocessing"]
+    return Start(dataclasses.replace(recipe, **followed), colours["mean"], colours["standard_deviation"], facts)
+
+
+def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Start:
+    network = _network_of(source, recipe, fixed, say)
+    fields = {name: getattr(network, name) for name in _NETWORK_FIELDS} | _sizes(source, recipe, fixed)
+    fields |= {"weights": str(source.path), "subtract": "channel_mean"}  # a mean picture comes with the weights
+    head = source.weights.get("fc.weight")
+    facts = {
+        "weights": str(source.path),
+        "sha256": sha256_of(source.path),
+        "network": network.network,
+        "classes": None if head is None else len(head),
+        "pixel_mean": "pixel_mean" in source.weights,
+        "followed": sorted(fields),
+        "instead_of": source.instead_of,
+    }
+    new = dataclasses.replace(recipe, **fields)
+    return Start(new, list(source.mean), list(source.standard_deviation), facts, source)
+
+
+def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Architecture:
+    """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
+    wanted = _architecture_of(recipe)
+    chosen = source.network if _agree(source.network, wanted, fixed) else wanted
+    try:
+        refuse_unfit(source.weights, chosen, source.path)
+    except ValueError as error:
+        advice = f"a file of {chosen.network}"
+        if chosen != source.network:
+            advice += f", or leave out --set network to train the {source.network.network} that this is"
+        raise ValueError(f"{error}; give --weights {advice}") from None
+    if chosen != wanted and source.instead_of is None:  # else it has been said already
+        say(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
+    return chosen
+
+
+def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
+    """Whether a network is what the user has set of another one."""
+    return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
+
+
+def _told_apart(network: Architecture, other: Architecture) -> str:
+    if network.network != other.network:
+        return f"{network.network}, not {other.network}"
+    stride = f" and the stride in the {network.stride_in}" if network.stride_in else ""
+    return f"{network.network} with shortcuts {network.shortcut}{stride}"
+
+
+def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, Any]:
+    """Return the recipe's sizes as they suit the weights, in pixels."""
+    side = recipe.test_size or recipe.image_size
+    fields: dict[str, Any] = {}
+    if side != source.side and not fixed & {"image_size", "test_size"}:
+        padding = round(recipe.crop_padding * source.side / side)
+        fields |= {"image_size": source.side, "test_size": None, "crop_padding": padding}
+        side = source.side
+    if "test_shorter_side" not in fixed:
+        fields["test_shorter_side"] = round(side * source.shorter_side / source.side)
+    return fields
+
+
+def _read(path: Path, recipe: Recipe, say: Say) -> Source:
+    """Return the weights of a run, a checkpoint, or a file of this or another project."""
+    if path.is_dir():
+        path = next((path / name for name in _HUGGING_FACE_FILES if (path / name).is_file()), path)
+    if path.is_dir() and not is_of_a_run(path):
+        files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_SUFFIXES)
+        such = f", such as {files[0]}" if files else ""
+        raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
+    return _of_a_run(path) if path.is_dir() or _belongs_to_a_run(path) else _of_a_file(path, recipe, say)
+
+
+def _belongs_to_a_run(path: Path) -> bool:
+    folders = list(path.absolute().parents)[:_LEVELS_TO_RUN]
+    return path.name == WEIGHTS and any((folder / RUN_FILE).is_file() for folder in folders)
+
+
+def _of_a_run(path: Path) -> Source:
+    trained = read_trained(path)
+    return Source(
+        path=trained.weights,
+        weights=dict(trained.network.state_dict()),
+        network=trained.network.architecture,
+        side=trained.crop[0],
+        shorter_side=trained.shorter_side,
+        mean=tuple(trained.mean),
+        standard_deviation=tuple(trained.standard_deviation),
+        labels=trained.labels,
+    )
+
+
+def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
+    """Return the weights in a file that says nothing of the pictures its network sees: the usual ones of its family."""
+    weights = read_named(path, say)
+    wanted = _architecture_of(recipe)
+    network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
+    side = network.image_size
+    shorter_side = side
+    mean, deviation = _CIFAR_COLOURS
+    if network.imagenet:
+        mean, deviation = MEAN, STANDARD_DEVIATION
+    if network.stem == "7x7":
+        shorter_side = _shorter_side_of(path)
+    return Source(path, weights, network, side, shorter_side, mean, deviation)
+
+
+def _fit(weights: Mapping[str, Tensor], network: Architecture, path: Path) -> bool:
+    try:
+        refuse_unfit(weights, network, path)
+    except ValueError:
+        return False
+    return True
+
+
+def _shorter_side_of(path: Path) -> int:
+    """Return what a published file was evaluated with, and the usual for another one."""
+    digest = sha256_of(path)
+    return next((row.shorter_side for row in PUBLISHED if digest.startswith(row.digest)), _USUAL_SHORTER_SIDE)
+
+
+def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
+    """Return the published weights, else those of a shipped run, unless the user has asked for published ones."""
+    try:
+        published = find_published(_architecture_of(recipe).depth)
+        return _of_a_file(fetch_published(published, say), recipe, say)
+    except PublishedError as error:
+        reason = str(error)
+    shipped = None if "weights" in fixed else _closest_shipped(recipe, fixed)
+    if shipped is None:
+        raise ValueError(
+            f"no weights to start {recipe.network} from: {reason}; give --weights FILE, or --set weights=null to "
+            "start from chance"
+        )
+    insisting = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
+    say(
+        f"no published weights: {reason}. Starting from {shipped.name}, which comes with this project, "
+        f"{shipped}{insisting}"
+    )
+    return dataclasses.replace(_of_a_run(shipped.path), instead_of=f"published weights: {reason}")
+
+
+def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None:
+    """Return the run to start from: of everyday things, with the recipe's network or else the deepest, else the small.
+
+    None where no network is what the user has set.
+    """
+    wanted = _architecture_of(recipe)
+    runs = [run for run in shipped_runs() if run.is_everyday or run.name == SMALL]
+    fitting = [run for run in runs if _agree(run.network, wanted, fixed)]
+
+    def rank(run: ShippedRun) -> tuple[bool, bool, int]:
+        return run.is_everyday, run.network.network == wanted.network, run.network.depth
+
+    return max(fitting, key=rank, default=None)
+
+
+def _without_another_head(source: Source, labels: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:
+    """Return the weights, without the head if it is for other classes, and a line that says what became of it."""
+    weights, message = fit_head(source.weights, len(labels))
+    if message is None and source.labels is not None and source.labels != labels:
+        weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}
+        message = "the weights' last layer is for other classes; a new one starts untrained"
+    return weights, message or f"the last layer of the weights, for {len(labels):,} classes, is kept"

@@ -1,0 +1,1 @@
+"""Files of weights: checkpoints, published weights, and conversion from other libraries."""

@@ -58,7 +58,7 @@ def test_a_run_of_everyday_things_comes_before_others_of_its_depth(results: Path
 
 
 @pytest.mark.parametrize("words", [("--weights", "published"), ("--pretrained", "torchvision-v1")])
-def test_published_weights_that_are_asked_for_are_not_replaced(words: tuple[str, ...]) -> None:
+def test_published_weights_that_are_named_are_not_replaced(words: tuple[str, ...]) -> None:
     result = export_onnx("--depth", 18, *words)
     assert result.exit_code == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("export-onnx: ")]

@@ -231,7 +231,7 @@ def _shorter_side_of(path: Path) -> int:
 
 
 def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
-    """Return the published weights, else those of a shipped run, unless the user has asked for published ones."""
+    """Return the published weights, else those of a shipped run, unless the user has set published ones."""
     try:
         published = find_published(_architecture_of(recipe).depth)
         return _of_a_file(fetch_published(published, say), recipe, say)

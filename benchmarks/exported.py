@@ -2,7 +2,7 @@
 
 `python -m benchmarks.exported [--networks 20 18 50] [--seconds 5] [--no-compile] [--output FILE]`: images a
 second at batches of 1, 8 and 32, with 1 and 2 threads, for each precision (through the service's engine), for PyTorch
-eager and compiled, and for a plain `torch.onnx.export` in ONNX Runtime with its defaults. Those three get pictures that
+eager and compiled, and for a plain `torch.onnx.export` in ONNX Runtime with its defaults. Those three get images that
 are normalised already; ours start at uint8 pixels. Medians over rounds that take turns, so that other work on the
 machine hits all alike; written as a Markdown file, with commit and processor.
 """
@@ -74,7 +74,7 @@ def stock_session(content: bytes, threads: int) -> onnxruntime.InferenceSession:
 def contenders(
     source: Source, files: dict[str, bytes], stock: bytes, threads: int, compile_too: bool
 ) -> dict[str, Callable[[Images], Work]]:
-    """Return name → what makes one run over a batch of pictures, uint8 (N, H, W, 3)."""
+    """Return name → what makes one run over a batch of images, uint8 (N, H, W, 3)."""
     normalise = Normalise(source.preprocessing)
     session = stock_session(stock, threads)
     name = session.get_inputs()[0].name

@@ -1,7 +1,7 @@
 """How fast exported files run on a GPU, through the service's engine.
 
 `python -m benchmarks.gpu [--providers cuda] FILE...`: for each file the milliseconds of a batch and images a
-second at 1, 2, 4 … 128 pictures, page-locked copies in and out included, and how far the answers are from the CPU's.
+second at 1, 2, 4 … 128 images, page-locked copies in and out included, and how far the answers are from the CPU's.
 Medians of several repeats. Prints Markdown; what was measured so far is in gpu.md.
 """
 
@@ -18,7 +18,7 @@ from service.engine.engine import Engine, Host
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 _REPEATS, _SECONDS = 7, 0.05
-_COMPARED = 16  # pictures
+_COMPARED = 16  # images
 
 
 def milliseconds(work: Callable[[], object], seconds: float = _SECONDS) -> float:

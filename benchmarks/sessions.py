@@ -1,4 +1,4 @@
-"""What the two CPU sessions cost and bring: memory, start, and one picture alone on one core and on all.
+"""What the two CPU sessions cost and bring: memory, start, and one image alone on one core and on all.
 
 `python benchmarks/sessions.py [MODEL.onnx]`, by default a ResNet-50 with random weights. Each way
 runs in a process of its own: both sessions with weights of their own, the first start, which makes the optimised graph,
@@ -37,15 +37,15 @@ def measure(model: Path, way: str, cache: Path) -> str:
     host = Host(alone_threads=available_cores(), cache=None if way == "plain" else cache)
     engine = Engine(model.read_bytes(), providers="cpu", host=host)
     load_s = time.perf_counter() - started
-    picture = np.random.default_rng(0).integers(0, 256, (1, engine.input_height, engine.input_width, 3), np.uint8)
-    times = {alone: [seconds(engine, picture, alone=alone) for _ in range(RUNS)] for alone in (False, True)}
+    image = np.random.default_rng(0).integers(0, 256, (1, engine.input_height, engine.input_width, 3), np.uint8)
+    times = {alone: [seconds(engine, image, alone=alone) for _ in range(RUNS)] for alone in (False, True)}
     shared, alone = (statistics.median(times[alone]) * 1e3 for alone in (False, True))
     return f"{way:20} {load_s:7.2f} s {pss_mib() - before:8.0f} MiB {shared:9.2f} ms {alone:9.2f} ms"
 
 
-def seconds(engine: Engine, picture: "np.ndarray", *, alone: bool) -> float:
+def seconds(engine: Engine, image: "np.ndarray", *, alone: bool) -> float:
     started = time.perf_counter()
-    engine.run(picture, alone=alone)
+    engine.run(image, alone=alone)
     return time.perf_counter() - started
 
 

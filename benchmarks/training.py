@@ -2,12 +2,12 @@
 
 `python -m benchmarks.training [--network resnet20] [--pairs 7] [--steps 20]`
 
-plain: PyTorch eagerly in fp32; each picture cropped, mirrored and normalised by itself, in the workers of a DataLoader.
-ours:  `training.trainer.loop` with the hardware it chooses, pictures as uint8 in memory, augmented as batches.
+plain: PyTorch eagerly in fp32; each image cropped, mirrored and normalised by itself, in the workers of a DataLoader.
+ours:  `training.trainer.loop` with the hardware it chooses, images as uint8 in memory, augmented as batches.
 
-Both train the same network on the same made-up pictures of 32 x 32 pixels, each in a process of its own with all cores
+Both train the same network on the same made-up images of 32 x 32 pixels, each in a process of its own with all cores
 to itself: they take turns, some steps at a time, and the ratio is the median over such pairs. Then the share of a step
-of ours that goes into its batch of pictures. Other work on the machine shows in the spread of the ratios.
+of ours that goes into its batch of images. Other work on the machine shows in the spread of the ratios.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from service.system.cores import available_cores
 from training.data.normalization import Normalise
-from training.data.training_set import Packed, Pictures
+from training.data.training_set import Packed, TrainingImages
 from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
 from training.networks.resnet import build
@@ -43,29 +43,29 @@ from training.trainer.loop import Training
 
 RECIPE = RECIPES["modern-resnet20"]
 MEAN, DEVIATION = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
-PICTURES, CLASSES = 5_000, 10
+IMAGES, CLASSES = 5_000, 10
 TARGET, TARGET_WITH_BF16, LARGEST_SHARE = 1.3, 2.0, 0.05
 WARM_UP_STEPS = 5
 
 Step = Callable[[int], None]  # trains so many steps
 
 
-def pictures() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return made-up pictures uint8 (N, 32, 32, 3) and labels int64 (N,)."""
+def made_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return made-up images uint8 (N, 32, 32, 3) and labels int64 (N,)."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (PICTURES, 32, 32, 3), dtype=np.uint8)
-    return images, random.integers(0, CLASSES, PICTURES)
+    images = random.integers(0, 256, (IMAGES, 32, 32, 3), dtype=np.uint8)
+    return images, random.integers(0, CLASSES, IMAGES)
 
 
-class PlainPictures(Dataset[tuple[Tensor, int]]):
-    """One picture at a time, as in most tutorials: through Pillow, then to a normalised tensor."""
+class PlainImages(Dataset[tuple[Tensor, int]]):
+    """One image at a time, as in most tutorials: through Pillow, then to a normalised tensor."""
 
     def __init__(self) -> None:
-        self.images, self.labels = pictures()
+        self.images, self.labels = made_images()
         self.mean, self.deviation = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(DEVIATION).view(3, 1, 1)
 
     def __len__(self) -> int:
-        return PICTURES
+        return IMAGES
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         image = ImageOps.expand(Image.fromarray(self.images[index]), 4)
@@ -84,9 +84,7 @@ def plain_loop(network: str, batch: int) -> tuple[Step, str]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = build(network, num_classes=CLASSES).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    loader = DataLoader(
-        PlainPictures(), batch, shuffle=True, drop_last=True, num_workers=cores, persistent_workers=True
-    )
+    loader = DataLoader(PlainImages(), batch, shuffle=True, drop_last=True, num_workers=cores, persistent_workers=True)
 
     def forever() -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -110,7 +108,7 @@ def plain_loop(network: str, batch: int) -> tuple[Step, str]:
 def our_training(network: str, batch: int) -> Training:
     """Return a training as `train-resnet run` would make it."""
     hardware: Hardware = choose()
-    images, labels = (torch.from_numpy(array).to(hardware.device) for array in pictures())
+    images, labels = (torch.from_numpy(array).to(hardware.device) for array in made_images())
     recipe = dataclasses.replace(RECIPE, batch_size=batch)
     normalise = Normalise(MEAN, DEVIATION, hardware.device)
     return Training(
@@ -119,7 +117,7 @@ def our_training(network: str, batch: int) -> Training:
         total_steps=100_000,
         hardware=hardware,
         model=build(network, num_classes=CLASSES).to(hardware.device),
-        pictures=Pictures(labels, Packed(images), normalise, recipe),
+        images=TrainingImages(labels, Packed(images), normalise, recipe),
         world=World(),
     )
 
@@ -171,12 +169,12 @@ def verdict(ratio: float, share: float, has_bf16: bool) -> str:
     target = TARGET_WITH_BF16 if has_bf16 else TARGET
     speed = f"ratio {ratio:.2f}, wanted {target:g}: {'reached' if ratio >= target else 'NOT reached'}"
     data = "reached" if share <= LARGEST_SHARE else "NOT reached"
-    return f"{speed}; share of the pictures {share:.1%}, wanted at most {LARGEST_SHARE:.0%}: {data}"
+    return f"{speed}; share of the images {share:.1%}, wanted at most {LARGEST_SHARE:.0%}: {data}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """One turn of each contender: images a second, and the share of a step of ours that its pictures take."""
+    """One turn of each contender: images a second, and the share of a step of ours that its images take."""
 
     plain: float
     ours: float
@@ -198,7 +196,7 @@ def take_turns(links: dict[str, Connection], number: int, steps: int, batch: int
 def line(pair: Pair) -> str:
     return (
         f"plain {pair.plain:7.0f}, ours {pair.ours:7.0f} images/s, ratio {pair.ratio:.2f}, "
-        f"pictures {pair.share:.1%} of a step\n"
+        f"images {pair.share:.1%} of a step\n"
     )
 
 

@@ -82,7 +82,7 @@ def make_card(source: Source, graph: onnx.ModelProto, engine: Engine, findings: 
 
 
 def golden_answer(engine: Engine, crop: tuple[int, int]) -> NDArray[np.float32]:
-    """Return the probabilities of the golden picture, float32 (classes,)."""
+    """Return the probabilities of the golden image, float32 (classes,)."""
     (probabilities,) = engine.run(golden_input(*crop), outputs=("probabilities",))
     return np.asarray(probabilities[0]).clip(0, 1)
 

@@ -3,7 +3,7 @@
 export-onnx --depth 20                                    your newest ResNet-20 under runs/, else the shipped one
 export-onnx --depth 50                                    yours, else published ImageNet weights, else the shipped one
 export-onnx --depth 50 --weights published                published ImageNet weights, or an error
-export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these pictures
+export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these images
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
 export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
@@ -32,7 +32,7 @@ _Variants = Annotated[
 ]
 _Data = Annotated[
     Path | None,
-    typer.Option(help="Pictures to measure with: a folder (or a tar of one) with a folder for each class."),
+    typer.Option(help="Images to measure with: a folder (or a tar of one) with a folder for each class."),
 ]
 _Unknown = Annotated[
     Path | None,
@@ -42,7 +42,7 @@ _Unknown = Annotated[
 ]
 _Calibration = Annotated[
     Path | None,
-    typer.Option(help="For int8: a folder (or a tar) of a few hundred pictures like those to be served."),
+    typer.Option(help="For int8: a folder (or a tar) of a few hundred images like those to be served."),
 ]
 
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
@@ -112,7 +112,7 @@ def export_onnx(
 def check(
     file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
     data: Annotated[
-        Path | None, typer.Option(help="Labelled pictures: a folder (or a tar of one) with a folder for each class.")
+        Path | None, typer.Option(help="Labelled images: a folder (or a tar of one) with a folder for each class.")
     ] = None,
     provider: Annotated[Provider, typer.Option("--provider", "--providers", help="What to run it on.")] = Provider.CPU,
 ) -> None:
@@ -195,25 +195,25 @@ def _summary(exported: "Exported") -> str:
     parity, accuracy, calibration = card.parity, card.accuracy, card.calibration
     lines = [
         f"{exported.path}: {card.network}, {len(card.labels)} classes, {card.precision}, {exported.size / 1e6:.1f} MB",
-        f"parity: {parity.agreeing_images} of {parity.images} pictures get PyTorch's label, probabilities differ by at "
+        f"parity: {parity.agreeing_images} of {parity.images} images get PyTorch's label, probabilities differ by at "
         f"most {parity.largest_probability_difference:.1e}",
     ]
     if card.precision_loss:
         lines.append(_loss(card.precision, card.precision_loss))
     if accuracy:
         lines.append(
-            f"accuracy: {accuracy.top1:.2%} top-1, {accuracy.top5:.2%} top-5 on {accuracy.images:,} pictures of "
+            f"accuracy: {accuracy.top1:.2%} top-1, {accuracy.top5:.2%} top-5 on {accuracy.images:,} images of "
             f"{accuracy.dataset}"
         )
     else:
-        lines.append("accuracy: not measured, as there are no labelled pictures at hand; give them with --data")
+        lines.append("accuracy: not measured, as there are no labelled images at hand; give them with --data")
     if card.published:
         claim = card.published
         lines.append(f"published: {claim.top1:.2%} top-1, {claim.top5:.2%} top-5 on {claim.dataset}; not measured here")
     if calibration:
         lines.append(
             f"calibration: temperature {calibration.temperature:.3f}, expected calibration error "
-            f"{calibration.expected_calibration_error:.2%} on {calibration.images:,} held-out pictures"
+            f"{calibration.expected_calibration_error:.2%} on {calibration.images:,} held-out images"
         )
     if card.confidence:
         lines.append(_confidence(card.confidence))
@@ -237,6 +237,6 @@ def _confidence(confidence: "Confidence") -> str:
 def _loss(precision: str, loss: "PrecisionLoss") -> str:
     top1 = "" if loss.top1_loss is None else f", {loss.top1_loss:+.2f} points of top-1 lost"
     return (
-        f"{precision} against fp32: {loss.agreement:.2%} of {loss.images:,} pictures of {loss.dataset} keep their "
+        f"{precision} against fp32: {loss.agreement:.2%} of {loss.images:,} images of {loss.dataset} keep their "
         f"label{top1}"
     )

@@ -19,7 +19,7 @@ from export.reduced_precision import Fp32, lower
 from export.sources.sample_images import samples_by_every_resizer
 from export.sources.trained import Source
 from export.triton_config import write_triton_config
-from export.verification.calibration_images import find_pictures, read_unlabelled
+from export.verification.calibration_images import find_images, read_unlabelled
 from export.verification.confidence import Unknown, measure_confidence
 from export.verification.evaluation import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
 from export.verification.parity import check_parity, measure_parity
@@ -51,7 +51,7 @@ def export(
     evidence = find_evidence(source, data, say)
     calibration = calibrate(source, evidence.held_out) if evidence.held_out else None
     temperature = calibration.temperature if calibration else 1.0
-    pictures = find_pictures(source, wanted.calibration, say) if wanted.precision is Precision.INT8 else None
+    images = find_images(source, wanted.calibration, say) if wanted.precision is Precision.INT8 else None
     say(f"converting {source.network.architecture.network}")
     network = deployable(source.network)
     graph = to_onnx(network, source.preprocessing, temperature)
@@ -63,7 +63,7 @@ def export(
     if wanted.precision is Precision.FP32:
         findings.accuracy = _accuracy(engine, evidence, say)
     else:
-        lowered = lower(Fp32(source, network, graph, engine, temperature), wanted, evidence, pictures, say)
+        lowered = lower(Fp32(source, network, graph, engine, temperature), wanted, evidence, images, say)
         graph, engine = lowered.graph, lowered.engine
         findings.parity = measure_parity(engine, source.network, source.preprocessing, temperature, pixels)
         findings.loss, findings.quantisation = lowered.loss, lowered.quantisation
@@ -79,11 +79,11 @@ def export(
 
 
 def _parity_pixels(source: Source, evidence: Evidence, say: Callable[[str], None]) -> Pixels:
-    """Return pictures of the test set, where there are any, and the sample pictures by every resizer."""
+    """Return images of the test set, where there are any, and the sample images by every resizer."""
     samples = samples_by_every_resizer(source.preprocessing)
     tested = [evidence.test.spread()] if evidence.test else []
-    others = f"{len(tested[0])} pictures and " if tested else ""
-    say(f"comparing it with PyTorch on {others}{len(samples)} sample pictures (by {', '.join(installed_resizers())})")
+    others = f"{len(tested[0])} images and " if tested else ""
+    say(f"comparing it with PyTorch on {others}{len(samples)} sample images (by {', '.join(installed_resizers())})")
     return np.concatenate([*tested, samples])
 
 
@@ -97,7 +97,7 @@ def _unknown(path: Path | None, source: Source, say: Callable[[str], None]) -> U
 def _accuracy(engine: Engine, evidence: Evidence, say: Callable[[str], None]) -> Accuracy | None:
     if evidence.test is None:
         return None
-    say(f"measuring its accuracy on {len(evidence.test.labels):,} pictures of {evidence.test.name}")
+    say(f"measuring its accuracy on {len(evidence.test.labels):,} images of {evidence.test.name}")
     return accuracy_of(answers_of(engine, evidence.test.pixels), evidence.test, engine.provider)
 
 

@@ -1,6 +1,6 @@
 """From the fp32 graph to one in fp16 or int8 that has passed its gate.
 
-For int8 three ways to cut off ranges are tried and the best on pictures that ranges do not come from is taken; the
+For int8 three ways to cut off ranges are tried and the best on images that ranges do not come from is taken; the
 first and the last layer stay in float only if the gate would not open otherwise.
 """
 
@@ -19,15 +19,15 @@ from export.options import Target, Wanted
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source
 from export.verification.accuracy_gate import Jury, what_is_too_much
-from export.verification.calibration_images import CalibrationPictures
-from export.verification.evaluation import Answers, Evidence, Pictures, engine_over
+from export.verification.calibration_images import CalibrationImages
+from export.verification.evaluation import Answers, Evidence, LabelledImages, engine_over
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels
 from service.model_files.card import PrecisionLoss, Quantisation
 from training.networks.resnet import ResNet
 
-_CHOOSING_PICTURES = 1000
-_SAMPLES = "sample pictures"
+_CHOOSING_IMAGES = 1000
+_SAMPLES = "sample images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +56,17 @@ def lower(
     fp32: Fp32,
     wanted: Wanted,
     evidence: Evidence,
-    pictures: CalibrationPictures | None,
+    images: CalibrationImages | None,
     say: Callable[[str], None],
 ) -> Lowered:
-    """Return the network in int8 if there are pictures to calibrate it with, else in fp16.
+    """Return the network in int8 if there are images to calibrate it with, else in fp16.
 
     Raises ExportError, with how far it misses, if the gate stays shut; random weights are reported on and pass.
     """
-    lowered = _to_int8(fp32, wanted, evidence, pictures, say) if pictures else _to_fp16(fp32, evidence)
+    lowered = _to_int8(fp32, wanted, evidence, images, say) if images else _to_fp16(fp32, evidence)
     problem = what_is_too_much(lowered.loss, wanted.precision, wanted.max_loss)
     if problem and not fp32.source.is_random:
-        advice = "Give better pictures with --calibration, or " if lowered.quantisation else "Give "
+        advice = "Give better images with --calibration, or " if lowered.quantisation else "Give "
         raise ExportError(f"{problem}; nothing was written. {advice}a larger --max-accuracy-loss (100 allows any)")
     if problem:
         say(f"{problem}; with random weights that is no reason to refuse")
@@ -82,12 +82,12 @@ def _to_fp16(fp32: Fp32, evidence: Evidence) -> Lowered:
 
 
 def _to_int8(
-    fp32: Fp32, wanted: Wanted, evidence: Evidence, pictures: CalibrationPictures, say: Callable[[str], None]
+    fp32: Fp32, wanted: Wanted, evidence: Evidence, images: CalibrationImages, say: Callable[[str], None]
 ) -> Lowered:
-    say(f"measuring ranges on {len(pictures.measured)} pictures ({pictures.name})")
-    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), pictures.measured)
-    unlabelled = _distinct(np.concatenate([pictures.judging, sample_pixels(fp32.source.preprocessing)]))
-    name = f"calibration and {_SAMPLES}" if len(pictures.judging) else _SAMPLES
+    say(f"measuring ranges on {len(images.measured)} images ({images.name})")
+    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), images.measured)
+    unlabelled = _distinct(np.concatenate([images.judging, sample_pixels(fp32.source.preprocessing)]))
+    name = f"calibration and {_SAMPLES}" if len(images.judging) else _SAMPLES
     jury = _jury(fp32, evidence.test, unlabelled, name)
     choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled, name))
     method = _best_method(fp32, histograms, wanted.target, choosing, say)
@@ -113,7 +113,7 @@ def _best_method(
     }
     best = max(METHODS, key=lambda method: scores[method])
     figures = ", ".join(f"{method} {_figure(choosing, scores[method][0])}" for method in METHODS)
-    say(f"ranges by {best}; on {len(choosing.pixels):,} pictures of {choosing.name}: {figures}")
+    say(f"ranges by {best}; on {len(choosing.pixels):,} images of {choosing.name}: {figures}")
     return best
 
 
@@ -127,19 +127,19 @@ def _judged(graph: onnx.ModelProto, jury: Jury, quantisation: Quantisation | Non
     return Lowered(graph, engine, answers, loss, quantisation)
 
 
-def _jury(fp32: Fp32, labelled: Pictures | None, unlabelled: Pixels, name: str) -> Jury:
+def _jury(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> Jury:
     if labelled is None:
         return Jury(unlabelled, None, name, fp32.engine)
     return Jury(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
 
 
 def _some(jury: Jury) -> Jury:
-    """Return a jury of at most 1,000 of the pictures, from all over them."""
-    chosen = np.linspace(0, len(jury.pixels) - 1, min(_CHOOSING_PICTURES, len(jury.pixels))).round().astype(int)
+    """Return a jury of at most 1,000 of the images, from all over them."""
+    chosen = np.linspace(0, len(jury.pixels) - 1, min(_CHOOSING_IMAGES, len(jury.pixels))).round().astype(int)
     labels = None if jury.labels is None else jury.labels[chosen]
     return Jury(jury.pixels[chosen], labels, jury.name, jury.fp32)
 
 
 def _distinct(pixels: Pixels) -> Pixels:
-    """Return every picture once: a thousand black ones say no more than one."""
-    return np.stack(list({picture.tobytes(): picture for picture in pixels}.values()))
+    """Return every image once: a thousand black ones say no more than one."""
+    return np.stack(list({image.tobytes(): image for image in pixels}.values()))

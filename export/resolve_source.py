@@ -15,7 +15,7 @@ from export.options import Wanted
 from export.sources.network_spec import Choice, parse_choice
 from export.sources.pretrained import Unavailable, from_file, from_published, has_published
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
-from export.verification.calibration_images import refuse_lack_of_pictures
+from export.verification.calibration_images import refuse_lack_of_images
 from export.verification.evaluation import class_names
 from training.runs.loading import is_of_a_run
 from training.runs.shipped import shown
@@ -52,11 +52,11 @@ def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
             labels = class_names(asked.data, choice.architecture(), say)
         return from_random_weights(choice, labels, asked.seed or 0)
     if asked.pretrained is not None or asked.weights == PUBLISHED:
-        refuse_lack_of_pictures(wanted)
+        refuse_lack_of_images(wanted)
         return from_published(choice, asked.pretrained, labels, say)
     file = _foreign_file(asked)
     if file is not None:
-        refuse_lack_of_pictures(wanted)
+        refuse_lack_of_images(wanted)
         data = asked.data
         names_in_data = None if data is None else lambda described: class_names(data, described, say)
         return from_file(file, choice, labels, names_in_data, say)
@@ -100,7 +100,7 @@ def _not_from_own_run(
         except NoRun:
             raise NoRun(reason) from None
     try:
-        refuse_lack_of_pictures(wanted)
+        refuse_lack_of_images(wanted)
     except ExportError as error:
         raise ExportError(f"no finished run fits {choice}, and {error}") from None
     say(f"no finished run under runs/ fits {choice}; taking published weights")

@@ -62,7 +62,7 @@ from service.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 
 _QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit: then that one holds for all
-_LAST_WORDS_S = 0.5  # for the answers to those whose pictures a lost GPU had
+_LAST_WORDS_S = 0.5  # for the answers to those whose images a lost GPU had
 _STOP_ENGINE_S = 1.5  # for what is still running when all clients have been answered or given up
 # FastAPI would export traces, and exceptions' texts with them, wherever the environment tells it to.
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
@@ -98,7 +98,7 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
     parts = _make_parts(settings, among)
     app = DocumentedApp(
         title="Residual network classifier",
-        description="Send a picture, get the labels that a residual network gives it.",
+        description="Send an image, get the labels that a residual network gives it.",
         version=version("resnet-service"),
         lifespan=lambda app: _lifespan(app, settings, parts, among),
         docs_url=None,
@@ -251,9 +251,9 @@ def _add_admission(
 
 
 def _body_limits(settings: Settings) -> dict[str, BodyLimit]:
-    one_picture = BodyLimit(settings.max_image_bytes)
+    one_image = BodyLimit(settings.max_image_bytes)
     return {
-        **dict.fromkeys((classify.PATH, explain.PATH, embed.PATH), one_picture),
+        **dict.fromkeys((classify.PATH, explain.PATH, embed.PATH), one_image),
         **dict.fromkeys((batch.PATH, *INFER_PATHS), BodyLimit(settings.max_request_bytes, 0, request_too_large)),
     }
 
@@ -313,7 +313,7 @@ def _log_models(registry: Registry) -> None:
         if classifier.card is not None and (note := _another_resizer(classifier.card)):
             log.info("%s:%s %s", classifier.info.name, classifier.info.version, note)
     if registry.default().card is None:
-        log.warning("the default model has no model card, so pictures are refused: it takes tensors only, over /v2")
+        log.warning("the default model has no model card, so images are refused: it takes tensors only, over /v2")
 
 
 def _another_resizer(card: ModelCard) -> str | None:

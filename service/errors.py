@@ -10,8 +10,8 @@ ServiceError
 ├── ModelRefused       409  a model that an operator wants to serve may not; what served before still does
 ├── TooLarge           413  more bytes than the limit
 ├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
-├── BadImage           422  claims to be a picture and cannot be decoded, or breaks a limit on pixels or scans
-├── LabelNotInTop      422  there is no heat map of that label for this picture
+├── BadImage           422  claims to be an image and cannot be decoded, or breaks a limit on pixels or scans
+├── LabelNotInTop      422  there is no heat map of that label for this image
 ├── EngineFailed       500  the model itself broke; the log has the cause
 ├── Overloaded         503  too much is already waiting; try again later
 ├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done

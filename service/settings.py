@@ -88,24 +88,24 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=256,
-        description="Threads in each process that decode pictures and run models. "
+        description="Threads in each process that decode images and run models. "
         "[default: the usable cores, shared among the processes]",
     )
     max_batch: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="Most pictures in one batch; fewer on a CPU where they would take over 0.1 s, or a fifth of "
+        description="Most images in one batch; fewer on a CPU where they would take over 0.1 s, or a fifth of "
         "the age limit. [default: by the model's measured speed]",
     )
-    max_queue: int = Field(256, ge=1, le=100_000, description="Most pictures that may wait; beyond, requests get 503.")
+    max_queue: int = Field(256, ge=1, le=100_000, description="Most images that may wait; beyond, requests get 503.")
     max_queue_age_s: float | None = Field(
         None,
         gt=0,
         le=600,
         allow_inf_nan=False,
-        description="Seconds a picture may wait before it is refused. "
-        "[default: 5, but the first 64 outstanding pictures of a process wait as long as it takes]",
+        description="Seconds an image may wait before it is refused. "
+        "[default: 5, but the first 64 outstanding images of a process wait as long as it takes]",
     )
     body_timeout_s: float = Field(
         30.0,
@@ -114,7 +114,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds the whole body of a request may take to arrive; also at least 16 KiB a second after 5.",
     )
-    max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest picture file, in bytes.")
+    max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest image file, in bytes.")
     max_pixels: int = Field(
         26_000_000,
         ge=1,
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
         12_000, ge=1, le=1_000_000, description="Longest side of an image, in pixels; of a JPEG, once it is reduced."
     )
     max_request_bytes: int = Field(
-        64 * 1024 * 1024, ge=1, le=2**31, description="Largest body of a request with several pictures, in bytes."
+        64 * 1024 * 1024, ge=1, le=2**31, description="Largest body of a request with several images, in bytes."
     )
     max_upload_bytes: int = Field(
         512 * 1024 * 1024,

@@ -48,11 +48,11 @@ def _fail(message: str) -> NoReturn:
 
 
 _RecipeName = Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")]
-_TrainingPictures = Annotated[
-    Path, typer.Option(help="Training pictures: a folder (or a tar of one) with a folder for each class.")
+_TrainingImages = Annotated[
+    Path, typer.Option(help="Training images: a folder (or a tar of one) with a folder for each class.")
 ]
 _RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)]
-_TestPictures = Annotated[Path | None, typer.Option(help="Test pictures, used once at the end.")]
+_TestImages = Annotated[Path | None, typer.Option(help="Test images, used once at the end.")]
 _Weights = Annotated[
     str | None,
     typer.Option(
@@ -99,9 +99,9 @@ _Resizer = Annotated[
 @main.command()
 def run(
     recipe: _RecipeName,
-    data: _TrainingPictures,
+    data: _TrainingImages,
     out: _RunFolder = None,
-    test_data: _TestPictures = None,
+    test_data: _TestImages = None,
     weights: _Weights = None,
     resume: _Resume = False,
     time_budget: _Minutes = None,
@@ -317,9 +317,9 @@ def report(
 @main.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="A run folder, a checkpoint in it, or its weights file.")],
-    data: Annotated[Path, typer.Option(help="Pictures: a folder (or a tar of one) with a folder for each class.")],
+    data: Annotated[Path, typer.Option(help="Images: a folder (or a tar of one) with a folder for each class.")],
     views: Annotated[
-        str, typer.Option(help="centre, mirror, ten-crop or multi-scale: what is scored of a picture.")
+        str, typer.Option(help="centre, mirror, ten-crop or multi-scale: what is scored of an image.")
     ] = "centre",
     out: Annotated[
         Path | None,

@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--overload-rounds", type=int, default=3, help="default: %(default)s")
     add("--overload-seconds", type=int, default=10, help="of each stage; default: %(default)s")
     add("--photos", type=Path, default=_SHARED_PHOTOS if _SHARED_PHOTOS.is_dir() else None, help="folder of JPEGs")
-    add("--cache", type=Path, default=cache, help="for models, pictures and logs; default: %(default)s")
+    add("--cache", type=Path, default=cache, help="for models, images and logs; default: %(default)s")
     add(
         "--peers-venv",
         type=Path,

@@ -40,7 +40,7 @@ class Pair:
 
     ours: Measured
     theirs: Measured
-    raw: float  # pictures a second
+    raw: float  # images a second
 
 
 class Raw:
@@ -50,7 +50,7 @@ class Raw:
         self._process = process
 
     def rate(self, connections: int, seconds: float) -> float:
-        """Return pictures a second: of one caller for a single connection, else at the machine's limit."""
+        """Return images a second: of one caller for a single connection, else at the machine's limit."""
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(f"{'alone' if connections == 1 else 'busy'} {seconds}\n")
         self._process.stdin.flush()
@@ -60,8 +60,8 @@ class Raw:
 @contextlib.contextmanager
 def raw_runtime(workload: Workload, cache: Path) -> Iterator[Raw]:
     """Run ONNX Runtime alone, ready to be asked, until the block ends."""
-    pictures = cache / "pictures" / f"{workload.network}-{workload.precision}"
-    command = [sys.executable, "-m", "benchmarks.serving.raw_runtime", str(workload.model), str(pictures)]
+    images = cache / "pictures" / f"{workload.network}-{workload.precision}"
+    command = [sys.executable, "-m", "benchmarks.serving.raw_runtime", str(workload.model), str(images)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -1,7 +1,7 @@
-"""Make the pictures of one benchmark and the answers they must get: `prepare.py MODEL FOLDER small|photos [PHOTOS]`.
+"""Make the images of one benchmark and the answers they must get: `prepare.py MODEL FOLDER small|photos [PHOTOS]`.
 
 A process of its own, so that the one that measures has neither NumPy nor ONNX Runtime in memory: pages that two
-processes share would count half in the server's memory. The expected labels come from plain ONNX Runtime, one picture
+processes share would count half in the server's memory. The expected labels come from plain ONNX Runtime, one image
 at a time. Neighbours in the ranking that are closer than rounding could move are not asked for.
 """
 
@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.preprocess import made_photo
 from benchmarks.serving.peers.network import Network
 
-PICTURES = 16
+IMAGES = 16
 _CLEARLY = 0.98  # of the probability before it: further apart than batch sizes and thread counts can move it
 _ORDINARY_PIXELS = range(100_000, 300_000)  # about 500 x 375
 _SAMPLES = Path(__file__).parents[2] / "export" / "samples"
@@ -27,7 +27,7 @@ _SMALL_SIDE = 32
 def photos(folder: Path | None) -> Iterator[bytes]:
     """Yield JPEG photos of about 500 x 375 pixels: those of the folder, or made ones."""
     if folder is None:
-        yield from (made_photo(500, 375, seed=number) for number in range(PICTURES))
+        yield from (made_photo(500, 375, seed=number) for number in range(IMAGES))
         return
     for path in sorted(folder.glob("*.jpg")):
         with Image.open(path) as image:
@@ -35,8 +35,8 @@ def photos(folder: Path | None) -> Iterator[bytes]:
                 yield path.read_bytes()
 
 
-def small_pictures(folder: Path | None) -> Iterator[bytes]:
-    """Yield JPEGs of 32 x 32 pixels: the photos, or the sample pictures of the export, made small."""
+def small_images(folder: Path | None) -> Iterator[bytes]:
+    """Yield JPEGs of 32 x 32 pixels: the photos, or the sample images of the export, made small."""
     for path in sorted((folder or _SAMPLES).iterdir()):
         file = io.BytesIO()
         with Image.open(path) as image:
@@ -60,10 +60,10 @@ def main() -> None:
     folder = Path(rest[0]) if rest else None
     network = Network(intra_op_threads=1)
     expected: list[list[str]] = []
-    for picture in small_pictures(folder) if kind == "small" else photos(folder):
-        labels = clear_labels(network.classify([picture])[0])
-        if labels and len(expected) < PICTURES:
-            (Path(out) / f"{len(expected)}.jpg").write_bytes(picture)
+    for image in small_images(folder) if kind == "small" else photos(folder):
+        labels = clear_labels(network.classify([image])[0])
+        if labels and len(expected) < IMAGES:
+            (Path(out) / f"{len(expected)}.jpg").write_bytes(image)
             expected.append(labels)
     (Path(out) / "expected.json").write_text(json.dumps(expected))
 

@@ -1,8 +1,8 @@
 """ONNX Runtime without a server around it, the limit that no server can beat: `raw_runtime.py MODEL FOLDER`.
 
-`alone` is one caller with one picture at a time, `busy` as many callers and pictures at once as is best; for both,
+`alone` is one caller with one image at a time, `busy` as many callers and images at once as is best; for both,
 the sensible numbers of threads and batch sizes are tried at the start and the best one is measured from then on. Reads
-lines such as `busy 2.0`, waits for nothing else, and answers each with pictures a second. Decoding is not included.
+lines such as `busy 2.0`, waits for nothing else, and answers each with images a second. Decoding is not included.
 """
 
 import itertools
@@ -23,7 +23,7 @@ _BATCHES = (1, 8, 32)
 
 
 def rate(run: Callable[[], object], *, callers: int, batch: int, seconds: float) -> float:
-    """Return pictures a second when so many threads call `run`, which does `batch` at a time."""
+    """Return images a second when so many threads call `run`, which does `batch` at a time."""
     started = time.perf_counter()
     done = [0] * callers
 
@@ -40,14 +40,12 @@ def rate(run: Callable[[], object], *, callers: int, batch: int, seconds: float)
     return sum(done) / (time.perf_counter() - started)
 
 
-def _ways(model: str, pictures: Iterable[bytes]) -> dict[str, list[Callable[[float], float]]]:
+def _ways(model: str, images: Iterable[bytes]) -> dict[str, list[Callable[[float], float]]]:
     cores = available_cores()
     os.environ["BENCHMARK_MODEL"] = model
     single = Network(intra_op_threads=1)
     whole = Network(intra_op_threads=cores, spins=True)
-    images = np.stack(
-        [single.pixels(picture) for picture in itertools.islice(itertools.cycle(pictures), max(_BATCHES))]
-    )
+    images = np.stack([single.pixels(image) for image in itertools.islice(itertools.cycle(images), max(_BATCHES))])
 
     def way(network: Network, callers: int, batch: int) -> Callable[[float], float]:
         return lambda seconds: rate(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 OURS = "this service"
 _PEERS = "benchmarks.serving.peers"
 _START_S, _STOP_S = 90.0, 15.0
-_CHECKS_OF_EACH_PICTURE = 2
+_CHECKS_OF_EACH_IMAGE = 2
 
 
 class ServerFailed(Exception):
@@ -124,7 +124,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(kind: Kind, workload: Workload, python: Path, log: Path, *options: str) -> Iterator[Running]:
-    """Run a server until the block ends; it has answered every picture right before the block begins.
+    """Run a server until the block ends; it has answered every image right before the block begins.
 
     Raises ServerFailed.
     """
@@ -166,10 +166,10 @@ def _wait_until_ready(server: Running, process: "subprocess.Popen[bytes]") -> No
 
 def _check_answers(server: Running) -> None:
     questions = server.workload.questions(server.kind.takes_form)
-    for number in range(len(questions) * _CHECKS_OF_EACH_PICTURE):
+    for number in range(len(questions) * _CHECKS_OF_EACH_IMAGE):
         status, body = _ask(server, number % len(questions))
         if status != 200 or not questions[number % len(questions)].expected.search(body):
-            raise ServerFailed(f"{server.kind.name} answered picture {number % len(questions)} wrong (status {status})")
+            raise ServerFailed(f"{server.kind.name} answered image {number % len(questions)} wrong (status {status})")
 
 
 def _ask(server: Running, number: int) -> tuple[int, bytes]:

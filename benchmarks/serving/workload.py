@@ -1,4 +1,4 @@
-"""What is served and what is asked: one model file, some pictures, and the labels that each must get."""
+"""What is served and what is asked: one model file, some images, and the labels that each must get."""
 
 import functools
 import hashlib
@@ -34,13 +34,13 @@ class NotThere(Exception):
 
 @dataclass(frozen=True)
 class Workload:
-    """One network in one precision, with its pictures."""
+    """One network in one precision, with its images."""
 
     network: str
     precision: str
     model: Path
-    pictures: tuple[bytes, ...]
-    expected: tuple[tuple[str, ...], ...]  # the first labels of each picture, as far as they are clear
+    images: tuple[bytes, ...]
+    expected: tuple[tuple[str, ...], ...]  # the first labels of each image, as far as they are clear
 
     @property
     def models(self) -> Path:
@@ -49,7 +49,7 @@ class Workload:
 
     @property
     def is_small(self) -> bool:
-        """Whether a picture takes so little that batches help even on a CPU."""
+        """Whether an image takes so little that batches help even on a CPU."""
         return self.network == "resnet20"
 
     @property
@@ -58,13 +58,13 @@ class Workload:
 
     @functools.cache  # noqa: B019 -- a handful of workloads live as long as the program
     def questions(self, takes_form: bool) -> list[Question]:
-        """Return a request for each picture, as a form with the field `file` or as the bare bytes."""
+        """Return a request for each image, as a form with the field `file` or as the bare bytes."""
         return [
             Question(
-                _request(picture, takes_form),
+                _request(image, takes_form),
                 re.compile(answer_pattern(labels, _escape_for_python).encode(), re.DOTALL),
             )
-            for picture, labels in zip(self.pictures, self.expected, strict=True)
+            for image, labels in zip(self.images, self.expected, strict=True)
         ]
 
     def write_for_wrk(self, folder: Path, takes_form: bool) -> None:
@@ -94,19 +94,19 @@ def _escape_for_lua(text: str) -> str:
     return re.sub(r"([^\w\s])", r"%\1", text)
 
 
-def _request(picture: bytes, takes_form: bool) -> bytes:
+def _request(image: bytes, takes_form: bool) -> bytes:
     if takes_form:
         part = b'Content-Disposition: form-data; name="file"; filename="p.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-        body = b"--" + _BOUNDARY + b"\r\n" + part + picture + b"\r\n--" + _BOUNDARY + b"--\r\n"
+        body = b"--" + _BOUNDARY + b"\r\n" + part + image + b"\r\n--" + _BOUNDARY + b"--\r\n"
         kind = b"multipart/form-data; boundary=" + _BOUNDARY
     else:
-        body, kind = picture, b"image/jpeg"
+        body, kind = image, b"image/jpeg"
     head = b"POST /classify HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n"
     return head % (kind, len(body)) + body
 
 
 def make_workload(network: str, precision: str, cache: Path, photos: Path | None) -> Workload:
-    """Export the network unless that was done before, and prepare its pictures. Raises NotThere."""
+    """Export the network unless that was done before, and prepare its images. Raises NotThere."""
     model = _model(network, precision, cache)
     folder = cache / "pictures" / f"{network}-{precision}"
     shutil.rmtree(folder, ignore_errors=True)
@@ -116,8 +116,8 @@ def make_workload(network: str, precision: str, cache: Path, photos: Path | None
     command = [sys.executable, "-m", "benchmarks.serving.prepare", str(model), str(folder), kind, *place]
     subprocess.run(command, cwd=ROOT, check=True)
     expected = json.loads((folder / "expected.json").read_text())
-    pictures = tuple((folder / f"{number}.jpg").read_bytes() for number in range(len(expected)))
-    return Workload(network, precision, model, pictures, tuple(tuple(labels) for labels in expected))
+    images = tuple((folder / f"{number}.jpg").read_bytes() for number in range(len(expected)))
+    return Workload(network, precision, model, images, tuple(tuple(labels) for labels in expected))
 
 
 def _model(network: str, precision: str, cache: Path) -> Path:

@@ -14,7 +14,7 @@ from benchmarks.serving.load import closed_loop
 from benchmarks.serving.servers import Running
 
 _SCRIPT = Path(__file__).with_suffix(".lua")
-_MOST_THREADS = 8  # each keeps to one picture, so with one picture a thread every answer's right labels are known
+_MOST_THREADS = 8  # each keeps to one image, so with one image a thread every answer's right labels are known
 _TIMEOUT_S = 60
 
 

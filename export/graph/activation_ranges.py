@@ -1,6 +1,6 @@
-"""The ranges of activations that int8 needs, measured on pictures and cut off in one of three ways.
+"""The ranges of activations that int8 needs, measured on images and cut off in one of three ways.
 
-The network runs once over the pictures and leaves a histogram of each tensor; every method reads its ranges from those.
+The network runs once over the images and leaves a histogram of each tensor; every method reads its ranges from those.
 Entropy and percentile are those of `onnxruntime.quantization`.
 """
 
@@ -32,10 +32,10 @@ _PIXELS_AT_A_TIME = 50_000
 
 
 class Histograms:
-    """What every tensor of a graph did on some pictures."""
+    """What every tensor of a graph did on some images."""
 
     def __init__(self, model: onnx.ModelProto, tensors: list[str], pixels: Pixels) -> None:
-        """Run the graph on pictures, uint8 (N, H, W, 3), and watch these of its float tensors."""
+        """Run the graph on images, uint8 (N, H, W, 3), and watch these of its float tensors."""
         self.images = len(pixels)
         self._collector = HistogramCollector("percentile", False, _BINS, _LEVELS, _PERCENTILE, "same")
         session = _session_that_shows(model, tensors)

@@ -18,14 +18,14 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.networks.resnet import ResNet
 
-LARGEST_ACTIVATION = 32_000  # half ends at 65,504; other pictures may reach further than the ones at hand
+LARGEST_ACTIVATION = 32_000  # half ends at 65,504; other images may reach further than the ones at hand
 _BATCH = 8
 
 
 def to_half(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> ResNet:
     """Return a deployable network in half precision.
 
-    Raises ExportError if a weight, or an activation on these pictures, uint8 (N, H, W, 3), exceeds 32,000.
+    Raises ExportError if a weight, or an activation on these images, uint8 (N, H, W, 3), exceeds 32,000.
     """
     largest = largest_value(network, preprocessing, pixels)
     if not largest <= LARGEST_ACTIVATION:
@@ -38,7 +38,7 @@ def to_half(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> Re
 
 @torch.inference_mode()
 def largest_value(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> float:
-    """Return the largest absolute value of all weights, and of all activations on pictures uint8 (N, H, W, 3)."""
+    """Return the largest absolute value of all weights, and of all activations on images uint8 (N, H, W, 3)."""
     normalise = Normalise(preprocessing)
     largest = max(float(weight.abs().max()) for weight in network.parameters())
     for start in range(0, len(pixels), _BATCH):

@@ -144,7 +144,7 @@ def _spread_colours(graph: onnx.GraphProto) -> None:
     of three colours is then repeated along loops of three, which took 7% of ResNet-50's time.
     """
     height, width = (value.dim_value for value in graph.input[0].type.tensor_type.shape.dim[1:3])
-    shape = numpy_helper.from_array(np.array([3, height, width], dtype=np.int64), "picture_shape")
+    shape = numpy_helper.from_array(np.array([3, height, width], dtype=np.int64), "image_shape")
     colours = {tensor.name for tensor in graph.initializer if list(tensor.dims) == [3, 1, 1]}
     for node in [node for node in graph.node if node.op_type in ("Sub", "Mul") and node.input[1] in colours]:
         spread = f"{node.input[1]}_of_pixels"
@@ -154,7 +154,7 @@ def _spread_colours(graph: onnx.GraphProto) -> None:
 
 
 def _gather_rows_before_dequantising(graph: onnx.GraphProto) -> None:
-    """Let the class maps take five rows of integers, instead of making the whole classifier float for each picture."""
+    """Let the class maps take five rows of integers, instead of making the whole classifier float for each image."""
     producers = {name: node for node in graph.node for name in node.output}
     (gather,) = [node for node in graph.node if node.op_type == "GatherND"]
     dequantise = producers.get(gather.input[0])

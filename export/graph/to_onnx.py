@@ -50,7 +50,7 @@ class Normalise(nn.Module):
 class Deployed(nn.Module):
     """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order.
 
-    Pictures are normalised in float32, and the outputs are float32, whatever the network itself computes in.
+    Images are normalised in float32, and the outputs are float32, whatever the network itself computes in.
     """
 
     temperature: Tensor

@@ -203,7 +203,7 @@ def _preprocessing(published: Published | None, described: Architecture, say: Sa
         )
     usual = default_preprocessing(described)
     say(
-        f"the file does not say how pictures were prepared; assumed are {usual.shorter_side} pixels on the shorter "
+        f"the file does not say how images were prepared; assumed are {usual.shorter_side} pixels on the shorter "
         f"side, {usual.interpolation}, and the colours of {'ImageNet' if described.imagenet else 'CIFAR-10'}"
     )
     return usual
@@ -216,6 +216,6 @@ def _claim(published: Published) -> PublishedWeights:
         licence=published.licence,
         top1=published.top1,
         top5=published.top5,
-        dataset="ImageNet, 50,000 validation pictures",
+        dataset="ImageNet, 50,000 validation images",
         said_by=published.said_by,
     )

@@ -2,7 +2,7 @@
 
 He initialisation alone does not give that: a fresh network answers the same label to everything, its logits explode
 with depth, and rounding errors grow by a sixth in each plain layer, so that no two programs agree on its answers. So
-batch norm takes its statistics from the sample pictures, the depth is tamed as below, and the classifier is set so
+batch norm takes its statistics from the sample images, the depth is tamed as below, and the classifier is set so
 that the logits over the samples have mean 0 (in each class) and standard deviation 2.
 """
 
@@ -17,7 +17,7 @@ LOGITS_STANDARD_DEVIATION = 2.0
 
 
 def random_network(described: Architecture, classes: int, seed: int) -> ResNet:
-    """Return a network with He's weights, tamed, the same for the same seed; `settle` has yet to see pictures."""
+    """Return a network with He's weights, tamed, the same for the same seed; `settle` has yet to see images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ResNet(described, classes)
@@ -28,7 +28,7 @@ def random_network(described: Architecture, classes: int, seed: int) -> ResNet:
 
 @torch.no_grad()
 def settle(model: ResNet, images: Tensor) -> None:
-    """Set batch-norm statistics and the classifier from normalised pictures (N, 3, H, W), in one pass over them."""
+    """Set batch-norm statistics and the classifier from normalised images (N, 3, H, W), in one pass over them."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()

@@ -1,4 +1,4 @@
-"""The committed sample pictures: clouds, textures, shapes, gradients; small, of all three formats, all different.
+"""The committed sample images: clouds, textures, shapes, gradients; small, of all three formats, all different.
 
 They are what parity is measured on where no data set is at hand, and what random weights are tuned to.
 """
@@ -15,28 +15,28 @@ _FOLDER = Path(__file__).parents[1] / "samples"
 
 
 def sample_pixels(preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
-    """Return the sample pictures as a network with this preprocessing sees them, uint8 (17, height, width, 3)."""
+    """Return the sample images as a network with this preprocessing sees them, uint8 (17, height, width, 3)."""
     return to_pixels((path.read_bytes() for path in sorted(_FOLDER.iterdir())), preprocessing, resizer)
 
 
 def samples_by_every_resizer(preprocessing: Preprocessing) -> Pixels:
-    """Return the sample pictures as each installed resizer makes them; what is equal comes once."""
+    """Return the sample images as each installed resizer makes them; what is equal comes once."""
     first, *others = (sample_pixels(preprocessing, resizer) for resizer in installed_resizers())
     differing = [other[(other != first).any(axis=(1, 2, 3))] for other in others]
     return np.concatenate([first, *differing])
 
 
-def to_pixels(pictures: Iterable[bytes], preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
-    """Return files of pictures, prepared by the service's own code, uint8 (N, height, width, 3)."""
+def to_pixels(images: Iterable[bytes], preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
+    """Return files of images, prepared by the service's own code, uint8 (N, height, width, 3)."""
     return np.stack(
         [
             image_to_pixels(
-                picture,
+                image,
                 shorter_side=preprocessing.shorter_side,
                 crop=preprocessing.crop,
                 interpolation=preprocessing.interpolation,
                 resizer=resizer,
             )[0]
-            for picture in pictures
+            for image in images
         ]
     )

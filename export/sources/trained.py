@@ -23,7 +23,7 @@ from training.weights.checkpoint import CheckpointError, find_weights, read_weig
 
 OWN_RUNS = Path("runs")
 
-# Of the pictures that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
+# Of the images that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
 _IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
@@ -62,7 +62,7 @@ class RunFacts(_Part):
     seed: int
     git_commit: str | None = None
     dataset: DatasetFacts
-    validation_dataset: DatasetFacts | None = None  # held-out pictures that have a folder of their own
+    validation_dataset: DatasetFacts | None = None  # held-out images that have a folder of their own
     test_dataset: DatasetFacts | None = None
     held_out: tuple[int, ...] = ()
     resizer: Resizer = PILLOW  # the only one before runs recorded it

@@ -1,7 +1,7 @@
 """May a file of lower precision have its name? Judged beside the same network in fp32, through the engine that serves.
 
-On labelled pictures by the points of top-1 that are lost; without labels by the share of pictures that keep fp32's
-label. Pictures of the calibration alone would not do: a network calibrated on black pictures answers those well.
+On labelled images by the points of top-1 that are lost; without labels by the share of images that keep fp32's
+label. Images of the calibration alone would not do: a network calibrated on black images answers those well.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
 @dataclass(frozen=True)
 class Jury:
-    """Pictures, uint8 (N, height, width, 3), that an engine is judged with, and fp32's answers to them."""
+    """Images, uint8 (N, height, width, 3), that an engine is judged with, and fp32's answers to them."""
 
     pixels: Images
     labels: NDArray[np.int64] | None
@@ -62,7 +62,7 @@ def what_is_too_much(loss: PrecisionLoss, precision: str, max_loss: float) -> st
     """
     if max_loss >= NO_LIMIT:
         return None
-    where = f"{loss.images:,} pictures of {loss.dataset}"
+    where = f"{loss.images:,} images of {loss.dataset}"
     if loss.top1_loss is not None and not loss.top1_loss <= max_loss:
         return f"{precision} loses {loss.top1_loss:.2f} points of top-1 on {where}, and {max_loss:g} are allowed"
     if loss.top1_loss is None and not loss.agreement >= SMALLEST_AGREEMENT:

@@ -1,7 +1,7 @@
-"""The pictures that the ranges of int8 come from, and those that stay apart to judge the result.
+"""The images that the ranges of int8 come from, and those that stay apart to judge the result.
 
 A few hundred that look like what will be served: from a folder or a tar of any layout, else of the run's own training
-pictures. They pass through the service's own preprocessing.
+images. They pass through the service's own preprocessing.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.data_files.listing import DataError, existing, listed
 
-_MOST_PICTURES = 384
-_FEW_PICTURES = 100
-_NONE = "--precision int8 needs pictures like those to be served; give a few hundred with --calibration FOLDER"
+_MOST_IMAGES = 384
+_FEW_IMAGES = 100
+_NONE = "--precision int8 needs images like those to be served; give a few hundred with --calibration FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
-class CalibrationPictures:
+class CalibrationImages:
     """Two thirds to measure ranges on, one third to judge with; both uint8 (N, height, width, 3)."""
 
     measured: Pixels
@@ -34,34 +34,34 @@ class CalibrationPictures:
     name: str
 
 
-def find_pictures(source: Source, folder: Path | None, say: Callable[[str], None]) -> CalibrationPictures:
-    """Return the pictures of a folder or a tar, else training pictures of the run, else (random weights) the samples.
+def find_images(source: Source, folder: Path | None, say: Callable[[str], None]) -> CalibrationImages:
+    """Return the images of a folder or a tar, else training images of the run, else (random weights) the samples.
 
     Raises ExportError if there are none.
     """
     if folder is not None:
-        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_PICTURES, flag="--calibration", say=say)
-        if len(pixels) < _FEW_PICTURES:
+        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_IMAGES, flag="--calibration", say=say)
+        if len(pixels) < _FEW_IMAGES:
             say(f"{folder} has {len(pixels)} images, which are few for ranges; with a few hundred int8 loses less")
         return _divided(pixels, folder.name)
-    training = training_pixels(source, _MOST_PICTURES, say)
+    training = training_pixels(source, _MOST_IMAGES, say)
     if training is not None:
-        return _divided(training, "training pictures")
+        return _divided(training, "training images")
     if source.is_random:
         pixels = sample_pixels(source.preprocessing)
-        return CalibrationPictures(pixels, pixels[:0], "sample pictures")
+        return CalibrationImages(pixels, pixels[:0], "sample images")
     raise ExportError(_NONE)
 
 
-def refuse_lack_of_pictures(wanted: Wanted) -> None:
-    """Raise ExportError if int8 of weights that others trained, which come without pictures, is given none either."""
+def refuse_lack_of_images(wanted: Wanted) -> None:
+    """Raise ExportError if int8 of weights that others trained, which come without images, is given none either."""
     if wanted.precision is Precision.INT8 and wanted.calibration is None:
         raise ExportError(_NONE)
 
 
-def _divided(pixels: Pixels, name: str) -> CalibrationPictures:
+def _divided(pixels: Pixels, name: str) -> CalibrationImages:
     judges = np.arange(len(pixels)) % 3 == 2
-    return CalibrationPictures(pixels[~judges], pixels[judges], name)
+    return CalibrationImages(pixels[~judges], pixels[judges], name)
 
 
 def read_unlabelled(
@@ -84,7 +84,7 @@ def read_unlabelled(
     if not pixels:
         raise ExportError(f"{path} holds no image that can be decoded; give {flag} a folder of images")
     if skipped:
-        say(f"{skipped} files of {path} are no pictures that can be decoded, and are left out")
+        say(f"{skipped} files of {path} are no images that can be decoded, and are left out")
     return np.stack(pixels)
 
 

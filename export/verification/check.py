@@ -19,7 +19,7 @@ from export.graph.to_onnx import OUTPUTS
 from export.model_file import read_file
 from export.options import Provider
 from export.sources.sample_images import sample_pixels
-from export.verification.evaluation import accuracy_of, answers_of, engine_over, labelled_pictures
+from export.verification.evaluation import accuracy_of, answers_of, engine_over, labelled_images
 from export.verification.inspect_file import card_of, layers_of, parse
 from export.verification.parity import answers_in_batches
 from service.engine.engine import Engine
@@ -28,9 +28,9 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, golden_input
 
 LARGEST_BATCH = 16
-# Beyond what few pictures leave to chance: other processors round otherwise.
+# Beyond what few images leave to chance: other processors round otherwise.
 _ACCURACY_TOLERANCE = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
-_STANDARD_ERRORS = 4  # where the pictures are not as many as the claim's, so not the same
+_STANDARD_ERRORS = 4  # where the images are not as many as the claim's, so not the same
 _BATCHES_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
 _TIMED_S = 1.0
 
@@ -117,10 +117,10 @@ def _accuracy(engine: Engine, card: ModelCard, data: Path | None, say: Callable[
     claim = card.accuracy
     claimed = _described(claim) if claim else "not measured"
     if data is None:
-        return Finding("accuracy", claimed, "not measured; give pictures with --data", True)
-    pictures = labelled_pictures(data, card, say)
-    say(f"measuring its accuracy on {len(pictures.labels):,} pictures of {pictures.name}")
-    found = accuracy_of(answers_of(engine, pictures.pixels), pictures, engine.provider)
+        return Finding("accuracy", claimed, "not measured; give images with --data", True)
+    images = labelled_images(data, card, say)
+    say(f"measuring its accuracy on {len(images.labels):,} images of {images.name}")
+    found = accuracy_of(answers_of(engine, images.pixels), images, engine.provider)
     return Finding(
         "accuracy", claimed, _described(found), claim is None or _is_as_claimed(found, claim, card.precision)
     )

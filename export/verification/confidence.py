@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.verification.evaluation import ENGINE_BATCH, Pictures
+from export.verification.evaluation import ENGINE_BATCH, LabelledImages
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels
 from service.model_files.card import Confidence
@@ -52,7 +52,7 @@ class _Scored:
 
 
 def measure_confidence(
-    engine: Engine, held_out: Pictures | None, test: Pictures | None, unknown: Unknown | None
+    engine: Engine, held_out: LabelledImages | None, test: LabelledImages | None, unknown: Unknown | None
 ) -> Confidence | None:
     """Return the card's confidence, or None with too few held-out images for a threshold.
 

@@ -1,4 +1,4 @@
-"""What labelled pictures say of a network: accuracy through the engine, and the temperature that calibrates it."""
+"""What labelled images say of a network: accuracy through the engine, and the temperature that calibrates it."""
 
 import contextlib
 import dataclasses
@@ -30,12 +30,12 @@ from training.evaluation.evaluate import fit_temperature, logits_of
 from training.networks.resnet import Architecture
 
 ENGINE_BATCH = 32
-_PARITY_PICTURES = 64
+_PARITY_IMAGES = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
-    """Labelled pictures as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
+class LabelledImages:
+    """Labelled images as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
 
     pixels: Images
     labels: NDArray[np.int64]
@@ -43,22 +43,22 @@ class Pictures:
 
     def spread(self) -> Pixels:
         """Return up to 64 of them, from all over the data set, so from all classes, in a fixed order."""
-        chosen = np.linspace(0, len(self.pixels) - 1, min(_PARITY_PICTURES, len(self.pixels))).round().astype(int)
+        chosen = np.linspace(0, len(self.pixels) - 1, min(_PARITY_IMAGES, len(self.pixels))).round().astype(int)
         return np.array(self.pixels[chosen])
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What there is to measure with. None: no such pictures on this machine."""
+    """What there is to measure with. None: no such images on this machine."""
 
-    test: Pictures | None = None  # for accuracy and parity
-    held_out: Pictures | None = None  # for the temperature
+    test: LabelledImages | None = None  # for accuracy and parity
+    held_out: LabelledImages | None = None  # for the temperature
 
 
 def find_evidence(source: Source, data: Path | None, say: Callable[[str], None]) -> Evidence:
-    """Return the pictures to measure with: those of `data`, or else the run's own, where they still are as they were.
+    """Return the images to measure with: those of `data`, or else the run's own, where they still are as they were.
 
-    Pictures that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
+    Images that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
     data that cannot be used.
     """
     held_out = _held_out(source, say)
@@ -71,8 +71,8 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
             return Evidence(_named(given), held_out)
         if held_out is None:
             raise ExportError(
-                f"the network was trained on all pictures of {data}, which say nothing of its accuracy; give --data "
-                "other pictures, or leave it out"
+                f"the network was trained on all images of {data}, which say nothing of its accuracy; give --data "
+                "other images, or leave it out"
             )
         say(f"the network was trained on {given.name}, so only what was held out of it counts")
         return Evidence(held_out, held_out)
@@ -81,7 +81,7 @@ def find_evidence(source: Source, data: Path | None, say: Callable[[str], None])
 
 
 class Described(Protocol):
-    """What pictures must fit: a source, or the card of a file."""
+    """What images must fit: a source, or the card of a file."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -91,8 +91,8 @@ class Described(Protocol):
     def preprocessing(self) -> Preprocessing: ...
 
 
-def labelled_pictures(data: Path, fitting: Described, say: Callable[[str], None]) -> Pictures:
-    """Return the pictures of a data set that has these classes. Raises ExportError."""
+def labelled_images(data: Path, fitting: Described, say: Callable[[str], None]) -> LabelledImages:
+    """Return the images of a data set that has these classes. Raises ExportError."""
     return _named(_load_fitting(data, fitting, say))
 
 
@@ -105,7 +105,7 @@ def class_names(data: Path, described: Architecture, say: Callable[[str], None])
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What an engine says of N pictures: probabilities float32 (N, classes), the best classes int64 (N, up to 5).
+    """What an engine says of N images: probabilities float32 (N, classes), the best classes int64 (N, up to 5).
 
     Where a probability is not a number, the best classes are -1, which is no label.
     """
@@ -126,7 +126,7 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
 
 
 def answers_of(engine: Engine, pixels: Images) -> Answers:
-    """Return an engine's answers to pictures uint8 (N, H, W, 3)."""
+    """Return an engine's answers to images uint8 (N, H, W, 3)."""
     batches = [
         engine.run(np.ascontiguousarray(pixels[start : start + ENGINE_BATCH]))
         for start in _with_a_bar(range(0, len(pixels), ENGINE_BATCH))
@@ -136,20 +136,20 @@ def answers_of(engine: Engine, pixels: Images) -> Answers:
     return Answers(probabilities, best)
 
 
-def accuracy_of(answers: Answers, pictures: Pictures, provider: str) -> Accuracy:
-    """Return the share of pictures whose label is the best, and among the best five."""
-    right = answers.best == pictures.labels[:, None]
+def accuracy_of(answers: Answers, images: LabelledImages, provider: str) -> Accuracy:
+    """Return the share of images whose label is the best, and among the best five."""
+    right = answers.best == images.labels[:, None]
     return Accuracy(
         top1=float(right[:, 0].mean()),
         top5=float(right.any(axis=1).mean()),
-        images=len(pictures.labels),
-        dataset=pictures.name,
+        images=len(images.labels),
+        dataset=images.name,
         provider=provider,
     )
 
 
 def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pixels | None:
-    """Return up to so many pictures that the run was trained on, from all over the set; None if it is not there."""
+    """Return up to so many images that the run was trained on, from all over the set; None if it is not there."""
     dataset = _run_data(source.train_set, source, say)
     if dataset is None:
         return None
@@ -158,10 +158,10 @@ def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pi
     return np.array(dataset.images[chosen])
 
 
-def calibrate(source: Source, pictures: Pictures) -> Calibration:
-    """Return the temperature that suits the held-out pictures best, and the calibration error that is left."""
-    logits = logits_of(source.network, pictures.pixels, Normalise(source.preprocessing), batch_size=ENGINE_BATCH)
-    fit = fit_temperature(logits, torch.from_numpy(np.array(pictures.labels)), caution=1.0)
+def calibrate(source: Source, images: LabelledImages) -> Calibration:
+    """Return the temperature that suits the held-out images best, and the calibration error that is left."""
+    logits = logits_of(source.network, images.pixels, Normalise(source.preprocessing), batch_size=ENGINE_BATCH)
+    fit = fit_temperature(logits, torch.from_numpy(np.array(images.labels)), caution=1.0)
     return Calibration(
         temperature=float(np.float32(fit.temperature)),  # as the graph holds it
         expected_calibration_error=fit.expected_calibration_error,
@@ -174,7 +174,7 @@ def _with_a_bar(starts: range) -> Iterable[int]:
     return track(starts, "measuring", console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
-def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
+def _held_out(source: Source, say: Callable[[str], None]) -> LabelledImages | None:
     if source.validation_set is not None:
         validation_set = _run_data(source.validation_set, source, say)
         return None if validation_set is None else _named(validation_set)
@@ -182,7 +182,9 @@ def _held_out(source: Source, say: Callable[[str], None]) -> Pictures | None:
     if dataset is None:
         return None
     indices = np.array(source.held_out)
-    return Pictures(dataset.chosen(indices), dataset.labels[indices], f"{_name_of(dataset)}, held out of training")
+    return LabelledImages(
+        dataset.chosen(indices), dataset.labels[indices], f"{_name_of(dataset)}, held out of training"
+    )
 
 
 def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
@@ -249,7 +251,7 @@ def _load_fitting(
     raise ExportError(
         f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
         f"{_first_difference(dataset.classes, source.labels)}, and {first_few(unknown)} is unknown; give --data "
-        "pictures of the network's classes"
+        "images of the network's classes"
     )
 
 
@@ -296,8 +298,8 @@ def _load(
         )
 
 
-def _named(dataset: Dataset) -> Pictures:
-    return Pictures(dataset.images, dataset.labels, _name_of(dataset))
+def _named(dataset: Dataset) -> LabelledImages:
+    return LabelledImages(dataset.images, dataset.labels, _name_of(dataset))
 
 
 def _name_of(dataset: Dataset) -> str:

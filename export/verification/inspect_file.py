@@ -147,7 +147,7 @@ def _facts(card: ModelCard) -> list[str]:
     accuracy = "not measured"
     if card.accuracy:
         accuracy = (
-            f"{card.accuracy.top1:.2%} top-1 on {card.accuracy.images:,} pictures of {card.accuracy.dataset} "
+            f"{card.accuracy.top1:.2%} top-1 on {card.accuracy.images:,} images of {card.accuracy.dataset} "
             f"({card.accuracy.provider})"
         )
     facts = {
@@ -161,10 +161,10 @@ def _facts(card: ModelCard) -> list[str]:
     if confidence := card.confidence:
         facts["confident"] = f"{confidence.score.replace('_', ' ')} of at least {confidence.threshold:.4g}"
     if loss := card.precision_loss:
-        facts["fp32"] = f"{loss.agreement:.2%} of {loss.images:,} pictures keep its label ({loss.provider})"
+        facts["fp32"] = f"{loss.agreement:.2%} of {loss.images:,} images keep its label ({loss.provider})"
     if how := card.quantisation:
         kept = ", ".join(how.float_layers) or "none"
-        facts["ranges"] = f"{how.method} over {how.images} pictures, for {how.target}; float layers: {kept}"
+        facts["ranges"] = f"{how.method} over {how.images} images, for {how.target}; float layers: {kept}"
     return [f"{name:<10} {value}" for name, value in facts.items()]
 
 

@@ -19,16 +19,16 @@ Probabilities = NDArray[np.float32]
 def check_parity(
     engine: Engine, network: ResNet, preprocessing: Preprocessing, temperature: float, pixels: Pixels
 ) -> Parity:
-    """Compare the engine's answers with PyTorch's for pictures uint8 (N, H, W, 3), at several batch sizes.
+    """Compare the engine's answers with PyTorch's for images uint8 (N, H, W, 3), at several batch sizes.
 
-    Raises ExportError if a probability differs by more than 1e-5 or a picture's best class is another.
+    Raises ExportError if a probability differs by more than 1e-5 or an image's best class is another.
     """
     parity = measure_parity(engine, network, preprocessing, temperature, pixels)
     difference, others = parity.largest_probability_difference, parity.images - parity.agreeing_images
     if difference > LARGEST_DIFFERENCE or others:
         raise ExportError(
             f"the exported graph does not answer as the network does: probabilities differ by up to {difference:.1e} "
-            f"({LARGEST_DIFFERENCE:.0e} is allowed), and {others} of {len(pixels)} pictures get "
+            f"({LARGEST_DIFFERENCE:.0e} is allowed), and {others} of {len(pixels)} images get "
             "another label; nothing was written"
         )
     return parity
@@ -70,7 +70,7 @@ def probabilities_in_pytorch(
 def answers_in_batches(engine: Engine, pixels: Pixels, batch_size: int) -> tuple[Probabilities, NDArray[np.int64]]:
     """Return probabilities (N, classes) and the best class (N,), asked for in batches of one size.
 
-    The last batch is filled up from the first pictures, so that every batch has this size.
+    The last batch is filled up from the first images, so that every batch has this size.
     """
     batches = -(-len(pixels) // batch_size)
     order = np.arange(batches * batch_size) % len(pixels)

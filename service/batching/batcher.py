@@ -1,4 +1,4 @@
-"""Group single pictures into batches, without making anyone wait for a timer.
+"""Group single images into batches, without making anyone wait for a timer.
 
 While the engine is busy, arrivals collect; the moment a thread is free it takes its share of them, up to the model's
 `max_batch` and to what is quickly done. A quiet server answers at once with batches of one; a busy server fills its
@@ -225,7 +225,7 @@ class Batcher:
                 deliver(loop, batch.refused)
             if batch.wanted:
                 deliver(loop, self._answered(batch.wanted, pulse, is_alone=batch.is_alone))
-            del batch  # while it waits, the thread holds no picture and no model that may be on its way out
+            del batch  # while it waits, the thread holds no image and no model that may be on its way out
         with self._lock:
             self._running_threads -= 1
             is_last = self._running_threads == 0
@@ -237,7 +237,7 @@ class Batcher:
     def _take_batch(self, pulse: Pulse) -> _Batch | None:
         """Wait for work, then take a fair share of one model's.
 
-        Quick pictures, and those of a GPU, are shared with the threads that are idle now; while slow ones are computed
+        Quick images, and those of a GPU, are shared with the threads that are idle now; while slow ones are computed
         every thread comes by, so each leaves the others their share. What nobody wants any more is skipped, what has
         expired is refused, and neither counts. None at the end.
         """
@@ -299,4 +299,4 @@ class Batcher:
                 self._changed.notify_all()
             if is_refused:
                 deliver(loop, [(waiting, job)])
-            del entry, waiting, set_aside, job  # as above: while it waits, the thread holds no picture and no model
+            del entry, waiting, set_aside, job  # as above: while it waits, the thread holds no image and no model

@@ -1,4 +1,4 @@
-"""One picture's stay in the queue, and the work that threads do on it: everybody gets an answer, whatever breaks."""
+"""One image's stay in the queue, and the work that threads do on it: everybody gets an answer, whatever breaks."""
 
 import asyncio
 import logging
@@ -45,7 +45,7 @@ class Model(Protocol[Job, Answer]):
         """Answer each job. `is_alone`: all processes together have nothing else to do."""
 
 
-@dataclass(slots=True, eq=False)  # not frozen: one is made for each picture, and that would triple what it costs
+@dataclass(slots=True, eq=False)  # not frozen: one is made for each image, and that would triple what it costs
 class Waiting:
     """A job and whoever waits for its answer."""
 

@@ -1,4 +1,4 @@
-"""Whether one more picture has a chance of being answered in time, and when to come back if it has none.
+"""Whether one more image has a chance of being answered in time, and when to come back if it has none.
 
 Decided by number and by age: how many wait, and how long the last of them will wait at the speed of the last batches.
 A burst may fill the queue to its age limit. A queue that stays filled serves nobody: everyone waits as long and as many
@@ -19,16 +19,16 @@ _NEARLY_EMPTY = 0.05  # of the age limit
 _QUICK_S = 0.005
 _LONGEST_BATCH_S = 0.1  # everybody in a batch waits for all of it
 _LONGEST_BATCH = 0.2  # of the age limit
-_RECENT = 0.1  # weight of the newest batch in the running mean of seconds a picture
+_RECENT = 0.1  # weight of the newest batch in the running mean of seconds an image
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
     """How much may wait, and for how long."""
 
-    max_waiting: int  # pictures, in all processes together
+    max_waiting: int  # images, in all processes together
     max_age_s: float
-    never_refused: int = 0  # this many outstanding pictures of a process wait as long as it takes
+    never_refused: int = 0  # this many outstanding images of a process wait as long as it takes
 
     def __post_init__(self) -> None:
         if self.max_waiting < 1 or self.max_age_s <= 0:
@@ -40,44 +40,44 @@ class Room:
 
     def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
-        self._seconds_per_picture = self._seconds_per_batch = 0.0  # of one thread
+        self._seconds_per_image = self._seconds_per_batch = 0.0  # of one thread
         self._nearly_empty_at = -math.inf  # monotonic seconds
 
-    def note_batch(self, seconds: float, pictures: int) -> None:
+    def note_batch(self, seconds: float, images: int) -> None:
         """Take one more batch into account."""
-        self._seconds_per_picture += _RECENT * (seconds / pictures - self._seconds_per_picture)
+        self._seconds_per_image += _RECENT * (seconds / images - self._seconds_per_image)
         self._seconds_per_batch += _RECENT * (seconds - self._seconds_per_batch)
 
     def is_quick(self) -> bool:
-        """Whether the last pictures took so little time that the event loop could have spared it."""
-        return self._seconds_per_picture <= _QUICK_S
+        """Whether the last images took so little time that the event loop could have spared it."""
+        return self._seconds_per_image <= _QUICK_S
 
     def largest_batch(self) -> int:
-        """Return how many pictures a thread may take at once, so that they do not wait long for each other."""
+        """Return how many images a thread may take at once, so that they do not wait long for each other."""
         longest_s = min(_LONGEST_BATCH_S, _LONGEST_BATCH * self._limits.max_age_s)
-        return max(1, int(longest_s / max(self._seconds_per_picture, 1e-6)))
+        return max(1, int(longest_s / max(self._seconds_per_image, 1e-6)))
 
     def is_full(self, waiting_everywhere: int) -> bool:
         """Whether as many wait as may wait."""
         return waiting_everywhere >= self._limits.max_waiting
 
     def expiry(self, now: float, outstanding: int) -> float:
-        """Return until when a picture that comes now may wait."""
+        """Return until when an image that comes now may wait."""
         return math.inf if outstanding < self._limits.never_refused else now + self._limits.max_age_s
 
     def latest_start(self, expires_at: float) -> float:
-        """Return when a picture has to be taken at the latest to have its answer by then."""
+        """Return when an image has to be taken at the latest to have its answer by then."""
         return expires_at - self._seconds_per_batch
 
     def check(
         self, now: float, *, waiting: int, outstanding: int, threads: int, is_idle: bool, seconds_left: float
     ) -> None:
-        """Raise Overloaded or Expired for a picture that would wait too long, or be answered after its client's limit.
+        """Raise Overloaded or Expired for an image that would wait too long, or be answered after its client's limit.
 
         `waiting` and `outstanding` are this process's, which `is_idle` if one of its threads has nothing to do; a
         process that has nothing to do at all always tries.
         """
-        wait_s = waiting * self._seconds_per_picture / threads
+        wait_s = waiting * self._seconds_per_image / threads
         longest_s = self._longest_wait_s(now, wait_s)
         if outstanding >= max(1, self._limits.never_refused) and wait_s > longest_s:
             raise self.overloaded(waiting, threads)
@@ -91,7 +91,7 @@ class Room:
     def _answered_in_s(self, wait_s: float, *, is_idle: bool) -> float:
         """Return how long an answer takes at most: the batch that is being run, what waits before, its own batch."""
         running_s = 0.0 if is_idle else self._seconds_per_batch
-        return running_s + max(wait_s + self._seconds_per_picture, self._seconds_per_batch)
+        return running_s + max(wait_s + self._seconds_per_image, self._seconds_per_batch)
 
     def _longest_wait_s(self, now: float, wait_s: float) -> float:
         longest_s = self._limits.max_age_s
@@ -103,12 +103,12 @@ class Room:
         return max(0.0, longest_s - 2 * self._seconds_per_batch)
 
     def overloaded(self, waiting: int, threads: int) -> Overloaded:
-        """Return the refusal of a picture that finds too much waiting."""
+        """Return the refusal of an image that finds too much waiting."""
         return Overloaded(
             "Too many images are waiting already; try again a little later.",
             retry_after_s=self._retry_after_s(waiting, threads),
         )
 
     def _retry_after_s(self, waiting: int, threads: int) -> int:
-        until_empty = math.ceil(waiting * self._seconds_per_picture / threads)
+        until_empty = math.ceil(waiting * self._seconds_per_image / threads)
         return min(max(1, until_empty) + random.randint(0, _SPREAD_S), _LONGEST_RETRY_AFTER_S)  # noqa: S311

@@ -1,4 +1,4 @@
-"""`classify PICTURE…`: the answers of POST /classify on the command line, without a server or from one."""
+"""`classify IMAGE…`: the answers of POST /classify on the command line, without a server or from one."""
 
 import contextlib
 import logging
@@ -19,7 +19,7 @@ from rich.progress import track
 
 from service.api.endpoints.responses import classification_as_json
 from service.cli.client import Client, ServerError
-from service.cli.inputs import find_pictures, read_picture
+from service.cli.inputs import find_images, read_image
 from service.engine.engine import EngineError
 from service.errors import ServiceError
 from service.images.limits import ImageLimits
@@ -30,7 +30,7 @@ from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.system.cores import available_cores
 
 _BAR_WIDTH = 30
-_MANY = 20  # pictures, from which on a bar shows how far it is
+_MANY = 20  # images, from which on a bar shows how far it is
 _REQUESTS_AT_ONCE = 8
 _MOST_SENT_BYTES = 2**31  # a server says what it takes
 
@@ -52,9 +52,9 @@ def main() -> None:
 
 
 def classify(
-    pictures: Annotated[
+    images: Annotated[
         list[str],
-        typer.Argument(metavar="PICTURE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
+        typer.Argument(metavar="IMAGE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
     ],
     models: Annotated[Path, typer.Option(help="Folder of models.", envvar=f"{ENVIRONMENT_PREFIX}MODELS")] = Path(
         "models"
@@ -100,9 +100,9 @@ def classify(
         ),
     ] = Settings.model_fields["max_side"].default,
 ) -> None:
-    """Say what each picture shows. Exits with 1 if any file failed; the others are answered all the same."""
+    """Say what each image shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
-    names = list(find_pictures(pictures))
+    names = list(find_images(images))
     try:
         if server is not None:
             with contextlib.closing(Client(server, api_key=api_key)) as client:
@@ -151,7 +151,7 @@ def _answers(names: list[str], ask: Ask, at_once: int, most_bytes: int) -> Itera
 
     def answer(name: str) -> dict[str, Any]:
         try:
-            return ask(read_picture(name, most_bytes))
+            return ask(read_image(name, most_bytes))
         except ServiceError as error:
             return {"error": {"status": error.status, "code": error.code, "detail": error.message}}
 

@@ -1,4 +1,4 @@
-"""Ask a server of this project to classify a picture, as `classify --server` does."""
+"""Ask a server of this project to classify an image, as `classify --server` does."""
 
 import http.client
 import threading
@@ -36,7 +36,7 @@ class Client:
             connection.close()
 
     def classify(self, content: bytes, *, top_k: int, model: str | None) -> dict[str, Any]:
-        """Return the server's answer to a picture, or `{"error": …}` as it gives it. Raises ServerError."""
+        """Return the server's answer to an image, or `{"error": …}` as it gives it. Raises ServerError."""
         question = urlencode({"top_k": top_k} | ({"model": model} if model else {}))
         for last in (*([False] * (_TRIES - 1)), True):
             status, retry_after, body = self._post(self._path + question, content)

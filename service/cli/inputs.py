@@ -1,4 +1,4 @@
-"""What somebody means who names pictures on a command line: files, folders, patterns, and `-` for standard input."""
+"""What somebody means who names images on a command line: files, folders, patterns, and `-` for standard input."""
 
 import glob
 import os
@@ -12,8 +12,8 @@ STANDARD_INPUT = "-"
 _ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
 
 
-def find_pictures(names: Iterable[str]) -> Iterator[str]:
-    """Yield the files that are meant, in order: a folder stands for the pictures in it and below, by their endings.
+def find_images(names: Iterable[str]) -> Iterator[str]:
+    """Yield the files that are meant, in order: a folder stands for the images in it and below, by their endings.
 
     Of a pattern with `**`, which goes through folders by itself, they stand for nothing more. A name that no file,
     folder or pattern fits comes back as it is, so that reading it tells what is wrong.
@@ -24,20 +24,20 @@ def find_pictures(names: Iterable[str]) -> Iterator[str]:
         if "**" in Path(name).parts and any(map(os.path.isfile, fitting)):
             fitting = [found for found in fitting if not os.path.isdir(found)]
         for found in fitting or [name]:
-            yield from _pictures_in(Path(found)) if Path(found).is_dir() else (found,)
+            yield from _images_in(Path(found)) if Path(found).is_dir() else (found,)
 
 
-def _pictures_in(folder: Path) -> list[str]:
-    found = sorted(path for path in folder.rglob("*") if _is_picture(path, folder))
+def _images_in(folder: Path) -> list[str]:
+    found = sorted(path for path in folder.rglob("*") if _is_image(path, folder))
     return [str(path) for path in found or [folder]]
 
 
-def _is_picture(path: Path, folder: Path) -> bool:
+def _is_image(path: Path, folder: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
     return path.suffix.lower() in _ENDINGS and not is_hidden and path.is_file()
 
 
-def read_picture(name: str, most_bytes: int) -> bytes:
+def read_image(name: str, most_bytes: int) -> bytes:
     """Return the content of a file, or of standard input for `-`. Raises BadRequest, TooLarge."""
     try:
         content = _read(name, most_bytes + 1)

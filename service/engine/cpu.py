@@ -1,7 +1,7 @@
 """A model on the CPU: one session for many requests at once, one for the request that is alone, and their weights once.
 
-The first runs each picture on one thread, so that as many run side by side as there are cores. The second gives all
-cores to one picture. Both map the weights of one optimised graph into memory, as do all other processes; the graph is
+The first runs each image on one thread, so that as many run side by side as there are cores. The second gives all
+cores to one image. Both map the weights of one optimised graph into memory, as do all other processes; the graph is
 made by this host, for this host, from a model file whose own weights may not lie anywhere else.
 """
 
@@ -44,7 +44,7 @@ class CpuSessions:
         self._all_cores_are_free = threading.Lock()
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs; `alone` says that no other picture is being run, in any process."""
+        """Return the named outputs; `alone` says that no other image is being run, in any process."""
         if alone and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
             try:
                 return list(self._all_cores.run(list(outputs), {INPUT: images}))

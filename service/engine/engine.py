@@ -1,6 +1,6 @@
 """One model file, ready to run: which processor runs it, and arrays in, arrays out.
 
-It knows nothing of HTTP, labels or pictures: uint8 pixels go in as the model file's contract says, arrays come out, and
+It knows nothing of HTTP, labels or images: uint8 pixels go in as the model file's contract says, arrays come out, and
 `provider` is what really runs, not what was asked for. How a CPU and a GPU are used well is in `cpu_sessions.py` and
 `gpu_sessions.py`.
 """

@@ -43,7 +43,7 @@ class Device(Protocol):
 class GpuSessions:
     """One session, warm in every batch size when it is made. Safe to `run` from several threads, which take turns.
 
-    Raises DeviceLost, and what ONNX Runtime raises if a single picture fails.
+    Raises DeviceLost, and what ONNX Runtime raises if a single image fails.
     """
 
     def __init__(self, session: Any, device: Device, *, largest_batch: int, tries_smaller: bool = True) -> None:
@@ -138,7 +138,7 @@ class GpuSessions:
         log.warning("a batch of %d %s; from now on at most %d", count, reason, self.largest_batch)
 
     def _check_device(self, outputs: tuple[str, ...]) -> None:
-        """Raise DeviceLost if a black picture fails, too: then it was not the batch."""
+        """Raise DeviceLost if a black image fails, too: then it was not the batch."""
         try:
             with self._turn:
                 self._run_bucket(np.zeros((1, *self._pixels.shape[1:]), np.uint8), outputs)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Session: TypeAlias = onnxruntime.InferenceSession
 DeviceValue: TypeAlias = onnxruntime.OrtValue
 
-# A client that asks for one small picture after the other is back within a third of a millisecond: threads that are
+# A client that asks for one small image after the other is back within a third of a millisecond: threads that are
 # awake then save it 30 of 270 microseconds.
 _SPINNING_US = 1000
 # Of a saved graph: small constants stay in it, the weights lie beside it, where they can be mapped into memory.

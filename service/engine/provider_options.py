@@ -37,7 +37,7 @@ def buckets(largest: int) -> tuple[int, ...]:
 
 
 def bucket_of(count: int, sizes: Sequence[int]) -> int:
-    """Return the smallest of the sizes, which ascend, that holds so many pictures."""
+    """Return the smallest of the sizes, which ascend, that holds so many images."""
     return next(size for size in sizes if size >= count)
 
 

@@ -57,7 +57,7 @@ class RequestLog:
         if exchange.failure is not None:
             line["code"] = exchange.failure
         if exchange.model is not None:
-            line["pictures"] = exchange.pictures
+            line["pictures"] = exchange.images
             line["decode_ms"] = milliseconds(exchange.decode_s)
             line["queue_ms"] = milliseconds(exchange.queue_s)
             line["inference_ms"] = milliseconds(exchange.inference_s)

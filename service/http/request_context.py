@@ -77,10 +77,37 @@ class Exchange:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
-        "_body_ended", "_can_be_answered", "_closes", "_held", "_is_in_the_way", "_is_last", "_limit", "_memory",
-        "_receive", "_scope", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "decode_s", "draw_s",
-        "expires_at", "failure", "further_headers", "headers", "inference_s", "is_form", "lingers", "model", "pictures",
-        "queue_s", "request_id", "started_at", "status", "traceparent",
+        "_body_ended",
+        "_can_be_answered",
+        "_closes",
+        "_held",
+        "_is_in_the_way",
+        "_is_last",
+        "_limit",
+        "_memory",
+        "_receive",
+        "_scope",
+        "_send",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "client_has_left",
+        "decode_s",
+        "draw_s",
+        "expires_at",
+        "failure",
+        "further_headers",
+        "headers",
+        "images",
+        "inference_s",
+        "is_form",
+        "lingers",
+        "model",
+        "queue_s",
+        "request_id",
+        "started_at",
+        "status",
+        "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -103,7 +130,7 @@ class Exchange:
         self._closes = False
         self.headers = _joined(scope["headers"])
         self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
-        # Whether the body says that it is a form, not the picture itself.
+        # Whether the body says that it is a form, not the image itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         # From the connection, which knows; may be asked from any thread.
         self.client_has_left: Callable[[], bool] = scope.get("client_has_left", _never)
@@ -119,9 +146,9 @@ class Exchange:
         self.traceparent = traceparent(self.headers.get(b"traceparent"))
         self.client: str | None = None  # its address
         self.bytes_in = self.bytes_out = 0  # of the bodies
-        # What was done: the pictures that got answers, and the longest that any of them took for each step.
+        # What was done: the images that got answers, and the longest that any of them took for each step.
         self.model: ModelInfo | None = None
-        self.pictures = 0
+        self.images = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
         self.draw_s: float | None = None  # what making images of the answer took
 
@@ -218,10 +245,10 @@ class Exchange:
         self._closes = not self._body_ended and not self._rest_is_small()
         return self._complete(headers)
 
-    def note_picture(self, model: "ModelInfo", classification: "Classification") -> None:
-        """Note that a model has answered one picture of this request."""
+    def note_image(self, model: "ModelInfo", classification: "Classification") -> None:
+        """Note that a model has answered one image of this request."""
         self.model = model
-        self.pictures += 1
+        self.images += 1
         self.decode_s = max(self.decode_s, classification.decode_s)
         self.queue_s = max(self.queue_s, classification.queue_s)
         self.inference_s = max(self.inference_s, classification.inference_s)
@@ -248,7 +275,7 @@ class Exchange:
 
     def _timing(self) -> bytes:
         total = hundredths(time.monotonic() - self.started_at)
-        if not self.pictures:
+        if not self.images:
             return _TOTAL % total
         steps = (*hundredths(self.decode_s), *hundredths(self.queue_s), *hundredths(self.inference_s))
         if self.draw_s is not None:

@@ -1,4 +1,4 @@
-"""Pillow's decoders, called directly: `Image.open` would load 44 other readers and look for more pictures in a JPEG.
+"""Pillow's decoders, called directly: `Image.open` would load 44 other readers and look for more images in a JPEG.
 
 An ordinary JPEG does not even meet Pillow's reader, which parses in Python what the header walk has read already: its
 bytes go to the decoder that the reader would hand them to, so the pixels are the same. One that is wanted as it is, as
@@ -33,7 +33,7 @@ class _MeteredPng(PngImageFile):
 
 
 def open_with_pillow(header: ImageHeader, gives_up_at: float) -> ImageFile.ImageFile:
-    """Return a picture that is not decoded yet. A PNG raises TimeoutError at that time of the thread's CPU clock.
+    """Return an image that is not decoded yet. A PNG raises TimeoutError at that time of the thread's CPU clock.
 
     Raises ValueError if Pillow sees another size than the header walk, and what Pillow raises.
     """

@@ -48,7 +48,7 @@ _WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04  # flags of the VP8X header
 _METADATA_SEGMENT = 0xE1  # APP1
 
 
-@dataclass(slots=True)  # not frozen: one is made for each picture, and that would triple what it costs
+@dataclass(slots=True)  # not frozen: one is made for each image, and that would triple what it costs
 class ImageHeader:
     """Size in pixels as stored (before the orientation is applied), orientation 1-8, and the bytes to decode."""
 

@@ -13,7 +13,7 @@ from service.images.header import ImageHeader
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What a picture may cost before it is refused."""
+    """What an image may cost before it is refused."""
 
     max_pixels: int = 26_000_000
     max_side: int = 12_000

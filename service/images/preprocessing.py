@@ -1,4 +1,4 @@
-"""Image bytes in, uint8 pixels out: the one piece of code that decodes pictures, in training and in serving.
+"""Image bytes in, uint8 pixels out: the one piece of code that decodes images, in training and in serving.
 
 The limits on hostile files are checked on the header, before the decoder allocates anything. The steps are those of
 the field's reference pipelines: decode, turn upright, put transparency on white, resize the shorter side with
@@ -55,7 +55,7 @@ __all__ = [
     "usual_resizer",
 ]
 
-# EXIF 2.32, tag 0x0112: what has to be done to show the stored picture upright.
+# EXIF 2.32, tag 0x0112: what has to be done to show the stored image upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,12 +66,12 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDES_SWAPPED = frozenset((5, 6, 7, 8))
-# Where the stored picture's left and top edge end up.
+# Where the stored image's left and top edge end up.
 _STORED_FROM_RIGHT, _STORED_FROM_BOTTOM = frozenset((2, 3, 6, 7)), frozenset((3, 4, 7, 8))
 
 _GREY_STEP: dict[object, int] = {"L;2": 85, "L;4": 17}  # between two neighbouring greys once decoded to 0..255
 
-# Decoding a JPEG at a reduced scale is for large pictures that are not to be made tiny; the rest stays exact.
+# Decoding a JPEG at a reduced scale is for large images that are not to be made tiny; the rest stays exact.
 _MAX_PIXELS_DECODED_WHOLE = 4_000_000
 _MIN_SIDE_OF_REDUCED = 128
 _REDUCED_TO = 2.25  # times the target's side at least: at 2.16 rich textures differed by 0.55 levels, at 2.9 by 0.29
@@ -102,7 +102,7 @@ def image_to_pixels(
     limits: ImageLimits = DEFAULT_LIMITS,
     resizer: Resizer | None = None,
 ) -> tuple[Pixels, ImageInfo]:
-    """Return the pixels the network sees, uint8 (crop height, crop width, 3) in RGB, and what the picture was.
+    """Return the pixels the network sees, uint8 (crop height, crop width, 3) in RGB, and what the image was.
 
     Without `resizer` the usual one of this installation is used. Raises NotAnImage for anything but JPEG, PNG and WebP
     by its bytes, BadImage for what cannot be decoded or breaks a limit.
@@ -129,9 +129,9 @@ def header_to_pixels(
     pixels = _from_array(header, divisor, shorter_side, crop, interpolation, resizer)
     if pixels is not None:
         return pixels, _info(header)
-    picture = _reduced(header, limits, divisor)
-    pixels = resize_and_crop(picture.image, shorter_side, crop, interpolation, box=picture.box, resizer=resizer)
-    return pixels, picture.info
+    image = _reduced(header, limits, divisor)
+    pixels = resize_and_crop(image.image, shorter_side, crop, interpolation, box=image.box, resizer=resizer)
+    return pixels, image.info
 
 
 def _from_array(
@@ -155,14 +155,14 @@ def _from_array(
 
 @dataclass(slots=True)
 class Reduced:
-    """An RGB image, perhaps at a part of its size, the box of it that the picture covers, and what the picture was."""
+    """An RGB image, perhaps at a part of its size, the box of it that the image covers, and what the image was."""
 
     image: Image.Image
     box: Box
     info: ImageInfo
 
     def resized(self, size: tuple[int, int], box: Box, resizer: Resizer | None = None) -> Pixels:
-        """Return a part of the picture, in pixels of its whole size, resized to uint8 (height, width, 3)."""
+        """Return a part of the image, in pixels of its whole size, resized to uint8 (height, width, 3)."""
         left, top, right, bottom = self.box
         across, down = (right - left) / self.info.width, (bottom - top) / self.info.height
         inside = (left + box[0] * across, top + box[1] * down, left + box[2] * across, top + box[3] * down)
@@ -171,7 +171,7 @@ class Reduced:
 
 
 def decode_reduced(data: bytes, shorter_side: int) -> Reduced:
-    """Return a picture; a large JPEG is only as large as needed for a resize to that shorter side.
+    """Return an image; a large JPEG is only as large as needed for a resize to that shorter side.
 
     Raises as `image_to_pixels` does.
     """
@@ -201,7 +201,7 @@ def _reduced(header: ImageHeader, limits: ImageLimits, divisor: int) -> Reduced:
 
 
 def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Image, ImageInfo]:
-    """Return the picture as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does.
+    """Return the image as an RGB image, upright and on white, and what it was. Raises as `image_to_pixels` does.
 
     A JPEG above the limits is decoded at the largest scale that is within them.
     """
@@ -212,11 +212,11 @@ def decode(data: bytes, limits: ImageLimits = DEFAULT_LIMITS) -> tuple[Image.Ima
 
 
 def _divisor(header: ImageHeader, shorter_side: int, interpolation: str, limits: ImageLimits) -> int:
-    """Return by how much each side of a picture may be divided while it is decoded: 1, 2, 4 or 8.
+    """Return by how much each side of an image may be divided while it is decoded: 1, 2, 4 or 8.
 
-    A JPEG decoder makes smaller pictures of large ones at a fraction of the work, by leaving out the higher
+    A JPEG decoder makes smaller images of large ones at a fraction of the work, by leaving out the higher
     frequencies of each block. More than twice the target's size is left for the resize, which decides on the result.
-    Pictures above the limits are divided for tiny targets, too, if that brings them within the limits.
+    Images above the limits are divided for tiny targets, too, if that brings them within the limits.
     """
     if (
         header.width * header.height <= _MAX_PIXELS_DECODED_WHOLE
@@ -239,7 +239,7 @@ def _info(header: ImageHeader) -> ImageInfo:
 
 
 def _covered(image: Image.Image, info: ImageInfo, orientation: int, divisor: int) -> Box:
-    """Return the part of a reduced picture that the whole one covers: not all, where its sides do not divide evenly."""
+    """Return the part of a reduced image that the whole one covers: not all, where its sides do not divide evenly."""
     width, height = info.width / divisor, info.height / divisor
     left = image.width - width if orientation in _STORED_FROM_RIGHT else 0.0
     top = image.height - height if orientation in _STORED_FROM_BOTTOM else 0.0
@@ -247,7 +247,7 @@ def _covered(image: Image.Image, info: ImageInfo, orientation: int, divisor: int
 
 
 def _decode(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    """Decode a picture whose header is within the limits, also if hardly more than its end is missing."""
+    """Decode an image whose header is within the limits, also if hardly more than its end is missing."""
     if header.is_truncated:
         content = with_an_end(header.content)
         if content is None:

@@ -34,14 +34,14 @@ MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
 
 
 def part_seen(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> Box:
-    """Return the part of a picture, in its pixels, that `resize_and_crop` keeps."""
+    """Return the part of an image, in its pixels, that `resize_and_crop` keeps."""
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     across, down = width / new_width, height / new_height
     return left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down
 
 
 def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the whole picture's width and height once resized, and where in it the crop begins: left, top."""
+    """Return the whole image's width and height once resized, and where in it the crop begins: left, top."""
     if width <= height:
         new_width, new_height = shorter_side, int(shorter_side * height / width)
     else:
@@ -50,7 +50,7 @@ def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int
 
 
 def crop_alone(width: int, height: int, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int] | None:
-    """Return where in a picture `resize_and_crop` would cut, left and top, if it would do no more than that."""
+    """Return where in an image `resize_and_crop` would cut, left and top, if it would do no more than that."""
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     is_strip = max(width, height) > MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height)
     if (new_width, new_height) != (width, height) or is_strip or min(left, top) < 0:

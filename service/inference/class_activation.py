@@ -1,4 +1,4 @@
-"""What each of a picture's best labels rests on: the class-activation maps that came with the classification."""
+"""What each of an image's best labels rests on: the class-activation maps that came with the classification."""
 
 import base64
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def chosen(found: Sequence[Explanation], *, label: str | None, index: int | None
     picked = [one for one in found if one.prediction.label == label or one.prediction.index == index]
     if not picked:
         labels = ", ".join(one.prediction.label for one in found)
-        raise LabelNotInTop(f"There are maps of the best labels only; for this picture: {labels}.")
+        raise LabelNotInTop(f"There are maps of the best labels only; for this image: {labels}.")
     return picked[:1]
 
 

@@ -1,7 +1,7 @@
-"""One loaded model: picture bytes in, labels with probabilities out.
+"""One loaded model: image bytes in, labels with probabilities out.
 
-The story of a request after HTTP: `classify` puts the picture into the queue; an engine thread comes by with
-`answer_batch`, which decodes each picture apart, runs them together, and takes the best labels of each. A picture that
+The story of a request after HTTP: `classify` puts the image into the queue; an engine thread comes by with
+`answer_batch`, which decodes each image apart, runs them together, and takes the best labels of each. An image that
 takes long to decode is set aside for another thread, so that it does not hold up the small ones.
 """
 
@@ -32,7 +32,7 @@ LARGEST_TOP_K = 1000
 DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
 _ALWAYS = ("probabilities", "top_indices")
 _PLAIN_HOST = Host()
-# Larger pictures are decoded apart from the batch: some 10 ms of work and more.
+# Larger images are decoded apart from the batch: some 10 ms of work and more.
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
 # What the event loop may do itself while there is nothing else to do.
@@ -56,12 +56,12 @@ class ModelInfo:
         return f"{self.name}:{self.version}"
 
 
-# What is made for each picture is not frozen: that would triple what making it costs.
+# What is made for each image is not frozen: that would triple what making it costs.
 
 
 @dataclass(slots=True)
 class Prediction:
-    """One label that the picture may have."""
+    """One label that the image may have."""
 
     label: str
     index: int
@@ -70,7 +70,7 @@ class Prediction:
 
 @dataclass(slots=True)
 class Classification:
-    """The best labels, best first; what the picture was; where the time went, in seconds."""
+    """The best labels, best first; what the image was; where the time went, in seconds."""
 
     predictions: list[Prediction]
     image: ImageInfo
@@ -78,7 +78,7 @@ class Classification:
     queue_s: float
     inference_s: float
     batch_size: int
-    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this picture's rows of those that were asked for
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of those that were asked for
     confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
 
 
@@ -90,7 +90,7 @@ class _Decoded:
 
 
 @dataclass(slots=True)
-class Picture:
+class ImageJob:
     """What is asked about: a file, and its pixels if it was decoded before its batch."""
 
     content: bytes
@@ -143,14 +143,14 @@ class Classifier:
         expires_at: float = math.inf,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
-        """Return the best `top_k` labels of a picture, or all if there are fewer, and the model's `outputs` as named.
+        """Return the best `top_k` labels of an image, or all if there are fewer, and the model's `outputs` as named.
 
         Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
         """
         check_format(content, is_sent=True)  # refused before it waits or makes others wait
-        picture = Picture(content, top_k, time.monotonic(), outputs=outputs)
+        job = ImageJob(content, top_k, time.monotonic(), outputs=outputs)
         is_quick = self._is_quick and len(content) <= _QUICK_BYTES
-        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
+        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
 
     async def infer(
         self,
@@ -166,48 +166,48 @@ class Classifier:
         Raises EngineFailed, and what `Batcher.submit` raises.
         """
         decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
-        picture = Picture(b"", 0, time.monotonic(), decoded, outputs)
-        return await batcher.submit(self, picture, is_wanted=is_wanted, expires_at=expires_at)
+        job = ImageJob(b"", 0, time.monotonic(), decoded, outputs)
+        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at)
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
         """As `classify`, in the calling thread and without a queue."""
-        picture = Picture(content, top_k, time.monotonic())
-        answer = self.answer_batch([picture], is_alone=True)[0]
+        job = ImageJob(content, top_k, time.monotonic())
+        answer = self.answer_batch([job], is_alone=True)[0]
         if isinstance(answer, SetAside):
             answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
         if not isinstance(answer, Classification):
             raise (
-                answer if isinstance(answer, ServiceError) else AssertionError("a prepared picture is set aside again")
+                answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is set aside again")
             )
         return answer
 
     def answer_batch(
-        self, pictures: list[Picture], /, *, is_alone: bool
-    ) -> list[Classification | ServiceError | SetAside[Picture]]:
-        """Answer each picture, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
+        self, jobs: list[ImageJob], /, *, is_alone: bool
+    ) -> list[Classification | ServiceError | SetAside[ImageJob]]:
+        """Answer each image, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
 
         `is_alone`: nothing else runs, so all cores may work on this.
         """
         taken_at = time.monotonic()
-        ready = [self._make_ready(picture) for picture in pictures]
-        good = [picture for picture in ready if isinstance(picture, Picture)]
+        ready = [self._make_ready(job) for job in jobs]
+        good = [job for job in ready if isinstance(job, ImageJob)]
         classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
-        return [next(classified) if isinstance(picture, Picture) else picture for picture in ready]
+        return [next(classified) if isinstance(job, ImageJob) else job for job in ready]
 
-    def _make_ready(self, picture: Picture) -> Picture | ServiceError | SetAside[Picture]:
-        if picture.decoded is not None:
-            return picture
+    def _make_ready(self, job: ImageJob) -> ImageJob | ServiceError | SetAside[ImageJob]:
+        if job.decoded is not None:
+            return job
         started = time.monotonic()
         try:
-            header = read_header(picture.content)
-            if _is_light(header, picture.content):
-                return self._decode(picture, header, started)
+            header = read_header(job.content)
+            if _is_light(header, job.content):
+                return self._decode(job, header, started)
             spent_s = time.monotonic() - started
-            return SetAside(lambda: self._decode_aside(picture, header, spent_s))
+            return SetAside(lambda: self._decode_aside(job, header, spent_s))
         except ServiceError as error:
             return error.as_answer()
 
-    def _decode(self, picture: Picture, header: ImageHeader, started: float) -> Picture:
+    def _decode(self, job: ImageJob, header: ImageHeader, started: float) -> ImageJob:
         steps = self.card.preprocessing
         pixels, image = header_to_pixels(
             header,
@@ -217,21 +217,19 @@ class Classifier:
             limits=self.limits,
         )
         decoded = _Decoded(pixels, image, time.monotonic() - started)
-        return Picture(picture.content, picture.top_k, picture.submitted_at, decoded, picture.outputs)
+        return ImageJob(job.content, job.top_k, job.submitted_at, decoded, job.outputs)
 
-    def _decode_aside(self, picture: Picture, header: ImageHeader, spent_s: float) -> Picture:
+    def _decode_aside(self, job: ImageJob, header: ImageHeader, spent_s: float) -> ImageJob:
         """Decode beside the queue: the time for that is no waiting."""
-        picture = self._decode(picture, header, time.monotonic() - spent_s)
-        if picture.decoded is not None:
-            picture.submitted_at += picture.decoded.decode_s
-        return picture
+        job = self._decode(job, header, time.monotonic() - spent_s)
+        if job.decoded is not None:
+            job.submitted_at += job.decoded.decode_s
+        return job
 
-    def _infer(
-        self, pictures: list[Picture], taken_at: float, *, is_alone: bool
-    ) -> list[Classification | ServiceError]:
-        decoded = [picture.decoded for picture in pictures if picture.decoded is not None]
-        images = np.stack([picture.pixels for picture in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
-        names = _names_of(pictures, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
+    def _infer(self, jobs: list[ImageJob], taken_at: float, *, is_alone: bool) -> list[Classification | ServiceError]:
+        decoded = [job.decoded for job in jobs if job.decoded is not None]
+        images = np.stack([job.pixels for job in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
+        names = _names_of(jobs, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
         answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
         inference_s = time.monotonic() - started
@@ -241,22 +239,22 @@ class Classifier:
         best = _rounded(ranked)
         return [
             Classification(
-                self._named(indices[: picture.top_k], values)
-                if picture.top_k <= len(indices)
-                else self._named_beyond(probabilities[number], top_indices[number], picture.top_k),
+                self._named(indices[: job.top_k], values)
+                if job.top_k <= len(indices)
+                else self._named_beyond(probabilities[number], top_indices[number], job.top_k),
                 pixels.image,
                 pixels.decode_s,
-                max(0.0, taken_at - picture.submitted_at),
+                max(0.0, taken_at - job.submitted_at),
                 inference_s,
-                len(pictures),
-                {name: answers[name][number] for name in picture.outputs} if picture.outputs else {},
+                len(jobs),
+                {name: answers[name][number] for name in job.outputs} if job.outputs else {},
                 confident,
             )
             if is_finite
             else EngineFailed("The model's answer to this image is not a number.")
-            for number, (picture, pixels, is_finite, indices, values, confident) in enumerate(
+            for number, (job, pixels, is_finite, indices, values, confident) in enumerate(
                 zip(
-                    pictures,
+                    jobs,
                     decoded,
                     finite,
                     top_indices.tolist(),
@@ -290,9 +288,9 @@ def _rounded(probabilities: NDArray[np.float32]) -> Any:
     return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
-def _names_of(pictures: list[Picture], always: tuple[str, ...]) -> tuple[str, ...]:
+def _names_of(jobs: list[ImageJob], always: tuple[str, ...]) -> tuple[str, ...]:
     """Return the outputs of a batch: those that every image needs, then those that some requests name."""
-    further = {name for picture in pictures if picture.outputs for name in picture.outputs}
+    further = {name for job in jobs if job.outputs for name in job.outputs}
     return (*always, *sorted(further.difference(always))) if further else always
 
 

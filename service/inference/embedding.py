@@ -1,4 +1,4 @@
-"""A picture's embedding: the network's pooled features, which lie close together for pictures that look alike."""
+"""An image's embedding: the network's pooled features, which lie close together for images that look alike."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -7,12 +7,12 @@ Python can take requests, so each core gets a process with an event loop and one
 import math
 from dataclasses import dataclass
 
-SMALL_MODEL_S = 0.005  # a picture alone
+SMALL_MODEL_S = 0.005  # an image alone
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Processes that run models, and threads in each that decode pictures and run them."""
+    """Processes that run models, and threads in each that decode images and run them."""
 
     processes: int
     engine_threads: int
@@ -21,7 +21,7 @@ class Layout:
 def choose_layout(
     *, alone_s: float, is_on_gpu: bool, cores: int, processes: int | None, engine_threads: int | None
 ) -> Layout:
-    """Return the layout for a model that takes `alone_s` for one picture; what an operator has set stays."""
+    """Return the layout for a model that takes `alone_s` for one image; what an operator has set stays."""
     if processes is None:
         processes = cores if alone_s < SMALL_MODEL_S and not is_on_gpu else 1
     return Layout(processes, engine_threads or max(1, math.ceil(cores / processes)))

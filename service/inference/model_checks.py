@@ -1,6 +1,6 @@
 """What a model has to show before it serves: the golden example of its card, and that it runs, how fast and how many.
 
-Nothing here knows pictures or requests.
+Nothing here knows images or requests.
 """
 
 import time
@@ -16,7 +16,7 @@ from service.inference.layout import SMALL_MODEL_S
 from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, golden_input
 
 SMALL_MODEL_BATCH = 32
-# Large models gain 4 to 10% from batches of 2 to 4 pictures on a CPU, and nothing from larger ones; those that would
+# Large models gain 4 to 10% from batches of 2 to 4 images on a CPU, and nothing from larger ones; those that would
 # take longer than this for them, on one core, gain 2% and pay for it with 60 MB (ResNet-50 in fp32).
 _LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
 _WARM_UP_RUNS = 3
@@ -46,7 +46,7 @@ class WarmUp:
     """What the first runs of a model showed."""
 
     max_batch: int
-    alone_s: float  # one picture
+    alone_s: float  # one image
     longest_batch_s: float
 
 
@@ -78,13 +78,13 @@ def _run_golden(engine: Runner) -> list[NDArray[Any]]:
 
 
 def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
-    """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one picture."""
-    picture = golden_input(engine.input_height, engine.input_width)
-    engine.run(picture, alone=True)
-    alone_s = min(_seconds_of_a_run(engine, picture) for _ in range(_WARM_UP_RUNS))
+    """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one image."""
+    image = golden_input(engine.input_height, engine.input_width)
+    engine.run(image, alone=True)
+    alone_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
     largest = _largest_batch(engine, max_batch, alone_s)
     try:
-        longest_s = _seconds_of_a_run(engine, np.repeat(picture, largest, axis=0))
+        longest_s = _seconds_of_a_run(engine, np.repeat(image, largest, axis=0))
     except EngineFailed:
         raise BadModel(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
     return WarmUp(largest, alone_s, longest_s)
@@ -97,7 +97,7 @@ def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
 
 
 def largest_batch_on_a_cpu(alone_s: float) -> int:
-    """Return the largest batch for a model that takes `alone_s` for one picture on one core."""
+    """Return the largest batch for a model that takes `alone_s` for one image on one core."""
     if alone_s < SMALL_MODEL_S:
         return SMALL_MODEL_BATCH
     return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))

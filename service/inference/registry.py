@@ -80,7 +80,7 @@ class Registry:
         return self.find_any(self._check_loaded())
 
     def find(self, model: str | None) -> Classifier:
-        """Return the model `name` or `name:version`, or the default one for None, if it knows pictures.
+        """Return the model `name` or `name:version`, or the default one for None, if it knows images.
 
         Raises NotFound, NotReady, BadRequest if the model has no card.
         """
@@ -91,7 +91,7 @@ class Registry:
             found = self.find_any(name, version if colon else None)
         if not isinstance(found, Classifier):
             raise BadRequest(
-                "This model has no card that says how to prepare pictures and what its labels are; it takes tensors: "
+                "This model has no card that says how to prepare images and what its labels are; it takes tensors: "
                 f"POST /v2/models/{found.info.name}/infer.",
                 code="no_model_card",
             )

@@ -1,6 +1,6 @@
 """A model without a card: any ONNX file, whose graph alone says what it takes and gives.
 
-It answers tensors, not pictures. Where the first axis of every input and output is open, and rows are answered together
+It answers tensors, not images. Where the first axis of every input and output is open, and rows are answered together
 as they are alone, that axis is the batch: rows of several requests share a run. Any other graph runs one request at a
 time, with the shapes that it asks for.
 """
@@ -34,7 +34,7 @@ from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
 
 log = logging.getLogger(__name__)
 
-NO_FILE = ImageInfo("TENSOR", 0, 0)  # where a picture's answer says what the picture was
+NO_FILE = ImageInfo("TENSOR", 0, 0)  # where an image's answer says what the image was
 _UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = Host()

@@ -51,7 +51,7 @@ class Variant(_Part):
 
 
 class Preprocessing(_Part):
-    """From an upright RGB picture to the `images` input. The graph itself scales and normalises."""
+    """From an upright RGB image to the `images` input. The graph itself scales and normalises."""
 
     shorter_side: Positive  # pixels, after the resize
     crop: tuple[Positive, Positive]  # height, width of the centre crop
@@ -128,8 +128,8 @@ class PublishedWeights(_Part):
 class PrecisionLoss(_Part):
     """What fp16 or int8 costs: this file beside the same network in fp32, both through ONNX Runtime."""
 
-    agreement: Probability  # share of pictures that keep the best label of fp32
-    top1_loss: float | None  # points of top-1 that fp32 is better; None where the pictures have no labels
+    agreement: Probability  # share of images that keep the best label of fp32
+    top1_loss: float | None  # points of top-1 that fp32 is better; None where the images have no labels
     images: Positive
     dataset: str
     provider: str
@@ -231,6 +231,6 @@ def _what_is_wrong(error: ErrorDetails) -> str:
 
 
 def golden_input(height: int, width: int) -> NDArray[np.uint8]:
-    """Return the golden picture, uint8 (1, height, width, 3): the first bytes of SHAKE-256 of the word golden."""
+    """Return the golden image, uint8 (1, height, width, 3): the first bytes of SHAKE-256 of the word golden."""
     stream = hashlib.shake_256(b"golden").digest(height * width * 3)
     return np.frombuffer(stream, dtype=np.uint8).reshape(1, height, width, 3)

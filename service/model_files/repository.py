@@ -45,7 +45,7 @@ class ModelFile:
     version: str
     path: Path
     sha256: str | None = None  # None: whatever lies there
-    has_card: bool | None = None  # a model card, and so can be asked about pictures; None: nobody has looked
+    has_card: bool | None = None  # a model card, and so can be asked about images; None: nobody has looked
     max_batch: int | None = field(default=None, compare=False)  # on which all processes agree; None: as measured
 
     @property
@@ -272,10 +272,10 @@ def is_name(text: str) -> bool:
 
 
 def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
-    """Raise RegistryError if pictures that are answered now would no longer be, with this version of a model."""
-    serves_pictures = any(file.has_card for file in serving if file.name == found.name)
-    if serves_pictures and not found.has_card:
+    """Raise RegistryError if images that are answered now would no longer be, with this version of a model."""
+    serves_images = any(file.has_card for file in serving if file.name == found.name)
+    if serves_images and not found.has_card:
         raise RegistryError(
-            "it has no model card, and the version that serves has one, so pictures would no longer be answered; "
+            "it has no model card, and the version that serves has one, so images would no longer be answered; "
             "export it with a card, give it another name, or unload the model first"
         )

@@ -1,6 +1,6 @@
 """What all processes together have to do, in memory that they share.
 
-Each process writes its own place and reads all of them, so nothing needs a lock; a reader may see a picture too many
+Each process writes its own place and reads all of them, so nothing needs a lock; a reader may see an image too many
 or too few for a moment, which is as good as having come a moment earlier or later.
 """
 
@@ -9,7 +9,7 @@ import time
 
 _NUMBER_BYTES = 8
 _DEAF = 2**62  # in place of a number of connections
-_CROWD_NS = 50_000_000  # how long several pictures at once are remembered
+_CROWD_NS = 50_000_000  # how long several images at once are remembered
 
 
 class Board:
@@ -24,25 +24,25 @@ class Board:
             self._connections[place] = _DEAF
 
     def write(self, place: int, *, waiting: int, outstanding: int) -> None:
-        """Note how many pictures wait in one process, and how many of its pictures have no answer yet."""
+        """Note how many images wait in one process, and how many of its images have no answer yet."""
         self._waiting[place], self._outstanding[place] = waiting, outstanding
         if self.outstanding() > 1:
             self._crowded_at_ns[0] = time.monotonic_ns()
 
     def is_one_alone(self) -> bool:
-        """Whether a single picture has no answer yet, and there were no more than that for a while.
+        """Whether a single image has no answer yet, and there were no more than that for a while.
 
-        With two clients there often is one picture for a moment. Whoever takes that for all there is gives it all
-        cores, and the other client's picture, which comes just then, finds them taken.
+        With two clients there often is one image for a moment. Whoever takes that for all there is gives it all
+        cores, and the other client's image, which comes just then, finds them taken.
         """
         return self.outstanding() == 1 and not self.is_crowded()
 
     def is_nobody_there(self) -> bool:
-        """Whether no picture is without an answer, and there were not several a moment ago."""
+        """Whether no image is without an answer, and there were not several a moment ago."""
         return self.outstanding() == 0 and not self.is_crowded()
 
     def is_crowded(self) -> bool:
-        """Whether there are several pictures without an answer, or were a moment ago."""
+        """Whether there are several images without an answer, or were a moment ago."""
         return time.monotonic_ns() - self._crowded_at_ns[0] < _CROWD_NS
 
     def clear(self, place: int) -> None:
@@ -51,11 +51,11 @@ class Board:
         self.note_connections(place, None)
 
     def waiting(self) -> int:
-        """Return how many pictures wait, in all processes."""
+        """Return how many images wait, in all processes."""
         return sum(self._waiting)
 
     def outstanding(self) -> int:
-        """Return how many pictures wait or are being classified, in all processes."""
+        """Return how many images wait or are being classified, in all processes."""
         return sum(self._outstanding)
 
     def note_connections(self, place: int, count: int | None) -> None:

@@ -20,13 +20,13 @@ if TYPE_CHECKING:  # the supervisor's admission has statistics, too, but no engi
     from service.inference.classifier import Classification, ModelInfo
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
-# Requests of one picture are counted so many at a time: one after the other in a loop they cost half as much each.
+# Requests of one image are counted so many at a time: one after the other in a loop they cost half as much each.
 _COUNTED_TOGETHER = 64
 
 
 @dataclass(slots=True)
 class _Answered:
-    """What is counted of one picture."""
+    """What is counted of one image."""
 
     model: "ModelInfo"
     format: str
@@ -89,7 +89,7 @@ class Metrics:
         self._counts["resnet_refusals", error.code] += 1
 
     def note_classification(self, model: "ModelInfo", classification: "Classification", total_s: float) -> None:
-        """Count one classified picture and where its time went."""
+        """Count one classified image and where its time went."""
         self._uncounted.append(
             _Answered(
                 model,
@@ -103,17 +103,17 @@ class Metrics:
             )
         )
         if len(self._uncounted) >= _COUNTED_TOGETHER:
-            self._count_pictures()
+            self._count_images()
 
-    def _count_pictures(self) -> None:
+    def _count_images(self) -> None:
         for row in self._uncounted:
             self._inference.note(row.model.served_as, (row,), row.total_s, 0.0, row.when)
             self._by_model[row.model.name][-1].observe(row.total_s)
             self._count_row(row.model, row.format, row)
         self._uncounted.clear()
 
-    def _count_row(self, model: "ModelInfo", picture_format: str, row: Row) -> None:
-        self._counts["resnet_pictures", picture_format] += 1
+    def _count_row(self, model: "ModelInfo", image_format: str, row: Row) -> None:
+        self._counts["resnet_pictures", image_format] += 1
         batch_size, decode, queue, inference, _ = self._by_model[model.name]
         batch_size.observe(row.batch_size)
         decode.observe(row.decode_s)
@@ -123,7 +123,7 @@ class Metrics:
     def note_inference(
         self, model: "ModelInfo", rows: "Sequence[Classification]", total_s: float, output_s: float = 0.0
     ) -> None:
-        """Count one request of several pictures, or rows of tensors, and where their time went."""
+        """Count one request of several images, or rows of tensors, and where their time went."""
         self._inference.note(model.served_as, rows, total_s, output_s, time.time())
         self._by_model[model.name][-1].observe(total_s)
         for row in rows:
@@ -138,7 +138,7 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """Return everything that was counted, and what this process takes of the machine."""
-        self._count_pictures()
+        self._count_images()
         counters: dict[str, list[float]] = {key(*labels): [count] for labels, count in self._counts.items()}
         for model, histograms in self._by_model.items():
             for (name, _, _), histogram in zip(HISTOGRAMS, histograms, strict=True):

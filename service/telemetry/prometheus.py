@@ -21,17 +21,17 @@ METRICS_MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _BATCH_SIZES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 HISTOGRAMS = (
-    ("resnet_batch_size", "Classified pictures by the size of the batch they shared.", _BATCH_SIZES),
-    ("resnet_decode_seconds", "Decoding and resizing one picture.", _SECONDS),
-    ("resnet_queue_seconds", "Waiting until an engine thread took the picture.", _SECONDS),
-    ("resnet_inference_seconds", "Running the model on the picture's batch.", _SECONDS),
+    ("resnet_batch_size", "Classified images by the size of the batch they shared.", _BATCH_SIZES),
+    ("resnet_decode_seconds", "Decoding and resizing one image.", _SECONDS),
+    ("resnet_queue_seconds", "Waiting until an engine thread took the image.", _SECONDS),
+    ("resnet_inference_seconds", "Running the model on the image's batch.", _SECONDS),
     ("resnet_request_seconds", "From a request's headers to its answer, uploading included.", _SECONDS),
 )
 _QUEUE_AGE = "resnet_queue_age_seconds"
 _COUNTERS = (
     ("resnet_requests", "Answers by route.", ("route", "method", "status")),
     ("resnet_refusals", "Requests that failed, by code.", ("code",)),
-    ("resnet_pictures", "Classified pictures by format.", ("format",)),
+    ("resnet_pictures", "Classified images by format.", ("format",)),
     ("resnet_log_lines_dropped", "Lines of the log that its reader was too slow for.", ()),
     ("resnet_process_deaths", "Processes that ended unasked, by reason, and were replaced.", ("reason",)),
     ("resnet_reloads", "Versions of models after the start, by what became of them.", ("outcome",)),
@@ -39,8 +39,8 @@ _COUNTERS = (
 )
 _GAUGES = (
     ("resnet_requests_in_flight", "Requests without an answer yet."),
-    ("resnet_queue_depth", "Pictures that wait for the engine."),
-    (_QUEUE_AGE, "How long the picture that waits longest has done so."),
+    ("resnet_queue_depth", "Images that wait for the engine."),
+    (_QUEUE_AGE, "How long the image that waits longest has done so."),
     ("resnet_processes", "Processes that run models."),
     ("process_resident_memory_bytes", "Resident memory of all processes; pages they share count in each."),
     ("process_open_fds", "Open file descriptors of all processes."),

@@ -1,9 +1,9 @@
-// The page. Each picture keeps its own story (asked, answered or failed) and the screen is always drawn from the
-// picture that is chosen, so a late answer can only ever reach the picture that it belongs to.
+// The page. Each image keeps its own story (asked, answered or failed) and the screen is always drawn from the
+// image that is chosen, so a late answer can only ever reach the image that it belongs to.
 
 import { showHeat } from "/heat.js";
 
-const KEPT_PICTURES = 24; // older ones are let go, and their memory with them
+const KEPT_IMAGES = 24; // older ones are let go, and their memory with them
 const PATIENCE_MS = 60_000;
 const BARS = 5;
 const NAMED_LABELS = 12;
@@ -11,50 +11,50 @@ const EXPLANATIONS = {
   // said only when the answer brings no words of its own, as from a proxy
   413: "The file is larger than the service accepts.",
   415: "This is not a JPEG, PNG or WebP file.",
-  422: "The picture cannot be decoded.",
+  422: "The image cannot be decoded.",
   503: "The service is busy.",
 };
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((element) => [element.id, element]));
-let pictures = []; // newest first
+let images = []; // newest first
 let chosen = null;
 let knownLabels = new Map(); // by the model's name
 
-// A picture's story
+// An image's story
 
-function newPicture(file) {
-  const picture = { file, url: URL.createObjectURL(file), answer: null, failure: null, request: null };
-  picture.thumbnail = newThumbnail(picture);
-  return picture;
+function newImage(file) {
+  const image = { file, url: URL.createObjectURL(file), answer: null, failure: null, request: null };
+  image.thumbnail = newThumbnail(image);
+  return image;
 }
 
-async function addPictures(files) {
-  const added = files.map(newPicture);
+async function addImages(files) {
+  const added = files.map(newImage);
   if (added.length === 0) return;
-  pictures = [...added, ...pictures];
-  pictures.splice(Math.max(KEPT_PICTURES, added.length)).forEach(letGo);
-  page.strip.replaceChildren(...pictures.map((picture) => picture.thumbnail));
-  page.strip.hidden = pictures.length < 2;
+  images = [...added, ...images];
+  images.splice(Math.max(KEPT_IMAGES, added.length)).forEach(letGo);
+  page.strip.replaceChildren(...images.map((image) => image.thumbnail));
+  page.strip.hidden = images.length < 2;
   choose(added[0]);
-  for (const picture of added) await ask(picture);
+  for (const image of added) await ask(image);
 }
 
-function letGo(picture) {
-  picture.request?.abort();
-  picture.request = null;
-  URL.revokeObjectURL(picture.url);
+function letGo(image) {
+  image.request?.abort();
+  image.request = null;
+  URL.revokeObjectURL(image.url);
 }
 
-async function ask(picture) {
-  if (!pictures.includes(picture)) return; // let go before its turn
-  picture.request?.abort();
+async function ask(image) {
+  if (!images.includes(image)) return; // let go before its turn
+  image.request?.abort();
   const request = new AbortController();
-  Object.assign(picture, { request, answer: null, failure: null });
-  draw(picture);
-  const outcome = await classify(picture.file, wantedModel(), request);
-  if (picture.request !== request) return; // asked again meanwhile, or let go
-  Object.assign(picture, { request: null }, outcome);
-  draw(picture);
+  Object.assign(image, { request, answer: null, failure: null });
+  draw(image);
+  const outcome = await classify(image.file, wantedModel(), request);
+  if (image.request !== request) return; // asked again meanwhile, or let go
+  Object.assign(image, { request: null }, outcome);
+  draw(image);
 }
 
 // The service
@@ -97,7 +97,7 @@ function unreachable(file, tooSlow) {
 async function listModels() {
   const response = await fetch("/models");
   if (!response.ok) return;
-  const models = (await response.json()).models.filter((model) => model.labels); // the others take no pictures
+  const models = (await response.json()).models.filter((model) => model.labels); // the others take no images
   page.model.replaceChildren(...models.map((model) => new Option(model.name, model.name, model.default, model.default)));
   page.choice.hidden = models.length < 2;
   knownLabels = new Map(models.map((model) => [model.name, model.labels]));
@@ -110,31 +110,31 @@ function wantedModel() {
 
 // The screen
 
-function choose(picture) {
-  chosen = picture;
+function choose(image) {
+  chosen = image;
   page.zone.classList.remove("empty");
   page.broken.hidden = true;
-  page.picture.hidden = false;
-  page.picture.src = picture.url;
-  page.picture.alt = picture.file.name;
-  pictures.forEach((other) => other.thumbnail.firstChild.setAttribute("aria-current", String(other === picture)));
-  draw(picture);
+  page.image.hidden = false;
+  page.image.src = image.url;
+  page.image.alt = image.file.name;
+  images.forEach((other) => other.thumbnail.firstChild.setAttribute("aria-current", String(other === image)));
+  draw(image);
 }
 
-function draw(picture) {
-  drawThumbnail(picture);
-  if (picture !== chosen) return;
-  const { answer, failure } = picture;
+function draw(image) {
+  drawThumbnail(image);
+  if (image !== chosen) return;
+  const { answer, failure } = image;
   page.answer.setAttribute("aria-busy", String(!answer && !failure));
-  page.headline.textContent = headline(picture);
+  page.headline.textContent = headline(image);
   page.bars.hidden = Boolean(failure);
   page.bars.classList.toggle("unsure", answer?.confident === false);
   page.bars.replaceChildren(...(answer ? answer.predictions.map(newBar) : blankBars()));
   drawTrouble(failure);
   page.facts.replaceChildren(...(answer ? facts(answer).flatMap(newFact) : []));
-  page.curl.textContent = curlLine(picture.file.name);
-  if (answer) page.status.textContent = `${picture.file.name}: ${spoken(answer)}`;
-  showHeat(picture);
+  page.curl.textContent = curlLine(image.file.name);
+  if (answer) page.status.textContent = `${image.file.name}: ${spoken(answer)}`;
+  showHeat(image);
 }
 
 function drawKnown() {
@@ -160,10 +160,10 @@ function drawTrouble(failure) {
   page.again.hidden = !failure?.again;
 }
 
-function newThumbnail(picture) {
+function newThumbnail(image) {
   const button = element("button", { type: "button" });
-  button.append(element("img", { src: picture.url, alt: "" }), element("span", {}));
-  button.addEventListener("click", () => choose(picture));
+  button.append(element("img", { src: image.url, alt: "" }), element("span", {}));
+  button.addEventListener("click", () => choose(image));
   const item = element("li", {});
   item.append(button);
   return item;
@@ -252,16 +252,16 @@ function acceptDrops() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     page.zone.classList.remove("over");
-    addPictures([...event.dataTransfer.files]);
+    addImages([...event.dataTransfer.files]);
   });
 }
 
 function acceptPicks() {
   page.files.addEventListener("change", () => {
-    addPictures([...page.files.files]);
+    addImages([...page.files.files]);
     page.files.value = ""; // so that the same file can be chosen again
   });
-  document.addEventListener("paste", (event) => addPictures([...event.clipboardData.files]));
+  document.addEventListener("paste", (event) => addImages([...event.clipboardData.files]));
 }
 
 function acceptButtons() {
@@ -270,8 +270,8 @@ function acceptButtons() {
     drawKnown();
     if (chosen) ask(chosen);
   });
-  page.picture.addEventListener("error", () => {
-    page.picture.hidden = true;
+  page.image.addEventListener("error", () => {
+    page.image.hidden = true;
     page.broken.hidden = false;
   });
   page.copy.hidden = !navigator.clipboard; // browsers have it on localhost and under HTTPS only

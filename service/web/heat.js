@@ -4,33 +4,33 @@ const PATIENCE_MS = 60_000;
 const LONGEST_SIDE = 512; // of the canvas; CSS scales it to the image
 const OUTSIDE = "rgb(0 0 0 / 50%)"; // over what the network did not see
 
-const [row, select, canvas, note, image, bars, status] = ["where", "map", "heat", "legend", "picture", "bars", "status"].map(
+const [row, select, canvas, note, image, bars, status] = ["where", "map", "heat", "legend", "image", "bars", "status"].map(
   (id) => document.getElementById(id),
 );
 const stories = new WeakMap(); // by the answer that they belong to
-let shown = null; // the picture on the screen
+let shown = null; // the image on the screen
 
-export function showHeat(picture) {
-  shown = picture;
-  const { answer } = picture;
+export function showHeat(entry) {
+  shown = entry;
+  const { answer } = entry;
   row.hidden = !answer;
   canvas.hidden = note.hidden = true;
   if (!answer) return;
   if (!stories.has(answer)) stories.set(answer, { index: null, request: null, explanation: null, trouble: "" });
   const options = answer.predictions.map(({ label, index }) => new Option(label, index));
   select.replaceChildren(new Option("none", ""), ...options);
-  update(picture);
+  update(entry);
 }
 
 async function chooseMap() {
-  const picture = shown;
-  const story = stories.get(picture.answer);
+  const entry = shown;
+  const story = stories.get(entry.answer);
   Object.assign(story, { index: select.value === "" ? null : Number(select.value), trouble: "" });
   if (story.index !== null && !story.explanation) {
-    story.request ??= explain(picture); // one, however often another label is chosen meanwhile
+    story.request ??= explain(entry); // one, however often another label is chosen meanwhile
     Object.assign(story, await story.request, { request: null });
   }
-  await update(picture);
+  await update(entry);
 }
 
 // The service
@@ -51,13 +51,13 @@ async function explain({ file, answer: { model } }) {
 
 // The screen
 
-async function update(picture) {
-  const { index, explanation, trouble } = stories.get(picture.answer);
-  if (shown !== picture) return;
+async function update(entry) {
+  const { index, explanation, trouble } = stories.get(entry.answer);
+  if (shown !== entry) return;
   select.value = index ?? "";
   const found = explanation?.predictions.find((prediction) => prediction.index === index);
   const isDrawn = Boolean(found) && (await drawMap(found, explanation));
-  if (shown?.answer !== picture.answer || stories.get(picture.answer).index !== index) return; // chosen anew meanwhile
+  if (shown?.answer !== entry.answer || stories.get(entry.answer).index !== index) return; // chosen anew meanwhile
   canvas.hidden = !isDrawn;
   note.textContent = found ? legend(found, explanation, isDrawn) : trouble;
   note.hidden = !note.textContent;

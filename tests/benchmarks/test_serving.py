@@ -22,8 +22,8 @@ from benchmarks.serving.workload import Workload, answer_pattern
 from benchmarks.serving.wrk import Measured
 
 
-def workload(*labels: str, pictures: int = 2) -> Workload:
-    return Workload("resnet20", "fp32", Path("a/b/c/d"), (b"picture",) * pictures, (labels,) * pictures)
+def workload(*labels: str, images: int = 2) -> Workload:
+    return Workload("resnet20", "fp32", Path("a/b/c/d"), (b"image",) * images, (labels,) * images)
 
 
 def measured(rate: float, wrong: int = 0) -> Measured:

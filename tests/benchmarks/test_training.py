@@ -16,4 +16,4 @@ def test_the_benchmark_trains_both_ways_and_names_commit_and_processor(capsys: p
     main(["--pairs", "2", "--steps", "1", "--batch", "8", "--network", "resnet8"])
     said = capsys.readouterr().out
     assert "commit " in said and " cores, torch " in said and "DataLoader with" in said
-    assert "pair 2: plain" in said and "share of the pictures" in said
+    assert "pair 2: plain" in said and "share of the images" in said

@@ -1,4 +1,4 @@
-"""What the page promises to someone with a picture, seen through a real browser."""
+"""What the page promises to someone with an image, seen through a real browser."""
 
 import base64
 import threading
@@ -42,7 +42,7 @@ def labels(page: Any) -> list[str]:
     return found
 
 
-def test_a_picked_picture_is_shown_with_five_bars_and_where_the_answer_comes_from(
+def test_a_picked_image_is_shown_with_five_bars_and_where_the_answer_comes_from(
     page: Any, service: Any, png: bytes
 ) -> None:
     pick(page, "cat.png", content=png)
@@ -60,7 +60,7 @@ def test_a_picked_picture_is_shown_with_five_bars_and_where_the_answer_comes_fro
         "inference 0.5\u00a0ms",
     ]:
         assert fact in facts
-    assert page.locator("#picture").evaluate("image => image.decode().then(() => image.naturalWidth)") == 48
+    assert page.locator("#image").evaluate("image => image.decode().then(() => image.naturalWidth)") == 48
 
 
 def test_the_file_is_sent_exactly_as_it_is(page: Any, service: Any, png: bytes) -> None:
@@ -70,7 +70,7 @@ def test_the_file_is_sent_exactly_as_it_is(page: Any, service: Any, png: bytes) 
     assert service.asked[0].query["top_k"] == ["5"]
 
 
-def test_a_dropped_picture_is_answered_and_the_browser_does_not_open_it(page: Any, service: Any, png: bytes) -> None:
+def test_a_dropped_image_is_answered_and_the_browser_does_not_open_it(page: Any, service: Any, png: bytes) -> None:
     assert hand_over(page, "dragover", "cat.png", content=png)
     assert "over" in page.locator("#zone").get_attribute("class")
     assert hand_over(page, "drop", "cat.png", content=png)
@@ -78,7 +78,7 @@ def test_a_dropped_picture_is_answered_and_the_browser_does_not_open_it(page: An
     assert "over" not in page.locator("#zone").get_attribute("class")
 
 
-def test_a_pasted_picture_is_answered(page: Any, service: Any, png: bytes) -> None:
+def test_a_pasted_image_is_answered(page: Any, service: Any, png: bytes) -> None:
     hand_over(page, "paste", "image.png", content=png)
     see(page, "h2", "image")
 
@@ -89,7 +89,7 @@ def test_pasted_text_changes_nothing(page: Any, service: Any, png: bytes) -> Non
     assert service.asked == []
 
 
-def test_several_pictures_are_answered_one_after_another_and_each_can_be_looked_at(
+def test_several_images_are_answered_one_after_another_and_each_can_be_looked_at(
     page: Any, service: Any, png: bytes
 ) -> None:
     service.gates["ant.png"] = threading.Event()
@@ -112,7 +112,7 @@ def test_a_late_answer_does_not_replace_a_newer_one(page: Any, service: Any, png
     pick(page, "fast.png", content=png)
     see(page, "h2", "fast")
     service.gates["slow.png"].set()
-    see(page, "#strip li:nth-child(2)", "slow")  # it has come in, for its own picture
+    see(page, "#strip li:nth-child(2)", "slow")  # it has come in, for its own image
     assert page.locator("h2").inner_text() == "fast"
     assert labels(page)[0] == "fast"
 
@@ -122,7 +122,7 @@ def test_a_late_answer_does_not_replace_a_newer_one(page: Any, service: Any, png
     [
         (413, "The file has more than 20 MiB."),
         (415, "This is neither JPEG nor PNG nor WebP."),
-        (422, "The picture ends too early."),
+        (422, "The image ends too early."),
     ],
 )
 def test_a_refusal_is_shown_in_the_words_of_the_service_and_is_not_to_be_repeated(
@@ -161,7 +161,7 @@ def test_a_broken_connection_is_told_and_can_be_tried_again(page: Any, service: 
     see(page, "h2", "cat")
 
 
-def test_a_trouble_is_gone_once_the_next_picture_is_answered(page: Any, service: Any, png: bytes) -> None:
+def test_a_trouble_is_gone_once_the_next_image_is_answered(page: Any, service: Any, png: bytes) -> None:
     service.problems["bad.png"] = [(422, {}, {"detail": "No."})]
     pick(page, "bad.png", content=png)
     see(page, "#detail", "No.")
@@ -172,7 +172,7 @@ def test_a_trouble_is_gone_once_the_next_picture_is_answered(page: Any, service:
 
 
 def test_a_file_that_the_browser_cannot_show_is_still_sent(page: Any, service: Any) -> None:
-    pick(page, "odd.png", content=b"not a picture")
+    pick(page, "odd.png", content=b"not an image")
     see(page, "h2", "odd")
     page.locator("#broken").wait_for()
 
@@ -190,7 +190,7 @@ def test_with_one_model_there_is_nothing_to_choose(page: Any, service: Any, png:
     assert "model" not in service.asked[0].query
 
 
-def test_before_any_picture_the_page_says_what_the_model_knows(page: Any) -> None:
+def test_before_any_image_the_page_says_what_the_model_knows(page: Any) -> None:
     see(page, "#known", "This model knows 20 labels")
     assert page.locator("#known").inner_text().endswith("label10, label11 …")
 
@@ -202,7 +202,7 @@ def test_without_the_list_of_models_the_page_still_answers(page: Any, service: A
     see(page, "h2", "cat")
 
 
-def test_with_several_models_the_default_is_chosen_and_another_answers_the_same_picture(
+def test_with_several_models_the_default_is_chosen_and_another_answers_the_same_image(
     page: Any, service: Any, png: bytes
 ) -> None:
     service.models = ["aaa-plants", "animals"]
@@ -250,12 +250,12 @@ def test_all_of_it_works_from_the_keyboard(page: Any, service: Any, png: bytes) 
 def test_a_screen_reader_hears_the_answer_and_the_trouble(page: Any, service: Any, png: bytes) -> None:
     pick(page, "cat.png", content=png)
     page.get_by_role("status").filter(has_text="cat.png: cat 93.5%, dog 5.0%").wait_for(state="attached")
-    service.problems["bad.png"] = [(422, {}, {"detail": "The picture ends too early."})]
+    service.problems["bad.png"] = [(422, {}, {"detail": "The image ends too early."})]
     pick(page, "bad.png", content=png)
-    page.get_by_role("alert").filter(has_text="The picture ends too early.").wait_for()
+    page.get_by_role("alert").filter(has_text="The image ends too early.").wait_for()
 
 
-def test_memory_of_pictures_is_given_back(page: Any, service: Any, png: bytes) -> None:
+def test_memory_of_images_is_given_back(page: Any, service: Any, png: bytes) -> None:
     page.evaluate("""() => {
       window.open_addresses = new Set();
       const { createObjectURL: create, revokeObjectURL: revoke } = URL;

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import opened
-from tests.support.pictures import encoded, exif
+from tests.support.images import encoded, exif
 from tests.support.running_service import running_service
 from tests.support.tiny_model import write_tiny_model
 
@@ -34,7 +34,7 @@ def pick(page: Any, name: str, content: bytes) -> None:
     page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": content}])
 
 
-def red_picture() -> bytes:
+def red_image() -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (48, 32), (250, 10, 10)).save(file, "PNG")
     return file.getvalue()
@@ -60,9 +60,9 @@ def heat(page: Any, across: float, down: float) -> list[int]:
     return found
 
 
-def test_a_picture_gets_its_real_answer_from_the_default_model(page: Any) -> None:
+def test_a_image_gets_its_real_answer_from_the_default_model(page: Any) -> None:
     page.locator("#known", has_text="This model knows 8 labels").wait_for()
-    pick(page, "a.png", red_picture())
+    pick(page, "a.png", red_image())
     page.locator("h2", has_text="red").wait_for()
     assert page.locator("#bars li").count() == 5
     facts = page.locator("#facts").inner_text()
@@ -72,11 +72,11 @@ def test_a_picture_gets_its_real_answer_from_the_default_model(page: Any) -> Non
 
 def test_another_model_can_be_asked(page: Any) -> None:
     page.locator("#model").select_option("aaa-colours")
-    pick(page, "a.png", red_picture())
+    pick(page, "a.png", red_image())
     page.locator("#facts", has_text="aaa-colours, version 1").wait_for()
 
 
-@pytest.mark.parametrize("content", [b"plain text", red_picture()[:60], bytes(3_000_000)])
+@pytest.mark.parametrize("content", [b"plain text", red_image()[:60], bytes(3_000_000)])
 def test_a_refusal_reaches_the_reader_in_the_words_of_the_service(page: Any, content: bytes) -> None:
     with page.expect_response("**/classify*") as refused:
         pick(page, "a.png", content)
@@ -103,7 +103,7 @@ def test_the_heat_map_of_a_chosen_label_lies_over_what_the_network_saw(page: Any
     assert heat(page, 0.94, 0.5) == [0, 0, 0, 128]
     legend = page.locator("#legend").inner_text()
     assert legend == "What speaks for red: yellow most, red less. The network did not see the dark border."
-    assert page.locator("#heat").bounding_box() == page.locator("#picture").bounding_box()
+    assert page.locator("#heat").bounding_box() == page.locator("#image").bounding_box()
     page.locator("#bars li", has_text="blue").click()
     page.locator("#legend", has_text="What speaks for blue").wait_for()
     assert page.locator("#map option:checked").inner_text() == "blue"
@@ -120,15 +120,15 @@ def test_the_heat_map_of_a_turned_image_is_turned_with_it(page: Any) -> None:
     assert heat(page, 0.5, 0.06) == [0, 0, 0, 128]
     assert heat(page, 0.5, 0.3) == [255, 230, 60, 153]
     assert heat(page, 0.5, 0.7)[3] == 0
-    assert page.locator("#heat").bounding_box() == page.locator("#picture").bounding_box()
+    assert page.locator("#heat").bounding_box() == page.locator("#image").bounding_box()
 
 
-def test_each_picture_keeps_its_own_heat_map(page: Any) -> None:
+def test_each_image_keeps_its_own_heat_map(page: Any) -> None:
     pick(page, "a.png", red_and_blue())
     page.locator("#where").wait_for()
     page.locator("#map").select_option("red")
     page.locator("#heat").wait_for()
-    pick(page, "b.png", red_picture())
+    pick(page, "b.png", red_image())
     page.locator("#strip li:nth-child(1)", has_text="red").wait_for()
     assert not page.locator("#heat").is_visible()
     page.locator("#strip li:nth-child(2) button").click()
@@ -151,7 +151,7 @@ def test_a_heat_map_that_is_refused_can_be_chosen_again(page: Any) -> None:
 def test_a_file_that_the_browser_cannot_show_has_no_heat_map(page: Any) -> None:
     pick(page, "a.png", red_and_blue())
     page.locator("#where").wait_for()
-    page.locator("#picture").evaluate("image => { image.src = 'data:image/png;base64,AAAA'; }")
+    page.locator("#image").evaluate("image => { image.src = 'data:image/png;base64,AAAA'; }")
     page.locator("#map").select_option("red")
     page.locator("#legend", has_text="no map can be laid over it").wait_for()
     assert not page.locator("#heat").is_visible()

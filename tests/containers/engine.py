@@ -105,9 +105,9 @@ def is_ready(address: str) -> bool:
             return False
 
 
-def classify(address: str, picture: bytes, **headers: str) -> dict[str, Any]:
+def classify(address: str, image: bytes, **headers: str) -> dict[str, Any]:
     headers["Content-Type"] = "image/jpeg"
-    request = urllib.request.Request(f"{address}/classify", data=picture, headers=headers)
+    request = urllib.request.Request(f"{address}/classify", data=image, headers=headers)
     with urllib.request.urlopen(request, timeout=30) as response:
         answer: dict[str, Any] = json.load(response)
     return answer

@@ -12,23 +12,23 @@ import pytest
 
 from tests.support.served import Load, Served, serving, wait_until
 
-# A model that takes 20 ms a picture, so that there is a queue to leave.
+# A model that takes 20 ms an image, so that there is a queue to leave.
 SLOW = """
 import time
 from service.inference.classifier import Classifier
 
 answer_batch = Classifier.answer_batch
 
-def slow(self, pictures, **options):
-    time.sleep(0.05 * len(pictures))
-    return answer_batch(self, pictures, **options)
+def slow(self, images, **options):
+    time.sleep(0.05 * len(images))
+    return answer_batch(self, images, **options)
 
 Classifier.answer_batch = slow
 """
 
 
 def hang_up(models: Path, red: bytes, *, clients: int) -> None:
-    """Clients that close after their upload have at most 5% of their pictures classified."""
+    """Clients that close after their upload have at most 5% of their images classified."""
     head = b"POST /classify HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(red)
     with serving(models, "--max-batch", 1, patch=SLOW) as served:
         for _ in range(clients // 50):
@@ -40,12 +40,12 @@ def hang_up(models: Path, red: bytes, *, clients: int) -> None:
         assert served.ask("POST", "/classify", red)[0] == 200
 
 
-def test_pictures_of_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
+def test_images_of_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
     hang_up(models, red, clients=400)
 
 
 @pytest.mark.long
-def test_pictures_of_two_thousand_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
+def test_images_of_two_thousand_clients_that_hung_up_are_not_classified(models: Path, red: bytes) -> None:
     hang_up(models, red, clients=2000)
 
 
@@ -133,7 +133,7 @@ def test_a_busy_server_refuses_in_time_and_stays_live_and_ready(models: Path, re
     assert all(answer == "red" or "overloaded" in answer or "expired" in answer for answer in load.answered)
 
 
-# A model whose pictures wait until a file is there, none of them on the event loop.
+# A model whose images wait until a file is there, none of them on the event loop.
 GATED = """
 import os, time
 from service.batching.batcher import Batcher
@@ -141,10 +141,10 @@ from service.inference.classifier import Classifier
 
 answer_batch = Classifier.answer_batch
 
-def gated(self, pictures, **options):
+def gated(self, images, **options):
     while not os.path.exists({gate!r}):
         time.sleep(0.01)
-    return answer_batch(self, pictures, **options)
+    return answer_batch(self, images, **options)
 
 Classifier.answer_batch = gated
 Batcher._has_nothing_else = lambda self: False

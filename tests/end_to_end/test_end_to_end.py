@@ -1,4 +1,4 @@
-"""`serve-resnet` as a process, real pictures over a real socket: answers and refusals."""
+"""`serve-resnet` as a process, real images over a real socket: answers and refusals."""
 
 import contextlib
 import http.client
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.model_files.default_model import SHIPPED_MODEL
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.served import ROOT, Served, serving, wait_until
 
 SHIPPED = ROOT / "models"
@@ -46,7 +46,7 @@ def assert_answer(document: Any) -> None:
     )
 
 
-def test_a_picture_is_answered_as_a_form_and_as_a_body(served: Served, red: bytes) -> None:
+def test_a_image_is_answered_as_a_form_and_as_a_body(served: Served, red: bytes) -> None:
     for body, headers in (form(red), (red, {"Content-Type": "image/jpeg"})):
         status, document = served.ask("POST", "/classify", body, headers)
         assert status == 200, document
@@ -161,7 +161,7 @@ def test_a_client_that_asks_first_is_told_to_go_on(served: Served, red: bytes) -
 
 def test_hostile_bytes_never_fail_the_server(served: Served) -> None:
     dice = random.Random(5)
-    whole = [picture((9, 99, 199), kind) for kind in ("JPEG", "PNG", "WEBP")]
+    whole = [image((9, 99, 199), kind) for kind in ("JPEG", "PNG", "WEBP")]
     contents = [dice.randbytes(dice.randrange(1, 5000)) for _ in range(20)]
     contents += [image[: len(image) * part // 16] for image in whole for part in range(1, 16)]
     contents += [image[:8] + dice.randbytes(500) for image in whole for _ in range(5)]

@@ -64,9 +64,9 @@ def load(served: Served, name: str = "tiny") -> tuple[int, Any]:
     return status, document
 
 
-def answer(served: Served, picture: bytes, query: str = "") -> tuple[str, str]:
+def answer(served: Served, image: bytes, query: str = "") -> tuple[str, str]:
     """Version and best label."""
-    status, document = served.ask("POST", f"/classify{query}", picture)
+    status, document = served.ask("POST", f"/classify{query}", image)
     assert status == 200, document
     return document["model"]["version"], document["predictions"][0]["label"]
 

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = {"cifar10-resnet56": 0.934, "cifar10-resnet20": 0.918}  # the default one and the small one: top-1 at least
 MODEL = ROOT / "models" / SHIPPED_MODEL / "1" / "model.onnx"
 TEST_SET = ROOT.parent / "shared" / "data" / "cifar10-test.tar"
-PICTURE = ROOT / "tests" / "fixtures" / "pictures" / "jpeg_420.jpg"
+IMAGE = ROOT / "tests" / "fixtures" / "images" / "jpeg_420.jpg"
 
 
 @pytest.fixture
@@ -42,8 +42,8 @@ def session_and_card(name: str = SHIPPED_MODEL) -> tuple[onnxruntime.InferenceSe
 
 
 @functools.cache
-def pictures_and_labels() -> tuple[NDArray[np.uint8], list[str]]:
-    """The CIFAR-10 test set, and each picture's label."""
+def images_and_labels() -> tuple[NDArray[np.uint8], list[str]]:
+    """The CIFAR-10 test set, and each image's label."""
     pixels, names = [], []
     with tarfile.open(TEST_SET) as tar:
         for member in tar.getmembers():
@@ -61,7 +61,7 @@ needs_the_test_set = pytest.mark.skipif(not TEST_SET.exists(), reason="needs the
 @pytest.mark.parametrize(("name", "promised"), SHIPPED.items())
 def test_as_much_of_the_test_set_as_promised_gets_the_right_label(name: str, promised: float) -> None:
     session, card = session_and_card(name)
-    pixels, names = pictures_and_labels()
+    pixels, names = images_and_labels()
     best = [session.run(["top_indices"], {"images": pixels[i : i + 100]})[0] for i in range(0, 10_000, 100)]
     labels = np.array([card["labels"].index(name) for name in names])
     top1 = float((np.concatenate(best)[:, 0] == labels).mean())
@@ -71,10 +71,10 @@ def test_as_much_of_the_test_set_as_promised_gets_the_right_label(name: str, pro
     assert card["accuracy"]["images"] == 10_000
 
 
-def pairs_of_pictures(count: int) -> list[tuple[NDArray[np.uint8], str, str]]:
-    """Pictures of two photos, one squeezed into each half, of two classes that the network knows when it sees them."""
+def pairs_of_images(count: int) -> list[tuple[NDArray[np.uint8], str, str]]:
+    """Images of two photos, one squeezed into each half, of two classes that the network knows when it sees them."""
     session, card = session_and_card()
-    pixels, names = pictures_and_labels()
+    pixels, names = images_and_labels()
     draw, pairs = np.random.default_rng(20), []
     while len(pairs) < count:
         left, right = draw.integers(0, len(names), 2)
@@ -93,7 +93,7 @@ def as_png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def heat_on_own_half(values: NDArray[np.float32], *, left: bool) -> float:
-    """The share of a map's heat that lies on one half of the picture."""
+    """The share of a map's heat that lies on one half of the image."""
     heat, middle = values.clip(0), values.shape[1] // 2
     return float((heat[:, :middle] if left else heat[:, middle:]).sum() / heat.sum())
 
@@ -101,14 +101,14 @@ def heat_on_own_half(values: NDArray[np.float32], *, left: bool) -> float:
 @pytest.mark.anyio
 @pytest.mark.shared
 @needs_the_test_set
-async def test_the_maps_of_two_photos_in_one_picture_lie_on_their_own_halves(
+async def test_the_maps_of_two_photos_in_one_image_lie_on_their_own_halves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     shares = []
     app = create_app(Settings(models=ROOT / "models", engine_threads=1))
     async with client_of(app) as client:
-        for pixels, left, right in pairs_of_pictures(200):
+        for pixels, left, right in pairs_of_images(200):
             found = (await client.post("/explain", content=as_png(pixels))).json()["predictions"]
             maps = {best["label"]: np.array(best["map"], np.float32) for best in found}
             shares.append((heat_on_own_half(maps[left], left=True), heat_on_own_half(maps[right], left=False)))
@@ -153,14 +153,14 @@ def test_the_script_in_the_readme_classifies_as_the_command_does(tmp_path: Path)
     script = tmp_path / "script.py"
     script.write_text(next(block for block in blocks if "InferenceSession" in block))
     by_script = subprocess.run(
-        [sys.executable, str(script), str(MODEL), str(PICTURE)],
+        [sys.executable, str(script), str(MODEL), str(IMAGE)],
         capture_output=True,
         text=True,
         check=True,
         cwd=tmp_path,
     )
     command = [str(Path(sys.executable).parent / "classify"), "--models", str(ROOT / "models"), "--format", "json"]
-    by_command = subprocess.run([*command, str(PICTURE)], capture_output=True, text=True, check=True)
+    by_command = subprocess.run([*command, str(IMAGE)], capture_output=True, text=True, check=True)
     predictions = json.loads(by_command.stdout)["predictions"]
     lines = [line.split("  ") for line in by_script.stdout.splitlines()]
     assert [label for _, label in lines] == [best["label"] for best in predictions]

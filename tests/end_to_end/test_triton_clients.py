@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 from tritonclient.utils import InferenceServerException
 
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.graph_files import graph_file, write_graph_file
 from tests.support.served import ROOT, Served, serving, wait_until
 from tests.support.tiny_model import LABELS, SIDE, write_tiny_model
@@ -141,15 +141,15 @@ def test_raw_and_json_outputs_can_be_mixed_and_come_in_the_order_asked_for(
 
 
 @pytest.mark.parametrize("columns", [False, True])
-def test_encoded_pictures_are_decoded_as_classify_does(
+def test_encoded_images_are_decoded_as_classify_does(
     served: Served, client: triton.InferenceServerClient, columns: bool
 ) -> None:
-    pictures = [picture((200, 30, 60)), picture((0, 90, 250), "PNG"), picture((20, 200, 99), "WEBP")]
-    answer = client.infer("tiny", [files(*pictures, columns=columns)]).as_numpy("probabilities")
-    for row, content in zip(answer, pictures, strict=True):
+    images = [image((200, 30, 60)), image((0, 90, 250), "PNG"), image((20, 200, 99), "WEBP")]
+    answer = client.infer("tiny", [files(*images, columns=columns)]).as_numpy("probabilities")
+    for row, content in zip(answer, images, strict=True):
         best = served.ask("POST", "/classify?top_k=8", content)[1]["predictions"]
         alone = [entry["probability"] for entry in sorted(best, key=lambda entry: entry["index"])]
-        assert row == pytest.approx(alone, abs=2e-6)  # a batch's last digit is not that of a picture alone
+        assert row == pytest.approx(alone, abs=2e-6)  # a batch's last digit is not that of an image alone
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -202,9 +202,9 @@ def test_priorities_are_ignored_and_timeouts_are_kept(client: triton.InferenceSe
         (sent(pixels()[:, 1:], "UINT8"), r"takes UINT8 \[-1, 8, 8, 3\]"),
         (sent(pixels()[0], "UINT8"), r"given UINT8 \[8, 8, 3\]"),
         (sent(pixels()[:0], "UINT8"), "1 to"),
-        (sent(pixels(), "UINT8", name="pictures"), "`images`, but was given `pictures`"),
+        (sent(pixels(), "UINT8", name="photos"), "`images`, but was given `photos`"),
         (files(b"GIF89a and so on"), "Only JPEG, PNG and WebP"),
-        (files(picture((1, 2, 3)), picture((1, 2, 3))[:300]), "Picture 2 of 2"),
+        (files(image((1, 2, 3)), image((1, 2, 3))[:300]), "Image 2 of 2"),
     ],
 )
 def test_what_does_not_fit_is_a_bad_request_in_words(
@@ -326,17 +326,17 @@ def test_statistics_are_the_sum_over_all_processes(models: Path) -> None:
             assert entry["last_inference"] > 0
 
 
-# A model that takes 20 ms a picture and says in the log how many it was given.
+# A model that takes 20 ms an image and says in the log how many it was given.
 SLOW = """
 import sys, time
 from service.inference.classifier import Classifier
 
 answer_batch = Classifier.answer_batch
 
-def slow(self, pictures, **options):
-    time.sleep(0.02 * len(pictures))
-    print("ran", len(pictures), file=sys.stderr, flush=True)
-    return answer_batch(self, pictures, **options)
+def slow(self, images, **options):
+    time.sleep(0.02 * len(images))
+    print("ran", len(images), file=sys.stderr, flush=True)
+    return answer_batch(self, images, **options)
 
 Classifier.answer_batch = slow
 """

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from export.graph.to_onnx import deployable, serialise, to_onnx
 from export.sources.network_spec import Choice
 from export.sources.trained import Source, from_random_weights
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from training.cli import main as train
 from training.runs import shipped
 from training.weights.published import MIRROR
@@ -51,7 +51,7 @@ def tiny() -> Converted:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A finished run, and the pictures it was trained and tested on."""
+    """A finished run, and the images it was trained and tested on."""
 
     run: Path
     train_set: Path
@@ -60,12 +60,12 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """Two steps of a ResNet-20 on three classes of coloured noise, with twelve pictures held out."""
+    """Two steps of a ResNet-20 on three classes of coloured noise, with twelve images held out."""
     folder = tmp_path_factory.mktemp("trained")
     result = Trained(
         folder / "runs" / "colours",
-        write_pictures(folder / "colours" / "train", each=40),
-        write_pictures(folder / "colours" / "test", each=5, seed=1),
+        write_images(folder / "colours" / "train", each=40),
+        write_images(folder / "colours" / "test", each=5, seed=1),
     )
     options = ["--recipe", "modern-resnet20", "--steps", "2", "--precision", "fp32", "--compile", "off"]
     options += ["--data", str(result.train_set), "--test-data", str(result.test_set), "--out", str(result.run)]

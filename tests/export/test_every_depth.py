@@ -43,7 +43,7 @@ def class_maps_are_pytorchs(source: Source, engine: Engine, pixels: Pixels) -> N
         logits = source.network.fc(features.mean(dim=(2, 3)))
     np.testing.assert_array_equal(top_indices, logits.topk(5).indices)
     np.testing.assert_allclose(embedding, features.mean(dim=(2, 3)), rtol=0, atol=1e-4 * float(features.max()))
-    expected = np.stack([every_map[picture, classes] for picture, classes in enumerate(top_indices)])
+    expected = np.stack([every_map[image, classes] for image, classes in enumerate(top_indices)])
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-4 * np.abs(every_map).max())
 
 

@@ -12,8 +12,8 @@ from export.graph.to_onnx import deployable
 from export.options import Precision, Target, Wanted
 from export.reduced_precision import Fp32, Lowered, lower
 from export.sources.sample_images import sample_pixels
-from export.verification.calibration_images import CalibrationPictures, find_pictures
-from export.verification.evaluation import Evidence, Pictures, answers_of, engine_over
+from export.verification.calibration_images import CalibrationImages, find_images
+from export.verification.evaluation import Evidence, LabelledImages, answers_of, engine_over
 from service.images.preprocessing import Pixels
 from tests.export.conftest import TEMPERATURE, Converted
 
@@ -26,36 +26,36 @@ def fp32_of(tiny: Converted, *, trained: bool) -> Fp32:
     return Fp32(source, deployable(source.network), tiny.graph, engine_over(tiny.content), TEMPERATURE)
 
 
-def pictures_of(pixels: Pixels) -> CalibrationPictures:
-    return CalibrationPictures(pixels, pixels[:1], "made up")
+def images_of(pixels: Pixels) -> CalibrationImages:
+    return CalibrationImages(pixels, pixels[:1], "made up")
 
 
-def black(tiny: Converted) -> CalibrationPictures:
-    return pictures_of(np.zeros_like(sample_pixels(tiny.source.preprocessing)))
+def black(tiny: Converted) -> CalibrationImages:
+    return images_of(np.zeros_like(sample_pixels(tiny.source.preprocessing)))
 
 
-def good(tiny: Converted) -> CalibrationPictures:
-    return pictures_of(sample_pixels(tiny.source.preprocessing))
+def good(tiny: Converted) -> CalibrationImages:
+    return images_of(sample_pixels(tiny.source.preprocessing))
 
 
 def labelled(fp32: Fp32) -> Evidence:
-    """Pictures that fp32 gets all right."""
+    """Images that fp32 gets all right."""
     pixels = np.random.default_rng(0).integers(0, 256, (150, 32, 32, 3), dtype=np.uint8)
-    return Evidence(test=Pictures(pixels, answers_of(fp32.engine, pixels).best[:, 0], "noise"))
+    return Evidence(test=LabelledImages(pixels, answers_of(fp32.engine, pixels).best[:, 0], "noise"))
 
 
 def lowered(
-    fp32: Fp32, pictures: CalibrationPictures | None, wanted: Wanted = INT8, *, evidence: Evidence | None = None
+    fp32: Fp32, images: CalibrationImages | None, wanted: Wanted = INT8, *, evidence: Evidence | None = None
 ) -> tuple[Lowered, str]:
     said: list[str] = []
-    return lower(fp32, wanted, evidence or Evidence(), pictures, said.append), "\n".join(said)
+    return lower(fp32, wanted, evidence or Evidence(), images, said.append), "\n".join(said)
 
 
 @pytest.mark.parametrize("with_labels", [pytest.param(True, marks=pytest.mark.long), False])
-def test_a_calibration_on_black_pictures_is_refused_by_how_much(tiny: Converted, with_labels: bool) -> None:
+def test_a_calibration_on_black_images_is_refused_by_how_much(tiny: Converted, with_labels: bool) -> None:
     fp32 = fp32_of(tiny, trained=True)
     expected = r"loses [0-9.]+ points of top-1 on 150" if with_labels else r"keeps the label of fp32 for [0-9.]+% of 18"
-    with pytest.raises(ExportError, match=rf"^int8 {expected}.*nothing was written. Give better pictures with --cali"):
+    with pytest.raises(ExportError, match=rf"^int8 {expected}.*nothing was written. Give better images with --cali"):
         lowered(fp32, black(tiny), evidence=labelled(fp32) if with_labels else None)
 
 
@@ -64,12 +64,12 @@ def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
     assert result.loss.agreement < 0.98
     assert "with random weights that is no reason to refuse" in said
     assert result.quantisation is not None and result.quantisation.float_layers == ()
-    assert result.loss.dataset == "calibration and sample pictures"
+    assert result.loss.dataset == "calibration and sample images"
 
 
-def test_the_card_names_only_pictures_that_there_were(tiny: Converted) -> None:
+def test_the_card_names_only_images_that_there_were(tiny: Converted) -> None:
     result, _ = lowered(fp32_of(tiny, trained=False), None, Wanted(Precision.FP16))
-    assert (result.loss.dataset, result.loss.images) == ("sample pictures", 17)
+    assert (result.loss.dataset, result.loss.images) == ("sample images", 17)
 
 
 @pytest.mark.long
@@ -121,43 +121,43 @@ def write_images(folder: Path, count: int) -> Path:
     return folder
 
 
-def test_calibration_pictures_come_from_a_folder_of_any_layout_two_thirds_to_measure(
+def test_calibration_images_come_from_a_folder_of_any_layout_two_thirds_to_measure(
     tiny: Converted, tmp_path: Path
 ) -> None:
     folder = write_images(tmp_path / "mine", 7)
     write_images(folder / "deeper", 2)
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     said: list[str] = []
-    found = find_pictures(tiny.source, folder, said.append)
+    found = find_images(tiny.source, folder, said.append)
     assert (found.measured.shape, found.judging.shape) == ((6, 32, 32, 3), (3, 32, 32, 3))
     assert found.name == "mine"
     assert "1 files of" in said[0] and "left out" in said[0]
 
 
 @pytest.mark.long
-def test_of_many_pictures_some_hundreds_from_all_over_are_taken(tiny: Converted, tmp_path: Path) -> None:
-    found = find_pictures(tiny.source, write_images(tmp_path / "many", 400), print)
+def test_of_many_images_some_hundreds_from_all_over_are_taken(tiny: Converted, tmp_path: Path) -> None:
+    found = find_images(tiny.source, write_images(tmp_path / "many", 400), print)
     assert len(found.measured) + len(found.judging) == 384
 
 
-def test_without_any_pictures_random_weights_take_the_samples_and_others_are_told_what_to_give(
+def test_without_any_images_random_weights_take_the_samples_and_others_are_told_what_to_give(
     tiny: Converted,
 ) -> None:
-    assert len(find_pictures(tiny.source, None, print).measured) == 17
+    assert len(find_images(tiny.source, None, print).measured) == 17
     with pytest.raises(ExportError, match=r"give a few hundred with --calibration FOLDER"):
-        find_pictures(fp32_of(tiny, trained=True).source, None, print)
+        find_images(fp32_of(tiny, trained=True).source, None, print)
 
 
-def test_few_pictures_are_told(tiny: Converted, tmp_path: Path) -> None:
+def test_few_images_are_told(tiny: Converted, tmp_path: Path) -> None:
     lines: list[str] = []
-    find_pictures(tiny.source, write_images(tmp_path / "few", 9), lines.append)
-    assert any("9 pictures, which are few" in line for line in lines)
+    find_images(tiny.source, write_images(tmp_path / "few", 9), lines.append)
+    assert any("9 images, which are few" in line for line in lines)
     lines.clear()
-    find_pictures(tiny.source, write_images(tmp_path / "enough", 100), lines.append)
+    find_images(tiny.source, write_images(tmp_path / "enough", 100), lines.append)
     assert not lines
 
 
-def test_what_is_no_folder_of_pictures_is_one_line(tiny: Converted, tmp_path: Path) -> None:
+def test_what_is_no_folder_of_images_is_one_line(tiny: Converted, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no tar")
     (tmp_path / "empty").mkdir()
     for name, expected in (
@@ -166,4 +166,4 @@ def test_what_is_no_folder_of_pictures_is_one_line(tiny: Converted, tmp_path: Pa
         ("empty", "holds no pic"),
     ):
         with pytest.raises(ExportError, match=expected):
-            find_pictures(tiny.source, tmp_path / name, print)
+            find_images(tiny.source, tmp_path / name, print)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from tests.training.runs.test_run import RECIPE
 from training.augmentation.mixing import Batch
 from training.hardware.devices import Hardware, choose
@@ -36,9 +36,9 @@ def put_back() -> Iterator[None]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return write_pictures(tmp_path / "colours", each=40)
+    return write_images(tmp_path / "colours", each=40)
 
 
 def chosen(precision: str = "fp32", *, recorded: bool = True) -> Hardware:
@@ -67,7 +67,7 @@ def steps(hardware: Hardware, micro_batches: int, *, mixed: bool) -> tuple[ResNe
     return model, numbers
 
 
-@pytest.mark.parametrize("micro_batches", [1, 3])  # of 16 pictures, so that the parts have two sizes
+@pytest.mark.parametrize("micro_batches", [1, 3])  # of 16 images, so that the parts have two sizes
 @pytest.mark.parametrize("mixed", [False, True])
 def test_a_recorded_step_computes_what_its_kernels_compute(micro_batches: int, mixed: bool) -> None:
     recorded, losses = steps(chosen(), micro_batches, mixed=mixed)
@@ -95,17 +95,17 @@ def test_a_gpu_computes_what_a_cpu_computes() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_run_that_was_stopped_ends_where_one_that_was_not_does(
-    precision: str, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    precision: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(RECIPE, steps=8)
     hardware = choose(precision, "off", 2, deterministic=True)
-    whole = run(recipe, Options(out=tmp_path / "whole", data=pictures), hardware, Progress())
+    whole = run(recipe, Options(out=tmp_path / "whole", data=images), hardware, Progress())
     assert whole["hardware"]["recorded"] is (precision != "fp16")
     stop_after_four_steps(monkeypatch)
     with pytest.raises(Interrupted):
-        run(recipe, Options(out=tmp_path / "cut", data=pictures), hardware, Progress())
+        run(recipe, Options(out=tmp_path / "cut", data=images), hardware, Progress())
     monkeypatch.undo()
-    run(recipe, Options(out=tmp_path / "cut", data=pictures, resume=True), hardware, Progress())
+    run(recipe, Options(out=tmp_path / "cut", data=images, resume=True), hardware, Progress())
     one, other = load_latest(tmp_path / "whole"), load_latest(tmp_path / "cut")
     assert one is not None and other is not None and one.step == other.step == 8
     torch.testing.assert_close(one.weights, other.weights, rtol=0, atol=0)
@@ -126,14 +126,14 @@ def stop_after_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "_MOST_STEPS_BETWEEN_LOOKS", 1)
 
 
-def test_the_trial_runs_work(pictures: Path, tmp_path: Path) -> None:
-    options = Options(out=tmp_path / "run", data=pictures)
+def test_the_trial_runs_work(images: Path, tmp_path: Path) -> None:
+    options = Options(out=tmp_path / "run", data=images)
     dry_run(RECIPE, options, choose("bf16", "off", 2), Progress(), World())
     overfit_batch(RECIPE, options, choose("bf16", "off", 2), Progress(), World())
     assert not (tmp_path / "run").exists()
 
 
-def test_every_kind_of_augmentation_runs(pictures: Path, tmp_path: Path) -> None:
+def test_every_kind_of_augmentation_runs(images: Path, tmp_path: Path) -> None:
     everything: Recipe = dataclasses.replace(
         RECIPE,
         steps=4,
@@ -147,6 +147,6 @@ def test_every_kind_of_augmentation_runs(pictures: Path, tmp_path: Path) -> None
         clip_norm=1.0,
         precise_bn_images=16,
     )
-    run(everything, Options(out=tmp_path / "run", data=pictures), choose("bf16", "off", 2), Progress())
+    run(everything, Options(out=tmp_path / "run", data=images), choose("bf16", "off", 2), Progress())
     facts = json.loads((tmp_path / "run" / "run.json").read_text())
     assert facts["hardware"]["device"] == "cuda" and facts["gradient_norms"]["1"]

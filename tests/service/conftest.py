@@ -45,10 +45,10 @@ def models(tmp_path_factory: pytest.TempPathFactory, model_file: bytes) -> Path:
 @pytest.fixture(scope="session")
 def red() -> bytes:
     """A JPEG of 50 x 37 red pixels."""
-    return picture((255, 0, 0))
+    return image((255, 0, 0))
 
 
-def picture(colour: tuple[int, int, int], image_format: str = "JPEG", size: tuple[int, int] = (50, 37)) -> bytes:
+def image(colour: tuple[int, int, int], image_format: str = "JPEG", size: tuple[int, int] = (50, 37)) -> bytes:
     content = io.BytesIO()
     Image.new("RGB", size, colour).save(content, image_format)
     return content.getvalue()

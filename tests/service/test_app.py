@@ -24,7 +24,7 @@ from service.model_files.repository import RegistryError
 from service.settings import Settings
 from service.system.shared_counters import Board
 from service.telemetry.prometheus import render
-from tests.service.conftest import client_of, picture
+from tests.service.conftest import client_of, image
 from tests.service.http_server.test_connection import connected, next_answer
 from tests.support.tiny_model import tiny_model, write_tiny_model
 
@@ -160,7 +160,7 @@ async def test_a_start_without_models_fails_with_one_line(tmp_path: Path) -> Non
 
 async def test_no_answer_holds_an_address_a_path_or_a_librarys_words(client: httpx.AsyncClient, red: bytes) -> None:
     contents = [red[:n] for n in range(0, len(red), max(1, len(red) // 40))]
-    contents += [picture((1, 2, 3), kind)[:cut] for kind in ("PNG", "WEBP") for cut in range(8, 80, 4)]
+    contents += [image((1, 2, 3), kind)[:cut] for kind in ("PNG", "WEBP") for cut in range(8, 80, 4)]
     for content in contents:
         answer = await client.post("/classify", content=content)
         assert answer.status_code == 200 or 400 <= answer.status_code < 500

@@ -1,4 +1,4 @@
-"""Decodes hostile pictures in a process of its own, with little memory, and says of each what came of it.
+"""Decodes hostile images in a process of its own, with little memory, and says of each what came of it.
 
 `python -W error -m tests.support.decode_child hostile|giants|fuzz [COUNT]` prints one JSON line for each file (of a
 fuzz run only for what broke a promise, and a last line with counts).
@@ -19,7 +19,7 @@ from service.errors import ServiceError
 from service.images.preprocessing import image_to_pixels
 from tests.support.giant_images import giants
 from tests.support.hostile_images import hostile
-from tests.support.pictures import chunk, pictures
+from tests.support.images import chunk, images
 
 FUZZ_SEED = 20_151_210
 EDGES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -50,7 +50,7 @@ def outcome(data: bytes) -> dict[str, Any]:
 
 
 def mutated(seeds: list[bytes], case: int) -> bytes:
-    """Return a damaged picture; the same one for the same case."""
+    """Return a damaged image; the same one for the same case."""
     dice = random.Random(FUZZ_SEED + case)
     data = bytearray(dice.choice(seeds))
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
@@ -137,7 +137,7 @@ def _named(files: dict[str, Callable[[], bytes]]) -> Iterator[dict[str, Any]]:
 
 
 def _fuzz(count: int) -> Iterator[dict[str, Any]]:
-    seeds = [picture.data for picture in pictures().values()]
+    seeds = [image.data for image in images().values()]
     statuses: dict[int, int] = {}
     slowest = 0.0
     for case in range(count):
@@ -151,7 +151,7 @@ def _fuzz(count: int) -> Iterator[dict[str, Any]]:
 
 def main(kind: str, count: str = "0") -> None:
     faulthandler.enable()
-    outcome(pictures()["webp_alpha"].data)  # whatever is loaded once
+    outcome(images()["webp_alpha"].data)  # whatever is loaded once
     hostile_makers = {name: make for name, (make, _) in hostile().items()}
     runs = {"hostile": _named(hostile_makers), "giants": _named(giants()), "fuzz": _fuzz(int(count))}
     _limit_memory({"hostile": 600, "giants": 700, "fuzz": 400}[kind])

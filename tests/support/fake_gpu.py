@@ -1,6 +1,6 @@
 """A GPU that remembers what it was asked: it reads pixels from bound buffers and writes answers to bound addresses.
 
-Each picture's answer is the sum of its pixels, so that padding and mix-ups show.
+Each image's answer is the sum of its pixels, so that padding and mix-ups show.
 """
 
 import ctypes

@@ -1,4 +1,4 @@
-"""Pictures that compress to almost nothing, 26 million pixels or (JPEG) more: the most that the limits let through."""
+"""Images that compress to almost nothing, 26 million pixels or (JPEG) more: the most that the limits let through."""
 
 import io
 import zlib
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from PIL import Image
 
 from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.pictures import ADAM7, CHANNELS, chunk, encoded, exif, png_file, segment, with_segments
+from tests.support.images import ADAM7, CHANNELS, chunk, encoded, exif, png_file, segment, with_segments
 
 WIDTH, HEIGHT = 5200, 5000
 PAETH = 4  # the dearest of PNG's filters

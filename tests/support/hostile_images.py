@@ -1,7 +1,7 @@
 """Files made to hurt whoever decodes them: each is refused, or gives pixels, at a bounded cost.
 
 `hostile` maps a name to a function that makes the file and to the status it must get, or None where either a refusal or
-pixels will do. `tests/support/giant_images.py` has the pictures that are as expensive as the limits allow.
+pixels will do. `tests/support/giant_images.py` has the images that are as expensive as the limits allow.
 """
 
 import random
@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from tests.support.pictures import (
+from tests.support.images import (
     chunk,
     encoded,
     exif,
-    pictures,
+    images,
     png_file,
     scene,
     segment,
@@ -43,7 +43,7 @@ def jpeg_of_scans(
 
 
 def scan(components: Sequence[int] = (1,), first: int = 0, last: int = 0, approximation: int = 0) -> bytes:
-    """Return the header of a scan, and no data: a decoder fills in zeros for a whole picture."""
+    """Return the header of a scan, and no data: a decoder fills in zeros for a whole image."""
     parts = b"".join(bytes((component, 0)) for component in components)
     return segment(0xDA, bytes((len(components),)) + parts + bytes((first, last, approximation)))
 
@@ -68,7 +68,7 @@ def _short_segment_hides_scans() -> bytes:
 
 
 def _with_chunks(*chunks: bytes) -> bytes:
-    data = pictures()["png_rgb_8"].data
+    data = images()["png_rgb_8"].data
     return data[:33] + b"".join(chunks) + data[33:]
 
 
@@ -106,8 +106,8 @@ def _webp_canvas(width: int, height: int, flags: int = 0) -> tuple[bytes, bytes]
 
 
 def _webp_of_frames(count: int, flags: int = 0x02) -> bytes:
-    picture = encoded(Image.new("RGB", (1, 1)), "WEBP", lossless=True)[12:]
-    frame = b"ANMF", bytes(6) + bytes(6) + bytes(4) + picture
+    image = encoded(Image.new("RGB", (1, 1)), "WEBP", lossless=True)[12:]
+    frame = b"ANMF", bytes(6) + bytes(6) + bytes(4) + image
     return riff(_webp_canvas(1000, 1000, flags), (b"ANIM", bytes(6)), *[frame] * count)
 
 
@@ -124,7 +124,7 @@ def _mpo_of_images(count: int) -> bytes:
         + b"".join(struct.pack("<HHI", *tag[:3]) + tag[3] for tag in tags)
         + bytes(4)
     )
-    return with_segments(pictures()["jpeg_420"].data, segment(0xE2, b"MPF\x00" + index + entries)) * 20
+    return with_segments(images()["jpeg_420"].data, segment(0xE2, b"MPF\x00" + index + entries)) * 20
 
 
 def _exif_loop() -> bytes:
@@ -178,8 +178,8 @@ def _headers() -> dict[str, tuple[Make, int | None]]:
 
 
 def _jpeg_bombs() -> dict[str, tuple[Make, int | None]]:
-    photo = pictures()["jpeg_420"].data
-    progressive = pictures()["jpeg_progressive"].data
+    photo = images()["jpeg_420"].data
+    progressive = images()["jpeg_progressive"].data
     bombs: dict[str, tuple[Make, int | None]] = {
         f"scans_{count}": (lambda count=count: jpeg_of_scans(_refinements(count)), 422)  # type: ignore[misc]
         for count in (101, 400, 1000, 10_000, 200_000)
@@ -190,7 +190,7 @@ def _jpeg_bombs() -> dict[str, tuple[Make, int | None]]:
             lambda: jpeg_of_scans([scan([1 + i % 3]) for i in range(3000)], components=3, frame=0xC0),
             422,
         ),
-        "scans_after_the_picture": (lambda: jpeg_of_scans([scan()] * 3000, frame=0xC0), 422),
+        "scans_after_the_image": (lambda: jpeg_of_scans([scan()] * 3000, frame=0xC0), 422),
         "scans_behind_a_reserved_marker": (_hidden_behind_a_reserved_marker, 422),
         "scans_behind_a_false_end": (_hidden_behind_a_false_end, 422),
         "scans_behind_short_segments": (_short_segment_hides_scans, 422),
@@ -198,16 +198,16 @@ def _jpeg_bombs() -> dict[str, tuple[Make, int | None]]:
         "arithmetic": (lambda: jpeg_of_scans([scan()], frame=0xC9), 422),
         "arithmetic_progressive": (lambda: jpeg_of_scans([scan()], frame=0xCA), 422),
         "lossless": (lambda: jpeg_of_scans([scan()], frame=0xC3), 422),
-        "fill_before_the_picture": (lambda: photo[:2] + b"\xff" * UPLOAD + photo[2:], None),
-        "zeros_before_the_picture": (lambda: photo[:2] + bytes(UPLOAD) + photo[2:], None),
-        "stuffing_before_the_picture": (lambda: photo[:2] + b"\xff\x00" * (UPLOAD // 2) + photo[2:], None),
+        "fill_before_the_image": (lambda: photo[:2] + b"\xff" * UPLOAD + photo[2:], None),
+        "zeros_before_the_image": (lambda: photo[:2] + bytes(UPLOAD) + photo[2:], None),
+        "stuffing_before_the_image": (lambda: photo[:2] + b"\xff\x00" * (UPLOAD // 2) + photo[2:], None),
         "fill_within_the_scan": (lambda: photo[:-400] + b"\xff" * UPLOAD + photo[-400:], None),
         "fill_within_a_progressive_scan": (lambda: progressive[:-400] + b"\xff" * UPLOAD + progressive[-400:], None),
         "restarts_within_a_progressive_scan": (
             lambda: progressive[:-400] + b"\xff\xd0" * (UPLOAD // 2) + progressive[-400:],
             None,
         ),
-        "junk_after_the_picture": (lambda: photo + random.Random(4).randbytes(UPLOAD), 200),
+        "junk_after_the_image": (lambda: photo + random.Random(4).randbytes(UPLOAD), 200),
         "many_comments": (lambda: with_segments(photo, *[segment(0xFE, b"")] * 5_000_000), 422),
         "long_comments": (lambda: with_segments(photo, *[segment(0xFE, bytes(65_000))] * 300), 200),
         "comments_between_scans": (lambda: jpeg_of_scans([scan(approximation=1), segment(0xFE, b"") * 5_000_000]), 422),

@@ -24,7 +24,7 @@ TOP = 5
 
 
 def tiny_model(*, card: dict[str, Any] | None = None, poison: bool = False, energy: bool = False) -> bytes:
-    """Return the file. `card` replaces fields of the card; a poisoned model answers NaN for a white picture.
+    """Return the file. `card` replaces fields of the card; a poisoned model answers NaN for a white image.
 
     `energy`: the graph has that output, which older files lack.
     """

@@ -15,7 +15,7 @@ def private_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def write_pictures(folder: Path, each: int, seed: int = 0, side: int = 32) -> Path:
+def write_images(folder: Path, each: int, seed: int = 0, side: int = 32) -> Path:
     random = np.random.default_rng(seed)
     for name, colour in COLOURS.items():
         (folder / name).mkdir(parents=True)
@@ -26,5 +26,5 @@ def write_pictures(folder: Path, each: int, seed: int = 0, side: int = 32) -> Pa
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "colours", each=40)
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "colours", each=40)

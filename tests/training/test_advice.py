@@ -121,7 +121,7 @@ def test_a_class_of_undecodable_files_is_named_with_one_of_its_own(
     for file in (data / "dog").iterdir():
         file.write_bytes(content)
     line = refused(train(data))
-    assert "no picture of class 'dog' can be decoded; the first is dog/0.png" in line
+    assert "no image of class 'dog' can be decoded; the first is dog/0.png" in line
     assert "put images that can be into its folder, or move the folder away" in line
     (data / "dog" / "new.png").write_bytes(image_bytes("new"))
     works(train(data, "--max-skipped", "0.5"))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.training.conftest import COLOURS, write_pictures
+from tests.training.conftest import COLOURS, write_images
 from training.cli import main
 from training.data.dataset import load
 from training.data.normalization import Normalise
@@ -62,7 +62,7 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def unseen(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "unseen", each=8, seed=1, side=40)
+    return write_images(tmp_path / "unseen", each=8, seed=1, side=40)
 
 
 def evaluate(*arguments: object) -> Result:
@@ -87,12 +87,12 @@ def test_the_centre_is_measured_as_training_measures_it(run: Path, unseen: Path)
     assert np.sum(facts["confusion_matrix"]) == 24
     assert [row["label"] for row in facts["classes"]] == sorted(COLOURS)
     assert np.diagonal(facts["confusion_matrix"]).sum() == round(24 * (1 - errors.top1 / 100))
-    with Image.open(run / "evaluation" / "centre" / "confusion_matrix.png") as picture:
-        assert picture.format == "PNG"
+    with Image.open(run / "evaluation" / "centre" / "confusion_matrix.png") as image:
+        assert image.format == "PNG"
 
 
 @pytest.mark.parametrize("views", NAMES)
-def test_all_views_count_every_picture_once_also_where_sizes_differ(
+def test_all_views_count_every_image_once_also_where_sizes_differ(
     run: Path, unseen: Path, tmp_path: Path, views: str
 ) -> None:
     Image.new("RGB", (70, 50), (9, 9, 9)).save(unseen / "red" / "wide.jpg")
@@ -153,34 +153,34 @@ def test_what_the_runs_recipe_accepts_is_accepted_here_too(run: Path, unseen: Pa
 
 def test_of_split_data_the_part_that_was_not_trained_on_is_taken(run: Path, unseen: Path, tmp_path: Path) -> None:
     shutil.move(unseen, tmp_path / "split" / "val")
-    write_pictures(tmp_path / "split" / "train", each=2)
+    write_images(tmp_path / "split" / "train", each=2)
     result = evaluate("--checkpoint", run, "--data", tmp_path / "split")
     assert "is split; evaluating on val" in result.stderr
     assert written(run / "evaluation" / "centre")["images"] == 24
 
 
-def test_pictures_that_were_trained_on_are_told_apart(run: Path, pictures: Path, unseen: Path) -> None:
-    result = evaluate("--checkpoint", run, "--data", pictures)
-    assert "was trained on these pictures" in result.stderr
+def test_images_that_were_trained_on_are_told_apart(run: Path, images: Path, unseen: Path) -> None:
+    result = evaluate("--checkpoint", run, "--data", images)
+    assert "was trained on these images" in result.stderr
     assert written(run / "evaluation" / "centre")["trained_on_these_pictures"] is True
-    assert "was trained on these pictures" not in evaluate("--checkpoint", run, "--data", unseen).stderr
+    assert "was trained on these images" not in evaluate("--checkpoint", run, "--data", unseen).stderr
 
 
-def test_pictures_that_were_trained_on_are_known_from_any_folder(
-    run: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_images_that_were_trained_on_are_known_from_any_folder(
+    run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     facts = json.loads((run / "run.json").read_text())
-    facts["dataset"]["source"] = os.path.relpath(pictures, run.parent)  # as from where the run was started
+    facts["dataset"]["source"] = os.path.relpath(images, run.parent)  # as from where the run was started
     (run / "run.json").write_text(json.dumps(facts))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert "was trained on these pictures" in evaluate("--checkpoint", run, "--data", pictures).stderr
+    assert "was trained on these images" in evaluate("--checkpoint", run, "--data", images).stderr
 
 
 def test_data_may_lack_a_class_and_that_is_said(run: Path, unseen: Path) -> None:
     shutil.rmtree(unseen / "red")
     result = evaluate("--checkpoint", run, "--data", unseen)
-    assert result.exit_code == 0 and "there are no pictures of red" in result.stderr
+    assert result.exit_code == 0 and "there are no images of red" in result.stderr
     facts = written(run / "evaluation" / "centre")
     assert [measured["images"] > 0 for measured in facts["classes"]] == [True, True, False]
 

@@ -107,9 +107,9 @@ def test_what_depth_did_is_computed_from_the_runs(page: str) -> None:
     assert "that of the residual networks falls by 1.50 points" in part(page, "a")
 
 
-def test_the_page_says_where_it_was_computed_and_that_one_seed_is_one_order_of_pictures(page: str) -> None:
+def test_the_page_says_where_it_was_computed_and_that_one_seed_is_one_order_of_images(page: str) -> None:
     assert "Computed on a processor in fp32." in part(page, "a")
-    assert "Runs of one seed see the same pictures in the same order." in part(page, "a")
+    assert "Runs of one seed see the same images in the same order." in part(page, "a")
 
 
 def test_noise_is_that_of_the_second_seeds_where_there_are_any(page: str, crowded_page: str) -> None:
@@ -136,7 +136,7 @@ def test_a_network_that_was_not_run_is_named_where_it_is_missing(four: Path, tmp
     assert "of plain-56&#x27;s" not in part(page, "c") and "plain-56" not in part(page, "f").split("<svg")[1]
 
 
-def test_pictures_that_were_held_out_are_not_counted_as_trained_on(tmp_path: Path) -> None:
+def test_images_that_were_held_out_are_not_counted_as_trained_on(tmp_path: Path) -> None:
     write_run(tmp_path / "runs" / "some", facts_of("plain20", 1.0, 9.0, held_out=list(range(2_000))))
     assert "cifar10, 48,000 of 50,000" in part(write_page(tmp_path / "runs", tmp_path / "report"), "b")
     [run] = numbers_of(tmp_path / "runs")["runs"]
@@ -222,7 +222,7 @@ def test_a_shortened_run_is_called_that_and_a_whole_one_is_not(page: str, tmp_pa
     assert "shortened" not in part(whole, "a") and "64,000 steps (full length)" in part(whole, "b")
 
 
-def test_only_equal_budgets_recipes_and_pictures_are_compared(crowded_numbers: dict[str, Any]) -> None:
+def test_only_equal_budgets_recipes_and_images_are_compared(crowded_numbers: dict[str, Any]) -> None:
     assert crowded_numbers["degradation"]["steps"] == 16_000
     differences = {
         (row["network"], row["against"]): row["train_error"] for row in crowded_numbers["degradation"]["differences"]

@@ -89,11 +89,11 @@ def assert_equal(one: Any, other: Any) -> None:
     ],
 )
 def test_with_everything_on_a_killed_run_goes_on_bit_equal(
-    hardware: Callable[[], Hardware], pictures: Path, tmp_path: Path
+    hardware: Callable[[], Hardware], images: Path, tmp_path: Path
 ) -> None:
-    options = Options(out=tmp_path / "whole", data=pictures)
+    options = Options(out=tmp_path / "whole", data=images)
     whole = run(EVERYTHING, options, hardware(), Progress())
-    options = Options(out=tmp_path / "killed", data=pictures, checkpoint_every_minutes=0)
+    options = Options(out=tmp_path / "killed", data=images, checkpoint_every_minutes=0)
     for kill_at in (5, 7, 8):  # within an epoch, at its end, at the beginning of one
         with pytest.raises(Killed):
             run(EVERYTHING, options, hardware(), KilledAt(kill_at))
@@ -124,42 +124,42 @@ def ask_in(place: str, monkeypatch: pytest.MonkeyPatch, *, call: int = 1) -> Non
 
 
 def test_a_run_that_is_stopped_while_it_evaluates_an_epoch_saves_and_writes_that_line_later(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(RECIPE, choose_best="loss")
-    whole = train(pictures, tmp_path / "whole", recipe)
+    whole = train(images, tmp_path / "whole", recipe)
     with monkeypatch.context() as patched:
         ask_in("training.runs.measurements.logits_of", patched)
         with pytest.raises(Interrupted, match="stopped at step 7, which is saved; go on with --resume"):
-            train(pictures, tmp_path / "stopped", recipe)
+            train(images, tmp_path / "stopped", recipe)
     assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
-    again = train(pictures, tmp_path / "stopped", recipe, resume=True)
+    again = train(images, tmp_path / "stopped", recipe, resume=True)
     assert again["results"] == whole["results"] and again["best"] == whole["best"]
     assert (tmp_path / "whole" / "metrics.jsonl").read_text() == (tmp_path / "stopped" / "metrics.jsonl").read_text()
 
 
 def test_a_run_that_is_stopped_in_its_last_evaluation_has_saved_its_weights(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         ask_in("training.runs.measurements.logits_of", patched, call=3)
         with pytest.raises(
             Interrupted, match="while evaluating; the weights of step 12 are saved: go on with --resume"
         ):
-            train(pictures, tmp_path / "run")
+            train(images, tmp_path / "run")
     assert latest(tmp_path / "run").step == 12
-    assert train(pictures, tmp_path / "run", resume=True)["results"]
+    assert train(images, tmp_path / "run", resume=True)["results"]
 
 
 def test_a_run_that_is_stopped_while_it_packs_leaves_nothing(
-    pictures: Path, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, private_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
         ask_in("training.data.decoder_process.image_to_pixels", patched, call=20)
         with pytest.raises(Interrupted, match="stopped before the first step; give the same command again"):
-            train(pictures, tmp_path / "run")
+            train(images, tmp_path / "run")
     assert not (tmp_path / "run").exists() and not list(private_cache.rglob("*.u8"))
-    assert train(pictures, tmp_path / "run")["results"]
+    assert train(images, tmp_path / "run")["results"]
 
 
 def test_a_signal_is_only_heard_while_somebody_listens() -> None:
@@ -219,8 +219,8 @@ _train(recipe, options, choose("fp32", "off", 2), World(), None)
 """
 
 
-def test_sigterm_ends_a_process_whose_step_would_take_minutes(pictures: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", WORKER, str(pictures), str(tmp_path / "run")]
+def test_sigterm_ends_a_process_whose_step_would_take_minutes(images: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WORKER, str(images), str(tmp_path / "run")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment

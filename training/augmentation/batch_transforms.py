@@ -1,6 +1,6 @@
 """Augmentation of whole batches, as tensor operations on the device; random numbers from (seed, epoch or step) alone.
 
-Random crops out of a padded picture and mirror images are one gather: rows and columns of each picture are index
+Random crops out of a padded image and mirror images are one gather: rows and columns of each image are index
 lists, so shifting and mirroring cost no more than copying.
 """
 
@@ -43,7 +43,7 @@ def batch_order(seed: int, epoch: int, images: int) -> Tensor:
 
 
 def batch_indices(seed: int, step: int, images: int, batch_size: int) -> Tensor:
-    """Return the places in the training set of the pictures of one step, int64 (batch_size,)."""
+    """Return the places in the training set of the images of one step, int64 (batch_size,)."""
     epoch, place = divmod(step, steps_per_epoch(images, batch_size))
     return batch_order(seed, epoch, images)[place * batch_size :][:batch_size]
 
@@ -51,9 +51,9 @@ def batch_indices(seed: int, step: int, images: int, batch_size: int) -> Tensor:
 def augment(
     images: Tensor, indices: Tensor, recipe: Recipe, seed: int, epoch: int, step: int, part: slice = _WHOLE
 ) -> Tensor:
-    """Return cropped and mirrored pictures, float (N, 3, H, W) in channels-last order.
+    """Return cropped and mirrored images, float (N, 3, H, W) in channels-last order.
 
-    `images` are normalised pictures, float (N, H, W, 3), so that the padding with zeros is the mean colour;
+    `images` are normalised images, float (N, H, W, 3), so that the padding with zeros is the mean colour;
     `indices` are the places of the whole batch in the training set, which decide on alternating flips; `part` says
     which of them the images are.
     """
@@ -66,13 +66,13 @@ def augment(
     rows = top + line
     columns = left + torch.where(mirrored, side - 1 - line, line)
     device = images.device
-    picture = torch.arange(len(images), device=device)[:, None, None]
-    cut = padded[picture, moved(rows, device)[:, :, None], moved(columns, device)[:, None, :]]
+    image = torch.arange(len(images), device=device)[:, None, None]
+    cut = padded[image, moved(rows, device)[:, :, None], moved(columns, device)[:, None, :]]
     return cut.permute(0, 3, 1, 2)
 
 
 def _mirrored(recipe: Recipe, indices: Tensor, seed: int, epoch: int, random: torch.Generator) -> Tensor:
-    """Return which pictures are mirrored, bool (N,): by chance, or every picture in every second epoch."""
+    """Return which images are mirrored, bool (N,): by chance, or every image in every second epoch."""
     if recipe.flip == "none":
         return torch.zeros(len(indices), dtype=torch.bool)
     if recipe.flip == "random":
@@ -82,12 +82,12 @@ def _mirrored(recipe: Recipe, indices: Tensor, seed: int, epoch: int, random: to
 
 
 def trivially_augmented(pixels: Tensor, count: int, seed: int, step: int, part: slice) -> Tensor:
-    """Return the `part` of a batch of `count` pictures, uint8 (n, H, W, 3), each after one random operation."""
+    """Return the `part` of a batch of `count` images, uint8 (n, H, W, 3), each after one random operation."""
     return trivial_augment(pixels, generator(seed, _TRIVIAL, step), count, part)
 
 
 def colour_shifts(count: int, strength: float, seed: int, step: int) -> Tensor:
-    """Return what is added to the red, green and blue of each picture of a batch, as fractions of 255; (count, 3).
+    """Return what is added to the red, green and blue of each image of a batch, as fractions of 255; (count, 3).
 
     Along each principal component a normal random number of standard deviation `strength` times the component's.
     """
@@ -96,7 +96,7 @@ def colour_shifts(count: int, strength: float, seed: int, step: int) -> Tensor:
 
 
 def erased(images: Tensor, count: int, probability: float, seed: int, step: int, part: slice = _WHOLE) -> Tensor:
-    """Return the `part` of a batch of `count`, (n, 3, H, W), with a rectangle of some pictures set to 0, the mean."""
+    """Return the `part` of a batch of `count`, (n, 3, H, W), with a rectangle of some images set to 0, the mean."""
     height, width = images.shape[2:]
     top, left, high, wide = _rectangles(count, probability, height, width, generator(seed, _ERASING, step))[:, part]
     rows, columns = torch.arange(height), torch.arange(width)
@@ -107,7 +107,7 @@ def erased(images: Tensor, count: int, probability: float, seed: int, step: int,
 
 
 def _rectangles(count: int, probability: float, height: int, width: int, random: torch.Generator) -> Tensor:
-    """Return top, left, height and width of a rectangle in each picture, int64 (4, count); of height 0 if none."""
+    """Return top, left, height and width of a rectangle in each image, int64 (4, count); of height 0 if none."""
     is_erased = torch.rand(count, generator=random) < probability
     drawn = torch.rand(4, _ERASING_TRIES, count, generator=random)
     areas = height * width * (_ERASED_AREA[0] + (_ERASED_AREA[1] - _ERASED_AREA[0]) * drawn[0])

@@ -1,6 +1,6 @@
-"""A batch on its way into the network: augmented pictures and what they should be called, mixed where a recipe says so.
+"""A batch on its way into the network: augmented images and what they should be called, mixed where a recipe says so.
 
-Mixup (Zhang et al. 2018) blends each picture with another one of its batch, cutmix (Yun et al. 2019) pastes a window of
+Mixup (Zhang et al. 2018) blends each image with another one of its batch, cutmix (Yun et al. 2019) pastes a window of
 the other one into it; the loss is shared between the two labels by the same amount.
 """
 
@@ -18,9 +18,9 @@ _MIXING = 4  # its stream of random numbers, apart from those of training.augmen
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Pictures float (N, 3, H, W), their labels int64 (N,), and the labels of what was mixed in, with their share.
+    """Images float (N, 3, H, W), their labels int64 (N,), and the labels of what was mixed in, with their share.
 
-    `class_weights` (classes,) say how much the pictures of a class count; None: all count as one.
+    `class_weights` (classes,) say how much the images of a class count; None: all count as one.
     """
 
     images: Tensor
@@ -47,7 +47,7 @@ class Batch:
     def _cross_entropy(self, logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
         if self.class_weights is None:
             return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-        # A sum over pictures, not over weights, is what it divides by: then the parts of a batch add up to the whole.
+        # A sum over images, not over weights, is what it divides by: then the parts of a batch add up to the whole.
         weighted = F.cross_entropy(
             logits, labels, self.class_weights, label_smoothing=label_smoothing, reduction="none"
         )
@@ -55,7 +55,7 @@ class Batch:
 
 
 def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
-    """Return weights, float32 (classes,), with which all classes count equally; 1 on average over the pictures."""
+    """Return weights, float32 (classes,), with which all classes count equally; 1 on average over the images."""
     counts = torch.bincount(labels.cpu(), minlength=num_classes)
     return (len(labels) / (num_classes * counts.clamp(min=1))).float().to(labels.device)
 
@@ -70,7 +70,7 @@ def mixed(images: Tensor, labels: Tensor, recipe: Recipe, seed: int, step: int) 
         share = float(random.beta(recipe.mixup, recipe.mixup))
         return Batch(torch.lerp(images, images.flip(0), share), labels, labels.flip(0), share)
     height, width = images.shape[2:]
-    side = float(random.beta(recipe.cutmix, recipe.cutmix)) ** 0.5  # of the window, as a share of the picture's
+    side = float(random.beta(recipe.cutmix, recipe.cutmix)) ** 0.5  # of the window, as a share of the image's
     row, column = int(random.integers(height)), int(random.integers(width))
     top, bottom = _window(row, side, height)
     left, right = _window(column, side, width)

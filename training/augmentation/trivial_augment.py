@@ -1,7 +1,7 @@
-"""TrivialAugment (Müller and Hutter 2021), its wide set: one operation of fourteen a picture, of random strength.
+"""TrivialAugment (Müller and Hutter 2021), its wide set: one operation of fourteen an image, of random strength.
 
-Pictures with the same operation go through it together, on the device that they are on. What the operations do is what
-Pillow's do, to the rounding; pixels that come from outside a picture are black.
+Images with the same operation go through it together, on the device that they are on. What the operations do is what
+Pillow's do, to the rounding; pixels that come from outside an image are black.
 """
 
 import math
@@ -18,7 +18,7 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 def trivial_augment(images: Tensor, random: torch.Generator, batch_size: int, part: slice) -> Tensor:
-    """Return the `part` of a batch, uint8 (n, H, W, 3), with one random operation applied to each picture."""
+    """Return the `part` of a batch, uint8 (n, H, W, 3), with one random operation applied to each image."""
     names = torch.randint(0, len(OPERATIONS), (batch_size,), generator=random)[part]
     steps = torch.randint(0, _STRENGTHS, (batch_size,), generator=random)[part] / (_STRENGTHS - 1)
     signs = 1 - 2 * torch.randint(0, 2, (batch_size,), generator=random)[part]
@@ -33,7 +33,7 @@ def trivial_augment(images: Tensor, random: torch.Generator, batch_size: int, pa
 
 
 def identity(images: Tensor, _strengths: Tensor) -> Tensor:
-    """Return the pictures as they are."""
+    """Return the images as they are."""
     return images
 
 
@@ -48,17 +48,17 @@ def shear_y(images: Tensor, shears: Tensor) -> Tensor:
 
 
 def translate_x(images: Tensor, shifts: Tensor) -> Tensor:
-    """Move pictures by so many pixels to the left."""
+    """Move images by so many pixels to the left."""
     return _moved(images, _matrices(shifts, lambda shift: (1, 0, shift, 0, 1, 0)))
 
 
 def translate_y(images: Tensor, shifts: Tensor) -> Tensor:
-    """Move pictures by so many pixels upwards."""
+    """Move images by so many pixels upwards."""
     return _moved(images, _matrices(shifts, lambda shift: (1, 0, 0, 0, 1, shift)))
 
 
 def rotate(images: Tensor, degrees: Tensor) -> Tensor:
-    """Turn pictures counter-clockwise about their centres."""
+    """Turn images counter-clockwise about their centres."""
     x, y = images.shape[2] / 2, images.shape[1] / 2
 
     def about_the_centre(angle: float) -> tuple[float, ...]:
@@ -69,23 +69,23 @@ def rotate(images: Tensor, degrees: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with black: 0 is black, 1 the picture."""
+    """Blend with black: 0 is black, 1 the image."""
     return _blended(torch.zeros_like(images), images, factors)
 
 
 def colour(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the picture in grey: 0 is grey, 1 the picture."""
+    """Blend with the image in grey: 0 is grey, 1 the image."""
     return _blended(_grey(images).expand_as(images), images, factors)
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the picture's mean grey: 0 is grey all over, 1 the picture."""
+    """Blend with the image's mean grey: 0 is grey all over, 1 the image."""
     means = (_grey(images).float().mean((1, 2, 3), keepdim=True) + 0.5).floor()
     return _blended(means.expand_as(images), images, factors)
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Blend with the smoothed picture: 0 is smooth, 1 the picture. The outermost pixels stay."""
+    """Blend with the smoothed image: 0 is smooth, 1 the image. The outermost pixels stay."""
     whole = images.int()
     smooth = whole.clone()
     if min(images.shape[1:3]) > 2:
@@ -151,7 +151,7 @@ def _matrices(strengths: Tensor, matrix: Callable[[float], tuple[float, ...]]) -
 
 
 def _moved(images: Tensor, matrices: Tensor) -> Tensor:
-    """Return pictures whose pixel at (x, y) is that of the picture at matrix · (x, y, 1), or black outside."""
+    """Return images whose pixel at (x, y) is that of the image at matrix · (x, y, 1), or black outside."""
     _, height, width, _ = images.shape
     device = images.device
     x = torch.arange(width, device=device, dtype=torch.float64) + 0.5
@@ -160,8 +160,8 @@ def _moved(images: Tensor, matrices: Tensor) -> Tensor:
     column = (a * x[None, None, :] + b * y[None, :, None] + c).floor().long()
     row = (d * x[None, None, :] + e * y[None, :, None] + f).floor().long()
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    picture = torch.arange(len(images), device=device).view(-1, 1, 1)
-    return images[picture, row.clamp(0, height - 1), column.clamp(0, width - 1)] * inside.unsqueeze(3)
+    image = torch.arange(len(images), device=device).view(-1, 1, 1)
+    return images[image, row.clamp(0, height - 1), column.clamp(0, width - 1)] * inside.unsqueeze(3)
 
 
 # Name → what it does, and how strongly: a function of a number in -1…1, of which some mind only the size.

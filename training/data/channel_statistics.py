@@ -1,4 +1,4 @@
-"""The colours of a training set: mean and standard deviation of each channel, and the mean picture.
+"""The colours of a training set: mean and standard deviation of each channel, and the mean image.
 
 Of a set with very many pixels a sample is measured, drawn with the run's seed.
 """
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 
 from training.data.image_arrays import Images
 
-_MOST_PIXELS = 250_000_000  # 5,000 pictures of 224 x 224 pixels; all of CIFAR's
+_MOST_PIXELS = 250_000_000  # 5,000 images of 224 x 224 pixels; all of CIFAR's
 _PIXELS_AT_A_TIME = 12_800_000
-_SMALLEST_DEVIATION = 1e-3  # of pictures of one colour
+_SMALLEST_DEVIATION = 1e-3  # of images of one colour
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of so many pictures: mean and standard deviation of each channel in 0…1, and the mean picture in 0…255."""
+    """Of so many images: mean and standard deviation of each channel in 0…1, and the mean image in 0…255."""
 
     images: int
     mean: list[float]
     standard_deviation: list[float]
-    mean_picture: NDArray[np.float32]  # (H, W, 3)
+    mean_image: NDArray[np.float32]  # (H, W, 3)
 
 
 def sample(indices: NDArray[np.int64], side: int, seed: int) -> NDArray[np.int64]:
-    """Return which pictures of `side` x `side` pixels to measure: all, or a seeded sample; int64 (n,), in order."""
+    """Return which images of `side` x `side` pixels to measure: all, or a seeded sample; int64 (n,), in order."""
     most = max(1, _MOST_PIXELS // (side * side))
     if len(indices) <= most:
         return indices
@@ -34,7 +34,7 @@ def sample(indices: NDArray[np.int64], side: int, seed: int) -> NDArray[np.int64
 
 
 def measure(images: Images) -> Statistics:
-    """Return the statistics of uint8 pictures (N, H, W, 3), which are read in parts."""
+    """Return the statistics of uint8 images (N, H, W, 3), which are read in parts."""
     count, height, width, _ = images.shape
     sums, squares = np.zeros((height, width, 3)), np.zeros(3)
     size = max(1, _PIXELS_AT_A_TIME // (height * width))
@@ -49,5 +49,5 @@ def measure(images: Images) -> Statistics:
         images=count,
         mean=[round(value, 6) for value in (mean / 255).tolist()],
         standard_deviation=[max(round(value, 6), _SMALLEST_DEVIATION) for value in (deviation / 255).tolist()],
-        mean_picture=(sums / count).astype(np.float32),
+        mean_image=(sums / count).astype(np.float32),
     )

@@ -1,8 +1,8 @@
-"""What is cut out of a picture before it becomes one of a batch: its centre, or a window that chance decides on.
+"""What is cut out of an image before it becomes one of a batch: its centre, or a window that chance decides on.
 
 centre          the shorter side resized, the centre cut out: what testing and serving see
 scale_jitter    the shorter side resized to a random length, a random square cut out (section 3.4 of the paper)
-random_resized  a random part of the picture's area, of a random shape, resized to a square (Szegedy et al. 2015)
+random_resized  a random part of the image's area, of a random shape, resized to a square (Szegedy et al. 2015)
 """
 
 import math
@@ -26,19 +26,19 @@ class Window:
     crop: str = "centre"
     shorter_side: int = 0  # centre: pixels
     scale_range: tuple[int, int] = (256, 480)  # scale_jitter: pixels of the shorter side
-    area: tuple[float, float] = (0.08, 1.0)  # random_resized: share of the picture's area
+    area: tuple[float, float] = (0.08, 1.0)  # random_resized: share of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # random_resized: width to height
     interpolation: str = "bilinear"
     resizer: Resizer = field(default_factory=usual_resizer)
 
     def of(self, width: int, height: int, random: np.random.Generator) -> Box:
-        """Return the window in a picture of that size, in its pixels."""
+        """Return the window in an image of that size, in its pixels."""
         if self.crop == "scale_jitter":
             return self._jittered(width, height, random)
         return self._random_part(width, height, random)
 
     def decoded_side(self) -> int:
-        """Return to how many pixels a large picture's shorter side may be reduced without a window losing detail."""
+        """Return to how many pixels a large image's shorter side may be reduced without a window losing detail."""
         if self.crop == "scale_jitter":
             return max(self.scale_range)
         return math.ceil(self.size / math.sqrt(self.area[0] * min(self.ratio[0], 1 / self.ratio[1])))
@@ -67,5 +67,5 @@ class Window:
 
 
 def random_of(seed: int, step: int, position: int) -> np.random.Generator:
-    """Return the random numbers that decide on the window of one picture of one step's batch."""
+    """Return the random numbers that decide on the window of one image of one step's batch."""
     return np.random.default_rng((seed, _STREAM, step, position))

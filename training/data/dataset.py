@@ -1,4 +1,4 @@
-"""Pictures in folders, or in a tar of folders: labels, class names, and pixels as testing sees them.
+"""Images in folders, or in a tar of folders: labels, class names, and pixels as testing sees them.
 
 What fits is packed once into a memory map of uint8 pixels; what is too big is looked through once and then decoded
 whenever it is needed. The data itself may be read-only: both leave what they found in the user's cache folder, under
@@ -61,7 +61,7 @@ DEFAULT_MAX_SKIPPED = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Pictures as testing sees them: uint8 (N, size, size, 3), labels int64 (N,), class names in label order."""
+    """Images as testing sees them: uint8 (N, size, size, 3), labels int64 (N,), class names in label order."""
 
     name: str
     source: str
@@ -81,11 +81,11 @@ class Dataset:
         return reading_of(self.fingerprint)
 
     def chosen(self, indices: NDArray[np.int64]) -> Images:
-        """Return some of the pictures, none of which is read before it is asked for."""
+        """Return some of the images, none of which is read before it is asked for."""
         return Chosen(self.images, indices)
 
     def places(self) -> Sequence[Place]:
-        """Return where the file of each picture is, in their order. Raises DataError for a compressed tar."""
+        """Return where the file of each image is, in their order. Raises DataError for a compressed tar."""
         if isinstance(self.images, Streamed):
             return self.images.places
         return _used_places(existing(Path(self.source)), self.skipped)
@@ -122,7 +122,7 @@ def load(
     agree: Callable[[Reading], Reading] = lambda mine: mine,
     least_classes: int = 2,
 ) -> Dataset:
-    """Return the data set in a folder (or a tar) of class folders, with pictures of `size` x `size` pixels.
+    """Return the data set in a folder (or a tar) of class folders, with images of `size` x `size` pixels.
 
     The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out, by `resizer` or else the
     usual one. Packs or looks through at
@@ -188,12 +188,12 @@ def _choose_reading(
     reason = too_big(count, window.size, folder, processes=processes)
     if reason is None:
         return "packed"
-    announce(f"the {count:,} pictures of {source.name} are decoded as they are needed: {reason}")
+    announce(f"the {count:,} images of {source.name} are decoded as they are needed: {reason}")
     return "streamed"
 
 
 def _target(cache: Path, window: Window, reading: Reading) -> Path:
-    """Return the folder for what is found, which for looking through does not depend on the pictures' size."""
+    """Return the folder for what is found, which for looking through does not depend on the images' size."""
     resized = "" if window.shorter_side == window.size else f"-of-{window.shorter_side}"
     interpolated = "" if window.interpolation == _USUAL_INTERPOLATION else f"-{window.interpolation}"
     by = "" if window.resizer == PILLOW else f"-by-{window.resizer}"  # folders of before there was a choice have none
@@ -228,13 +228,13 @@ def write_skipped(skipped: Sequence[tuple[str, str]], path: Path) -> None:
 
 
 def stratified_hold_out(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Return the sorted indices of `count` pictures, drawn with a seed, each class by its share; int64 (count,)."""
+    """Return the sorted indices of `count` images, drawn with a seed, each class by its share; int64 (count,)."""
     random = np.random.default_rng(seed)
     shuffled = random.permutation(len(labels))
     ranks = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
-        # Picture i of a class of n is drawn once the fraction (i + 0.5) / n of everything has been.
+        # Image i of a class of n is drawn once the fraction (i + 0.5) / n of everything has been.
         ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(np.argsort(ranks, kind="stable")[:count])
 

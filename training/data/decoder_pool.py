@@ -1,4 +1,4 @@
-"""Processes that decode pictures side by side, each on a pipe of its own.
+"""Processes that decode images side by side, each on a pipe of its own.
 
 One that dies, whatever the cause, closes its pipe, so that whoever waits for its answer hears of it at once; and each
 ends by itself when this process does, because its own pipe then closes.
@@ -21,7 +21,7 @@ from training.data.crops import Window
 from training.data.decoder_process import Decoded, Request, receive
 from training.data_files.listing import DataError, Place
 
-PICTURES_AT_A_TIME = 16
+IMAGES_AT_A_TIME = 16
 _COMMAND = (sys.executable, "-c", "from training.data.decoder_process import serve; serve()")
 
 
@@ -58,7 +58,7 @@ class _Worker:
         status = self._process.wait()
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return (
-            f"a process that decodes pictures {how}; perhaps memory is short: "
+            f"a process that decodes images {how}; perhaps memory is short: "
             "go on with --resume, if need be with fewer --decoders"
         )
 
@@ -91,20 +91,20 @@ class Decoders:
         *,
         with_digests: bool = False,
     ) -> list["Future[Decoded]"]:
-        """Ask for the windows of pictures, in parts; the parts' answers, in order, are those of all.
+        """Ask for the windows of images, in parts; the parts' answers, in order, are those of all.
 
         An answer raises DataError if the process that should have given it has died.
         """
         while len(self._workers) < self.count:
             self._workers.append(_Worker())
             self._idle.put(self._workers[-1])
-        parts = [slice(start, start + PICTURES_AT_A_TIME) for start in range(0, len(places), PICTURES_AT_A_TIME)]
+        parts = [slice(start, start + IMAGES_AT_A_TIME) for start in range(0, len(places), IMAGES_AT_A_TIME)]
         return [
             self._threads.submit(self._ask, Request(places[part], window, draws[part], with_digests)) for part in parts
         ]
 
     def looked_through(self, places: Sequence[Place], window: Window) -> tuple[dict[int, str], list[int]]:
-        """Return which pictures cannot be decoded, and why, and the digests of the others' files, in order.
+        """Return which images cannot be decoded, and why, and the digests of the others' files, in order.
 
         Raises DataError if a process dies.
         """
@@ -112,7 +112,7 @@ class Decoders:
         digests: list[int] = []
         for part, answer in enumerate(self.submit(places, window, with_digests=True)):
             found = answer.result()
-            failed |= {part * PICTURES_AT_A_TIME + index: reason for index, reason in found.failed.items()}
+            failed |= {part * IMAGES_AT_A_TIME + index: reason for index, reason in found.failed.items()}
             digests += found.digests
         return failed, digests
 
@@ -140,10 +140,10 @@ def _end(workers: list[_Worker]) -> None:
 
 
 def gathered(answers: Sequence["Future[Decoded]"], places: Sequence[Place]) -> NDArray[np.uint8]:
-    """Wait for all answers; return uint8 (N, size, size, 3). Raises DataError if a picture cannot be decoded."""
+    """Wait for all answers; return uint8 (N, size, size, 3). Raises DataError if an image cannot be decoded."""
     decoded = [answer.result() for answer in answers]
     for part, found in enumerate(decoded):
         for index, reason in found.failed.items():
-            path = places[part * PICTURES_AT_A_TIME + index].path
+            path = places[part * IMAGES_AT_A_TIME + index].path
             raise DataError(f"{path} could be decoded before and no longer can ({reason}); put it back, then --resume")
     return np.concatenate([found.pixels for found in decoded])

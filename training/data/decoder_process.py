@@ -1,4 +1,4 @@
-"""A process that decodes pictures for a training, as long as whoever started it lives.
+"""A process that decodes images for a training, as long as whoever started it lives.
 
 A request is a line of JSON on standard input; its answer, on standard output, is a line of JSON followed by the
 pixels. The process holds no state: what it answers follows from the request and the files alone. It never imports
@@ -27,7 +27,7 @@ UNREADABLE = "cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Pictures to decode, and the window to cut out of each; `draws` are (seed, step, position) for its chance."""
+    """Images to decode, and the window to cut out of each; `draws` are (seed, step, position) for its chance."""
 
     places: Sequence[Place]
     window: Window
@@ -63,7 +63,7 @@ class Decoded:
 
 
 def answer(request: Request) -> Decoded:
-    """Decode the pictures of a request, one after the other."""
+    """Decode the images of a request, one after the other."""
     size = request.window.size
     pixels = np.empty((len(request.places), size, size, 3), np.uint8)
     failed: dict[int, str] = {}
@@ -84,7 +84,7 @@ def digest_of(content: bytes) -> int:
 
 
 def centre_of(content: bytes, window: Window) -> NDArray[np.uint8]:
-    """Return the centre of a picture as testing and serving see it. Raises as `image_to_pixels` does."""
+    """Return the centre of an image as testing and serving see it. Raises as `image_to_pixels` does."""
     size = (window.size, window.size)
     return image_to_pixels(
         content,
@@ -99,9 +99,9 @@ def _window_of(content: bytes, request: Request, index: int) -> NDArray[np.uint8
     window, size = request.window, (request.window.size, request.window.size)
     if window.crop == "centre":
         return centre_of(content, window)
-    picture = decode_reduced(content, window.decoded_side())
-    left, top, right, bottom = window.of(picture.info.width, picture.info.height, random_of(*request.draws[index]))
-    return picture.resized(size, (left, top, right, bottom), window.resizer)
+    image = decode_reduced(content, window.decoded_side())
+    left, top, right, bottom = window.of(image.info.width, image.info.height, random_of(*request.draws[index]))
+    return image.resized(size, (left, top, right, bottom), window.resizer)
 
 
 def send(decoded: Decoded, replies: IO[bytes]) -> None:

@@ -1,4 +1,4 @@
-"""The pictures of a data set as testing sees them, held as pixels or decoded when they are asked for."""
+"""The images of a data set as testing sees them, held as pixels or decoded when they are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Some = slice | NDArray[np.int64]
 
 
 class Images(Protocol):
-    """Pictures by their index: a memory map is one, too."""
+    """Images by their index: a memory map is one, too."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -24,12 +24,12 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, which: Some, /) -> NDArray[np.uint8]:
-        """Return some of the pictures, uint8 (n, height, width, 3)."""
+        """Return some of the images, uint8 (n, height, width, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """Pictures that are decoded each time they are asked for. Raises DataError for one that no longer can be."""
+    """Images that are decoded each time they are asked for. Raises DataError for one that no longer can be."""
 
     places: Sequence[Place]
     window: Window
@@ -51,7 +51,7 @@ class Streamed:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Some pictures of many, in an order of their own; none is read before it is asked for."""
+    """Some images of many, in an order of their own; none is read before it is asked for."""
 
     images: Images
     indices: NDArray[np.int64]

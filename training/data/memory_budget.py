@@ -12,9 +12,9 @@ _NO_LIMIT = 1 << 60
 
 
 def too_big(count: int, side: int, folder: Path | None, *, processes: int = 1) -> str | None:
-    """Return why so many pictures of `side` x `side` pixels should not be packed into a folder, or None.
+    """Return why so many images of `side` x `side` pixels should not be packed into a folder, or None.
 
-    No folder: they are packed already. `processes` share this machine's memory, and each of them holds all pictures.
+    No folder: they are packed already. `processes` share this machine's memory, and each of them holds all images.
     """
     size = count * side * side * 3
     limits = [("memory", _SHARE_OF_MEMORY * free_memory() / processes)]

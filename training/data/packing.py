@@ -1,7 +1,7 @@
 """A data set read once, from the first file to the last: packed into pixels, or only looked through.
 
-Both leave a folder in the user's cache, made under another name and renamed when it is whole. Pictures are decoded by
-the service's own code; what it cannot decode is listed with its reason, so that the pictures there are, and their
+Both leave a folder in the user's cache, made under another name and renamed when it is whole. Images are decoded by
+the service's own code; what it cannot decode is listed with its reason, so that the images there are, and their
 labels, are known before the first step.
 """
 
@@ -41,7 +41,7 @@ Skipped = list[tuple[str, str]]  # file, reason
 
 
 def pack(source: Path, target: Path, window: Window, max_skipped: float, announce: Say, least_classes: int) -> None:
-    """Make `target` hold the pixels of every picture, the labels, and the facts, unless it does already.
+    """Make `target` hold the pixels of every image, the labels, and the facts, unless it does already.
 
     Raises DataError for a folder of another layout, too many undecodable files, and a full disk.
     """
@@ -64,7 +64,7 @@ def look_through(
     least_classes: int,
     decoders: Decoders,
 ) -> None:
-    """Make `target` hold the labels and the facts of every picture that can be decoded, unless it does already.
+    """Make `target` hold the labels and the facts of every image that can be decoded, unless it does already.
 
     Raises as `pack` does, and for a compressed tar, which cannot be read from the middle.
     """
@@ -86,7 +86,7 @@ def places_of(source: Path, listing: Listing, paths: Sequence[PurePosixPath]) ->
     places = [place for path in paths if (place := listing.place(path)) is not None]
     if len(places) < len(paths):
         raise DataError(
-            f"{source} is a compressed tar, which cannot be read from the middle, and its pictures are not packed; "
+            f"{source} is a compressed tar, which cannot be read from the middle, and its images are not packed; "
             "unpack it and give its folder"
         )
     return places
@@ -114,7 +114,7 @@ def _made_once(target: Path) -> Iterator[Path | None]:
                 _rename(working, target)
     except OSError as error:
         raise DataError(
-            f"cannot pack the pictures into {target.parent}: {os.strerror(error.errno or errno.EIO)}; "
+            f"cannot pack the images into {target.parent}: {os.strerror(error.errno or errno.EIO)}; "
             "free space there, or set XDG_CACHE_HOME to a folder on another disk"
         ) from None
 
@@ -222,13 +222,13 @@ def _with_a_bar(starts: range) -> Iterator[int]:
 def refuse_too_many_skipped(
     classes: Sequence[str], counts: Counter[int], skipped: Sequence[tuple[str, str]], max_skipped: float
 ) -> None:
-    """Raise DataError if a class has no picture (counts by label), or too large a share cannot be decoded."""
+    """Raise DataError if a class has no image (counts by label), or too large a share cannot be decoded."""
     total = counts.total() + len(skipped)
     for label, name in enumerate(classes):
         if not counts[label]:
             of_class = [row for row in skipped if name in PurePosixPath(row[0]).parts[:-1]]
             raise DataError(
-                f"no picture of class {name!r} can be decoded{_example(of_class or skipped)}; put images that can be "
+                f"no image of class {name!r} can be decoded{_example(of_class or skipped)}; put images that can be "
                 "into its folder, or move the folder away"
             )
     if len(skipped) > max_skipped * total:

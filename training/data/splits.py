@@ -1,4 +1,4 @@
-"""A folder of one's own pictures: a split where it has none, and how evenly its classes are filled.
+"""A folder of one's own images: a split where it has none, and how evenly its classes are filled.
 
 A split is drawn with a seed, class by class, and written down as split.csv in the folder of the run.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from training.data.dataset import Dataset, opened
 from training.data_files.listing import DataError
 
-_UNEVEN = 1.5  # times as many pictures in the largest class as in the smallest
+_UNEVEN = 1.5  # times as many images in the largest class as in the smallest
 _MOST_CLASSES_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Pictures of a data set with one purpose, by their indices, int64 (N,)."""
+    """Images of a data set with one purpose, by their indices, int64 (N,)."""
 
     name: str
     dataset: Dataset
@@ -39,14 +39,14 @@ class Part:
 
 
 def whole(name: str, dataset: Dataset) -> Part:
-    """Return all pictures of a data set as one part."""
+    """Return all images of a data set as one part."""
     return Part(name, dataset, np.arange(len(dataset)))
 
 
 def hold_out_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
     """Return the sorted indices of this share of each class, drawn with a seed; int64.
 
-    At least one picture of a class is held out and at least one is not; of a class with a single picture, none is.
+    At least one image of a class is held out and at least one is not; of a class with a single image, none is.
     """
     random = np.random.default_rng(seed)
     chosen = []
@@ -57,13 +57,13 @@ def hold_out_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArra
 
 
 def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
-    """Return a part of the pictures, labelled as the whole is; it may lack classes. Raises DataError for others."""
+    """Return a part of the images, labelled as the whole is; it may lack classes. Raises DataError for others."""
     unknown = [name for name in dataset.classes if name not in classes]
     if unknown:
         absent = [name for name in classes if name not in dataset.classes]
         lacking = f" (it lacks {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))})" if absent else ""
         raise DataError(
-            f"{dataset.source} has classes without pictures to train on: "
+            f"{dataset.source} has classes without images to train on: "
             f"{', '.join(map(repr, unknown[:_MOST_CLASSES_LISTED]))}{lacking}; "
             "put some into the training folder, or rename or remove these"
         )
@@ -73,7 +73,7 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How many pictures each class has to train on, and to validate on."""
+    """How many images each class has to train on, and to validate on."""
 
     classes: tuple[str, ...]
     trained_on: tuple[int, ...]
@@ -81,7 +81,7 @@ class Balance:
 
     @property
     def ratio(self) -> float:
-        """Training pictures of the largest class, for each one of the smallest."""
+        """Training images of the largest class, for each one of the smallest."""
         return max(self.trained_on) / min(self.trained_on)
 
     def facts(self) -> dict[str, Any]:
@@ -100,26 +100,25 @@ class Balance:
             for label in order[:_MOST_CLASSES_LISTED]
         ]
         more = f" and {len(order) - len(shown):,} more classes" if len(order) > len(shown) else ""
-        lines = [f"pictures to train on + held out: {', '.join(shown)}{more}"]
+        lines = [f"images to train on + held out: {', '.join(shown)}{more}"]
         if self.ratio >= _UNEVEN:
             weighed = "the loss weighs all classes equally"
             advice = weighed if class_weights == "balanced" else "--set class_weights=balanced weighs all equally"
             largest, smallest = self.classes[order[0]], self.classes[order[-1]]
             lines.append(
-                f"uneven classes: {largest!r} has {self.ratio:.1f} times the training pictures of {smallest!r}; "
-                f"{advice}"
+                f"uneven classes: {largest!r} has {self.ratio:.1f} times the training images of {smallest!r}; {advice}"
             )
         absent = [name for name, count in zip(self.classes, self.held_out, strict=True) if not count]
         if absent and any(self.held_out):
             lines.append(
-                f"no picture of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so nothing says how "
-                "well it is told apart; add pictures"
+                f"no image of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so nothing says how "
+                "well it is told apart; add images"
             )
         return lines
 
 
 def balance(classes: Sequence[str], trained_on: NDArray[np.int64], held_out: NDArray[np.int64]) -> Balance:
-    """Count the pictures of each class; both arrays hold labels."""
+    """Count the images of each class; both arrays hold labels."""
     counts = [np.bincount(labels, minlength=len(classes)).tolist() for labels in (trained_on, held_out)]
     return Balance(tuple(classes), tuple(counts[0]), tuple(counts[1]))
 
@@ -147,7 +146,7 @@ def split_table(parts: Iterable[Part], data: Path) -> bytes:
 
 
 def path_of(part: Part, place: int, data: Path) -> str:
-    """Return the file of one picture of a part, as its path inside the data if it is there."""
+    """Return the file of one image of a part, as its path inside the data if it is there."""
     return str(_folder_in(data, part.dataset) / used_files(part.dataset)[part.indices[place]])
 
 
@@ -158,7 +157,7 @@ def _folder_in(data: Path, dataset: Dataset) -> Path:
 
 
 def used_files(dataset: Dataset) -> list[PurePosixPath]:
-    """Return the file of each picture of a data set, in its order, as paths inside its source."""
+    """Return the file of each image of a data set, in its order, as paths inside its source."""
     skipped = {file for file, _ in dataset.skipped}
     with opened(Path(dataset.source)) as (classes, _read):
         return [file for files in classes.values() for file in files if str(file) not in skipped]

@@ -1,7 +1,7 @@
-"""The training set as the loop sees it: labels, and the augmented pictures of one step.
+"""The training set as the loop sees it: labels, and the augmented images of one step.
 
 Where the pixels come from is the one thing that differs: `Packed` holds all of them on the device, as uint8; `Streamed`
-has the files decoded by other processes, some steps ahead. Neither keeps a state that the pictures depend on.
+has the files decoded by other processes, some steps ahead. Neither keeps a state that the images depend on.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Pixels(Protocol):
     """Where the pixels of a training set come from."""
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the `part` of a step's pictures, uint8 (n, H, W, 3) on the device.
+        """Return the `part` of a step's images, uint8 (n, H, W, 3) on the device.
 
         `indices` are the places of the step's whole batch in the training set, int64 (N,) on the CPU.
         """
@@ -38,18 +38,18 @@ class Pixels(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """All pictures of a training set, uint8 (N, H, W, 3) on the device."""
+    """All images of a training set, uint8 (N, H, W, 3) on the device."""
 
     images: Tensor
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the chosen pictures; the step does not matter."""
+        """Return the chosen images; the step does not matter."""
         return self.images[moved(indices[part], self.images.device)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Pictures that are being decoded."""
+    """Images that are being decoded."""
 
     indices: Tensor
     part: slice
@@ -62,9 +62,9 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """Pictures that are decoded for each step anew, a few steps ahead of the one that needs them.
+    """Images that are decoded for each step anew, a few steps ahead of the one that needs them.
 
-    The windows cut out of them follow from (seed, step, place in the batch). Raises DataError if a picture no longer
+    The windows cut out of them follow from (seed, step, place in the batch). Raises DataError if an image no longer
     can be decoded, or a process that decodes has died.
     """
 
@@ -77,7 +77,7 @@ class Streamed:
     _asked: dict[int, _Asked] = field(default_factory=dict)  # by step
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the pictures of a step, and have those of the next ones decoded."""
+        """Return the images of a step, and have those of the next ones decoded."""
         self._forget_all_but(range(step, step + _STEPS_AHEAD + 1))
         if step not in self._asked or not self._asked[step].is_for(indices, part):
             self._ask(indices, step, part)
@@ -99,7 +99,7 @@ class Streamed:
 
 
 def window_of(recipe: Recipe, resizer: Resizer) -> Window:
-    """Return what is cut out of a picture for training; the padded crop comes later, from the whole batch."""
+    """Return what is cut out of an image for training; the padded crop comes later, from the whole batch."""
     if recipe.crop == "pad":
         return Window(recipe.image_size, shorter_side=recipe.image_size, resizer=resizer)
     return Window(
@@ -113,7 +113,7 @@ def window_of(recipe: Recipe, resizer: Resizer) -> Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class TrainingImages:
     """A training set: labels int64 (N,) on the device, and pixels, which are normalised and augmented on it."""
 
     labels: Tensor
@@ -125,7 +125,7 @@ class Pictures:
         return len(self.labels)
 
     def batch(self, indices: Tensor, seed: int, epoch: int, step: int, part: slice, side: int | None = None) -> Tensor:
-        """Return the `part` of a step's pictures as the network takes them, float (n, 3, H, W) in channels-last order.
+        """Return the `part` of a step's images as the network takes them, float (n, 3, H, W) in channels-last order.
 
         They are resized to `side` pixels; None: the recipe's `image_size`. `indices` are the places of the step's whole
         batch in the training set, int64 (N,) on the CPU.

@@ -57,7 +57,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bytes of a picture are: a whole file, or a part of a tar."""
+    """Where the bytes of an image are: a whole file, or a part of a tar."""
 
     path: str
     offset: int = 0

@@ -12,7 +12,7 @@ _PURPOSES: dict[str, Purpose] = {
     **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "evaluation"), "validation"),
     **dict.fromkeys(("test", "testing", "tst"), "test"),
 }
-_FILLING = "sets? data datasets? images? imgs? pictures photos samples files folder split part"
+_FILLING = "sets? data datasets? images? imgs? images photos samples files folder split part"
 _FILLING_WORD = re.compile(_FILLING.replace(" ", "|"))
 _FUSED = re.compile(rf"(\w+?)(?:{_FILLING_WORD.pattern})")  # trainset
 _WORD = re.compile(r"[^\W\d_]+")

@@ -15,7 +15,7 @@ from training.data_files.part_names import Split, purpose_of
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the pictures of each part lie. None: there is no such folder."""
+    """Where the images of each part lie. None: there is no such folder."""
 
     training: Path
     validation: Path | None = None

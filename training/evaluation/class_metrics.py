@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 _MOST_CLASSES_WITH_NUMBERS, _MOST_CLASSES_WITH_NAMES = 25, 100
-_LONGEST_NAME = 24  # letters that fit beside the picture of a matrix
+_LONGEST_NAME = 24  # letters that fit beside the image of a matrix
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMeasures:
-    """One class: how many pictures it has, and how the network does on them; fractions of 1."""
+    """One class: how many images it has, and how the network does on them; fractions of 1."""
 
     label: str
     images: int
@@ -28,7 +28,7 @@ class ClassMeasures:
 
 
 def confusion_matrix(chosen: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return how often a picture of class i was taken for class j, int64 (num_classes, num_classes)."""
+    """Return how often an image of class i was taken for class j, int64 (num_classes, num_classes)."""
     return torch.bincount(labels * num_classes + chosen, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -43,7 +43,7 @@ def class_measures(matrix: Tensor, names: Sequence[str]) -> list[ClassMeasures]:
 
 
 def balanced_accuracy(matrix: Tensor) -> float:
-    """Return the mean recall of the classes that have pictures, so that each counts the same however many it has."""
+    """Return the mean recall of the classes that have images, so that each counts the same however many it has."""
     images = matrix.sum(1)
     return float((matrix.diagonal().double()[images > 0] / images[images > 0]).mean())
 

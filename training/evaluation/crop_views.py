@@ -1,9 +1,9 @@
-"""What a network is shown of a picture: its centre, or several views whose scores are averaged.
+"""What a network is shown of an image: its centre, or several views whose scores are averaged.
 
 centre       what training and serving see: the shorter side resized, the centre cut out
 mirror       that and its mirror image
 ten-crop     the four corners and the centre, and their mirror images (section 3.4 of the paper: 224 of 256 pixels)
-multi-scale  the whole picture at five sizes through the network as a fully-convolutional one (section 3.4: shorter
+multi-scale  the whole image at five sizes through the network as a fully-convolutional one (section 3.4: shorter
              sides of 224 to 640 pixels): features are pooled over all places, however large their map is
 
 The paper's sizes are for networks of 224 pixels; for those of other sizes they change in proportion.
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
-# Gives the picture, uint8 (height, width, 3), with a shorter side of so many pixels: its centre of that size, or all.
+# Gives the image, uint8 (height, width, 3), with a shorter side of so many pixels: its centre of that size, or all.
 Resize = Callable[[int, Size | None], Pixels]
 
 NAMES = ("centre", "mirror", "ten-crop", "multi-scale")
@@ -26,20 +26,20 @@ _PAPER_CROP, _PAPER_TEN_CROP_SIDE, _PAPER_SIDES = 224, 256, (224, 256, 384, 480,
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Which views of each picture are scored."""
+    """Which views of each image are scored."""
 
     name: str
     shorter_sides: tuple[int, ...]
-    crop: Size | None  # None: the whole picture
+    crop: Size | None  # None: the whole image
     scaled: bool = False  # the paper's sizes, in proportion to the network's
 
     @property
     def count(self) -> int:
-        """Number of views of a picture."""
+        """Number of views of an image."""
         return {"centre": 1, "mirror": 2, "ten-crop": 10}.get(self.name, len(self.shorter_sides))
 
     def of(self, resize: Resize) -> list[Pixels]:
-        """Return the views of one picture, uint8 (height, width, 3)."""
+        """Return the views of one image, uint8 (height, width, 3)."""
         if self.name == "ten-crop" and self.crop is not None:
             return _ten_crops(resize(self.shorter_sides[0], None), self.crop)
         views = [resize(side, self.crop) for side in self.shorter_sides]
@@ -47,7 +47,7 @@ class Views:
 
     def __str__(self) -> str:
         sides = ", ".join(map(str, self.shorter_sides))
-        what = "whole pictures" if self.crop is None else f"{self.crop[0]} x {self.crop[1]} pixels"
+        what = "whole images" if self.crop is None else f"{self.crop[0]} x {self.crop[1]} pixels"
         scaled = ", the paper's sizes in proportion" if self.scaled else ""
         return f"{self.name}: {what} of a shorter side of {sides}{scaled}"
 

@@ -1,6 +1,6 @@
 """How good a network is: errors, calibration, and the temperature that mends it.
 
-Every picture counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
+Every image counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
 calibration of modern neural networks*: one temperature on held-out logits, and the expected calibration error over 15
 bins of confidence.
 """
@@ -21,18 +21,18 @@ from service.images.preprocessing import decode, resize_and_crop
 from training.data.image_arrays import Images
 from training.evaluation.crop_views import Pixels, Size, Views
 
-_Batch = list[list[Pixels]]  # of each picture its views
+_Batch = list[list[Pixels]]  # of each image its views
 
 _BINS = 15
-_PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's pictures
+_PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's images
 _SMALLEST_SCORE = 1e-300  # has a logarithm
-# A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer picture the middle is enough.
+# A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer image the middle is enough.
 _MAX_ASPECT_RATIO = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Top-1 and top-5 error in percent, mean cross-entropy, over so many pictures."""
+    """Top-1 and top-5 error in percent, mean cross-entropy, over so many images."""
 
     top1: float
     top5: float
@@ -42,7 +42,7 @@ class Errors:
 
 @dataclass(frozen=True, slots=True)
 class TemperatureFit:
-    """The temperature that minimises the cross-entropy of held-out pictures, and the calibration error with it."""
+    """The temperature that minimises the cross-entropy of held-out images, and the calibration error with it."""
 
     temperature: float
     expected_calibration_error: float
@@ -51,7 +51,7 @@ class TemperatureFit:
 
 
 def images_at_a_time(images: Images) -> int:
-    """Return how many of these pictures go through a network together: half a million pixels."""
+    """Return how many of these images go through a network together: half a million pixels."""
     return max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
 
 
@@ -63,9 +63,9 @@ def logits_of(
     batch_size: int | None = None,
     threads: int = 1,
 ) -> Tensor:
-    """Return the logits, float32 (N, classes), of uint8 pictures (N, H, W, 3); the model is put in evaluation mode.
+    """Return the logits, float32 (N, classes), of uint8 images (N, H, W, 3); the model is put in evaluation mode.
 
-    `to_input` turns a batch of pictures into what the network takes: normalised, (N, 3, H, W). `threads` batches, by
+    `to_input` turns a batch of images into what the network takes: normalised, (N, 3, H, W). `threads` batches, by
     default of half a million pixels, are computed side by side; what comes back does not depend on how many.
     """
     model.eval()
@@ -91,7 +91,7 @@ def _one_core_each(threads: int) -> ThreadPoolExecutor:
 
 
 def views_in(content: bytes, views: Views, interpolation: str) -> list[Pixels] | str:
-    """Return the views of a file's picture, decoded and resized by the service's code, or why it cannot be decoded."""
+    """Return the views of a file's image, decoded and resized by the service's code, or why it cannot be decoded."""
     try:
         image, _ = decode(content)
     except ServiceError as error:
@@ -104,7 +104,7 @@ def views_in(content: bytes, views: Views, interpolation: str) -> list[Pixels] |
 
 
 def _whole(size: tuple[int, int], shorter_side: int) -> Size:
-    """Return height and width of a resized picture; `size` is width and height."""
+    """Return height and width of a resized image; `size` is width and height."""
     width, height = (min(int(shorter_side * side / min(size)), _MAX_ASPECT_RATIO * shorter_side) for side in size)
     return height, width
 
@@ -112,19 +112,19 @@ def _whole(size: tuple[int, int], shorter_side: int) -> Size:
 @torch.inference_mode()
 def log_scores_of(
     model: nn.Module,
-    pictures: Iterable[list[Pixels]],
+    images: Iterable[list[Pixels]],
     to_input: Callable[[Tensor], Tensor],
     pixels_at_a_time: int = 250_000,
     threads: int = 1,
 ) -> Tensor:
-    """Return the logarithm of each picture's score (softmax, the mean over its views), float64 (N, classes).
+    """Return the logarithm of each image's score (softmax, the mean over its views), float64 (N, classes).
 
     Such logarithms are logits: they have the same order, the same softmax and the same best temperature.
     The model is put in evaluation mode; `to_input` is as in `logits_of`, `pixels_at_a_time` the size of its batches,
     of which `threads` are computed side by side.
     """
     model.eval()
-    batches = _batches(pictures, pixels_at_a_time)
+    batches = _batches(images, pixels_at_a_time)
     parts = list(_side_by_side(lambda batch: _mean_scores(model, batch, to_input), batches, threads))
     return torch.cat(parts).clamp(min=_SMALLEST_SCORE).log() if parts else torch.empty(0, 0, dtype=torch.float64)
 
@@ -141,10 +141,10 @@ def _side_by_side(compute: Callable[[_Batch], Tensor], batches: Iterable[_Batch]
             yield under_way.popleft().result()
 
 
-def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[_Batch]:
+def _batches(images: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[_Batch]:
     batch: _Batch = []
     pixels = 0
-    for views in pictures:
+    for views in images:
         batch.append(views)
         pixels += sum(view.shape[0] * view.shape[1] for view in views)
         if pixels >= pixels_at_a_time:
@@ -156,15 +156,15 @@ def _batches(pictures: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterato
 
 @torch.inference_mode()
 def _mean_scores(model: nn.Module, batch: _Batch, to_input: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return float64 (pictures, classes); views of one size go through the network together."""
+    """Return float64 (images, classes); views of one size go through the network together."""
     of_size: defaultdict[tuple[int, ...], list[tuple[int, Pixels]]] = defaultdict(list)
-    for picture, views in enumerate(batch):
+    for image, views in enumerate(batch):
         for view in views:
-            of_size[view.shape].append((picture, view))
+            of_size[view.shape].append((image, view))
     owners: list[int] = []
     scores: list[Tensor] = []
     for group in of_size.values():
-        owners += [picture for picture, _ in group]
+        owners += [image for image, _ in group]
         logits = model(to_input(torch.from_numpy(np.stack([view for _, view in group]))))
         scores.append(logits.double().softmax(1).cpu())
     joined, places = torch.cat(scores), torch.tensor(owners)
@@ -185,7 +185,7 @@ def errors_of(logits: Tensor, labels: Tensor) -> Errors:
 
 
 def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
-    """Return the mean gap between confidence and accuracy over equal bins of confidence, weighted by their pictures."""
+    """Return the mean gap between confidence and accuracy over equal bins of confidence, weighted by their images."""
     confidence, chosen = probabilities.max(dim=1)
     right = (chosen == labels).float()
     bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
@@ -196,7 +196,7 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 def fit_temperature(logits: Tensor, labels: Tensor, caution: float = 0.0) -> TemperatureFit:
     """Return the temperature in 0.05…20 that minimises the cross-entropy, found by golden-section search.
 
-    With `caution` it is pulled towards 1, the less the more pictures there are: of a handful that are all told apart
+    With `caution` it is pulled towards 1, the less the more images there are: of a handful that are all told apart
     the minimum would be the lowest temperature there is, and a network that is certain of everything.
     """
     logits = logits.double()

@@ -22,9 +22,9 @@ Responses = dict[str, float]
 def layer_responses(
     model: ResNet, images: Images, to_input: Callable[[Tensor], Tensor], batch_size: int | None = None
 ) -> Responses:
-    """Return the standard deviation of every 3x3 layer's response, by layer name, over uint8 pictures (N, H, W, 3).
+    """Return the standard deviation of every 3x3 layer's response, by layer name, over uint8 images (N, H, W, 3).
 
-    `to_input` turns a batch of pictures into what the network takes. The model is put in evaluation mode.
+    `to_input` turns a batch of images into what the network takes. The model is put in evaluation mode.
     """
     sums = {name: torch.zeros(3, dtype=torch.float64) for name in _norms_after_3x3(model)}
 

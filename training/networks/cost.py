@@ -20,7 +20,7 @@ _VGG_CHANNELS = (64, 128, 256, 512, 512)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """The cost of one picture of `image_size` x `image_size` pixels."""
+    """The cost of one image of `image_size` x `image_size` pixels."""
 
     network: str
     shortcut: str | None

@@ -219,7 +219,7 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
             width *= 2
         self.fc = nn.Linear(channels, num_classes)
-        # What the paper's CIFAR recipe subtracts from each normalised picture, (3, H, W); absent in other recipes.
+        # What the paper's CIFAR recipe subtracts from each normalised image, (3, H, W); absent in other recipes.
         self.pixel_mean: Tensor | None
         self.register_buffer("pixel_mean", None)
         initialise(self)

@@ -76,7 +76,7 @@ def _paper_imagenet(network: str, shortcut: str | None) -> Recipe:
 
     The paper divides the rate by ten whenever the error stops falling; as in the usual reproductions (fb.resnet.torch:
     epochs 30 and 60 of 90) that is at one and two thirds of the run here. Deeper networks have the paper's v1
-    bottlenecks. Its batch-norm statistics are averages over many training pictures, made after the training.
+    bottlenecks. Its batch-norm statistics are averages over many training images, made after the training.
     """
     return Recipe(
         name=f"paper-{network}",
@@ -102,9 +102,9 @@ def _paper_imagenet(network: str, shortcut: str | None) -> Recipe:
 
 
 def _modern_imagenet(depth: int, expected_error: float) -> Recipe:
-    """A short training in the manner of FFCV: 16 epochs on small pictures with a high rate, tested on larger ones.
+    """A short training in the manner of FFCV: 16 epochs on small images with a high rate, tested on larger ones.
 
-    The expected errors are of FFCV's own runs, which also have BlurPool, growing pictures and mirrored views.
+    The expected errors are of FFCV's own runs, which also have BlurPool, growing images and mirrored views.
     """
     return Recipe(
         name=f"modern-resnet{depth}",
@@ -188,9 +188,9 @@ def _torchvision_v2(depth: int, expected_error: float) -> Recipe:
 
 
 def _finetune() -> Recipe:
-    """A short training from others' weights, for a folder of tens to thousands of pictures.
+    """A short training from others' weights, for a folder of tens to thousands of images.
 
-    Small steps of few pictures, so that thirty pictures still give many of them; the first stages, which see edges and
+    Small steps of few images, so that thirty images still give many of them; the first stages, which see edges and
     textures, are kept as they are, which halves the work.
     """
     return Recipe(
@@ -201,8 +201,8 @@ def _finetune() -> Recipe:
         image_size=224,
         test_shorter_side=256,
         crop="random_resized",
-        crop_area=(0.25, 1.0),  # of a smaller part there may be nothing to see that says what the picture is of
-        crop_padding=28,  # of crop=pad, where somebody sets that: without decoding each picture anew
+        crop_area=(0.25, 1.0),  # of a smaller part there may be nothing to see that says what the image is of
+        crop_padding=28,  # of crop=pad, where somebody sets that: without decoding each image anew
         epochs=20,
         batch_size=16,
         held_out_share=0.2,
@@ -213,9 +213,9 @@ def _finetune() -> Recipe:
         decay_norms_and_biases=False,
         layer_decay=0.9,
         label_smoothing=0.1,
-        choose_best="loss",  # of a handful of pictures it says more than the error
+        choose_best="loss",  # of a handful of images it says more than the error
         early_stopping_patience=8,
-        expected_on="your own pictures",
+        expected_on="your own images",
         source="this project",
     )
 

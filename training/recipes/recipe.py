@@ -44,12 +44,12 @@ class Recipe:
     crop: Literal["pad", "scale_jitter", "random_resized"] = "pad"
     crop_padding: Annotated[int, Field(ge=0)] = 4  # pad: pixels on each side, of which a random window is cut
     scale_range: tuple[_AtLeastOne, _AtLeastOne] = (256, 480)  # scale_jitter: pixels of the shorter side
-    crop_area: tuple[_PositiveShare, _PositiveShare] = (0.08, 1.0)  # random_resized: share of the picture's area
+    crop_area: tuple[_PositiveShare, _PositiveShare] = (0.08, 1.0)  # random_resized: share of the image's area
     crop_ratio: tuple[_Positive, _Positive] = (3 / 4, 4 / 3)  # random_resized: width to height
     flip: Literal["random", "alternating", "none"] = "random"
     pca_colour: _NotNegative = 0.0  # standard deviation of Krizhevsky's colour shifts; 0: none
     trivial_augment: bool = False  # Müller and Hutter 2021, the wide set of operations
-    random_erasing: _Share = 0.0  # probability with which a rectangle of a picture is erased
+    random_erasing: _Share = 0.0  # probability with which a rectangle of an image is erased
     subtract: Literal["channel_mean", "pixel_mean"] = "channel_mean"
 
     epochs: _Positive | None = None  # one of epochs and steps
@@ -57,7 +57,7 @@ class Recipe:
     batch_size: _AtLeastOne = 128
     norm_batch: _AtLeastOne | None = 64  # images over which batch norm takes its statistics; None: all of a process's
     held_out_images: Annotated[int, Field(ge=0)] = 0  # of the training set, kept for choices and calibration
-    held_out_share: _Share = 0.0  # of each class, instead of a number; at least one picture on both sides
+    held_out_share: _Share = 0.0  # of each class, instead of a number; at least one image on both sides
     max_skipped: _Share = 0.2  # of the files, that may be skipped because they cannot be decoded
 
     schedule: Literal["cosine", "steps"] = "cosine"
@@ -87,18 +87,12 @@ class Recipe:
 
     ema_decay: _LessThanOne | None = None  # None: no moving average
     ema_every: _AtLeastOne = 20  # steps
-    precise_bn_images: Annotated[int, Field(ge=0)] = (
-        0  # training pictures over which statistics are averaged at the end
-    )
-    choose_best: Literal["error", "loss", "balanced_error"] | None = (
-        None  # of held-out pictures; None: the last weights
-    )
+    precise_bn_images: Annotated[int, Field(ge=0)] = 0  # training images over which statistics are averaged at the end
+    choose_best: Literal["error", "loss", "balanced_error"] | None = None  # of held-out images; None: the last weights
     early_stopping_patience: _AtLeastOne | None = None  # epochs without a better one before the run ends
 
-    expected_error: float | None = (
-        None  # percent, top-1, at full length; of which pictures and views says the next field
-    )
-    expected_on: str = "CIFAR-10, one view"  # the test set, and what was scored of a picture: one view, 1-crop, 10-crop
+    expected_error: float | None = None  # percent, top-1, at full length; of which images and views says the next field
+    expected_on: str = "CIFAR-10, one view"  # the test set, and what was scored of an image: one view, 1-crop, 10-crop
     source: str = ""
 
     def learning_rate_at(self, step: int, total_steps: int) -> float:
@@ -125,7 +119,7 @@ class Recipe:
         return max(1, images // self.norm_batch)
 
     def total_steps(self, images: int) -> int:
-        """Return the number of weight updates of a run over a training set of `images` pictures."""
+        """Return the number of weight updates of a run over a training set of `images` images."""
         if self.steps is not None:
             return self.steps
         if self.epochs is None:

@@ -163,7 +163,7 @@ def gradient_curves(network: str, gradients: Mapping[int, Sequence[float]], limi
 
 
 def cost_bars(costs: Sequence[Mapping[str, object]]) -> Panel:
-    """Draw the multiply-adds of one picture, in billions."""
+    """Draw the multiply-adds of one image, in billions."""
     names = [f"{cased(str(cost['network']))} {cost['shortcut'] or ''}".strip() for cost in costs]
     billions = [float(str(cost["multiply_adds"])) / 1e9 for cost in costs]
 
@@ -171,8 +171,8 @@ def cost_bars(costs: Sequence[Mapping[str, object]]) -> Panel:
         colours = [_SERIES[1] if name.startswith("VGG") else _SERIES[0] for name in names]
         bars = axes.barh(names, billions, color=colours)
         axes.bar_label(bars, [f"{value:.1f}" for value in billions], padding=3)
-        axes.set(xlabel="multiply-adds of one picture, billions", xlim=(0, max(billions) * 1.12))
+        axes.set(xlabel="multiply-adds of one image, billions", xlim=(0, max(billions) * 1.12))
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
 
-    return _draw("costs", "Multiply-adds of one picture, in billions", paint)
+    return _draw("costs", "Multiply-adds of one image, in billions", paint)

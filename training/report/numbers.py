@@ -1,6 +1,6 @@
 """The comparisons: which runs belong together, their means and deviations, and what stands against what.
 
-Only runs of the paper's recipe, on the same pictures and with the same number of steps, are compared with each other.
+Only runs of the paper's recipe, on the same images and with the same number of steps, are compared with each other.
 """
 
 import dataclasses
@@ -151,7 +151,7 @@ def _order(summary: Summary) -> tuple[str, int, str, str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Runs of the paper's recipe that may be compared: same pictures, same number of steps."""
+    """Runs of the paper's recipe that may be compared: same images, same number of steps."""
 
     steps: int | None  # None: there are no such runs
     full_steps: int | None

@@ -27,7 +27,7 @@ class _Facts(BaseModel):
 
 
 class Errors(_Facts):
-    """Top-1 error in percent, over so many pictures."""
+    """Top-1 error in percent, over so many images."""
 
     top1: FiniteFloat
     images: int
@@ -42,7 +42,7 @@ class Results(_Facts):
 
 
 class DatasetFacts(_Facts):
-    """The pictures that a run was trained on."""
+    """The images that a run was trained on."""
 
     name: str
     images: PositiveInt

@@ -48,7 +48,7 @@ def _degradation(comparison: Comparison, summaries: list[Summary]) -> Section:
     part.content.append(_what_was_run(comparison))
     part.content.append([figures.error_curves(comparison.runs, family) for family in families])
     part.content.append(
-        "Solid: test error. Dashed: training error of augmented pictures, epoch by epoch, while the weights changed. "
+        "Solid: test error. Dashed: training error of augmented images, epoch by epoch, while the weights changed. "
         "Dots, and the numbers below: training error of the final weights, in evaluation mode, over the whole training "
         "set without augmentation."
     )
@@ -145,7 +145,7 @@ def _gradients(comparison: Comparison) -> Section:
 
 
 def _what_was_run(comparison: Comparison, has: Iterable[str] | None = None) -> str:
-    """Return in a few sentences networks, seeds, budget, pictures and machine; `has`: of some of the networks only."""
+    """Return in a few sentences networks, seeds, budget, images and machine; `has`: of some of the networks only."""
     there = list(comparison.runs if has is None else has)
     names = [f"{display(network)} ({_seeds(comparison.runs[network])})" for network in there]
     absent = [display(network) for network in numbers.THE_FOUR if network not in there]
@@ -162,11 +162,11 @@ def _how_it_was_run(comparison: Comparison) -> str:
     data, each, same = all_runs[0].facts.dataset, "each " * (len(all_runs) > 1), "the same " * (len(all_runs) > 1)
     steps, full_steps = comparison.steps or 0, comparison.full_steps
     length = f"{each}with the paper's recipe for {budget(steps, full_steps)}"
-    sentences = [f"{length} on {same}{data.images:,} pictures of {data.name}."]
+    sentences = [f"{length} on {same}{data.images:,} images of {data.name}."]
     if full_steps is not None and steps < full_steps:
         sentences.append("The runs are shortened; their schedule keeps the recipe's shape.")
     if len(all_runs) > 1:
-        sentences.append("Runs of one seed see the same pictures in the same order.")
+        sentences.append("Runs of one seed see the same images in the same order.")
     machines = sorted(
         {f"{run.facts.hardware.get('processor')} in {run.facts.hardware.get('precision')}" for run in all_runs}
     )

@@ -1,4 +1,4 @@
-"""Which weights of a run are the best so far, by the held-out pictures, and when to stop waiting for better ones."""
+"""Which weights of a run are the best so far, by the held-out images, and when to stop waiting for better ones."""
 
 import dataclasses
 import math
@@ -54,19 +54,19 @@ def selection_of(recipe: Recipe) -> Selection | None:
 
 
 def without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int) -> Recipe:
-    """Return a recipe that keeps its last weights, for a run that has no held-out pictures to choose by.
+    """Return a recipe that keeps its last weights, for a run that has no held-out images to choose by.
 
-    `fixed` names the fields that the user has set, and the largest class has so many pictures. Raises ValueError, with
-    the next step, if a choice was asked for, or if pictures could be held out.
+    `fixed` names the fields that the user has set, and the largest class has so many images. Raises ValueError, with
+    the next step, if a choice was asked for, or if images could be held out.
     """
     if selection_of(recipe) is None:
         return recipe
     if most_of_a_class > 1:
-        raise ValueError("to choose the best weights takes held-out pictures; --set held_out_share=0.1")
+        raise ValueError("to choose the best weights takes held-out images; --set held_out_share=0.1")
     wanted = {"choose_best": recipe.choose_best, "early_stopping_patience": recipe.early_stopping_patience}
     if any(name in fixed and value is not None for name, value in wanted.items()):
         raise ValueError(
-            "to choose the best weights takes held-out pictures, and no class has a second image to hold out; add "
+            "to choose the best weights takes held-out images, and no class has a second image to hold out; add "
             f"images, or {' '.join(f'--set {name}=null' for name in wanted)}"
         )
     return dataclasses.replace(recipe, choose_best=None, early_stopping_patience=None)

@@ -1,4 +1,4 @@
-"""How a run reads its pictures: each data set packed or streamed, and the processes that decode for all of them."""
+"""How a run reads its images: each data set packed or streamed, and the processes that decode for all of them."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -98,14 +98,14 @@ class Reader:
         )
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
-        """Return where training takes the pixels of the pictures in `kept` from. Raises DataError."""
+        """Return where training takes the pixels of the images in `kept` from. Raises DataError."""
         window = window_of(self._recipe, self.tested.resizer)
         if window.crop == "centre" and dataset.reading == "packed":
             packed = dataset
             if window != self.tested:
                 packed = self._load(Path(dataset.source), window, "packed")
             return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
-        self._progress.say(f"training pictures are decoded for each step anew, by {self._decoders.count} processes")
+        self._progress.say(f"training images are decoded for each step anew, by {self._decoders.count} processes")
         places = dataset.places()
         return Streamed(
             places=[places[index] for index in kept.tolist()],
@@ -122,7 +122,7 @@ class Reader:
 
 
 def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
-    """Return what testing and serving cut out of a picture. Raises ValueError where it does not fit."""
+    """Return what testing and serving cut out of an image. Raises ValueError where it does not fit."""
     size = recipe.test_size or recipe.image_size
     shorter_side = recipe.test_shorter_side or size
     if shorter_side < size:

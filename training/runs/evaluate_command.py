@@ -1,7 +1,7 @@
-"""`train-resnet evaluate`: a run's network on pictures in folders, measured in every usual way.
+"""`train-resnet evaluate`: a run's network on images in folders, measured in every usual way.
 
 Written to the output folder: evaluation.json (all numbers), confusion_matrix.png, and skipped.csv if there are files
-that cannot be decoded. Pictures are read one by one, so there may be more of them than fit the memory or the disk.
+that cannot be decoded. Images are read one by one, so there may be more of them than fit the memory or the disk.
 """
 
 import dataclasses
@@ -71,7 +71,7 @@ def evaluate(
     say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.was_trained_on(data)
     if is_known:
-        max_skipped = 1.0  # the run has taken its pictures as they are
+        max_skipped = 1.0  # the run has taken its images as they are
     elif max_skipped is None:
         max_skipped = trained.max_skipped
     scored = _score(trained, data, chosen, max_skipped, say)
@@ -79,7 +79,7 @@ def evaluate(
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
     facts |= {"trained_on_these_pictures": is_known, "held_out": None}
     if is_known:
-        say("the network was trained on these pictures; expect larger errors on new ones")
+        say("the network was trained on these images; expect larger errors on new ones")
         facts["held_out"] = _measured_held_out(trained, scored, say)
     _write(out, facts, matrix, scored.skipped, say)
     return facts, out
@@ -102,7 +102,7 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
     with opened(data) as (classes, read):
         _refuse_other_classes(tuple(classes), trained.labels, say)
 
-        def pictures() -> Iterator[list[Pixels]]:
+        def images() -> Iterator[list[Pixels]]:
             for file, label, seen in _seen(classes, trained, read, views):
                 if isinstance(seen, str):
                     skipped.append((str(file), seen))
@@ -112,7 +112,7 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
 
         hardware = hardware_for("fp32", "off")
         to_input, pixels = _to_input(trained, hardware.device), _PIXELS_AT_A_TIME[hardware.device]
-        log_scores = log_scores_of(trained.network, pictures(), to_input, pixels, hardware.evaluation_threads)
+        log_scores = log_scores_of(trained.network, images(), to_input, pixels, hardware.evaluation_threads)
     counts = Counter(labels)
     present = [label for label, name in enumerate(trained.labels) if name in classes]
     counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})
@@ -126,7 +126,7 @@ def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], say
     """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
     unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
     if absent and not unknown:
-        say(f"there are no pictures of {_first_few(absent)}, so nothing is said of how well that is recognised")
+        say(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
     if unknown:
         parts = (("of the data only", unknown), ("of the run only", absent))
         described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
@@ -168,7 +168,7 @@ def _views(content: bytes | None, trained: Trained, views: Views) -> list[Pixels
 def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
     """Return what turns pixels into the network's input, and move the network to the device.
 
-    The mean picture of the paper's CIFAR recipe is stretched to views of other sizes.
+    The mean image of the paper's CIFAR recipe is stretched to views of other sizes.
     """
     normalise = Normalise(trained.mean, trained.standard_deviation, device)
     network = trained.network.to(device)
@@ -217,12 +217,12 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
 
 
 def _measured_held_out(trained: Trained, scored: _Scored, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the errors of those of a run's pictures that it held out; None if there are none or not all are there."""
+    """Return the errors of those of a run's images that it held out; None if there are none or not all are there."""
     if not trained.held_out or max(trained.held_out) >= len(scored.labels):
         return None
     places = torch.tensor(trained.held_out)
     errors = errors_of(scored.log_scores[places], scored.labels[places])
-    say(f"of the {errors.images:,} pictures among them that were held out, {errors.top1:.2f}% get a wrong label")
+    say(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
     return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
 
 
@@ -247,16 +247,16 @@ def table(facts: dict[str, Any]) -> str:
     calibration, classes = facts["calibration"], facts["classes"]
     lines = [
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"balanced accuracy {facts['balanced_accuracy']:.2%}, {facts['images']:,} pictures",
+        f"balanced accuracy {facts['balanced_accuracy']:.2%}, {facts['images']:,} images",
         f"expected calibration error {calibration['expected_calibration_error']:.4f}; "
         f"{calibration['expected_calibration_error_with_temperature']:.4f} with temperature "
-        f"{calibration['temperature']:.3f}, the best for these pictures",
+        f"{calibration['temperature']:.3f}, the best for these images",
     ]
     if len(classes) > _MOST_CLASSES_SHOWN:
         classes = sorted(classes, key=lambda measured: measured["f1"])[:_MOST_CLASSES_SHOWN]
         lines.append(f"the {len(classes)} worst of {len(facts['classes'])} classes:")
     width = max(len("class"), *(len(measured["label"]) for measured in classes))
-    lines.append(f"{'class':{width}} {'pictures':>9} {'precision':>9} {'recall':>9} {'F1':>9}")
+    lines.append(f"{'class':{width}} {'images':>9} {'precision':>9} {'recall':>9} {'F1':>9}")
     lines += [
         f"{measured['label']:{width}} {measured['images']:9,} {measured['precision']:9.2%} {measured['recall']:9.2%} "
         f"{measured['f1']:9.2%}"

@@ -64,7 +64,7 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
                 f"the run in this folder has another {what}; resume it with the same options, or give another --out"
             )
     if earlier["dataset"]["fingerprint"] != facts["dataset"]["fingerprint"]:
-        raise RunError("the pictures have changed since this run began; give another --out to train on the new ones")
+        raise RunError("the images have changed since this run began; give another --out to train on the new ones")
     today = facts["hardware"] | facts["versions"]
     before = today | earlier["hardware"] | earlier["versions"]
     changed = [f"{key} was {before[key]}, is {today[key]}" for key in today if before[key] != today[key]]

@@ -15,14 +15,14 @@ _LEVELS_TO_RUN = 4  # <run>/checkpoints/<step>/weights.safetensors
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A network in evaluation mode, where its weights are, and what its run says of the pictures it takes."""
+    """A network in evaluation mode, where its weights are, and what its run says of the images it takes."""
 
     network: ResNet
     run: Path
     weights: Path
     labels: tuple[str, ...]
     trained_on: Path  # the data as the run was told of it
-    held_out: tuple[int, ...]  # the places of those of its pictures that were not trained on
+    held_out: tuple[int, ...]  # the places of those of its images that were not trained on
     shorter_side: int
     crop: tuple[int, int]
     interpolation: str

@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 
 def measure_epoch(this: Run, weights: Weights) -> dict[str, float]:
-    """Return the loss and errors of held-out pictures, or now and then of the test set, for metrics.jsonl."""
+    """Return the loss and errors of held-out images, or now and then of the test set, for metrics.jsonl."""
     if len(this.held_out_part.labels):
         logits, labels = answers(this, weights, this.held_out_part)
         errors = errors_of(logits, labels)
@@ -42,7 +42,7 @@ def measure_epoch(this: Run, weights: Weights) -> dict[str, float]:
 
 
 def _is_time_to_test(training: Training) -> bool:
-    """Whether this epoch's end gives a point of the test curve; without held-out pictures nothing is chosen by it."""
+    """Whether this epoch's end gives a point of the test curve; without held-out images nothing is chosen by it."""
     epochs = training.total_steps / training.epoch_steps
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
@@ -61,7 +61,7 @@ def final_weights(this: Run) -> Weights:
         return weights
     network = _network(this, weights)
     make_statistics_precise(network, this.training.unmixed_parts(images), this.training.hardware, this.training.world)
-    this.progress.say("batch-norm statistics: averages over training pictures")
+    this.progress.say("batch-norm statistics: averages over training images")
     return dict(network.state_dict())
 
 
@@ -74,14 +74,14 @@ def final_results(this: Run, weights: Weights) -> dict[str, Any]:
         errors = errors_of(logits, labels)
         results["held_out"] = dataclasses.asdict(errors)
         results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels, caution=1.0))
-        this.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} pictures")
+        this.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} images")
     if this.test_set is not None:
         errors = errors_of(*answers(this, weights, whole("test", this.test_set)))
         results["test"] = dataclasses.asdict(errors)
         recipe = this.training.recipe
         expected = f"{recipe.expected_error:g}% of {recipe.expected_on}" if recipe.expected_error is not None else ""
         beside = f" (the recipe's full length: {expected})" if expected else ""
-        this.progress.say(f"test error {errors.top1:.2f}% on {errors.images:,} pictures{beside}")
+        this.progress.say(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
     return results
 
 
@@ -89,15 +89,15 @@ def final_layer_responses(this: Run, weights: Weights) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
     count = min(_RESPONSE_IMAGES, len(this.train_set))
     sample = this.train_set.chosen(np.linspace(0, len(this.train_set) - 1, count, dtype=np.int64))
-    responses = layer_responses(_network(this, weights), sample, this.training.pictures.normalise.channels_first)
+    responses = layer_responses(_network(this, weights), sample, this.training.images.normalise.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
 def answers(this: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
-    """Return logits in full precision, of pictures that all processes share among them, and the labels."""
+    """Return logits in full precision, of images that all processes share among them, and the labels."""
     world, hardware = this.training.world, this.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
-    to_input = this.training.pictures.normalise.channels_first
+    to_input = this.training.images.normalise.channels_first
     mine = logits_of(_network(this, weights), images, to_input, threads=hardware.evaluation_threads)
     return world.join_rows(mine, len(part.indices)), torch.from_numpy(part.labels)
 

@@ -99,7 +99,7 @@ def _prepared(
         this.facts |= _steps_within(this.training, options.time_budget_minutes, progress)
     this.training.total_steps = this.facts["steps"]
     progress.say(
-        f"training {this.facts['network']} on {len(this.training.pictures):,} pictures of {this.train_set.name} "
+        f"training {this.facts['network']} on {len(this.training.images):,} images of {this.train_set.name} "
         f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}; images are resized by "
         f"{options.resizer}"
     )
@@ -202,7 +202,7 @@ def _log_epoch(this: Run, stop: Stop) -> None:
         "epoch": round(training.step / training.epoch_steps, 3),
         "learning_rate": training.optimizer.param_groups[-1]["lr"],
         "train_loss": round(loss, 5),
-        "train_error": round(error, 3),  # of augmented pictures, while the weights changed
+        "train_error": round(error, 3),  # of augmented images, while the weights changed
         **measured,
     }
     if this.selection:

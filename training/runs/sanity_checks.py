@@ -22,7 +22,7 @@ from training.runs.measurements import answers, final_weights
 from training.runs.folder import earlier_facts, start_folder
 from training.trainer.interrupts import Stop, Stopped
 
-_PICTURES_TO_LEARN = 32
+_IMAGES_TO_LEARN = 32
 _STEPS_TO_LEARN = 500
 _STEPS_BETWEEN_LOOKS = 5
 _LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
@@ -43,13 +43,13 @@ def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Prog
         start_folder(this)
         for attempt in (_describe_data, _try_a_step, _try_evaluation, _try_a_checkpoint, _memory):
             progress.say(f"works: {attempt(this)}")
-    progress.say("everything works; nothing was left behind but the packed pictures, which the run will use")
+    progress.say("everything works; nothing was left behind but the packed images, which the run will use")
 
 
 def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
     """Train on one fixed batch until its loss is near zero, which any network in working order can reach.
 
-    At most 32 pictures, with the recipe's rate scaled to them and nothing that keeps a loss from zero: no mixing,
+    At most 32 images, with the recipe's rate scaled to them and nothing that keeps a loss from zero: no mixing,
     smoothing, decay or schedule. Raises RunError if the loss stays up, and what a run raises.
     """
     with _ending_at_once():
@@ -66,18 +66,18 @@ def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress
             progress.show(training.step, _STEPS_TO_LEARN, training.batch_size, (loss, error))
             if loss < _LEARNT_LOSS:
                 progress.say(
-                    f"the network can learn: its loss on {training.batch_size} pictures fell from {first:.3f} to "
+                    f"the network can learn: its loss on {training.batch_size} images fell from {first:.3f} to "
                     f"{loss:.4f} in {training.step} steps"
                 )
                 return
     raise RunError(
-        f"the network does not learn {training.batch_size} pictures: the loss went from {first:.3f} to {loss:.4f} in "
+        f"the network does not learn {training.batch_size} images: the loss went from {first:.3f} to {loss:.4f} in "
         f"{training.step} steps; look at the labels, and try another --set learning_rate"
     )
 
 
 def _plain(recipe: Recipe) -> Recipe:
-    count = min(recipe.batch_size, _PICTURES_TO_LEARN)
+    count = min(recipe.batch_size, _IMAGES_TO_LEARN)
     return dataclasses.replace(
         recipe,
         batch_size=count,
@@ -116,7 +116,7 @@ def _describe_data(this: Run) -> str:
     apart = len(this.held_out_part.labels)
     held_out = f", {apart:,} held out" if apart else ""
     classes = len(this.train_set.classes)
-    return f"data: {len(this.training.pictures):,} pictures in {classes} classes{held_out}{tested}{skipped}"
+    return f"data: {len(this.training.images):,} images in {classes} classes{held_out}{tested}{skipped}"
 
 
 def _try_a_step(this: Run) -> str:
@@ -124,7 +124,7 @@ def _try_a_step(this: Run) -> str:
     this.training.train(1)
     loss, error = this.training.means()
     return (
-        f"forward, backward and update of {this.facts['network']} with {this.training.batch_size} pictures on "
+        f"forward, backward and update of {this.facts['network']} with {this.training.batch_size} images on "
         f"{this.training.hardware}: loss {loss:.3f}, error {error:.1f}%, {time.perf_counter() - began:.2f} s"
     )
 
@@ -133,7 +133,7 @@ def _try_evaluation(this: Run) -> str:
     part = whole("test", this.test_set) if this.test_set else Part("train", this.train_set, this.kept)
     few = dataclasses.replace(part, indices=part.indices[: this.training.batch_size])
     errors = errors_of(*answers(this, final_weights(this), few))
-    return f"evaluation of {errors.images} pictures: error {errors.top1:.1f}%"
+    return f"evaluation of {errors.images} images: error {errors.top1:.1f}%"
 
 
 def _try_a_checkpoint(this: Run) -> str:

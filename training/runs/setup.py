@@ -1,4 +1,4 @@
-"""What a run needs before its first step: pictures, the held-out share, a fresh network, and the facts of run.json."""
+"""What a run needs before its first step: images, the held-out share, a fresh network, and the facts of run.json."""
 
 import dataclasses
 import datetime
@@ -23,7 +23,7 @@ from training.hardware.devices import Hardware
 from training.trainer.loop import Training
 from training.data.normalization import Normalise
 from training.data.splits import Part, balance, hold_out_share, whole
-from training.data.training_set import Packed, Pictures
+from training.data.training_set import Packed, TrainingImages
 from training.runs.progress import Progress
 from training.runs.data_reader import Reader
 from training.recipes.recipe import Recipe
@@ -68,7 +68,7 @@ class Run:
     options: Options
     progress: Progress
     train_set: Dataset
-    validation_set: Dataset | None  # the held-out pictures, where they lie in a folder of their own
+    validation_set: Dataset | None  # the held-out images, where they lie in a folder of their own
     test_set: Dataset | None
     held_out: NDArray[np.int64]  # indices into the training set; none where there is a validation set
     training: Training
@@ -83,14 +83,14 @@ class Run:
 
     @property
     def held_out_part(self) -> Part:
-        """Return the pictures that are not trained on."""
+        """Return the images that are not trained on."""
         if self.validation_set is not None:
             return whole("val", self.validation_set)
         return Part("val", self.train_set, self.held_out)
 
     @property
     def parts(self) -> list[Part]:
-        """Return all pictures of the run, by what is done with them."""
+        """Return all images of the run, by what is done with them."""
         parts = [Part("train", self.train_set, self.kept), self.held_out_part]
         if self.test_set is not None:
             parts.append(whole("test", self.test_set))
@@ -125,7 +125,7 @@ def prepare(
         start.put_into(model, train_set.classes, progress.say)
     elif recipe.subtract == "pixel_mean":
         model.pixel_mean = _pixel_mean(recipe, reader.tested, statistics, normalise)
-    pictures = Pictures(
+    images = TrainingImages(
         labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
         pixels=reader.pixels(train_set, kept, hardware.device, options.seed),
         normalise=normalise,
@@ -133,7 +133,7 @@ def prepare(
     )
     steps = recipe.total_steps(len(kept))
     training = Training(
-        recipe, options.seed, steps, hardware, model.to(hardware.device), pictures, world=world, stop=stop
+        recipe, options.seed, steps, hardware, model.to(hardware.device), images, world=world, stop=stop
     )
     selection = selection_of(recipe)
     this = Run(options, progress, train_set, validation_set, test_set, held_out, training, selection, {}, reader)
@@ -187,7 +187,7 @@ def _held_out(recipe: Recipe, train_set: Dataset, validation_set: Dataset | None
 
 
 def _without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int, progress: Progress) -> Recipe:
-    """Return the recipe as it is trained without held-out pictures. Raises RunError if the user wants them."""
+    """Return the recipe as it is trained without held-out images. Raises RunError if the user wants them."""
     try:
         last = without_choice(recipe, fixed, most_of_a_class)
     except ValueError as error:
@@ -216,7 +216,7 @@ def _report_balance(this: Run) -> None:
 def _facts(this: Run, start: Start | None) -> dict[str, Any]:
     training, train_set = this.training, this.train_set
     described = training.model.architecture
-    is_packed = isinstance(training.pictures.pixels, Packed)
+    is_packed = isinstance(training.images.pixels, Packed)
     return {
         "name": this.options.out.resolve().name,
         "network": described.network,
@@ -252,9 +252,9 @@ def _reader(recipe: Recipe, options: Options, world: World, progress: Progress) 
 
 
 def _preprocessing(tested: Window, statistics: Statistics, start: Start | None) -> dict[str, Any]:
-    """Return how pictures become the network's input, in the model card's terms.
+    """Return how images become the network's input, in the model card's terms.
 
-    The colours are those that the weights were trained with, or else those of the pictures.
+    The colours are those that the weights were trained with, or else those of the images.
     """
     colours = start or statistics
     return {
@@ -271,10 +271,10 @@ def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalis
         raise RunError("a mean image has one size: add --set subtract=channel_mean, or --set progressive_sizes=[]")
     if recipe.image_size != tested.size:
         raise RunError(
-            f"a mean picture of {tested.size} pixels cannot be subtracted from pictures of {recipe.image_size}; "
+            f"a mean image of {tested.size} pixels cannot be subtracted from images of {recipe.image_size}; "
             "add --set subtract=channel_mean, or train and test at one size"
         )
-    return normalise(torch.from_numpy(statistics.mean_picture)).permute(2, 0, 1).contiguous()
+    return normalise(torch.from_numpy(statistics.mean_image)).permute(2, 0, 1).contiguous()
 
 
 def _versions() -> dict[str, str]:

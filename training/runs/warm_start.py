@@ -1,6 +1,6 @@
 """What a run starts from instead of chance: weights that others, or an earlier run, have trained.
 
-The network, the size of the pictures and their colours follow the weights, except where the user has set them. What was
+The network, the size of the images and their colours follow the weights, except where the user has set them. What was
 used is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
 publisher.
 """
@@ -54,7 +54,7 @@ class Source:
     weights: dict[str, Tensor] = field(repr=False)
     network: Architecture
     side: int  # pixels of the square that it sees
-    shorter_side: int  # pixels of the resized picture which that is cut out of
+    shorter_side: int  # pixels of the resized image which that is cut out of
     mean: tuple[float, ...]
     standard_deviation: tuple[float, ...]
     labels: tuple[str, ...] | None = None  # of the head, where they are known
@@ -115,7 +115,7 @@ def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
 def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Start:
     network = _network_of(source, recipe, fixed, say)
     fields = {name: getattr(network, name) for name in _NETWORK_FIELDS} | _sizes(source, recipe, fixed)
-    fields |= {"weights": str(source.path), "subtract": "channel_mean"}  # a mean picture comes with the weights
+    fields |= {"weights": str(source.path), "subtract": "channel_mean"}  # a mean image comes with the weights
     head = source.weights.get("fc.weight")
     facts = {
         "weights": str(source.path),
@@ -202,7 +202,7 @@ def _of_a_run(path: Path) -> Source:
 
 
 def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
-    """Return the weights in a file that says nothing of the pictures its network sees: the usual ones of its family."""
+    """Return the weights in a file that says nothing of the images its network sees: the usual ones of its family."""
     weights = read_named(path, say)
     wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted

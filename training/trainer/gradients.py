@@ -62,7 +62,7 @@ class Replicas:
     ) -> Tensor:
         """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,).
 
-        `batch` is this process's part of one of `whole` pictures; the gradients and what comes back are of the whole.
+        `batch` is this process's part of one of `whole` images; the gradients and what comes back are of the whole.
         `scale` enlarges losses before they are differentiated, and so the gradients: float16 would lose small ones.
         On a CPU raises Stopped if the process is to end and the step takes too long; then nothing has changed.
         """

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.augmentation.batch_transforms import batch_indices
 from training.augmentation.mixing import Batch, balanced_weights, mixed
-from training.data.training_set import Pictures
+from training.data.training_set import TrainingImages
 from training.hardware.devices import Hardware
 from training.hardware.process_group import World
 from training.hardware.transfer import moved
@@ -35,7 +35,7 @@ class Training:
     total_steps: int
     hardware: Hardware
     model: ResNet
-    pictures: Pictures
+    images: TrainingImages
     world: World
     stop: Stop = field(default_factory=Stop)
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
@@ -51,7 +51,7 @@ class Training:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.replicas = Replicas(self.model, self.hardware, self.world, self.stop, parts=self.norm_groups)
         is_balanced = self.recipe.class_weights == "balanced"
-        self.class_weights = balanced_weights(self.pictures.labels, self.model.num_classes) if is_balanced else None
+        self.class_weights = balanced_weights(self.images.labels, self.model.num_classes) if is_balanced else None
         self.start_afresh()
 
     def start_afresh(self) -> None:
@@ -68,14 +68,14 @@ class Training:
         self.scaler = torch.amp.GradScaler(self.hardware.device, init_scale=_FIRST_LOSS_SCALE, enabled=is_float16)
         self.scaler.scale(torch.zeros((), device=self.hardware.device))  # it makes its tensors at the first use
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
-        self.sums = torch.zeros(3, device=self.pictures.labels.device)
+        self.sums = torch.zeros(3, device=self.images.labels.device)
         self.is_cautious = self.recipe.cautious_rate is not None
         self.step = 0
 
     @property
     def batch_size(self) -> int:
-        """Pictures in a step: the recipe's, or the whole training set if that is smaller."""
-        return min(self.recipe.batch_size, len(self.pictures))
+        """Images in a step: the recipe's, or the whole training set if that is smaller."""
+        return min(self.recipe.batch_size, len(self.images))
 
     @property
     def norm_groups(self) -> int:
@@ -84,7 +84,7 @@ class Training:
 
     @property
     def epoch_steps(self) -> int:
-        return steps_per_epoch(len(self.pictures), self.recipe.batch_size)
+        return steps_per_epoch(len(self.images), self.recipe.batch_size)
 
     @property
     def epoch(self) -> int:
@@ -142,22 +142,22 @@ class Training:
 
     def next_batch(self) -> Batch:
         """Return this process's part of the next batch."""
-        images, labels = self._pictures_of(self.step)
+        images, labels = self._images_of(self.step)
         return replace(mixed(images, labels, self.recipe, self.seed, self.step), class_weights=self.class_weights)
 
     def unmixed_parts(self, images: int) -> Iterator[Tensor]:
-        """Yield this process's share of about so many augmented pictures, (N, 3, H, W), in parts as in a step."""
+        """Yield this process's share of about so many augmented images, (N, 3, H, W), in parts as in a step."""
         for step in range(self.step, self.step + max(1, images // self.batch_size)):
-            pictures, _ = self._pictures_of(step)
+            augmented, _ = self._images_of(step)
             parts = self.norm_groups * self.recipe.micro_batches
-            yield from pictures.tensor_split(parts if len(pictures) >= 2 * parts else 1)
+            yield from augmented.tensor_split(parts if len(augmented) >= 2 * parts else 1)
 
-    def _pictures_of(self, step: int) -> tuple[Tensor, Tensor]:
-        indices = batch_indices(self.seed, step, len(self.pictures), self.batch_size)
+    def _images_of(self, step: int) -> tuple[Tensor, Tensor]:
+        indices = batch_indices(self.seed, step, len(self.images), self.batch_size)
         part = self.world.part(len(indices))
         side = self.recipe.side_at(step, self.total_steps)
-        images = self.pictures.batch(indices, self.seed, step // self.epoch_steps, step, part, side)
-        return images, self.pictures.labels[moved(indices[part], self.pictures.labels.device)]
+        images = self.images.batch(indices, self.seed, step // self.epoch_steps, step, part, side)
+        return images, self.images.labels[moved(indices[part], self.images.labels.device)]
 
     def _averaged(self) -> list[Tensor]:
         """Return what is averaged: weights and batch-norm statistics, as live tensors."""

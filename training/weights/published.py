@@ -40,7 +40,7 @@ class Published:
     licence: str  # SPDX; of the weights, as far as their publisher says
     shorter_side: int  # pixels, after the resize
     interpolation: str
-    top1: float  # share of ImageNet's 50,000 validation pictures, as published
+    top1: float  # share of ImageNet's 50,000 validation images, as published
     top5: float
     said_by: str  # where URL, digest, preprocessing and accuracy are written
 

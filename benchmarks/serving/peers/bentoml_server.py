@@ -1,4 +1,4 @@
-"""BentoML: a worker for each core, a picture as `Path`, which is its documented type for files.
+"""BentoML: a worker for each core, an image as `Path`, which is its documented type for files.
 
 Tuned: for a small network its adaptive batching, 8 at most, for a large one none; no access log or metrics. Batching
 takes lists only, so that a client sends a list of one. `max_latency_ms` stays at its default: with 10 it answered 503

@@ -1,7 +1,7 @@
 """LitServe: a worker and an HTTP process for each core, over its ZeroMQ queue.
 
 Tuned: for a small network batches of 8 with a wait of 1 ms, for a large one none; the faster queue that its manual
-recommends above 100 requests a second; the picture is read in the HTTP process and crosses as bytes.
+recommends above 100 requests a second; the image is read in the HTTP process and crosses as bytes.
 """
 
 import sys

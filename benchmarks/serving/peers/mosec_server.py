@@ -1,4 +1,4 @@
-"""mosec: a process for each core behind its Rust front. It takes the raw bytes of a picture, the cheapest there is.
+"""mosec: a process for each core behind its Rust front. It takes the raw bytes of an image, the cheapest there is.
 
 Tuned: one stage, so that no array crosses a pipe; for a small network batches of 8 and the shortest possible wait, 1 ms
 (its default of 10 ms makes it 2 to 10 times slower); for a large one no batches, as they bring nothing on a CPU and
@@ -28,8 +28,8 @@ class Classify(Worker):
     def forward(self, data: Any) -> Any:
         if not IS_SMALL:
             return self._network.classify([data])[0]
-        pictures: Sequence[bytes] = data
-        return self._network.classify(pictures)
+        images: Sequence[bytes] = data
+        return self._network.classify(images)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from service.images.preprocessing import image_to_pixels
 
 CORES = int(os.environ.get("BENCHMARK_CORES", "1"))
-IS_SMALL = os.environ.get("BENCHMARK_IS_SMALL") == "1"  # under 5 ms a picture: worth batches even on a CPU
+IS_SMALL = os.environ.get("BENCHMARK_IS_SMALL") == "1"  # under 5 ms an image: worth batches even on a CPU
 
 
 class Network:
@@ -39,13 +39,13 @@ class Network:
             "interpolation": steps["interpolation"],
         }
 
-    def pixels(self, picture: bytes) -> NDArray[np.uint8]:
-        """Return what the network sees of one picture file, uint8 (height, width, 3)."""
-        return image_to_pixels(picture, **self._steps)[0]
+    def pixels(self, image: bytes) -> NDArray[np.uint8]:
+        """Return what the network sees of one image file, uint8 (height, width, 3)."""
+        return image_to_pixels(image, **self._steps)[0]
 
-    def classify(self, pictures: Sequence[bytes]) -> list[dict[str, Any]]:
-        """Return the answer to each picture file, all run as one batch."""
-        return self.answers(np.stack([self.pixels(picture) for picture in pictures]))
+    def classify(self, images: Sequence[bytes]) -> list[dict[str, Any]]:
+        """Return the answer to each image file, all run as one batch."""
+        return self.answers(np.stack([self.pixels(image) for image in images]))
 
     def answers(self, images: NDArray[np.uint8]) -> list[dict[str, Any]]:
         """Return the five best labels of each image."""

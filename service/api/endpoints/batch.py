@@ -1,4 +1,4 @@
-"""POST /classify/batch: up to 64 pictures in one body; for each, in order, its best labels or its problem."""
+"""POST /classify/batch: up to 64 images in one body; for each, in order, its best labels or its problem."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ from starlette.types import Receive, Scope, Send
 
 from service.api.endpoints.fan_out import ask_each, window_of
 from service.api.endpoints.inference import Serving, check_encoding, read_body
-from service.api.endpoints.responses import picture_as_json, send_json
+from service.api.endpoints.responses import image_as_json, send_json
 from service.api.parsing.base64_text import from_base64
 from service.api.parsing.json_body import parsing_bytes, read_json
 from service.api.parsing.long_values import LongText
@@ -28,7 +28,7 @@ _MOST_FIELDS = 128  # of JSON, as of a form
 _SMALL_BYTES = 256 * 1024  # what the event loop takes apart itself
 _COPIES = 2  # of a form, for the moment when it is taken apart
 
-# A picture, or why there is none.
+# An image, or why there is none.
 Entry = bytes | ServiceError
 
 
@@ -71,7 +71,7 @@ class BatchEndpoint:
             entry = entries[number]
             if isinstance(entry, ServiceError):
                 raise entry
-            return picture_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
+            return image_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
 
         window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
         answers = await ask_each(len(entries), ask, at_once=window)

@@ -1,11 +1,11 @@
-"""POST /classify: one picture in, its best labels out.
+"""POST /classify: one image in, its best labels out.
 
 A plain ASGI endpoint, because it is the hot path; `openapi.py` documents it beside the other routes.
 """
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_picture
+from service.api.endpoints.inference import Serving, check_encoding, read_image
 from service.api.endpoints.responses import classification_as_json, send_json
 from service.api.parsing.parameters import read_query, read_top_k, with_fields
 from service.http.request_context import Exchange
@@ -15,7 +15,7 @@ PARAMETERS = ("model", "top_k")
 
 
 class ClassifyEndpoint:
-    """Answers one request: reads the question, then the picture, and waits for the model."""
+    """Answers one request: reads the question, then the image, and waits for the model."""
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
@@ -26,12 +26,12 @@ class ClassifyEndpoint:
         top_k = read_top_k(parameters)
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(parameters.get("model"))
-        read = await read_picture(exchange, receive)
+        read = await read_image(exchange, receive)
         if read is None:
             return  # the client left while uploading
-        picture, fields = read
+        image, fields = read
         if fields:
             parameters = with_fields(parameters, fields, PARAMETERS)
             top_k, classifier = read_top_k(parameters), self._serving.registry.find(parameters.get("model"))
-        classification = await self._serving.classify(classifier, picture, exchange, top_k=top_k)
+        classification = await self._serving.classify(classifier, image, exchange, top_k=top_k)
         await send_json(exchange, classification_as_json(classifier.info, classification))

@@ -1,10 +1,10 @@
-"""POST /embed: one picture in, its embedding out, as JSON or as plain float32."""
+"""POST /embed: one image in, its embedding out, as JSON or as plain float32."""
 
 from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_picture
+from service.api.endpoints.inference import Serving, check_encoding, read_image
 from service.api.endpoints.responses import circumstances_as_json, send_bytes, send_json
 from service.api.parsing.parameters import read_query, with_fields
 from service.errors import BadRequest
@@ -32,14 +32,14 @@ class EmbedEndpoint:
         media_type = choose(exchange.headers.get(b"accept"), (JSON, BINARY))
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(parameters.get("model"))
-        read = await read_picture(exchange, receive)
+        read = await read_image(exchange, receive)
         if read is None:
             return  # the client left while uploading
-        picture, fields = read
+        image, fields = read
         if fields:
             parameters = with_fields(parameters, fields, PARAMETERS)
             normalize, classifier = _read_normalize(parameters), self._serving.registry.find(parameters.get("model"))
-        classification = await self._serving.classify(classifier, picture, exchange, top_k=1, outputs=(OUTPUT,))
+        classification = await self._serving.classify(classifier, image, exchange, top_k=1, outputs=(OUTPUT,))
         embedding = embedding_of(classification, normalize=normalize)
         if media_type == BINARY:
             await send_bytes(exchange, embedding.tobytes(), BINARY.encode(), _VARY)

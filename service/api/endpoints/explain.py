@@ -1,4 +1,4 @@
-"""POST /explain: one picture in; of its five best labels, where the network saw them."""
+"""POST /explain: one image in; of its five best labels, where the network saw them."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from functools import partial
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_picture
+from service.api.endpoints.inference import Serving, check_encoding, read_image
 from service.api.endpoints.responses import OPTIONS, circumstances_as_json, send_bytes
 from service.api.parsing.parameters import DEFAULT_TOP_K, read_number, read_query, with_fields
 from service.errors import BadRequest, Expired, Overloaded
@@ -54,19 +54,19 @@ class ExplainEndpoint:
         question = _read_question(parameters, exchange.headers)
         check_encoding(exchange.headers)
         classifier = self._serving.registry.find(question.model)
-        read = await read_picture(exchange, receive)
+        read = await read_image(exchange, receive)
         if read is None:
             return  # the client left while uploading
-        picture, fields = read
+        image, fields = read
         if fields:
             question = _read_question(with_fields(parameters, fields, PARAMETERS), exchange.headers)
             classifier = self._serving.registry.find(question.model)
         classification = await self._serving.classify(
-            classifier, picture, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
+            classifier, image, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
         )
         found = chosen(explanations(classification), label=question.label, index=question.index)
         draw = (
-            partial(overlay, found[0], picture, classifier, classification.image)
+            partial(overlay, found[0], image, classifier, classification.image)
             if question.media_type == PNG
             else partial(_as_json, classifier, classification, found)
         )

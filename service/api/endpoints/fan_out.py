@@ -1,4 +1,4 @@
-"""Many pictures of one request, a few at a time: one client's hundred pictures wait in line like everybody's."""
+"""Many images of one request, a few at a time: one client's hundred images wait in line like everybody's."""
 
 from asyncio import TaskGroup
 from collections import deque
@@ -13,7 +13,7 @@ Answer = TypeVar("Answer")
 
 
 def window_of(max_batch: int, threads: int, max_waiting: int) -> int:
-    """Return how many pictures of a request may be outstanding at once.
+    """Return how many images of a request may be outstanding at once.
 
     Enough to keep all threads busy with whole batches; never more than half of what may wait.
     """
@@ -21,9 +21,9 @@ def window_of(max_batch: int, threads: int, max_waiting: int) -> int:
 
 
 async def ask_each(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer | ServiceError]:
-    """Return the answer to each of the pictures 0 to `count - 1`, in order, or the ServiceError why there is none.
+    """Return the answer to each of the images 0 to `count - 1`, in order, or the ServiceError why there is none.
 
-    At most `at_once` of them are outstanding. A picture that finds no room waits until another of its own request has
+    At most `at_once` of them are outstanding. An image that finds no room waits until another of its own request has
     been answered; it is refused only if there is none.
     """
     asking = _Asking(count, ask)
@@ -54,7 +54,7 @@ class _Asking(Generic[Answer]):
         self.answers: dict[int, Answer | ServiceError] = {}
 
     async def work(self) -> None:
-        """Ask about one picture after the other."""
+        """Ask about one image after the other."""
         self._working += 1
         while self._left:
             number = self._left.popleft()

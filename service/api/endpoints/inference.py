@@ -1,4 +1,4 @@
-"""What the endpoints for pictures share: the query, the body, one picture's way to the model."""
+"""What the endpoints for images share: the query, the body, one image's way to the model."""
 
 import time
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from service.telemetry.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What runs pictures, and what counts them."""
+    """What runs images, and what counts them."""
 
     registry: Registry
     batcher: Batcher
@@ -27,34 +27,34 @@ class Serving:
     async def classify(
         self,
         classifier: Classifier,
-        picture: bytes,
+        image: bytes,
         exchange: Exchange,
         *,
         top_k: int = DEFAULT_TOP_K,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
-        """Return the model's answer to one picture of a request, and count it.
+        """Return the model's answer to one image of a request, and count it.
 
         Raises BadRequest if it is empty, TooLarge, and what `Classifier.classify` raises.
         """
-        self._check_size(picture)
+        self._check_size(image)
         classification = await classifier.classify(
-            picture,
+            image,
             top_k=top_k,
             batcher=self.batcher,
             is_wanted=exchange.is_wanted,
             expires_at=exchange.expires_at,
             outputs=outputs,
         )
-        exchange.note_picture(classifier.info, classification)
+        exchange.note_image(classifier.info, classification)
         total_s = time.monotonic() - exchange.started_at
         self.metrics.note_classification(classifier.info, classification, total_s)
         return classification
 
-    def _check_size(self, picture: bytes) -> None:
-        if not picture:
+    def _check_size(self, image: bytes) -> None:
+        if not image:
             raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
-        if len(picture) > self.max_image_bytes:
+        if len(image) > self.max_image_bytes:
             raise image_too_large(self.max_image_bytes)
 
 
@@ -64,7 +64,7 @@ def check_encoding(headers: dict[bytes, bytes]) -> None:
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
 
 
-async def read_picture(exchange: Exchange, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
+async def read_image(exchange: Exchange, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
     """Return the one image of a body and, of a form, its other fields; None if the client left. Raises BadRequest."""
     body = await read_body(receive)
     if body is None:

@@ -23,7 +23,7 @@ class JsonAnswer(JSONResponse):
 
 def classification_as_json(model: ModelInfo, classification: Classification) -> dict[str, Any]:
     """Return the whole answer, for orjson, which writes dataclasses too."""
-    return {"model": _model_as_json(model), **picture_as_json(classification)}
+    return {"model": _model_as_json(model), **image_as_json(classification)}
 
 
 @functools.lru_cache(maxsize=64)
@@ -31,8 +31,8 @@ def _model_as_json(model: ModelInfo) -> orjson.Fragment:
     return orjson.Fragment(orjson.dumps(model))
 
 
-def picture_as_json(classification: Classification) -> dict[str, Any]:
-    """Return the answer without the model, which is the same for all pictures of a request."""
+def image_as_json(classification: Classification) -> dict[str, Any]:
+    """Return the answer without the model, which is the same for all images of a request."""
     return {
         "predictions": [
             {"label": best.label, "index": best.index, "probability": best.probability}
@@ -44,7 +44,7 @@ def picture_as_json(classification: Classification) -> dict[str, Any]:
 
 
 def circumstances_as_json(classification: Classification) -> dict[str, Any]:
-    """Return what is said of every picture, whatever was asked: what it was, and where the time went."""
+    """Return what is said of every image, whatever was asked: what it was, and where the time went."""
     return {
         "image": classification.image,
         "timings_ms": {

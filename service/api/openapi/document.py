@@ -13,8 +13,8 @@ from service.api.openapi.model_schemas import MODEL_SCHEMAS
 from service.api.openapi.schemas import (
     ANSWER_HEADERS,
     EXAMPLES,
-    MANY_PICTURES,
-    ONE_PICTURE,
+    MANY_IMAGES,
+    ONE_IMAGE,
     SCHEMAS,
     TRACING_HEADERS,
     ref,
@@ -28,36 +28,36 @@ from service.http.request_context import MOST_TIMEOUT_MS
 from service.inference.class_activation import LONGEST_SIDE
 from service.inference.classifier import LARGEST_TOP_K
 
-_ONE_PICTURE = (
+_ONE_IMAGE = (
     "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
     "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
     "ignored; of a repeated one the last counts. Parameters may be fields of the form instead, and a name that is "
     "nearly one of theirs is refused."
 )
 _DESCRIPTIONS = {
-    classify.PATH: _ONE_PICTURE,
+    classify.PATH: _ONE_IMAGE,
     batch.PATH: (
         "Send 1 to 64 JPEG, PNG or WebP files in one form, or JSON with base64. The answer has an entry for each, in "
         "order: its labels, or a problem of its own. Each waits, is batched and is limited like one sent to /classify; "
         "a batch that is alone is never refused."
     ),
     explain.PATH: (
-        f"{_ONE_PICTURE} The answer has a class-activation map for each of the five best labels: a grid of what speaks "
+        f"{_ONE_IMAGE} The answer has a class-activation map for each of the five best labels: a grid of what speaks "
         "for the label at each place, and the same as a PNG of a pixel for each place, to be scaled over the part of "
         "the image that `crop` names. With `Accept: image/png` it is the whole image, upright, its longer side from "
         f"{LONGEST_SIDE // 2} to {LONGEST_SIDE} pixels, with the map of one label over the part that the network saw: "
         "the best, or the one that `label` or `index` names. The rest of the image is dim."
     ),
     embed.PATH: (
-        f"{_ONE_PICTURE} The answer is the network's pooled features: as JSON, or with `Accept: "
+        f"{_ONE_IMAGE} The answer is the network's pooled features: as JSON, or with `Accept: "
         "application/octet-stream` as little-endian float32 and nothing else."
     ),
 }
 _SUMMARIES = {
-    classify.PATH: "Classify a picture",
-    batch.PATH: "Classify up to 64 pictures",
+    classify.PATH: "Classify an image",
+    batch.PATH: "Classify up to 64 images",
     explain.PATH: "Show where the network saw a label",
-    embed.PATH: "Turn a picture into an embedding",
+    embed.PATH: "Turn an image into an embedding",
 }
 
 
@@ -150,7 +150,7 @@ def _operation(path: str) -> dict[str, Any]:
         "description": _DESCRIPTIONS[path],
         "operationId": path.strip("/").replace("/", "_"),
         "parameters": [*_FURTHER_PARAMETERS[path], *_PARAMETERS],
-        "requestBody": {"required": True, "content": MANY_PICTURES if path == batch.PATH else ONE_PICTURE},
+        "requestBody": {"required": True, "content": MANY_IMAGES if path == batch.PATH else ONE_IMAGE},
         "responses": {"200": _success(path)}
         | {str(status): answer for status, answer in documented(failures_of_post(path)).items()},
     }

@@ -52,7 +52,7 @@ FAILURES: dict[int, Failure] = {
             unknown_parameter="There is no parameter `topk`; did you mean `top_k`?",
             bad_content_length="Content-Length must be a number.",
             bad_timeout="X-Request-Timeout-Ms must be a whole number from 1 to 3600000.",
-            no_model_card="This model has no card that says how to prepare pictures and what its labels are; it takes "
+            no_model_card="This model has no card that says how to prepare images and what its labels are; it takes "
             "tensors: POST /v2/models/other/infer.",
             bad_host="This server does not go by that name; check the Host header.",
             tiny_chunks="The body comes in too many tiny chunks; send chunks of at least 64 bytes.",
@@ -92,7 +92,7 @@ FAILURES: dict[int, Failure] = {
         {"request_timeout": ("Request timeout", "The request did not arrive in time.")},
     ),
     413: Failure(
-        "More bytes than the limit: 20 MiB a picture and 64 MiB a batch, unless set otherwise.",
+        "More bytes than the limit: 20 MiB an image and 64 MiB a batch, unless set otherwise.",
         _of(TooLarge, too_large="An image may have at most 20 MiB (20,971,520 bytes)."),
     ),
     415: Failure(
@@ -104,12 +104,12 @@ FAILURES: dict[int, Failure] = {
         ),
     ),
     422: Failure(
-        "The picture cannot be decoded, or has too many pixels or scans; or there is no heat map of that label.",
+        "The image cannot be decoded, or has too many pixels or scans; or there is no heat map of that label.",
         {
             **_of(BadImage, bad_image="The JPEG image is broken or cut off and cannot be decoded."),
             **_of(
                 LabelNotInTop,
-                label_not_in_top="There are maps of the best labels only; for this picture: cat, dog, bird, frog.",
+                label_not_in_top="There are maps of the best labels only; for this image: cat, dog, bird, frog.",
             ),
         },
     ),
@@ -169,7 +169,7 @@ FAILURES: dict[int, Failure] = {
         },
     ),
 }
-# Codes that only some of the paths have that take pictures.
+# Codes that only some of the paths have that take images.
 _ONLY = {
     "bad_top_k": (classify.PATH, batch.PATH),
     "bad_index": (explain.PATH,),
@@ -200,7 +200,7 @@ _ON_READING = frozenset(
 
 
 def failures_of_post(path: str) -> dict[int, Failure]:
-    """Return status, meaning and codes of what a path that takes pictures can answer instead of 200."""
+    """Return status, meaning and codes of what a path that takes images can answer instead of 200."""
     return _having(lambda code: path in _ONLY.get(code, (path,)))
 
 

@@ -40,7 +40,7 @@ _CONFIDENT = {
     "description": "Whether the image looks like one of the model's classes: its score reaches the threshold in "
     "the model card, as 95% of the held-out images do. Null for a model without a threshold.",
 }
-_PICTURE = {
+_IMAGE = {
     "predictions": a_list(ref("Prediction"), description="The best labels, best first."),
     "confident": _CONFIDENT,
     **_CIRCUMSTANCES,
@@ -65,24 +65,24 @@ SCHEMAS: dict[str, Any] = {
                 "description": "Only of a JPEG whose end is missing, but that has enough to be shown.",
             }
         },
-        description="What the picture was; width and height as displayed.",
+        description="What the image was; width and height as displayed.",
     ),
     "Timings": an_object(
         {step: _NUMBER for step in ("decode", "queue", "inference")}, description="Where the time went, in ms."
     ),
-    "Classification": an_object({"model": ref("Model"), **_PICTURE}),
+    "Classification": an_object({"model": ref("Model"), **_IMAGE}),
     "Batch": an_object(
         {
             "model": ref("Model"),
             "results": a_list(
                 {"oneOf": [ref("Result"), ref("Failure")]},
-                description="One entry for each picture, in order: its labels or its problem.",
+                description="One entry for each image, in order: its labels or its problem.",
             ),
         }
     ),
     "EncodedImage": an_object({"b64": _BASE64}),
-    "Result": an_object(_PICTURE, description="One picture of a batch."),
-    "Failure": an_object({"problem": ref("Problem")}, description="One picture of a batch that has no answer."),
+    "Result": an_object(_IMAGE, description="One image of a batch."),
+    "Failure": an_object({"problem": ref("Problem")}, description="One image of a batch that has no answer."),
     "Explanation": an_object(
         {
             "model": ref("Model"),
@@ -92,8 +92,8 @@ SCHEMAS: dict[str, Any] = {
                 _NUMBER,
                 minItems=4,
                 maxItems=4,
-                description="The part of the picture that the network saw, and that the maps lie over: left, top, "
-                "right and bottom in its pixels, as displayed. Beyond the picture's edges the network saw black.",
+                description="The part of the image that the network saw, and that the maps lie over: left, top, "
+                "right and bottom in its pixels, as displayed. Beyond the image's edges the network saw black.",
             ),
             **_CIRCUMSTANCES,
         }
@@ -171,13 +171,13 @@ _MODEL_EXAMPLE = {
     "precision": "fp32",
 }
 _CAT = {"label": "cat", "index": 3, "probability": 0.934512}
-_PICTURE_EXAMPLE: dict[str, Any] = {
+_IMAGE_EXAMPLE: dict[str, Any] = {
     "predictions": [_CAT, {"label": "dog", "index": 5, "probability": 0.051208}],
     "confident": True,
     "image": {"format": "JPEG", "width": 500, "height": 375},
     "timings_ms": {"decode": 1.7, "queue": 0.1, "inference": 1.2},
 }
-_CIRCUMSTANCES_EXAMPLE = {name: _PICTURE_EXAMPLE[name] for name in ("image", "timings_ms")}
+_CIRCUMSTANCES_EXAMPLE = {name: _IMAGE_EXAMPLE[name] for name in ("image", "timings_ms")}
 _PROBLEM_EXAMPLE = {
     "type": "/docs#not_an_image",
     "title": "Not a supported image",
@@ -188,8 +188,8 @@ _PROBLEM_EXAMPLE = {
 EXAMPLES: dict[str, Any] = {
     "Live": {"status": "live"},
     "Ready": {"status": "ready", "models": [_MODEL_EXAMPLE]},
-    "Classification": {"model": _MODEL_EXAMPLE, **_PICTURE_EXAMPLE},
-    "Batch": {"model": _MODEL_EXAMPLE, "results": [_PICTURE_EXAMPLE, {"problem": _PROBLEM_EXAMPLE}]},
+    "Classification": {"model": _MODEL_EXAMPLE, **_IMAGE_EXAMPLE},
+    "Batch": {"model": _MODEL_EXAMPLE, "results": [_IMAGE_EXAMPLE, {"problem": _PROBLEM_EXAMPLE}]},
     "Explanation": {
         "model": _MODEL_EXAMPLE,
         "predictions": [{**_CAT, "map": [[0.1, 2.5], [-0.3, 4.75]], "png": "data:image/png;base64,iVBORw0KGgo="}],
@@ -207,18 +207,18 @@ EXAMPLES: dict[str, Any] = {
 
 _BINARY = {"schema": _FILE}
 _FORMATS = ("image/jpeg", "image/png", "image/webp")
-ONE_PICTURE: dict[str, Any] = {
+ONE_IMAGE: dict[str, Any] = {
     "multipart/form-data": {
-        "schema": an_object({"file": {**_FILE, "description": "The picture; `image` is another name for the field."}}),
+        "schema": an_object({"file": {**_FILE, "description": "The image; `image` is another name for the field."}}),
         "encoding": {"file": {"contentType": ", ".join(_FORMATS)}},
     },
     **{kind: _BINARY for kind in (*_FORMATS, "application/octet-stream")},
 }
 _FILES = a_list(_FILE, minItems=1, maxItems=MOST_IMAGES)
-MANY_PICTURES: dict[str, Any] = {
+MANY_IMAGES: dict[str, Any] = {
     "multipart/form-data": {
         "schema": an_object(
-            {"files": {**_FILES, "description": "1 to 64 pictures; `file`, `image` and `images` are the same."}}
+            {"files": {**_FILES, "description": "1 to 64 images; `file`, `image` and `images` are the same."}}
         ),
         "encoding": {"files": {"contentType": ", ".join(_FORMATS)}},
     },

@@ -13,7 +13,7 @@ _JSON, _RAW = "application/json", "application/octet-stream"
 _MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
 _EXAMPLES = {"model": "cifar10-resnet56", "version": "1"}
 # One red pixel, as a PNG.
-_PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
+_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
     400: "The input `images` takes UINT8 [-1, 32, 32, 3], or BYTES [-1] with JPEG, PNG or WebP files.",
     401: "This server wants an API key.",
@@ -60,7 +60,7 @@ _STATISTICS = {
 }
 _REQUEST = {
     "id": "seven",
-    "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [_PICTURE]}],
+    "inputs": [{"name": "images", "datatype": "BYTES", "shape": [1], "data": [_IMAGE]}],
     "outputs": [{"name": "probabilities", "parameters": {"classification": 2}}],
 }
 _ANSWER = {
@@ -179,7 +179,7 @@ def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
     operation = _operation(name, "Infer", parameters, ("V2Response", _ANSWER), (413,))
     operation["description"] = (
         "Tensors in, tensors out, as JSON or as raw bytes after it. Each row waits, is batched and is limited like a "
-        f"picture sent to /classify; a request has at most {MOST_ROWS:,} of them, and its JSON {MOST_JSON_VALUES:,} "
+        f"image sent to /classify; a request has at most {MOST_ROWS:,} of them, and its JSON {MOST_JSON_VALUES:,} "
         "values. No content type is refused; bodies may be packed with gzip or deflate both ways."
     )
     operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT, *TRACING_HEADERS]

@@ -1,6 +1,6 @@
-"""POST /v2/models/{model}/infer: tensors or pictures in, tensors out.
+"""POST /v2/models/{model}/infer: tensors or images in, tensors out.
 
-Each row of a request waits, is batched and is refused like one picture sent to /classify.
+Each row of a request waits, is batched and is refused like one image sent to /classify.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class InferEndpoint:
 
         async def ask(number: int) -> Classification:
             answer = await question.ask(number, terms)
-            exchange.note_picture(model.info, answer)
+            exchange.note_image(model.info, answer)
             return answer
 
         window = window_of(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)

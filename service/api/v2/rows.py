@@ -51,13 +51,13 @@ class Question:
     timeout_s: float = math.inf
 
     async def ask(self, number: int, terms: Terms) -> Classification:
-        """Return the answer to one row. Raises what the model does; of several pictures it says which."""
+        """Return the answer to one row. Raises what the model does; of several images it says which."""
         try:
             return await self.rows.ask(number, tuple(output.name for output in self.outputs), terms)
         except (NotAnImage, BadImage) as error:
             if self.rows.count == 1:
                 raise
-            place = f"Picture {number + 1} of {self.rows.count}"
+            place = f"Image {number + 1} of {self.rows.count}"
             raise type(error)(f"{place}: {error.message}", code=error.code) from None
 
 
@@ -90,7 +90,7 @@ def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]
 
 def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
-        return _picture_rows(model, [_checked_picture(body, max_image_bytes)])
+        return _image_rows(model, [_checked_image(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
         raise bad_tensor(
             "This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes."
@@ -100,9 +100,9 @@ def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     dtype = DTYPES[spec.datatype]
     size = math.prod(shape) * dtype.itemsize
     if len(body) != size:
-        picture = "a JPEG, PNG or WebP file, or " if isinstance(model, Classifier) else ""
+        image = "a JPEG, PNG or WebP file, or " if isinstance(model, Classifier) else ""
         raise bad_tensor(
-            f"With Inference-Header-Content-Length 0 the body must be {picture}the {size} bytes "
+            f"With Inference-Header-Content-Length 0 the body must be {image}the {size} bytes "
             f"of `{spec.name}`, {spec.datatype} {list(shape)}; it has {len(body)}."
         )
     return _rows_of(model, (Tensor(spec.name, spec.datatype, shape, np.frombuffer(body, dtype).reshape(shape)),), 0)
@@ -113,18 +113,18 @@ def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> R
     if sorted(given) != sorted(wanted):
         raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
     if isinstance(model, Classifier):
-        return _rows_of_pictures(model, inputs[0].data, max_image_bytes)
+        return _rows_of_images(model, inputs[0].data, max_image_bytes)
     return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
 
 
-def _rows_of_pictures(model: Classifier, pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
+def _rows_of_images(model: Classifier, pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
     _check_count(len(pixels))
     if isinstance(pixels, list):
-        return _picture_rows(model, [_checked_picture(_unwrapped(file), max_image_bytes) for file in pixels])
+        return _image_rows(model, [_checked_image(_unwrapped(file), max_image_bytes) for file in pixels])
     return Rows(len(pixels), lambda number, names, terms: model.infer(pixels[number], names, **terms))
 
 
-def _picture_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
+def _image_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
     return Rows(len(files), lambda number, names, terms: model.classify(files[number], top_k=0, outputs=names, **terms))
 
 
@@ -143,9 +143,9 @@ def _unwrapped(content: bytes) -> bytes:
         return content
 
 
-def _checked_picture(content: bytes, max_image_bytes: int) -> bytes:
+def _checked_image(content: bytes, max_image_bytes: int) -> bytes:
     if not content:
-        raise bad_tensor("A picture is empty.")
+        raise bad_tensor("An image is empty.")
     if len(content) > max_image_bytes:
         raise image_too_large(max_image_bytes)
     return content

@@ -34,7 +34,7 @@ def test_only_the_edges_are_cast(half: onnx.ModelProto) -> None:
     assert "Cast" not in kinds[first:last]
     made = {name for node in casts for name in node.output}
     used = Counter(name for node in half.graph.node if node.op_type in ("Conv", "Add", "Relu") for name in node.input)
-    assert len(made & used.keys()) == 1  # the normalised picture, into the first convolution
+    assert len(made & used.keys()) == 1  # the normalised image, into the first convolution
 
 
 def test_all_weights_are_half_and_the_contract_is_kept(half: onnx.ModelProto, tiny: Converted) -> None:

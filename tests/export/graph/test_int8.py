@@ -179,7 +179,7 @@ def test_each_method_keeps_the_extremes_or_cuts_inside_them(tiny: Converted) -> 
     assert any(found["entropy"][name] != found["min-max"][name] for name in watched)
 
 
-def test_extremes_are_those_of_all_pictures_whatever_the_batches(tiny: Converted) -> None:
+def test_extremes_are_those_of_all_images_whatever_the_batches(tiny: Converted) -> None:
     pixels = sample_pixels(tiny.source.preprocessing)
     many = np.concatenate([pixels] * 8)  # several batches of 48
     watched = tensors_to_watch(tiny.graph, Target.ARM)

@@ -48,7 +48,7 @@ def test_names_types_and_shapes_are_the_contracts(tiny: Converted) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])
-def test_any_batch_size_runs_and_pictures_do_not_depend_on_their_neighbours(tiny: Converted, batch: int) -> None:
+def test_any_batch_size_runs_and_images_do_not_depend_on_their_neighbours(tiny: Converted, batch: int) -> None:
     pixels = sample_pixels(tiny.source.preprocessing)[:batch]
     together = answer(tiny, pixels)
     for index in range(batch):
@@ -70,8 +70,8 @@ def test_outputs_are_what_the_network_computes(tiny: Converted) -> None:
     np.testing.assert_array_equal(got["top_indices"], logits.topk(5).indices)
     np.testing.assert_allclose(got["energy"][:, 0], torch.logsumexp(logits / TEMPERATURE, dim=1), rtol=1e-5)
     maps = torch.einsum("cd,ndhw->nchw", network.fc.weight.detach(), features)
-    for picture, classes in enumerate(got["top_indices"]):
-        np.testing.assert_allclose(got["class_maps"][picture], maps[picture, classes], rtol=1e-3, atol=1e-4)
+    for image, classes in enumerate(got["top_indices"]):
+        np.testing.assert_allclose(got["class_maps"][image], maps[image, classes], rtol=1e-3, atol=1e-4)
 
 
 def test_the_mean_of_a_class_map_and_the_bias_make_the_logit(tiny: Converted) -> None:
@@ -129,7 +129,7 @@ def test_a_network_with_three_classes_names_all_three() -> None:
     np.testing.assert_array_equal(best, np.argsort(-probabilities, axis=1))
 
 
-def test_the_mean_picture_that_some_recipes_subtract_is_part_of_the_graph() -> None:
+def test_the_mean_image_that_some_recipes_subtract_is_part_of_the_graph() -> None:
     source = from_random_weights(Choice(depth=8), None, seed=0)
     source.network.pixel_mean = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
     engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")

@@ -1,4 +1,4 @@
-"""Untrained networks behave at any depth: finite, different labels for different pictures, PyTorch and ONNX agree."""
+"""Untrained networks behave at any depth: finite, different labels for different images, PyTorch and ONNX agree."""
 
 import copy
 from collections import Counter
@@ -47,7 +47,7 @@ def rounding_stays_small(source: Source) -> None:
 
 
 @pytest.mark.parametrize(("depth", "variant"), SMALL)
-def test_a_network_for_small_pictures_behaves(depth: int, variant: str) -> None:
+def test_a_network_for_small_images_behaves(depth: int, variant: str) -> None:
     source = random_source(depth, variant)
     behaves(source)
     rounding_stays_small(source)

@@ -1,4 +1,4 @@
-"""The sample pictures are what they are for: small, of all formats and sizes, and all different."""
+"""The sample images are what they are for: small, of all formats and sizes, and all different."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from service.images.preprocessing import decode, installed_resizers
 FILES = sorted((Path(export.__file__).parent / "samples").iterdir())
 
 
-def test_the_sample_pictures_are_small_and_of_every_format_and_size() -> None:
+def test_the_sample_images_are_small_and_of_every_format_and_size() -> None:
     infos = [decode(file.read_bytes())[1] for file in FILES]
     assert {info.format for info in infos} == {"JPEG", "PNG", "WEBP"}
     assert min(min(info.width, info.height) for info in infos) == 32
@@ -29,19 +29,19 @@ def test_a_truncated_jpeg_is_prepared_as_the_service_prepares_it() -> None:
     assert np.array_equal(whole, truncated)
 
 
-def test_no_two_sample_pictures_look_alike() -> None:
+def test_no_two_sample_images_look_alike() -> None:
     pixels = sample_pixels(default_preprocessing(Choice(20).architecture())).astype(float)
     assert len(pixels) == len(FILES) == 17
-    for index, picture in enumerate(pixels):
+    for index, image in enumerate(pixels):
         others = np.delete(pixels, index, axis=0)
-        assert np.abs(others - picture).mean(axis=(1, 2, 3)).min() > 10
+        assert np.abs(others - image).mean(axis=(1, 2, 3)).min() > 10
 
 
 def test_samples_by_every_resizer_hold_each_ones_pixels() -> None:
     preprocessing = default_preprocessing(Choice(20).architecture())
-    every = {picture.tobytes() for picture in samples_by_every_resizer(preprocessing)}
+    every = {image.tobytes() for image in samples_by_every_resizer(preprocessing)}
     for resizer in installed_resizers():
-        assert {picture.tobytes() for picture in sample_pixels(preprocessing, resizer)} <= every
+        assert {image.tobytes() for image in sample_pixels(preprocessing, resizer)} <= every
     if len(installed_resizers()) > 1:
         assert len(every) > 17
 

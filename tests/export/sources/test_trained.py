@@ -174,7 +174,7 @@ def test_several_shipped_runs_are_listed_where_no_depth_is_given(
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("Möbel & Co", "m-bel-co-resnet20"), ("...", "pictures-resnet20"), ("x" * 100, "x" * 55 + "-resnet20")],
+    [("Möbel & Co", "m-bel-co-resnet20"), ("...", "images-resnet20"), ("x" * 100, "x" * 55 + "-resnet20")],
 )
 def test_a_model_is_named_so_that_the_service_takes_it(
     trained: Trained, tmp_path: Path, name: str, expected: str

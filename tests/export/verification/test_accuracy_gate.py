@@ -11,7 +11,7 @@ from service.model_files.card import PrecisionLoss
 
 
 class Says:
-    """An engine whose answers are known: the class that each picture's first value names, moved by so much."""
+    """An engine whose answers are known: the class that each image's first value names, moved by so much."""
 
     provider = "CPUExecutionProvider"
 
@@ -26,7 +26,7 @@ class Says:
 
 
 def jury(labelled: bool) -> Jury:
-    """Two hundred pictures, of which fp32 gets the first hundred wrong."""
+    """Two hundred images, of which fp32 gets the first hundred wrong."""
     pixels = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
     labels = np.where(np.arange(200) < 100, 500, np.arange(200)) if labelled else None
     return Jury(pixels, labels, "numbers", Says())  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def test_with_labels_points_of_top1_count() -> None:
     assert (loss.images, loss.dataset, loss.provider) == (200, "numbers", "CPUExecutionProvider")
     assert what_is_too_much(loss, "int8", 1.01) is None
     assert what_is_too_much(loss, "int8", 0.5) == (
-        "int8 loses 1.00 points of top-1 on 200 pictures of numbers, and 0.5 are allowed"
+        "int8 loses 1.00 points of top-1 on 200 images of numbers, and 0.5 are allowed"
     )
 
 
@@ -51,7 +51,7 @@ def test_without_labels_agreement_counts() -> None:
     loss = loss_of(Says(wrong=5), labelled=False)
     assert loss.top1_loss is None
     assert what_is_too_much(loss, "fp16", 0.5) == (
-        "fp16 keeps the label of fp32 for 97.5% of 200 pictures of numbers, "
+        "fp16 keeps the label of fp32 for 97.5% of 200 images of numbers, "
         "and 98% are asked for where there are no labels"
     )
     assert what_is_too_much(loss_of(Says(wrong=4), labelled=False), "fp16", 0.5) is None

@@ -17,7 +17,7 @@ import export.verification.check
 from export.cli import main
 from service.model_files.checksum import seal
 from tests.support.running_service import running_service
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 
 
 def export_onnx(*arguments: object) -> Result:
@@ -76,10 +76,10 @@ def test_a_fresh_file_passes_every_check(files: dict[str, Path], precision: str)
     assert result.stdout.count("images/s") == 2
 
 
-def test_accuracy_is_measured_on_the_pictures_given_and_held_against_the_claim(
+def test_accuracy_is_measured_on_the_images_given_and_held_against_the_claim(
     files: dict[str, Path], tmp_path: Path
 ) -> None:
-    data = write_pictures(tmp_path / "colours", each=20)
+    data = write_images(tmp_path / "colours", each=20)
     result = export_onnx("check", files["fp32"], "--data", data)
     assert result.exit_code == 0, result.output
     row = next(line for line in result.stdout.splitlines() if " accuracy " in line)
@@ -240,12 +240,12 @@ def test_options_of_int8_are_refused_for_other_precisions(option: str) -> None:
 
 
 def test_every_precision_is_served_unchanged(files: dict[str, Path]) -> None:
-    picture = (Path(__file__).parents[2] / "fixtures" / "pictures" / "jpeg_420.jpg").read_bytes()
+    image = (Path(__file__).parents[2] / "fixtures" / "images" / "jpeg_420.jpg").read_bytes()
     with running_service(files["fp32"].parents[2], "--default-model", "fp32") as address:
         answers = {}
         for name in files:
             request = urllib.request.Request(
-                f"{address}/classify?model={name}", picture, {"content-type": "image/jpeg"}, method="POST"
+                f"{address}/classify?model={name}", image, {"content-type": "image/jpeg"}, method="POST"
             )
             with urllib.request.urlopen(request) as answer:
                 answers[name] = json.load(answer)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from export.verification.confidence import Unknown, auroc, measure_confidence
-from export.verification.evaluation import Pictures
+from export.verification.evaluation import LabelledImages
 from service.engine.engine import Engine
 from tests.export.test_cli import export_onnx
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from training.cli import main as train
 
 CLASSES = 4
@@ -35,20 +35,22 @@ def images(logits: NDArray[np.float64]) -> NDArray[np.uint8]:
     return pixels
 
 
-def known_and_unknown(seed: int, known: int = 400, unknown: int = 500) -> tuple[Pictures, Pictures, Unknown]:
+def known_and_unknown(
+    seed: int, known: int = 400, unknown: int = 500
+) -> tuple[LabelledImages, LabelledImages, Unknown]:
     """Known images have one high logit, unknown ones have four that are equally low."""
     random = np.random.default_rng(seed)
 
-    def drawn() -> Pictures:
+    def drawn() -> LabelledImages:
         labels = random.integers(0, CLASSES, known)
         logits = random.normal(0, 0.5, (known, CLASSES))
         logits[np.arange(known), labels] += 4
-        return Pictures(images(logits), labels, "known")
+        return LabelledImages(images(logits), labels, "known")
 
     return drawn(), drawn(), Unknown(images(random.normal(0, 0.5, (unknown, CLASSES))), "others")
 
 
-def measured(held_out: Pictures | None, test: Pictures | None, unknown: Unknown | None) -> Any:
+def measured(held_out: LabelledImages | None, test: LabelledImages | None, unknown: Unknown | None) -> Any:
     return measure_confidence(cast(Engine, FakeEngine()), held_out, test, unknown)
 
 
@@ -90,7 +92,7 @@ def test_unknown_images_are_compared_with_test_images_and_a_fifth_of_them_only_c
     assert (found.compared_known_images, found.compared_unknown_images, found.unknown) == (400, 400, "others")
     low, high = found.auroc_interval
     assert 0.99 < low <= found.auroc <= high <= 1
-    shorter = Pictures(test.pixels[:300], test.labels[:300], "test")
+    shorter = LabelledImages(test.pixels[:300], test.labels[:300], "test")
     assert measured(held_out, shorter, unknown).compared_known_images == 300
     assert measured(held_out, None, unknown).compared_known_images == 400
 
@@ -111,7 +113,7 @@ def test_without_unknown_images_the_score_is_the_one_that_tells_right_answers_fr
     held_out, test, _ = known_and_unknown(3)
     found = measured(held_out, test, None)
     assert (found.auroc, found.auroc_interval, found.unknown, found.known_images) == (None, None, None, 400)
-    only_right = Pictures(held_out.pixels, held_out.pixels[:, 0, :, 0].argmax(axis=1), "right")
+    only_right = LabelledImages(held_out.pixels, held_out.pixels[:, 0, :, 0].argmax(axis=1), "right")
     assert measured(only_right, test, None).score == "largest_probability"
 
 
@@ -122,8 +124,8 @@ def test_few_held_out_images_give_no_threshold() -> None:
 
 
 def test_an_export_with_held_out_images_has_a_confidence(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "colours" / "train", each=400)
-    unknown = write_pictures(tmp_path / "others", each=10, seed=5)
+    data = write_images(tmp_path / "colours" / "train", each=400)
+    unknown = write_images(tmp_path / "others", each=10, seed=5)
     run = tmp_path / "run"
     options = ["--recipe", "modern-resnet20", "--steps", "1", "--precision", "fp32", "--compile", "off"]
     options += ["--set", "held_out_images=120", "--data", str(data), "--out", str(run)]

@@ -1,4 +1,4 @@
-"""Accuracy counts every picture once and none that was trained on; the temperature comes from held-out ones."""
+"""Accuracy counts every image once and none that was trained on; the temperature comes from held-out ones."""
 
 import dataclasses
 import json
@@ -16,16 +16,23 @@ from export.graph.to_onnx import Normalise
 from export.sources.network_spec import Choice
 from export.sources.sample_images import to_pixels
 from export.sources.trained import DatasetFacts, default_preprocessing, from_random_weights, from_run
-from export.verification.evaluation import Pictures, accuracy_of, answers_of, calibrate, class_names, find_evidence
+from export.verification.evaluation import (
+    LabelledImages,
+    accuracy_of,
+    answers_of,
+    calibrate,
+    class_names,
+    find_evidence,
+)
 from service.images.preprocessing import Resizer, installed_resizers
 from tests.export.conftest import Trained, copy_run
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from training.data.dataset import load
 from training.evaluation.evaluate import expected_calibration_error
 
 
 class ReadsTheFirstPixels:
-    """An engine whose best classes are what the first five values of each picture say."""
+    """An engine whose best classes are what the first five values of each image say."""
 
     def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
         first = images.reshape(len(images), -1)[:, :5]
@@ -36,12 +43,12 @@ def silent(_line: str) -> None:
     pass
 
 
-def test_accuracy_is_the_share_of_pictures_whose_label_is_first_or_among_five() -> None:
+def test_accuracy_is_the_share_of_images_whose_label_is_first_or_among_five() -> None:
     pixels = np.zeros((70, 2, 2, 3), np.uint8)
     pixels.reshape(70, -1)[:, :5] = (7, 6, 5, 4, 3)
     labels = np.array([7] * 40 + [3] * 20 + [9] * 10)
     answers = answers_of(ReadsTheFirstPixels(), pixels)  # type: ignore[arg-type]
-    accuracy = accuracy_of(answers, Pictures(pixels, labels, "made up"), "CPUExecutionProvider")
+    accuracy = accuracy_of(answers, LabelledImages(pixels, labels, "made up"), "CPUExecutionProvider")
     assert accuracy.top1 == pytest.approx(40 / 70)
     assert accuracy.top5 == pytest.approx(60 / 70)
     assert (accuracy.images, accuracy.dataset, accuracy.provider) == (70, "made up", "CPUExecutionProvider")
@@ -62,21 +69,21 @@ def test_calibration_finds_the_temperature_that_mends_overconfidence() -> None:
         logits = source.network(Normalise(source.preprocessing)(torch.from_numpy(pixels)))
         deserved = torch.softmax(logits / 3, dim=1)
         labels = torch.multinomial(deserved, 1, generator=torch.Generator().manual_seed(0))[:, 0]
-    calibration = calibrate(source, Pictures(pixels, labels.numpy(), "held out"))
+    calibration = calibrate(source, LabelledImages(pixels, labels.numpy(), "held out"))
     assert calibration.temperature == pytest.approx(3, rel=0.25)
     assert calibration.images == 600
     assert calibration.expected_calibration_error < expected_calibration_error(torch.softmax(logits, dim=1), labels)
 
 
-def test_parity_pictures_come_from_all_over_the_data_set() -> None:
+def test_parity_images_come_from_all_over_the_data_set() -> None:
     pixels = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1).repeat(3, axis=3)
-    chosen = Pictures(pixels, np.zeros(200, np.int64), "").spread()[:, 0, 0, 0]
+    chosen = LabelledImages(pixels, np.zeros(200, np.int64), "").spread()[:, 0, 0, 0]
     assert len(chosen) == len(set(chosen)) == 64
     assert (chosen[0], chosen[-1]) == (0, 199)
-    assert len(Pictures(pixels[:3], np.zeros(3, np.int64), "").spread()) == 3
+    assert len(LabelledImages(pixels[:3], np.zeros(3, np.int64), "").spread()) == 3
 
 
-def test_by_default_the_runs_own_test_set_and_held_out_pictures_count(trained: Trained) -> None:
+def test_by_default_the_runs_own_test_set_and_held_out_images_count(trained: Trained) -> None:
     evidence = find_evidence(from_run(trained.run, Choice(), None), None, silent)
     assert evidence.test is not None and evidence.held_out is not None
     assert (len(evidence.test.labels), evidence.test.name) == (15, "colours (test)")
@@ -84,15 +91,15 @@ def test_by_default_the_runs_own_test_set_and_held_out_pictures_count(trained: T
     assert sorted(evidence.held_out.labels.tolist()) == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_given_pictures_count_instead_of_the_runs(trained: Trained, tmp_path: Path) -> None:
-    others = write_pictures(tmp_path / "others", each=2, seed=5)
+def test_given_images_count_instead_of_the_runs(trained: Trained, tmp_path: Path) -> None:
+    others = write_images(tmp_path / "others", each=2, seed=5)
     evidence = find_evidence(from_run(trained.run, Choice(), None), others, silent)
     assert evidence.test is not None and evidence.held_out is not None
     assert (len(evidence.test.labels), evidence.test.name) == (6, "others (others)")
     assert len(evidence.held_out.labels) == 12
 
 
-def test_of_the_training_pictures_only_the_held_out_ones_count(trained: Trained) -> None:
+def test_of_the_training_images_only_the_held_out_ones_count(trained: Trained) -> None:
     said: list[str] = []
     evidence = find_evidence(from_run(trained.run, Choice(), None), trained.train_set, said.append)
     assert evidence.test is not None and evidence.test is evidence.held_out
@@ -101,10 +108,10 @@ def test_of_the_training_pictures_only_the_held_out_ones_count(trained: Trained)
 
 @pytest.mark.skipif(len(installed_resizers()) == 1, reason="cykooz-resizer is not installed")
 @pytest.mark.parametrize("resizer", installed_resizers())
-def test_training_pictures_are_known_again_whichever_resizer_the_run_used(
+def test_training_images_are_known_again_whichever_resizer_the_run_used(
     trained: Trained, tmp_path: Path, resizer: Resizer
 ) -> None:
-    large = write_pictures(tmp_path / "large", each=4, side=75)
+    large = write_images(tmp_path / "large", each=4, side=75)
     seen = load(large, 32, resizer=resizer)
     facts = DatasetFacts(name="large", source=large, fingerprint=seen.fingerprint)
     source = dataclasses.replace(
@@ -116,13 +123,13 @@ def test_training_pictures_are_known_again_whichever_resizer_the_run_used(
     np.testing.assert_array_equal(evidence.test.pixels[1], usual.images[5])  # measured as it will be served
 
 
-def test_training_pictures_of_a_resizer_that_is_missing_are_refused(
+def test_training_images_of_a_resizer_that_is_missing_are_refused(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.images.simd_resizing.rust", None)
     source = dataclasses.replace(from_run(trained.run, Choice(), None), resizer="cykooz-resizer")
     with pytest.raises(ExportError, match="cykooz-resizer, which is not installed; install it"):
-        find_evidence(source, write_pictures(tmp_path / "others", each=2, seed=5), silent)
+        find_evidence(source, write_images(tmp_path / "others", each=2, seed=5), silent)
 
 
 def test_a_run_that_records_no_resizer_counts_as_pillows(trained: Trained, tmp_path: Path) -> None:
@@ -133,15 +140,15 @@ def test_a_run_that_records_no_resizer_counts_as_pillows(trained: Trained, tmp_p
     assert from_run(run, Choice(), None).resizer == "pillow"
 
 
-def test_training_pictures_without_held_out_ones_are_refused(trained: Trained, tmp_path: Path) -> None:
+def test_training_images_without_held_out_ones_are_refused(trained: Trained, tmp_path: Path) -> None:
     run = copy_run(trained, tmp_path / "run")
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"held_out": []}))
-    with pytest.raises(ExportError, match="was trained on all pictures"):
+    with pytest.raises(ExportError, match="was trained on all images"):
         find_evidence(from_run(run, Choice(), None), trained.train_set, silent)
 
 
-def test_pictures_that_are_gone_or_have_changed_do_not_count(trained: Trained, tmp_path: Path) -> None:
+def test_images_that_are_gone_or_have_changed_do_not_count(trained: Trained, tmp_path: Path) -> None:
     run = copy_run(trained, tmp_path / "run")
     facts = json.loads((run / "run.json").read_text())
     facts["dataset"]["source"] = str(tmp_path / "gone")
@@ -154,8 +161,8 @@ def test_pictures_that_are_gone_or_have_changed_do_not_count(trained: Trained, t
     assert any("has changed since the run" in line for line in said)
 
 
-def test_pictures_of_other_classes_are_refused(trained: Trained, tmp_path: Path) -> None:
-    others = write_pictures(tmp_path / "others", each=2)
+def test_images_of_other_classes_are_refused(trained: Trained, tmp_path: Path) -> None:
+    others = write_images(tmp_path / "others", each=2)
     (others / "red").rename(others / "violet")
     with pytest.raises(ExportError, match="number 2 is 'violet', not 'red'"):
         find_evidence(from_run(trained.run, Choice(), None), others, silent)
@@ -172,51 +179,51 @@ def test_data_that_cannot_be_used_is_one_line(trained: Trained, tmp_path: Path) 
 
 
 def test_as_many_undecodable_files_are_accepted_as_by_the_runs_recipe(trained: Trained, tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "mixed", each=2)
+    images = write_images(tmp_path / "mixed", each=2)
     for index in range(4):
-        (pictures / "red" / f"broken{index}.png").touch()
+        (images / "red" / f"broken{index}.png").touch()
     source = from_run(trained.run, Choice(), None)
     with pytest.raises(ExportError, match="4 of 10 files cannot be used"):
-        find_evidence(source, pictures, silent)
-    tolerant = find_evidence(dataclasses.replace(source, max_skipped=0.5), pictures, silent)
+        find_evidence(source, images, silent)
+    tolerant = find_evidence(dataclasses.replace(source, max_skipped=0.5), images, silent)
     assert tolerant.test is not None and len(tolerant.test.labels) == 6
 
 
-def test_larger_networks_see_pictures_as_the_service_would_cut_them(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "large", each=1, side=300)
+def test_larger_networks_see_images_as_the_service_would_cut_them(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "large", each=1, side=300)
     source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
     large = default_preprocessing(Choice(depth=18).architecture())
-    assert class_names(pictures, Choice(depth=18).architecture(), silent) == source.labels
-    evidence = find_evidence(dataclasses.replace(source, preprocessing=large), pictures, silent)
+    assert class_names(images, Choice(depth=18).architecture(), silent) == source.labels
+    evidence = find_evidence(dataclasses.replace(source, preprocessing=large), images, silent)
     assert evidence.test is not None
     assert evidence.test.pixels.shape == (3, 224, 224, 3)
-    (expected,) = to_pixels([(pictures / "blue" / "0.png").read_bytes()], large)
+    (expected,) = to_pixels([(images / "blue" / "0.png").read_bytes()], large)
     np.testing.assert_array_equal(evidence.test.pixels[0], expected)
 
 
-def test_pictures_are_resized_as_the_network_wants_them(tmp_path: Path) -> None:
-    pictures = write_pictures(tmp_path / "large", each=1, side=50)
+def test_images_are_resized_as_the_network_wants_them(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "large", each=1, side=50)
     source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
     for interpolation in ("bilinear", "bicubic"):
         wanted = source.preprocessing.model_copy(update={"interpolation": interpolation})
-        evidence = find_evidence(dataclasses.replace(source, preprocessing=wanted), pictures, silent)
+        evidence = find_evidence(dataclasses.replace(source, preprocessing=wanted), images, silent)
         assert evidence.test is not None
-        (expected,) = to_pixels([(pictures / "blue" / "0.png").read_bytes()], wanted)
+        (expected,) = to_pixels([(images / "blue" / "0.png").read_bytes()], wanted)
         np.testing.assert_array_equal(evidence.test.pixels[0], expected)
 
 
 @pytest.mark.parametrize("folders", [("n02", "n03"), ("wolf", "hen")])
 def test_of_imagenet_some_classes_will_do_under_names_or_synset_ids(tmp_path: Path, folders: tuple[str, str]) -> None:
-    pictures = write_pictures(tmp_path / "pictures", each=2)
-    shutil.rmtree(pictures / "red")
+    images = write_images(tmp_path / "pictures", each=2)
+    shutil.rmtree(images / "red")
     for old, new in zip(("blue", "green"), folders, strict=True):
-        (pictures / old).rename(pictures / new)
+        (images / old).rename(images / new)
     source = from_random_weights(Choice(depth=8), ["tench", "hen", "wolf"], seed=0)
     source = dataclasses.replace(source, synsets=("n01", "n02", "n03"))
-    evidence = find_evidence(source, pictures, silent)
+    evidence = find_evidence(source, images, silent)
     assert evidence.test is not None
     np.testing.assert_array_equal(evidence.test.labels, [1, 1, 2, 2])
     with pytest.raises(ExportError, match="classes that are not the network's"):
         find_evidence(
-            dataclasses.replace(source, synsets=("n01", "n04", "n05"), labels=("a", "b", "c")), pictures, silent
+            dataclasses.replace(source, synsets=("n01", "n04", "n05"), labels=("a", "b", "c")), images, silent
         )

@@ -51,7 +51,7 @@ def test_a_changed_weight_is_noticed(tiny: Converted, change: float) -> None:
 
 
 def test_another_temperature_is_noticed(tiny: Converted) -> None:
-    with pytest.raises(ExportError, match="0 of 17 pictures get another label"):
+    with pytest.raises(ExportError, match="0 of 17 images get another label"):
         check(tiny, Engine(tiny.content, providers="cpu"), temperature=TEMPERATURE * 1.01)
 
 
@@ -66,5 +66,5 @@ def test_another_label_is_refused_even_if_the_probabilities_are_close(tiny: Conv
             probabilities, best = self.engine.run(images)  # type: ignore[arg-type]
             return [probabilities, np.roll(best, 1, axis=1)]
 
-    with pytest.raises(ExportError, match="17 of 17 pictures get another label"):
+    with pytest.raises(ExportError, match="17 of 17 images get another label"):
         check(tiny, Swapped())  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import json
 import pytest
 from fastapi import FastAPI
 
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.service.http_server.test_connection import connected, next_answer
 
 pytestmark = pytest.mark.anyio
@@ -29,22 +29,22 @@ def form(path: str, content: bytes) -> bytes:
 
 TENSOR = {"inputs": [{"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT8", "data": [1] * 192}]}
 WRONG_TYPE = json.dumps(TENSOR).replace("UINT8", "FP32").encode()
-GOOD = picture((255, 0, 0))
+GOOD = image((255, 0, 0))
 BROKEN = GOOD[:300]
 KINDS = {
-    "a picture": (post("/classify", GOOD), 200),
+    "an image": (post("/classify", GOOD), 200),
     "a form": (form("/classify", GOOD), 200),
     "the liveness": (b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n", 200),
-    "no picture": (post("/classify", b"text"), 415),
-    "a broken picture": (post("/classify", BROKEN), 422),
+    "no image": (post("/classify", b"text"), 415),
+    "a broken image": (post("/classify", BROKEN), 422),
     "a path that is not there": (b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n", 404),
     "a limit that is none": (post("/classify", GOOD, headers=b"X-Request-Timeout-Ms: x\r\n"), 400),
     "a tensor": (post("/v2/models/tiny/infer", json.dumps(TENSOR).encode(), b"application/json"), 200),
     "a batch": (form("/classify/batch", GOOD), 200),
-    "a batch with a broken picture": (form("/classify/batch", BROKEN), 200),
+    "a batch with a broken image": (form("/classify/batch", BROKEN), 200),
     "a tensor of the wrong type": (post("/v2/models/tiny/infer", WRONG_TYPE, b"application/json"), 400),
     "an embedding": (post("/embed", GOOD), 200),
-    "an explanation of a broken picture": (post("/explain", BROKEN), 422),
+    "an explanation of a broken image": (post("/explain", BROKEN), 422),
     "too much": (post("/classify", b"\xff\xd8\xff" + bytes(300_000)), 413),
 }
 

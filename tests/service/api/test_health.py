@@ -121,9 +121,9 @@ async def test_a_page_links_to_nothing_that_is_missing(client: httpx.AsyncClient
 
 async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    pictures, models = {"/classify", "/classify/batch", "/explain", "/embed"}, {"/models", *MODEL_TEMPLATES}
+    images, models = {"/classify", "/classify/batch", "/explain", "/embed"}, {"/models", *MODEL_TEMPLATES}
     ours = {path for path in document["paths"] if not path.startswith("/v2")}
-    assert ours == {*pictures, *models, "/health/live", "/health/ready"}
+    assert ours == {*images, *models, "/health/live", "/health/ready"}
     operation = document["paths"]["/classify"]["post"]
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert names == {"top_k", "model", "X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}
@@ -131,7 +131,7 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
         assert promise in operation["description"]
     assert set(operation["responses"]) == {"200", *map(str, FAILURES)} - {"406"}
-    for path in pictures:
+    for path in images:
         operation = document["paths"][path]["post"]
         assert "example" in operation["responses"]["200"]["content"]["application/json"]
         assert {"X-Request-Id", "Server-Timing"} == set(operation["responses"]["200"]["headers"])
@@ -194,7 +194,7 @@ async def test_examples_of_failures_are_what_clients_get(client: httpx.AsyncClie
     for path, content, query in (
         ("/classify", red, "top_k=0"),
         ("/classify", red, "model=none"),
-        ("/classify", b"no picture", ""),
+        ("/classify", b"no image", ""),
         ("/classify", red[: len(red) // 2], ""),
         ("/classify", b"", ""),
         ("/classify/batch", b"[]", ""),
@@ -236,7 +236,7 @@ async def test_real_answers_are_as_documented(
 ) -> None:
     write_tiny_model(tmp_path, content=model_file)
     write_graph_file(tmp_path, "minus", graph_file())  # a model without a card
-    images = [base64.b64encode(content).decode() for content in (red, b"no picture")]
+    images = [base64.b64encode(content).decode() for content in (red, b"no image")]
     bodies = {
         "/classify/batch": orjson.dumps({"images": images}),
         "/v2/repository/index": b"",

@@ -49,7 +49,7 @@ class GatedModel:
 
 
 class OpenModel:
-    """Answers at once: 13 breaks the whole batch, a negative number is a bad picture."""
+    """Answers at once: 13 breaks the whole batch, a negative number is a bad image."""
 
     max_batch = 8
     longest_batch_s = 0.0
@@ -128,7 +128,7 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
 
 
 @pytest.mark.parametrize(("seconds", "taken"), [(0.004, 4), (0.02, 2), (0.06, 1)])
-async def test_a_thread_takes_few_slow_pictures_and_leaves_a_busy_thread_its_share(seconds: float, taken: int) -> None:
+async def test_a_thread_takes_few_slow_images_and_leaves_a_busy_thread_its_share(seconds: float, taken: int) -> None:
     batcher = Batcher(QueueLimits(100, 60), threads=2)
     batcher._room.note_batch(10 * seconds, 1)  # the first of them counts for a tenth
     tasks = await submitted(batcher, GatedModel(), 1, 2, 3, 4)
@@ -203,7 +203,7 @@ async def test_a_full_queue_refuses_instead_of_growing() -> None:
 
 async def test_the_refusal_says_how_long_the_queue_will_last_but_not_the_same_to_all() -> None:
     async with running(max_waiting=1) as batcher:
-        batcher._room._seconds_per_picture = 3.5
+        batcher._room._seconds_per_image = 3.5
         model = GatedModel()
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
@@ -355,7 +355,7 @@ async def test_a_client_that_hangs_up_does_not_strand_its_batch() -> None:
         assert await second == 4
 
 
-async def test_one_bad_picture_fails_alone() -> None:
+async def test_one_bad_image_fails_alone() -> None:
     model = GatedModel()
     mixed = OpenModel()
     async with running() as batcher:
@@ -470,7 +470,7 @@ class SortingModel(OpenModel):
         return job - 1000
 
 
-async def test_a_big_picture_does_not_hold_up_the_small_ones() -> None:
+async def test_a_big_image_does_not_hold_up_the_small_ones() -> None:
     model = SortingModel()
     async with running() as batcher:
         big, small = await submitted(batcher, model, 1001, 2)
@@ -498,7 +498,7 @@ async def test_the_time_of_preparing_is_no_time_in_the_queue() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_a_picture_that_fails_on_its_way_is_answered_alone() -> None:
+async def test_a_image_that_fails_on_its_way_is_answered_alone() -> None:
     model = SortingModel()
     model.may_prepare.set()
     async with running() as batcher:
@@ -519,7 +519,7 @@ async def test_stopping_waits_for_what_was_set_aside() -> None:
     assert await asyncio.gather(*tasks) == [2 * job for job in range(20, 30)]
 
 
-async def test_a_picture_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
+async def test_a_image_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
     board, model = Board(2), GatedModel()
     model.open()
     async with running(board=board) as batcher:
@@ -612,7 +612,7 @@ async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: 
         board.write(1, waiting=0, outstanding=0)
     async with running(board=board) as batcher:
         if reason == "the last were slow":
-            batcher._room._seconds_per_picture = 0.01
+            batcher._room._seconds_per_image = 0.01
         assert await batcher.submit(model, 4, is_quick=True) == 8
     assert model.threads == ["engine-0"]
 
@@ -640,10 +640,10 @@ async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> N
         await asyncio.gather(*tasks)
 
 
-async def test_the_first_pictures_wait_as_long_as_it_takes() -> None:
+async def test_the_first_images_wait_as_long_as_it_takes() -> None:
     model = GatedModel()
     async with running(max_age_s=0.001, never_refused=3) as batcher:
-        batcher._room._seconds_per_picture = 3.0
+        batcher._room._seconds_per_image = 3.0
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)
@@ -657,7 +657,7 @@ async def test_the_first_pictures_wait_as_long_as_it_takes() -> None:
 async def test_what_cannot_make_its_clients_deadline_is_refused_at_once() -> None:
     model, loop = GatedModel(), asyncio.get_running_loop()
     async with running() as batcher:
-        batcher._room._seconds_per_picture = 3.0
+        batcher._room._seconds_per_image = 3.0
         batcher.check_room(loop.time() + 1)  # nothing to do: it tries
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()

@@ -7,7 +7,7 @@ import pytest
 from service.batching.load_shedding import QueueLimits, Room
 from service.errors import Expired, Overloaded
 
-SECONDS_PER_PICTURE = 0.02
+SECONDS_PER_IMAGE = 0.02
 MAX_AGE_S = 0.25
 
 
@@ -15,7 +15,7 @@ MAX_AGE_S = 0.25
 def room() -> Room:
     room = Room(QueueLimits(1000, MAX_AGE_S))
     for _ in range(200):
-        room.note_batch(SECONDS_PER_PICTURE, 1)
+        room.note_batch(SECONDS_PER_IMAGE, 1)
     return room
 
 
@@ -58,7 +58,7 @@ def test_a_batch_lasts_a_tenth_of_a_second_at_most_or_a_fifth_of_the_age_limit()
     patient, impatient = Room(QueueLimits(100, 5.0)), Room(QueueLimits(100, 0.25))
     assert patient.largest_batch() > 1000  # before anything is known
     for room, largest in ((patient, 4), (impatient, 2)):
-        room.note_batch(0.42, 2)  # counts for a tenth: 21 ms a picture
+        room.note_batch(0.42, 2)  # counts for a tenth: 21 ms an image
         assert room.largest_batch() == largest
         room.note_batch(10.0, 1)
         assert room.largest_batch() == 1
@@ -71,7 +71,7 @@ def test_whoever_finds_nothing_before_it_is_always_let_in(room: Room) -> None:
 def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
     room = Room(QueueLimits(1000, MAX_AGE_S, never_refused=64))
     for _ in range(200):
-        room.note_batch(SECONDS_PER_PICTURE, 1)
+        room.note_batch(SECONDS_PER_IMAGE, 1)
     for moment in range(1, 100):
         assert is_let_in(room, moment / 100, waiting=61, outstanding=63)
     assert not is_let_in(room, 1.0, waiting=62, outstanding=64)
@@ -83,7 +83,7 @@ def test_a_clients_limit_has_to_hold_the_batch_that_runs_what_waits_and_its_own_
         room.note_batch(0.1, 5)
     assert is_let_in(room, 0.0, waiting=3, seconds_left=0.21)
     assert not is_let_in(room, 0.0, waiting=3, seconds_left=0.19)
-    assert is_let_in(room, 0.0, waiting=14, seconds_left=0.27), "14 pictures of 20 ms on two threads, and its own"
+    assert is_let_in(room, 0.0, waiting=14, seconds_left=0.27), "14 images of 20 ms on two threads, and its own"
     assert not is_let_in(room, 0.0, waiting=14, seconds_left=0.25)
     assert is_let_in(room, 0.0, waiting=0, outstanding=0, seconds_left=0.001)
     assert room.latest_start(7.0) == pytest.approx(6.9)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from service.app import create_app
 from service.cli import classify as cli
 from service.settings import Settings
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.tiny_model import write_tiny_model
 
 
@@ -26,7 +26,7 @@ def run(*arguments: object, input: bytes | None = None) -> Result:
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
     paths = [tmp_path / "red.jpg", tmp_path / "text.jpg", tmp_path / "blue.png"]
-    for path, content in zip(paths, (picture((255, 0, 0)), b"text", picture((0, 0, 255), "PNG")), strict=True):
+    for path, content in zip(paths, (image((255, 0, 0)), b"text", image((0, 0, 255), "PNG")), strict=True):
         path.write_bytes(content)
     return paths
 
@@ -62,7 +62,7 @@ def test_json_is_one_object_a_line_with_the_file_it_is_about(models: Path, files
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="its file names are always UTF-8")
 def test_a_name_that_is_not_utf_8_is_no_obstacle(models: Path, tmp_path: Path) -> None:
-    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(picture((255, 0, 0)))
+    (tmp_path / os.fsdecode(b"\xff.jpg")).write_bytes(image((255, 0, 0)))
     result = run("--models", models, "--format", "json", tmp_path)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["file"] == f"{tmp_path}/\ufffd.jpg"
@@ -91,11 +91,11 @@ def test_files_that_the_server_would_refuse_are_refused(
     assert json.loads(result.stdout)["error"]["code"] == code
 
 
-def test_a_folder_stands_for_the_pictures_in_it_and_below(models: Path, tmp_path: Path) -> None:
+def test_a_folder_stands_for_the_images_in_it_and_below(models: Path, tmp_path: Path) -> None:
     inside = ("b/one.PNG", "b/c d/two.jpeg", "a.webp", "b/notes.txt", ".hidden/three.jpg", "[1].jpg")
     for name in inside:
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).write_bytes(picture((255, 0, 0)))
+        (tmp_path / "in" / name).write_bytes(image((255, 0, 0)))
     result = run("--models", models, "--format", "json", tmp_path / "in", tmp_path / "in" / "[1].jpg")
     names = [json.loads(line)["file"] for line in result.stdout.splitlines()]
     expected = ["[1].jpg", "a.webp", "b/c d/two.jpeg", "b/one.PNG", "[1].jpg"]
@@ -112,7 +112,7 @@ def test_a_pattern_stands_for_the_files_that_fit_it(models: Path, files: list[Pa
 def test_a_pattern_through_folders_gives_each_file_once(models: Path, tmp_path: Path) -> None:
     for name in ("in/a.jpg", "in/b/c.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(picture((255, 0, 0)))
+        (tmp_path / name).write_bytes(image((255, 0, 0)))
     result = run("--models", models, "--format", "json", tmp_path / "in" / "**" / "*")
     assert [json.loads(line)["file"] for line in result.stdout.splitlines()] == [
         str(tmp_path / "in" / "a.jpg"),
@@ -120,7 +120,7 @@ def test_a_pattern_through_folders_gives_each_file_once(models: Path, tmp_path: 
     ]
 
 
-def test_a_folder_or_pattern_without_pictures_is_told(models: Path, tmp_path: Path) -> None:
+def test_a_folder_or_pattern_without_images_is_told(models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -129,7 +129,7 @@ def test_a_folder_or_pattern_without_pictures_is_told(models: Path, tmp_path: Pa
 
 
 def test_a_dash_is_standard_input(models: Path) -> None:
-    result = run("--models", models, "-", input=picture((0, 0, 255)))
+    result = run("--models", models, "-", input=image((0, 0, 255)))
     assert result.exit_code == 0
     assert result.stdout.splitlines()[0] == "-  (JPEG, 50 x 37)"
     assert result.stdout.splitlines()[1].split()[0] == "blue"
@@ -138,7 +138,7 @@ def test_a_dash_is_standard_input(models: Path) -> None:
 def test_many_files_are_answered_in_their_order(models: Path, tmp_path: Path) -> None:
     colours = [(255, 0, 0), (0, 0, 255), (0, 255, 0)] * 20
     for number, colour in enumerate(colours):
-        (tmp_path / f"{number:02}.png").write_bytes(picture(colour, "PNG"))
+        (tmp_path / f"{number:02}.png").write_bytes(image(colour, "PNG"))
     result = run("--models", models, "--format", "json", "--top-k", 1, tmp_path)
     labels = [json.loads(line)["predictions"][0]["label"] for line in result.stdout.splitlines()]
     assert labels == ["red", "blue", "green"] * 20
@@ -168,7 +168,7 @@ def test_any_version_that_lies_there_can_be_chosen(tmp_path: Path, files: list[P
 
 def test_a_name_gives_no_orders_to_the_terminal(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "a\x1b[31m\nb.png"
-    path.write_bytes(picture((255, 0, 0)))
+    path.write_bytes(image((255, 0, 0)))
     result = run("--models", models, path)
     assert result.stdout.splitlines()[0].endswith(r"a\x1b[31m\nb.png  (JPEG, 50 x 37)")
 

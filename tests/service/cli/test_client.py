@@ -14,7 +14,7 @@ import pytest
 
 from service.cli.client import Client, ServerError
 from tests.service.cli.test_classify import run
-from tests.service.conftest import picture
+from tests.service.conftest import image
 
 ANSWER = {
     "model": {"name": "m"},
@@ -60,10 +60,10 @@ def as_json(status: int, answer: object, **headers: str) -> tuple[int, dict[str,
 
 def ask_once(url: str) -> dict[str, Any]:
     with contextlib.closing(Client(url)) as client:
-        return client.classify(b"picture", top_k=5, model=None)
+        return client.classify(b"image", top_k=5, model=None)
 
 
-def test_the_server_gets_the_picture_the_question_and_the_key(tmp_path: Path) -> None:
+def test_the_server_gets_the_image_the_question_and_the_key(tmp_path: Path) -> None:
     seen = []
 
     def reply(request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, dict[str, str], bytes]:
@@ -71,7 +71,7 @@ def test_the_server_gets_the_picture_the_question_and_the_key(tmp_path: Path) ->
         return as_json(200, ANSWER)
 
     file = tmp_path / "cat.jpg"
-    file.write_bytes(picture((255, 0, 0)))
+    file.write_bytes(image((255, 0, 0)))
     with server(reply) as url:
         options = ("--server", f"{url}/base/", "--api-key", "secret", "--model", "pets:2", "--top-k", 3)
         result = run(*options, file)
@@ -80,11 +80,11 @@ def test_the_server_gets_the_picture_the_question_and_the_key(tmp_path: Path) ->
     assert result.stdout.splitlines() == [f"{file}  (JPEG, 50 x 37)", f"  cat   75.00%  {'█' * 22}"]
 
 
-def test_a_refused_picture_fails_alone(tmp_path: Path) -> None:
+def test_a_refused_image_fails_alone(tmp_path: Path) -> None:
     refusal = {"code": "not_an_image", "detail": "Only JPEG, PNG and WebP images are accepted."}
-    (tmp_path / "1.jpg").write_bytes(b"no picture")
-    (tmp_path / "2.jpg").write_bytes(picture((255, 0, 0)))
-    with server(lambda _, body: as_json(415, refusal) if body == b"no picture" else as_json(200, ANSWER)) as url:
+    (tmp_path / "1.jpg").write_bytes(b"no image")
+    (tmp_path / "2.jpg").write_bytes(image((255, 0, 0)))
+    with server(lambda _, body: as_json(415, refusal) if body == b"no image" else as_json(200, ANSWER)) as url:
         result = run("--server", url, tmp_path)
     assert result.exit_code == 1
     assert result.stderr == f"{tmp_path / '1.jpg'}: {refusal['detail']}\n"
@@ -111,7 +111,7 @@ def test_a_connection_that_ended_meanwhile_is_opened_again() -> None:
 
     with server(reply) as url, contextlib.closing(Client(url)) as client:
         for _ in range(3):
-            assert client.classify(b"picture", top_k=5, model=None) == ANSWER
+            assert client.classify(b"image", top_k=5, model=None) == ANSWER
 
 
 @pytest.mark.parametrize("reply", [(200, {}, b"<html>"), (404, {}, b"{}"), (200, {}, b"[1]")])
@@ -124,7 +124,7 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        (tmp_path / "1.jpg").write_bytes(b"picture")
+        (tmp_path / "1.jpg").write_bytes(b"image")
         result = run("--server", url, tmp_path / "1.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"classify: cannot reach {url}: Connection refused; is the server running there?\n"

@@ -14,7 +14,7 @@ from service.engine.cpu import CpuSessions
 from service.engine.onnx_runtime import GRAPH_FILE, WEIGHTS_FILE, EngineError, open_session
 from tests.support.tiny_model import SIDE
 
-PICTURE = np.full((1, SIDE, SIDE, 3), 200, np.uint8)
+IMAGE = np.full((1, SIDE, SIDE, 3), 200, np.uint8)
 OUTPUTS = ("probabilities", "top_indices")
 
 
@@ -48,15 +48,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], Record
 
 def test_many_share_a_session_of_one_thread_that_sleeps_when_idle(opened: list[Any]) -> None:
     sessions = CpuSessions(b"", alone_threads=4)
-    sessions.run(PICTURE, OUTPUTS)
+    sessions.run(IMAGE, OUTPUTS)
     (shared, shared_session), (alone, alone_session) = opened
     assert shared == {"threads": 1, "spinning": False}
     assert alone == {"threads": 4, "spinning": True}
     assert (shared_session.runs, alone_session.runs) == (1, 0)
 
 
-def test_a_picture_that_is_alone_gets_all_cores(opened: list[Any]) -> None:
-    CpuSessions(b"", alone_threads=4).run(PICTURE, OUTPUTS, alone=True)
+def test_a_image_that_is_alone_gets_all_cores(opened: list[Any]) -> None:
+    CpuSessions(b"", alone_threads=4).run(IMAGE, OUTPUTS, alone=True)
     assert [session.runs for _, session in opened] == [0, 1]
 
 
@@ -64,10 +64,10 @@ def test_two_that_both_take_themselves_for_alone_do_not_share_the_cores(opened: 
     sessions = CpuSessions(b"", alone_threads=4)
     (_, shared), (_, all_cores) = opened
     all_cores.go_on.clear()
-    first = threading.Thread(target=sessions.run, args=(PICTURE, OUTPUTS), kwargs={"alone": True})
+    first = threading.Thread(target=sessions.run, args=(IMAGE, OUTPUTS), kwargs={"alone": True})
     first.start()
     assert all_cores.started.wait(10)
-    sessions.run(PICTURE, OUTPUTS, alone=True)
+    sessions.run(IMAGE, OUTPUTS, alone=True)
     all_cores.go_on.set()
     first.join(10)
     assert (shared.runs, all_cores.runs) == (1, 1)
@@ -75,15 +75,15 @@ def test_two_that_both_take_themselves_for_alone_do_not_share_the_cores(opened: 
 
 @pytest.mark.parametrize("threads", [None, 1])
 def test_one_core_needs_one_session(opened: list[Any], threads: int | None) -> None:
-    CpuSessions(b"", alone_threads=threads).run(PICTURE, OUTPUTS, alone=True)
+    CpuSessions(b"", alone_threads=threads).run(IMAGE, OUTPUTS, alone=True)
     assert [session.runs for _, session in opened] == [1]
 
 
 def test_both_sessions_answer_as_the_plain_file_does(model_file: bytes, tmp_path: Path) -> None:
-    expected = open_session(model_file).run(list(OUTPUTS), {"images": PICTURE})
+    expected = open_session(model_file).run(list(OUTPUTS), {"images": IMAGE})
     sessions = CpuSessions(model_file, alone_threads=2, cache=tmp_path)
     for alone in (False, True):
-        for found, wanted in zip(sessions.run(PICTURE, OUTPUTS, alone=alone), expected, strict=True):
+        for found, wanted in zip(sessions.run(IMAGE, OUTPUTS, alone=alone), expected, strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert "model_card" in sessions.session.get_modelmeta().custom_metadata_map
 
@@ -110,7 +110,7 @@ def test_a_damaged_graph_is_made_again_before_anything_reads_it(model_file: byte
     content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 1
     graph.write_bytes(content)
-    CpuSessions(model_file, cache=tmp_path).run(PICTURE, OUTPUTS)
+    CpuSessions(model_file, cache=tmp_path).run(IMAGE, OUTPUTS)
     assert graph.read_bytes() != content
 
 
@@ -119,7 +119,7 @@ def test_without_a_cache_that_can_be_used_each_session_has_its_own_weights(
 ) -> None:
     (tmp_path / "file").write_text("")
     sessions = CpuSessions(model_file, alone_threads=2, cache=tmp_path / "file")
-    assert sessions.run(PICTURE, OUTPUTS, alone=True)
+    assert sessions.run(IMAGE, OUTPUTS, alone=True)
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path / 'file'} cannot be used, so each session keeps its own weights")
 

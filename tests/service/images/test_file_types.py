@@ -16,7 +16,7 @@ from service.images.header import read_header
 from service.images.preprocessing import decode
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.pictures import encoded, pictures, scene
+from tests.support.images import encoded, images, scene
 
 JPEG, PNG = encoded(scene(200, 150), "JPEG"), encoded(scene(200, 150), "PNG")
 
@@ -181,7 +181,7 @@ def test_a_file_that_curl_took_bytes_from_is_told_so(image_format: str) -> None:
 
 def test_a_broken_file_with_line_ends_is_just_broken() -> None:
     data = encoded(scene(300, 200), "JPEG")
-    for broken in (data[: len(data) // 2], data[:300] + data[900:], pictures()["jpeg_one_pixel"].data[:-20]):
+    for broken in (data[: len(data) // 2], data[:300] + data[900:], images()["jpeg_one_pixel"].data[:-20]):
         with pytest.raises(BadImage) as refused:
             decode(broken)
         assert "line ends" not in refused.value.message

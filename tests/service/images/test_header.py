@@ -10,13 +10,13 @@ from PIL import Image
 from service.errors import BadImage, NotAnImage
 from service.images.header import MAX_PARTS, MAX_TABLE_BYTES, read_header, read_orientation
 from tests.support.hostile_images import hostile, jpeg_of_scans, riff, scan
-from tests.support.pictures import chunk, encoded, exif, pictures, png_file, scene, segment, with_segments
+from tests.support.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
 
 
-@pytest.mark.parametrize("name", pictures())
+@pytest.mark.parametrize("name", images())
 def test_the_size_is_that_which_pillow_reads(name: str) -> None:
-    header = read_header(pictures()[name].data)
-    image = Image.open(io.BytesIO(pictures()[name].data))
+    header = read_header(images()[name].data)
+    image = Image.open(io.BytesIO(images()[name].data))
     assert (header.width, header.height) == image.size
     assert header.format == {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split("_", maxsplit=1)[0]]
 
@@ -25,7 +25,7 @@ def test_the_size_is_that_which_pillow_reads(name: str) -> None:
 def test_the_orientation_is_read_from_every_format_in_both_byte_orders(orientation: int) -> None:
     for order in "<>":
         block = exif(orientation, order)
-        jpeg = with_segments(pictures()["jpeg_420"].data, segment(0xE1, b"Exif\x00\x00" + block))
+        jpeg = with_segments(images()["jpeg_420"].data, segment(0xE1, b"Exif\x00\x00" + block))
         webp = encoded(scene(), "WEBP", exif=block)
         webp_with_prefix = encoded(scene(), "WEBP", exif=b"Exif\x00\x00" + block)
         png = png_file(1, 1, 8, 0, chunk(b"eXIf", block))
@@ -55,7 +55,7 @@ def test_an_orientation_that_makes_no_sense_is_none(block: bytes) -> None:
 
 def test_the_first_exif_segment_of_a_jpeg_and_the_last_chunk_of_a_png_count() -> None:
     segments = [segment(0xE1, b"Exif\x00\x00" + exif(turn)) for turn in (3, 6)]
-    assert read_header(with_segments(pictures()["jpeg_420"].data, *segments)).orientation == 3
+    assert read_header(with_segments(images()["jpeg_420"].data, *segments)).orientation == 3
     assert read_header(png_file(1, 1, 8, 0, *[chunk(b"eXIf", exif(turn)) for turn in (3, 6)])).orientation == 6
 
 
@@ -70,7 +70,7 @@ def test_a_webp_file_whose_flags_deny_its_exif_has_none() -> None:
     ("name", "scans"), [("jpeg_420", 1), ("jpeg_restarts", 1), ("jpeg_progressive_grey", 6), ("jpeg_progressive", 10)]
 )
 def test_scans_are_counted(name: str, scans: int) -> None:
-    assert read_header(pictures()[name].data).scans == scans
+    assert read_header(images()[name].data).scans == scans
 
 
 def test_every_scan_counts_that_the_decoder_would_see() -> None:
@@ -97,22 +97,22 @@ def test_a_scan_bomb_is_told_without_decoding() -> None:
 
 
 def test_metadata_does_not_reach_the_decoder() -> None:
-    photo = pictures()["jpeg_420"].data
+    photo = images()["jpeg_420"].data
     extras = [segment(kind, b"\xff\xda" * 40) for kind in (*range(0xE1, 0xEE), 0xEF, 0xFE)]
     assert read_header(with_segments(photo, *extras)).content == photo
-    png = pictures()["png_palette_8_alpha"].data
+    png = images()["png_palette_8_alpha"].data
     kinds = (b"iCCP", b"zTXt", b"iTXt", b"tEXt", b"eXIf", b"acTL", b"fcTL", b"gAMA", b"prVt")
     assert read_header(png[:33] + b"".join(chunk(kind, b"\x00" * 99) for kind in kinds) + png[33:]).content == png
 
 
 @pytest.mark.parametrize("name", ["jpeg_420", "jpeg_progressive", "png_rgb_8", "webp_lossy", "webp_alpha"])
 def test_a_file_of_which_nothing_is_left_out_is_not_copied(name: str) -> None:
-    data = pictures()[name].data
+    data = images()[name].data
     assert read_header(data).content is data
 
 
 def test_more_parts_than_any_encoder_writes_are_refused() -> None:
-    photo, comment = pictures()["jpeg_420"].data, segment(0xFE, b"")
+    photo, comment = images()["jpeg_420"].data, segment(0xFE, b"")
     assert read_header(with_segments(photo, *[comment] * (MAX_PARTS - 50))).content == photo
     with pytest.raises(BadImage, match="10,000 segments"):
         read_header(with_segments(photo, *[comment] * MAX_PARTS))
@@ -124,7 +124,7 @@ def test_more_parts_than_any_encoder_writes_are_refused() -> None:
 
 
 def test_more_tables_than_any_encoder_writes_are_refused() -> None:
-    photo, tables = pictures()["jpeg_420"].data, segment(0xDB, bytes(65_000))
+    photo, tables = images()["jpeg_420"].data, segment(0xDB, bytes(65_000))
     assert MAX_TABLE_BYTES > 2 * 65_000 > len(read_header(with_segments(photo, tables)).content) - len(photo)
     with pytest.raises(BadImage, match="tables"):
         read_header(with_segments(photo, tables, tables, tables))
@@ -148,7 +148,7 @@ def test_other_files_are_not_images(data: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["jpeg_420", "png_rgb_8", "webp_lossy", "webp_lossless", "webp_alpha"])
 def test_a_header_cut_off_anywhere_is_refused_or_read_as_before(name: str) -> None:
-    data = pictures()[name].data
+    data = images()[name].data
     whole = read_header(data)
     for end in range(12, min(len(data), 700)):
         try:

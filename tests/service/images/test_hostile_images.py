@@ -47,7 +47,7 @@ def test_no_refusal_says_more_than_the_client_needs(outcomes: dict[str, dict[str
         assert message.endswith(".") and "\n" not in message
 
 
-def test_damaged_pictures_are_refused_or_become_pixels() -> None:
+def test_damaged_images_are_refused_or_become_pixels() -> None:
     *failures, summary = decoded_in_a_child("fuzz", "2000")
     assert failures == []
     assert summary["count"] == 2000
@@ -56,7 +56,7 @@ def test_damaged_pictures_are_refused_or_become_pixels() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_many_more_damaged_pictures_are_refused_or_become_pixels() -> None:
+def test_many_more_damaged_images_are_refused_or_become_pixels() -> None:
     *failures, summary = decoded_in_a_child("fuzz", "100000")
     assert failures == []
     assert summary["count"] == 100_000
@@ -64,7 +64,7 @@ def test_many_more_damaged_pictures_are_refused_or_become_pixels() -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_the_dearest_pictures_within_the_limits_take_less_than_a_cpu_second() -> None:
+def test_the_dearest_images_within_the_limits_take_less_than_a_cpu_second() -> None:
     for result in decoded_in_a_child("giants"):
         assert result["status"] == 200, result
         assert result["cpu_s"] < 1.0, result

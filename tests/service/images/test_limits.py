@@ -17,7 +17,7 @@ from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of
 from tests.service.images.test_preprocessing import large_photo, resized_like_torchvision
 from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.pictures import encoded, exif, png_file, segment, with_segments
+from tests.support.images import encoded, exif, png_file, segment, with_segments
 
 # 5 megapixels, above limits of 4.5 that stand for 26 and 48.
 PHOTO = large_photo(2600, 2000)
@@ -112,7 +112,7 @@ def test_what_is_above_the_limits_is_told_with_both_numbers(data: bytes, limit: 
         assert limit in refused.value.message and refused.value.message.endswith(advice)
 
 
-def test_a_target_too_large_for_a_reduced_picture_is_no_way_around_the_limits() -> None:
+def test_a_target_too_large_for_a_reduced_image_is_no_way_around_the_limits() -> None:
     with pytest.raises(BadImage, match="5,200,000 pixels; at most 4,500,000"):
         image_to_pixels(PHOTO, shorter_side=900, crop=(900, 900), limits=LIMITS)
     with pytest.raises(BadImage, match="5,200,000 pixels"):

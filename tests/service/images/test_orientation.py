@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from service.images.header import read_header
 from service.images.orientation import read_orientation
 from service.images.preprocessing import decode
-from tests.support.pictures import chunk, encoded, exif, pictures, png_file, scene, segment, with_segments
+from tests.support.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
 
 TYPES = {  # code → letter, whether it is a number to Pillow
     1: ("B", False),
@@ -36,7 +36,7 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6
 XMP_ELEMENT = b"<x:xmpmeta><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>"
 XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\x00"
 KEY = b"XML:com.adobe.xmp"
-JPEG, PNG = pictures()["jpeg_420"].data, pictures()["png_rgb_8"].data
+JPEG, PNG = images()["jpeg_420"].data, images()["png_rgb_8"].data
 
 
 def block(kind: int, packed: bytes, order: str = "<", count: int = 1) -> bytes:

@@ -31,12 +31,12 @@ from service.images.preprocessing import (
     resize_and_crop,
 )
 from tests.support.decode_child import mutated
-from tests.support.pictures import (
+from tests.support.images import (
     FIXTURES,
     chunk,
     encoded,
     exif,
-    pictures,
+    images,
     png,
     png_file,
     scene,
@@ -104,17 +104,17 @@ def test_real_photos_give_the_pixels_of_plain_pillow(
         assert_like_plain_pillow(photo.read_bytes(), shorter_side, crop, interpolation)
 
 
-@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is None])
+@pytest.mark.parametrize("name", [name for name, image in images().items() if image.rgb is None])
 def test_every_mode_of_jpeg_and_webp_gives_the_pixels_of_plain_pillow(name: str) -> None:
-    data = pictures()[name].data
+    data = images()[name].data
     assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decoded_by_pillow(data)))
     assert_like_plain_pillow(data, 32, (32, 32))
     assert_like_plain_pillow(data, 64, (56, 60), "bicubic")
 
 
-@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is None])
-def test_a_picture_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
-    data = pictures()[name].data
+@pytest.mark.parametrize("name", [name for name, image in images().items() if image.rgb is None])
+def test_a_image_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
+    data = images()[name].data
     width, height = decoded_by_pillow(data).size
     side = min(width, height)
     assert_like_plain_pillow(data, side, (height, width))
@@ -128,14 +128,14 @@ def test_an_ordinary_jpeg_of_the_networks_size_needs_no_image_in_between(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.images.preprocessing.decode_plain_jpeg", None)
-    assert_like_plain_pillow(pictures()[name].data, 35, (35, 45))
+    assert_like_plain_pillow(images()[name].data, 35, (35, 45))
 
 
 @pytest.mark.parametrize("side", [35, 20])  # as they are, and reduced
 def test_damage_has_the_same_outcome_whichever_decoder_meets_it_first(
     side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seeds = [picture.data for name, picture in pictures().items() if name.startswith("jpeg") and "one" not in name]
+    seeds = [image.data for name, image in images().items() if name.startswith("jpeg") and "one" not in name]
     files = [mutated(seeds, case) for case in range(1500)]
     quick = [outcome(file, side) for file in files]
     monkeypatch.setattr("service.images.preprocessing.decode_to_array", lambda *_: None)
@@ -153,13 +153,13 @@ def outcome(data: bytes, side: int) -> bytes | str:
     return pixels.tobytes() + repr(info).encode()
 
 
-@pytest.mark.parametrize("name", [name for name, picture in pictures().items() if picture.rgb is not None])
+@pytest.mark.parametrize("name", [name for name, image in images().items() if image.rgb is not None])
 def test_every_mode_of_png_gives_the_pixels_that_its_standard_asks_for(name: str) -> None:
-    picture = pictures()[name]
+    image = images()[name]
     turn = {"png_exif_before": Image.Transpose.ROTATE_270, "png_exif_after": Image.Transpose.ROTATE_90}.get(name)
-    expected = Image.fromarray(picture.rgb)
+    expected = Image.fromarray(image.rgb)
     expected = expected if turn is None else expected.transpose(turn)
-    image, info = decode(picture.data)
+    image, info = decode(image.data)
     assert info == ImageInfo("PNG", *expected.size)
     assert np.array_equal(np.asarray(image), np.asarray(expected))
 
@@ -171,7 +171,7 @@ def test_a_transparent_16_bit_colour_leaves_its_nearest_neighbour_visible() -> N
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_each_orientation_shows_the_same_upright_picture(orientation: int) -> None:
+def test_each_orientation_shows_the_same_upright_image(orientation: int) -> None:
     upright = np.asarray(scene(), np.uint16)
     right_side_first = np.rot90(upright)
     stored = (
@@ -230,7 +230,7 @@ def test_a_reduced_jpeg_gives_the_same_pixels_whichever_decoder_reduces_it(
 
 
 @pytest.mark.parametrize(("size", "side"), [((2000, 1990), 224), ((2403, 1905), 127), ((2403, 1905), 480)])
-def test_smaller_pictures_and_tiny_or_large_targets_stay_exact(size: tuple[int, int], side: int) -> None:
+def test_smaller_images_and_tiny_or_large_targets_stay_exact(size: tuple[int, int], side: int) -> None:
     assert differences_to_plain_pillow(large_photo(*size), side).max() == 0
 
 
@@ -260,13 +260,13 @@ def test_a_jpeg_to_be_shown_is_decoded_at_the_smallest_scale_that_is_large_enoug
 
 
 def test_an_image_to_be_shown_keeps_the_limits_and_other_formats_their_size() -> None:
-    picture = Image.new("RGB", (3000, 2000))
-    assert decode_to_show(encoded(picture, "PNG"), 512).image.size == picture.size
-    assert decode_to_show(encoded(picture, "JPEG"), 512).image.size == (750, 500)
+    image = Image.new("RGB", (3000, 2000))
+    assert decode_to_show(encoded(image, "PNG"), 512).image.size == image.size
+    assert decode_to_show(encoded(image, "JPEG"), 512).image.size == (750, 500)
     limits = ImageLimits.of(1_000_000, 12_000)
-    assert decode_to_show(encoded(picture, "JPEG"), 2900, limits).image.size == (750, 500)
+    assert decode_to_show(encoded(image, "JPEG"), 2900, limits).image.size == (750, 500)
     with pytest.raises(BadImage, match="6,000,000 pixels"):
-        decode_to_show(encoded(picture, "PNG"), 512, limits)
+        decode_to_show(encoded(image, "PNG"), 512, limits)
 
 
 def test_only_jpeg_is_decoded_small() -> None:
@@ -319,14 +319,12 @@ def test_every_shape_gives_pixels_of_the_size_of_the_crop() -> None:
     ("width", "height", "depth", "colour"),
     [(5200, 5001, 8, 0), (12_001, 1, 8, 0), (1, 12_001, 8, 0), (0, 5, 8, 0), (5, 0, 8, 0), (5200, 5000, 16, 2)],
 )
-def test_a_picture_over_a_limit_is_refused_by_its_header_alone(
-    width: int, height: int, depth: int, colour: int
-) -> None:
+def test_a_image_over_a_limit_is_refused_by_its_header_alone(width: int, height: int, depth: int, colour: int) -> None:
     with pytest.raises(BadImage):
         decode(png_file(width, height, depth, colour))
 
 
-def test_a_picture_at_the_limits_is_decoded() -> None:
+def test_a_image_at_the_limits_is_decoded() -> None:
     limits = ImageLimits(
         max_pixels=45 * 35, max_side=45, max_scans=10, max_scan_pixels=45 * 35 * 10, max_bytes=45 * 35 * 3
     )
@@ -337,11 +335,11 @@ def test_a_picture_at_the_limits_is_decoded() -> None:
             decode(encoded(scene(), "JPEG", progressive=True), ImageLimits(**values))
 
 
-def test_a_webp_picture_may_have_many_pixels_or_many_bytes_but_not_both() -> None:
-    work = 4 * 45 * 35 + 2 * len(pictures()["webp_lossy"].data)
-    assert decode(pictures()["webp_lossy"].data, ImageLimits(max_webp_work=work))[0].size == (45, 35)
+def test_a_webp_image_may_have_many_pixels_or_many_bytes_but_not_both() -> None:
+    work = 4 * 45 * 35 + 2 * len(images()["webp_lossy"].data)
+    assert decode(images()["webp_lossy"].data, ImageLimits(max_webp_work=work))[0].size == (45, 35)
     with pytest.raises(BadImage, match="too many bytes"):
-        decode(pictures()["webp_lossy"].data, ImageLimits(max_webp_work=work - 1))
+        decode(images()["webp_lossy"].data, ImageLimits(max_webp_work=work - 1))
 
 
 def test_the_limits_are_those_that_are_promised() -> None:
@@ -351,14 +349,14 @@ def test_the_limits_are_those_that_are_promised() -> None:
 
 def test_a_png_that_unpacks_too_slowly_is_given_up() -> None:
     with pytest.raises(BadImage, match="too much work"):
-        decode(pictures()["png_rgb_8"].data, ImageLimits(max_png_cpu_s=-1))
+        decode(images()["png_rgb_8"].data, ImageLimits(max_png_cpu_s=-1))
 
 
 @pytest.mark.parametrize(
     "name", ["jpeg_420", "jpeg_progressive", "png_rgb_8", "png_palette_4", "webp_lossy", "webp_alpha"]
 )
 def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
-    data = pictures()[name].data
+    data = images()[name].data
     if name == "jpeg_progressive":  # its first scan, of all components, is enough
         data = data[: [start for kind, start, _ in jpeg_segments(data, 2) if kind == SOS][1] - 50]
     ends = 2 if name.startswith("jpeg") else 20  # the last bytes hold no pixels
@@ -370,22 +368,22 @@ def test_a_file_cut_off_anywhere_is_refused(name: str) -> None:
 
 def test_metadata_is_not_read_beyond_the_orientation(caplog: pytest.LogCaptureFixture) -> None:
     broken = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\xff" + b"\x1a\x01\x05\x00\xff\xff\xff\xff" * 8000
-    data = with_segments(pictures()["jpeg_420"].data, segment(0xE1, broken), segment(0xE2, b"MPF\x00garbage"))
+    data = with_segments(images()["jpeg_420"].data, segment(0xE1, broken), segment(0xE2, b"MPF\x00garbage"))
     with caplog.at_level(logging.DEBUG):
-        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(pictures()["jpeg_420"].data)[0]))
+        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(images()["jpeg_420"].data)[0]))
 
 
 def test_the_format_is_told_by_the_bytes() -> None:
-    for name, picture in pictures().items():
+    for name, image in images().items():
         expected = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split("_")[0]]
-        assert decode(picture.data)[1].format == expected
+        assert decode(image.data)[1].format == expected
     for other in ("GIF", "TIFF", "BMP", "ICO", "PPM"):
         with pytest.raises(NotAnImage):
             decode(encoded(scene(), other))
 
 
 def test_four_threads_decode_as_one_does() -> None:
-    files = [picture.data for picture in pictures().values()] * 4
+    files = [image.data for image in images().values()] * 4
     alone = [np.asarray(decode(data)[0]) for data in files]
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda data: np.asarray(decode(data)[0]), files))
@@ -404,8 +402,8 @@ def test_no_other_reader_of_pillow_is_ever_loaded() -> None:
     assert result.stderr == b""
 
 
-def test_the_committed_pictures_are_those_that_the_tests_make() -> None:
+def test_the_committed_images_are_those_that_the_tests_make() -> None:
     stored = {file.stem: file.read_bytes() for file in FIXTURES.iterdir()}
-    assert stored.keys() == pictures().keys()
+    assert stored.keys() == images().keys()
     for name, data in stored.items():
-        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(pictures()[name].data)[0]))
+        assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(images()[name].data)[0]))

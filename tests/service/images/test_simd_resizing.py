@@ -19,7 +19,7 @@ from service.images.preprocessing import (
 )
 from service.images.resizing import PILLOW, SIMD, resize_box
 from service.images.simd_resizing import can_reduce, reduce_part
-from tests.support.pictures import encoded, exif, scene, segment, with_segments
+from tests.support.images import encoded, exif, scene, segment, with_segments
 
 pytestmark = pytest.mark.skipif(simd_resize.rust is None, reason="cykooz-resizer is not installed")
 
@@ -98,9 +98,9 @@ def test_every_orientation_and_mode_gives_the_pixels_of_pillow(orientation: int,
 
 
 def test_a_window_of_training_is_resized_within_one_level() -> None:
-    picture = decode_reduced(encoded(scene(640, 480), "JPEG"), 64)
+    image = decode_reduced(encoded(scene(640, 480), "JPEG"), 64)
     for box in ((0.0, 0.0, 640.0, 480.0), (10.5, 20.25, 400.0, 300.5), (500.0, 400.0, 640.0, 480.0)):
-        assert_close(picture.resized((64, 64), box, SIMD), picture.resized((64, 64), box, PILLOW))
+        assert_close(image.resized((64, 64), box, SIMD), image.resized((64, 64), box, PILLOW))
 
 
 def test_what_could_differ_by_more_is_left_to_pillow() -> None:

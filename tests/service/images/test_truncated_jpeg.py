@@ -13,7 +13,7 @@ from service.images.jpeg_segments import SOS, jpeg_segments
 from service.images.preprocessing import ImageInfo, TruncatedImageInfo, decode, decode_reduced, image_to_pixels
 from service.images.truncated_jpeg import with_an_end
 from tests.service.images.test_preprocessing import large_photo
-from tests.support.pictures import encoded, pictures, scene
+from tests.support.images import encoded, images, scene
 
 WIDTH, HEIGHT = 480, 640  # 40 rows of blocks of 16, so one is 2.5%
 PHOTO = scene(WIDTH, HEIGHT)
@@ -133,7 +133,7 @@ def test_scans_of_one_component_need_their_rows_too() -> None:
 
 
 def test_a_small_jpeg_may_lack_its_end_but_nothing_else() -> None:
-    data = pictures()["jpeg_420"].data  # three rows of blocks
+    data = images()["jpeg_420"].data  # three rows of blocks
     assert np.array_equal(pixels_of(data[:-2]), pixels_of(data))
     with pytest.raises(BadImage):
         decode(data[:-40])
@@ -184,7 +184,7 @@ def test_what_follows_a_whole_image_does_not_make_it_truncated(after: bytes) -> 
 @pytest.mark.parametrize("name", ["png_rgb_8", "webp_lossy"])
 def test_png_and_webp_are_taken_as_pillow_takes_them(name: str) -> None:
     """A PNG may lack what follows its pixels, a WebP file nothing; neither says that anything is missing."""
-    data = pictures()[name].data
+    data = images()[name].data
     for missing in range(1, 60):
         try:
             Image.open(io.BytesIO(data[:-missing])).load()

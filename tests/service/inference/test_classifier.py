@@ -1,4 +1,4 @@
-"""One loaded model: the right labels in the right order, bad pictures alone, and no serving without proof."""
+"""One loaded model: the right labels in the right order, bad images alone, and no serving without proof."""
 
 import asyncio
 import hashlib
@@ -18,11 +18,11 @@ from service.batching.jobs import SetAside
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
-from service.inference.classifier import Classification, Classifier, ModelInfo, Picture, load_classifier
+from service.inference.classifier import Classification, Classifier, ImageJob, ModelInfo, load_classifier
 from service.inference.model_checks import BadModel, WarmUp, check_golden, warm_up
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.tiny_model import LABELS, SIDE, TOP, tiny_model
 
 INFO = ModelInfo("fake", "1", "0" * 64, "CPUExecutionProvider", "fp32")
@@ -33,7 +33,7 @@ def load(model: bytes, max_batch: int | None = 4) -> Classifier:
 
 
 class FakeEngine:
-    """Answers every picture with the same row."""
+    """Answers every image with the same row."""
 
     provider, input_height, input_width, largest_batch = "CPUExecutionProvider", SIDE, SIDE, None
 
@@ -53,8 +53,8 @@ def faked(row: list[float], top: list[int], model_file: bytes) -> Classifier:
     return Classifier(FakeEngine(row, top), read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
 
 
-def test_a_picture_gets_its_labels_best_first(model_file: bytes) -> None:
-    answer = load(model_file).classify_now(picture((0, 0, 255), "PNG"), top_k=3)
+def test_a_image_gets_its_labels_best_first(model_file: bytes) -> None:
+    answer = load(model_file).classify_now(image((0, 0, 255), "PNG"), top_k=3)
     assert answer.predictions[0].label == "blue"
     assert answer.predictions[0].index == LABELS.index("blue")
     probabilities = [best.probability for best in answer.predictions]
@@ -72,7 +72,7 @@ def test_it_says_which_file_answers(model_file: bytes) -> None:
 
 @pytest.mark.parametrize("top_k", [1, TOP, TOP + 1, len(LABELS), 1000])
 def test_more_labels_than_the_model_ranks_follow_in_order_of_probability(model_file: bytes, top_k: int) -> None:
-    predictions = load(model_file).classify_now(picture((250, 20, 20)), top_k=top_k).predictions
+    predictions = load(model_file).classify_now(image((250, 20, 20)), top_k=top_k).predictions
     assert len(predictions) == min(top_k, len(LABELS))
     assert len({best.index for best in predictions}) == len(predictions)
     probabilities = [best.probability for best in predictions]
@@ -83,7 +83,7 @@ def test_more_labels_than_the_model_ranks_follow_in_order_of_probability(model_f
 
 def test_where_probabilities_tie_the_order_of_the_graph_holds(model_file: bytes) -> None:
     classifier = faked([0.125] * 8, [6, 2, 7, 0, 5], model_file)
-    ranked = [best.index for best in classifier.classify_now(picture((0, 0, 0)), top_k=8).predictions]
+    ranked = [best.index for best in classifier.classify_now(image((0, 0, 0)), top_k=8).predictions]
     assert ranked == [6, 2, 7, 0, 5, 1, 3, 4]
 
 
@@ -91,14 +91,14 @@ def test_where_probabilities_tie_the_order_of_the_graph_holds(model_file: bytes)
 def test_an_answer_that_is_not_a_number_is_a_failure_and_never_a_label(model_file: bytes, wrong: float) -> None:
     classifier = faked([wrong] + [0.1] * 7, [0, 1, 2, 3, 4], model_file)
     with pytest.raises(EngineFailed):
-        classifier.classify_now(picture((0, 0, 0)), top_k=1)
+        classifier.classify_now(image((0, 0, 0)), top_k=1)
 
 
 @pytest.mark.anyio
-async def test_in_a_batch_each_picture_has_its_own_answer_or_its_own_failure() -> None:
+async def test_in_a_batch_each_image_has_its_own_answer_or_its_own_failure() -> None:
     classifier = load(tiny_model(poison=True))
     batcher = Batcher(QueueLimits(10, 60))
-    contents = [picture((255, 0, 0)), b"no picture", picture((255, 255, 255), "PNG"), picture((0, 255, 0), "WEBP")]
+    contents = [image((255, 0, 0)), b"no image", image((255, 255, 255), "PNG"), image((0, 255, 0), "WEBP")]
     tasks = [asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher)) for content in contents]
     await asyncio.sleep(0)  # all four are queued before the one thread looks
     batcher.start()
@@ -112,9 +112,9 @@ async def test_in_a_batch_each_picture_has_its_own_answer_or_its_own_failure() -
         assert answer.batch_size == 3
 
 
-def test_a_broken_picture_is_told_apart_from_no_picture(model_file: bytes) -> None:
+def test_a_broken_image_is_told_apart_from_no_image(model_file: bytes) -> None:
     with pytest.raises(BadImage):
-        load(model_file).classify_now(picture((1, 2, 3))[:200], top_k=1)
+        load(model_file).classify_now(image((1, 2, 3))[:200], top_k=1)
 
 
 def test_a_fast_model_gets_batches_by_itself(model_file: bytes) -> None:
@@ -178,11 +178,11 @@ def test_a_crop_that_does_not_fit_the_model_is_refused(model_file: bytes) -> Non
         load(with_card(model_file, preprocessing=wrong))
 
 
-def test_a_big_picture_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
+def test_a_big_image_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
     classifier = load(model_file)
-    big, small = picture((255, 0, 0), size=(2000, 1500)), picture((0, 0, 255))
-    pictures = [Picture(content, 1, 0.0) for content in (small, big)]
-    first, second = classifier.answer_batch(pictures, is_alone=False)
+    big, small = image((255, 0, 0), size=(2000, 1500)), image((0, 0, 255))
+    images = [ImageJob(content, 1, 0.0) for content in (small, big)]
+    first, second = classifier.answer_batch(images, is_alone=False)
     assert isinstance(first, Classification)
     assert isinstance(second, SetAside)
     (later,) = classifier.answer_batch([second.prepare()], is_alone=False)
@@ -202,7 +202,7 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
 
     monkeypatch.setattr(service.inference.classifier, "header_to_pixels", take_three_seconds)
     classifier = load(model_file)
-    big = Picture(picture((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
+    big = ImageJob(image((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
     now[0] = 1.0
     (aside,) = classifier.answer_batch([big], is_alone=False)
     assert isinstance(aside, SetAside)
@@ -218,7 +218,7 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
 async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes) -> None:
     classifier = load(model_file)
     batcher = Batcher(QueueLimits(10, 60))
-    content = picture((0, 0, 255), "PNG")
+    content = image((0, 0, 255), "PNG")
     plain = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher))
     mapped = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher, outputs=("class_maps",)))
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
@@ -238,10 +238,10 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_the_engine_hears_whether_a_picture_is_alone(model_file: bytes, is_alone: bool) -> None:
+def test_the_engine_hears_whether_a_image_is_alone(model_file: bytes, is_alone: bool) -> None:
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
-    classifier.answer_batch([Picture(picture((255, 0, 0)), 1, 0.0)], is_alone=is_alone)
+    classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], is_alone=is_alone)
     assert engine.alone == [is_alone]
 
 

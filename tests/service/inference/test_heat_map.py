@@ -1,4 +1,4 @@
-"""Heat maps: hot where the values are, over the part of the picture that the network saw."""
+"""Heat maps: hot where the values are, over the part of the image that the network saw."""
 
 import io
 
@@ -38,8 +38,8 @@ def test_a_map_is_an_image_of_a_pixel_for_each_place(height: int, width: int) ->
 def test_a_map_that_speaks_against_the_class_has_no_heat(value: float) -> None:
     values = np.full((7, 7), value, np.float32)
     assert (opened(map_as_png(values))[..., 3] == 0).all()
-    picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    assert np.array_equal(opened(overlay_as_png(picture, values, (0, 0, 256, 256))), picture)
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    assert np.array_equal(opened(overlay_as_png(image, values, (0, 0, 256, 256))), image)
 
 
 @pytest.mark.parametrize(("row", "column"), [(0, 0), (3, 6), (6, 1)])
@@ -66,8 +66,8 @@ def test_what_the_network_did_not_see_is_dim_and_has_no_heat() -> None:
     assert (drawn[:, 70:250] == (193, 178, 76)).all()
 
 
-def test_a_map_that_reaches_beyond_the_picture_keeps_its_place() -> None:
-    """A model may see more than the picture: black around it."""
+def test_a_map_that_reaches_beyond_the_image_keeps_its_place() -> None:
+    """A model may see more than the image: black around it."""
     values = np.zeros((4, 4), np.float32)
     values[:, 1] = 1  # of what lies from -160 to 480, so from 0 to 160
     heat = painted(GREY, values, (-160, -230, 480, 410))

@@ -16,12 +16,12 @@ from service.model_files.card import ModelCard, read_card
 from service.model_files.confidence import SCORES, Score, scores_of
 from service.settings import Settings
 from tests.service.cli.test_classify import run
-from tests.service.conftest import client_of, picture
+from tests.service.conftest import client_of, image
 from tests.support.tiny_model import SIDE, tiny_model, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 
-RED, GREY = picture((255, 0, 0), "PNG"), picture((128, 128, 128), "PNG")
+RED, GREY = image((255, 0, 0), "PNG"), image((128, 128, 128), "PNG")
 LOGITS = np.array([[2.0, 1.0, -1.0], [0.5, 0.25, 0.0]], np.float32)
 
 

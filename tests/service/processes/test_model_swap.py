@@ -13,7 +13,7 @@ from service.inference.registry import Served
 from service.model_files.repository import Lineup, ModelFile, VersionState
 from service.processes.model_swap import Takeover
 from service.settings import Settings
-from tests.service.conftest import client_of, picture
+from tests.service.conftest import client_of, image
 from tests.support.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio
@@ -34,11 +34,11 @@ async def test_the_model_of_the_start_is_freed_when_another_has_taken_its_place(
     write_tiny_model(tmp_path, content=model_file)
     app = create_app(Settings(models=tmp_path, engine_threads=1))
     async with client_of(app) as client:
-        # A large picture goes by another thread, which may not keep it or its model either.
-        assert (await client.post("/classify", content=picture((255, 0, 0), size=size))).status_code == 200
+        # A large image goes by another thread, which may not keep it or its model either.
+        assert (await client.post("/classify", content=image((255, 0, 0), size=size))).status_code == 200
         first = weakref.ref(app.state.parts.registry.default())
         await take_version("2", tmp_path, model_file, app.state.parts)
-        assert (await client.post("/classify", content=picture((255, 0, 0)))).json()["model"]["version"] == "2"
+        assert (await client.post("/classify", content=image((255, 0, 0)))).json()["model"]["version"] == "2"
         gc.collect()
         assert first() is None
 

@@ -80,7 +80,7 @@ async def test_a_link_out_of_the_folder_is_refused_by_itself(tmp_path: Path) -> 
         await reloads.change("load", "b")
 
 
-async def test_a_version_without_a_card_does_not_take_the_pictures_from_one_with(tmp_path: Path) -> None:
+async def test_a_version_without_a_card_does_not_take_the_images_from_one_with(tmp_path: Path) -> None:
     folder = Folder(tmp_path, "a/1", "b/1")
     reloads = await folder.start()
     folder.put("b/2", "good tensors")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.served import ROOT, Load, Served, ports_it_says, serving, wait_until
 
-# A server with pictures and questions that make it hang.
+# A server with images and questions that make it hang.
 HANGING = """
 import time
 from service.api.endpoints.classify import ClassifyEndpoint
@@ -21,10 +21,10 @@ from service.inference.classifier import Classifier
 
 answer_batch, call = Classifier.answer_batch, ClassifyEndpoint.__call__
 
-def hang_in_the_engine(self, pictures, **options):
-    if any(picture.content.endswith(b"hang") for picture in pictures):
+def hang_in_the_engine(self, images, **options):
+    if any(image.content.endswith(b"hang") for image in images):
         time.sleep(1000)
-    return answer_batch(self, pictures, **options)
+    return answer_batch(self, images, **options)
 
 async def hang_in_the_loop(self, scope, receive, send):
     if scope["query_string"] == b"hang":

@@ -12,7 +12,7 @@ IMAGES = torch.arange(8.0).view(8, 1, 1, 1).expand(8, 3, 16, 16).contiguous()
 LABELS = torch.arange(8)
 
 
-def test_without_mixing_pictures_and_labels_stay_as_they_are() -> None:
+def test_without_mixing_images_and_labels_stay_as_they_are() -> None:
     batch = mixed(IMAGES, LABELS, RECIPE, 0, 0)
     assert batch.images is IMAGES and batch.labels is LABELS and batch.others is None
 
@@ -36,8 +36,8 @@ def test_cutmix_pastes_a_window_whose_area_is_the_share() -> None:
 
 def test_both_kinds_take_turns_by_chance_and_a_step_repeats_itself() -> None:
     recipe = dataclasses.replace(RECIPE, mixup=1.0, cutmix=1.0)
-    pictures = [mixed(IMAGES, LABELS, recipe, 0, step).images for step in range(20)]
-    are_blended = {len(picture[0].unique()) == 1 and bool(picture[0, 0, 0, 0] != 0) for picture in pictures}
+    images = [mixed(IMAGES, LABELS, recipe, 0, step).images for step in range(20)]
+    are_blended = {len(image[0].unique()) == 1 and bool(image[0, 0, 0, 0] != 0) for image in images}
     assert are_blended == {True, False}
     assert torch.equal(mixed(IMAGES, LABELS, recipe, 0, 5).images, mixed(IMAGES, LABELS, recipe, 0, 5).images)
 
@@ -51,7 +51,7 @@ def test_the_loss_is_shared_between_the_labels_and_smoothed() -> None:
     torch.testing.assert_close(smoothed, F.cross_entropy(logits, LABELS, label_smoothing=0.1))
 
 
-def test_a_split_batch_keeps_every_picture_with_its_labels() -> None:
+def test_a_split_batch_keeps_every_image_with_its_labels() -> None:
     parts = Batch(IMAGES, LABELS, LABELS.flip(0), 0.25).split(3)
     assert [len(part.labels) for part in parts] == [3, 3, 2]
     assert torch.equal(torch.cat([part.images for part in parts]), IMAGES)

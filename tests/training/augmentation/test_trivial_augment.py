@@ -1,4 +1,4 @@
-"""Each operation of TrivialAugment does what Pillow's does; which one a picture gets follows from the numbers alone."""
+"""Each operation of TrivialAugment does what Pillow's does; which one an image gets follows from the numbers alone."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +15,8 @@ MOVING = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
 PHOTOS = sorted((Path(__file__).parents[4] / "shared" / "data").rglob("*.jpg"))[:4]
 
 
-def picture(seed: int) -> Image.Image:
-    """A picture with smooth parts, noise, and a darkest and brightest value of its own in each channel."""
+def image(seed: int) -> Image.Image:
+    """An image with smooth parts, noise, and a darkest and brightest value of its own in each channel."""
     random = np.random.default_rng(seed)
     small = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
     smooth = np.asarray(small.resize((SIDE, SIDE), Image.Resampling.BICUBIC), float)
@@ -50,11 +50,11 @@ WITH_PILLOW: dict[str, Callable[[float], Callable[[Image.Image], Image.Image]]] 
 def test_an_operation_is_that_of_pillow(name: str) -> None:
     operate, strength = OPERATIONS[name]
     steps = np.linspace(-1, 1, 11)
-    pictures = [picture(seed) for seed in range(len(steps))]
+    images = [image(seed) for seed in range(len(steps))]
     strengths = [strength(float(step)) for step in steps]
-    batch = torch.from_numpy(np.stack([np.asarray(image) for image in pictures]))
+    batch = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     ours = operate(batch, torch.tensor(strengths)).int().numpy()
-    theirs = np.stack([np.asarray(WITH_PILLOW[name](s)(image)) for s, image in zip(strengths, pictures, strict=True)])
+    theirs = np.stack([np.asarray(WITH_PILLOW[name](s)(image)) for s, image in zip(strengths, images, strict=True)])
     assert ours.shape == theirs.shape and ours.dtype != object
     different = np.abs(ours - theirs.astype(int))
     if name in MOVING:
@@ -80,14 +80,14 @@ def test_on_photos_too_an_operation_is_that_of_pillow(name: str) -> None:
 
 @pytest.mark.parametrize("value", [0, 7, 255])
 @pytest.mark.parametrize("name", ["auto_contrast", "equalize", "contrast", "sharpness"])
-def test_a_picture_of_one_colour_is_left_as_pillow_leaves_it(name: str, value: int) -> None:
+def test_a_image_of_one_colour_is_left_as_pillow_leaves_it(name: str, value: int) -> None:
     flat = Image.new("RGB", (8, 8), (value, 3, 90))
     ours = OPERATIONS[name][0](torch.from_numpy(np.array(flat))[None], torch.tensor([1.5]))[0].numpy()
     assert np.abs(ours.astype(int) - np.asarray(WITH_PILLOW[name](1.5)(flat)).astype(int)).max() <= 1
 
 
 def batch_of(count: int) -> torch.Tensor:
-    return torch.from_numpy(np.stack([np.asarray(picture(seed)) for seed in range(count)]))
+    return torch.from_numpy(np.stack([np.asarray(image(seed)) for seed in range(count)]))
 
 
 def test_the_parts_of_a_batch_are_those_of_the_whole() -> None:

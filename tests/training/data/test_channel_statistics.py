@@ -13,15 +13,15 @@ def test_mean_and_deviation_are_those_of_all_pixels_whatever_the_parts(monkeypat
     assert found.images == 45
     np.testing.assert_allclose(found.mean, pixels.mean(0), atol=1e-6)
     np.testing.assert_allclose(found.standard_deviation, pixels.std(0), atol=1e-6)
-    np.testing.assert_allclose(found.mean_picture, images[5:].mean(0), atol=1e-3)
+    np.testing.assert_allclose(found.mean_image, images[5:].mean(0), atol=1e-3)
 
 
-def test_pictures_of_one_colour_do_not_divide_by_zero() -> None:
+def test_images_of_one_colour_do_not_divide_by_zero() -> None:
     found = measure(np.full((4, 8, 8, 3), 7, np.uint8))
     assert found.standard_deviation == [1e-3] * 3
 
 
-def test_all_pictures_are_measured_unless_there_are_very_many_pixels() -> None:
+def test_all_images_are_measured_unless_there_are_very_many_pixels() -> None:
     indices = np.arange(0, 100_000, 2)
     assert sample(indices, 32, seed=0) is indices
     few = sample(indices, 224, seed=0)

@@ -14,7 +14,7 @@ def windows(window: Window, width: int, height: int, count: int = 400) -> np.nda
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("crop", ["scale_jitter", "random_resized"])
-def test_windows_lie_inside_the_picture(crop: str, width: int, height: int) -> None:
+def test_windows_lie_inside_the_image(crop: str, width: int, height: int) -> None:
     left, top, right, bottom = windows(Window(32, crop, scale_range=(40, 70)), width, height).T
     assert left.min() >= 0 and top.min() >= 0
     assert right.max() <= width + 1e-9 and bottom.max() <= height + 1e-9
@@ -26,7 +26,7 @@ def test_a_jittered_scale_is_the_shorter_side_over_the_windows_share_and_spans_t
     sides = 224 * 375 / (bottom - top)
     assert 256 <= sides.min() < 262 and 474 < sides.max() <= 480.001
     np.testing.assert_allclose((right - left) / (bottom - top), 1, rtol=0.004)
-    assert left.min() == 0 and np.isclose(right.max(), 500)  # the picture's edges are seen, too
+    assert left.min() == 0 and np.isclose(right.max(), 500)  # the image's edges are seen, too
 
 
 def test_a_random_part_has_the_area_and_the_shape_that_were_asked_for() -> None:
@@ -51,7 +51,7 @@ def test_chance_follows_from_seed_step_and_position_alone() -> None:
     assert len(others) == 4
 
 
-def test_large_pictures_are_decoded_as_large_as_the_smallest_window_needs() -> None:
+def test_large_images_are_decoded_as_large_as_the_smallest_window_needs() -> None:
     assert Window(224, "scale_jitter").decoded_side() == 480
     side = Window(224, "random_resized").decoded_side()
     assert math.sqrt(0.08 * 3 / 4) * side >= 224

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from service.images.preprocessing import installed_resizers
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from training.data.dataset import DataError, load, reading_of, stratified_hold_out, write_skipped
 
 
@@ -18,9 +18,9 @@ def tar_of(folder: Path, target: Path, inside: str) -> Path:
     return target
 
 
-def test_a_folder_and_a_tar_of_it_give_the_same_pixels_labels_and_classes(pictures: Path, tmp_path: Path) -> None:
-    folder = load(pictures, 32)
-    tar = load(tar_of(pictures, tmp_path / "colours-train.tar", "train"), 32)
+def test_a_folder_and_a_tar_of_it_give_the_same_pixels_labels_and_classes(images: Path, tmp_path: Path) -> None:
+    folder = load(images, 32)
+    tar = load(tar_of(images, tmp_path / "colours-train.tar", "train"), 32)
     assert folder.classes == tar.classes == ("blue", "green", "red")
     assert folder.fingerprint == tar.fingerprint
     np.testing.assert_array_equal(folder.images, tar.images)
@@ -28,20 +28,20 @@ def test_a_folder_and_a_tar_of_it_give_the_same_pixels_labels_and_classes(pictur
     assert tar.name == "colours"
 
 
-def test_pixels_are_those_of_the_files(pictures: Path) -> None:
-    dataset = load(pictures, 32)
-    first = np.asarray(Image.open(pictures / "blue" / "0.png"))
+def test_pixels_are_those_of_the_files(images: Path) -> None:
+    dataset = load(images, 32)
+    first = np.asarray(Image.open(images / "blue" / "0.png"))
     np.testing.assert_array_equal(dataset.images[0], first)
 
 
 def test_other_sizes_are_resized_on_the_shorter_side_and_cropped(tmp_path: Path) -> None:
-    folder = write_pictures(tmp_path / "large", each=2, side=50)
+    folder = write_images(tmp_path / "large", each=2, side=50)
     assert load(folder, 20).images.shape == (6, 20, 20, 3)
 
 
 @pytest.mark.skipif(len(installed_resizers()) == 1, reason="cykooz-resizer is not installed")
 def test_each_resizer_has_packed_pixels_of_its_own(tmp_path: Path, private_cache: Path) -> None:
-    folder = write_pictures(tmp_path / "large", each=2, side=75)
+    folder = write_images(tmp_path / "large", each=2, side=75)
     by_simd, by_pillow = load(folder, 32), load(folder, 32, resizer="pillow")
     differences = np.abs(np.array(by_simd.images, int) - np.array(by_pillow.images, int))
     assert differences.max() == 1 and by_simd.fingerprint != by_pillow.fingerprint
@@ -51,29 +51,29 @@ def test_each_resizer_has_packed_pixels_of_its_own(tmp_path: Path, private_cache
     assert endings == {"32", "32-by-cykooz-resizer"}  # those of before there was a choice are Pillow's
 
 
-def test_the_second_load_maps_what_the_first_packed_and_a_changed_file_packs_again(pictures: Path) -> None:
+def test_the_second_load_maps_what_the_first_packed_and_a_changed_file_packs_again(images: Path) -> None:
     lines: list[str] = []
-    before = load(pictures, 32, announce=lines.append)
+    before = load(images, 32, announce=lines.append)
     assert len(lines) == 1
-    assert load(pictures, 32, announce=lines.append).fingerprint == before.fingerprint
+    assert load(images, 32, announce=lines.append).fingerprint == before.fingerprint
     assert len(lines) == 1
-    Image.new("RGB", (32, 32), (1, 2, 3)).save(pictures / "red" / "0.png")
-    assert load(pictures, 32, announce=lines.append).fingerprint != before.fingerprint
+    Image.new("RGB", (32, 32), (1, 2, 3)).save(images / "red" / "0.png")
+    assert load(images, 32, announce=lines.append).fingerprint != before.fingerprint
     assert len(lines) == 2
 
 
-def test_the_data_itself_is_never_written_to(pictures: Path, private_cache: Path) -> None:
-    before = sorted(pictures.rglob("*"))
-    load(pictures, 32)
-    assert sorted(pictures.rglob("*")) == before
+def test_the_data_itself_is_never_written_to(images: Path, private_cache: Path) -> None:
+    before = sorted(images.rglob("*"))
+    load(images, 32)
+    assert sorted(images.rglob("*")) == before
     assert list(private_cache.rglob("images.u8"))
 
 
-def test_undecodable_files_are_skipped_counted_and_listed_with_reasons(pictures: Path, tmp_path: Path) -> None:
-    (pictures / "red" / "notes.txt").write_text("not a picture")
-    (pictures / "blue" / "1.png").write_bytes((pictures / "blue" / "1.png").read_bytes()[:200])
-    (pictures / "red" / ".hidden").write_text("ignored")
-    dataset = load(pictures, 32)
+def test_undecodable_files_are_skipped_counted_and_listed_with_reasons(images: Path, tmp_path: Path) -> None:
+    (images / "red" / "notes.txt").write_text("not an image")
+    (images / "blue" / "1.png").write_bytes((images / "blue" / "1.png").read_bytes()[:200])
+    (images / "red" / ".hidden").write_text("ignored")
+    dataset = load(images, 32)
     assert len(dataset) == 119
     assert [file for file, _ in dataset.skipped] == ["blue/1.png", "red/notes.txt"]
     write_skipped(dataset.skipped, tmp_path / "skipped.csv")
@@ -82,29 +82,29 @@ def test_undecodable_files_are_skipped_counted_and_listed_with_reasons(pictures:
     assert rows[0] == ["file", "reason"] and "PNG" in rows[1][1] and "JPEG, PNG and WebP" in rows[2][1]
 
 
-def test_too_many_undecodable_files_are_refused_unless_allowed(pictures: Path) -> None:
+def test_too_many_undecodable_files_are_refused_unless_allowed(images: Path) -> None:
     for index in range(20):
-        (pictures / "red" / f"broken{index}.png").write_bytes(b"broken")
+        (images / "red" / f"broken{index}.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"20 of 140 files cannot be used, more than --max-skipped 0.1"):
-        load(pictures, 32, max_skipped=0.1)
-    assert len(load(pictures, 32, max_skipped=0.2)) == 120
-    with pytest.raises(DataError, match="max-skipped"):  # also when the pictures are packed already
-        load(pictures, 32, max_skipped=0.1)
+        load(images, 32, max_skipped=0.1)
+    assert len(load(images, 32, max_skipped=0.2)) == 120
+    with pytest.raises(DataError, match="max-skipped"):  # also when the images are packed already
+        load(images, 32, max_skipped=0.1)
 
 
-def test_what_cannot_be_read_or_lies_outside_the_classes_is_listed(pictures: Path) -> None:
-    (pictures / "red" / "link.png").symlink_to(pictures / "nowhere.png")
-    Image.new("RGB", (32, 32)).save(pictures / "stray.png")
-    dataset = load(pictures, 32)
+def test_what_cannot_be_read_or_lies_outside_the_classes_is_listed(images: Path) -> None:
+    (images / "red" / "link.png").symlink_to(images / "nowhere.png")
+    Image.new("RGB", (32, 32)).save(images / "stray.png")
+    dataset = load(images, 32)
     assert dataset.skipped == (("stray.png", "lies in no class folder"), ("red/link.png", "cannot be read"))
     assert len(dataset) == 120
 
 
-def test_a_class_that_loses_every_picture_is_refused(pictures: Path) -> None:
-    for path in (pictures / "green").iterdir():
+def test_a_class_that_loses_every_image_is_refused(images: Path) -> None:
+    for path in (images / "green").iterdir():
         path.write_bytes(b"broken")
-    with pytest.raises(DataError, match="no picture of class 'green' can be decoded; the first is green/"):
-        load(pictures, 32, max_skipped=1.0)
+    with pytest.raises(DataError, match="no image of class 'green' can be decoded; the first is green/"):
+        load(images, 32, max_skipped=1.0)
 
 
 @pytest.mark.parametrize(
@@ -116,21 +116,21 @@ def test_a_class_that_loses_every_picture_is_refused(pictures: Path) -> None:
         (lambda root: [shutil.rmtree(root / name) for name in ("blue", "green")], "only one class folder"),
     ],
 )
-def test_a_layout_that_cannot_be_used_gets_one_clear_line(pictures: Path, change: object, words: str) -> None:
-    change(pictures)  # type: ignore[operator]
+def test_a_layout_that_cannot_be_used_gets_one_clear_line(images: Path, change: object, words: str) -> None:
+    change(images)  # type: ignore[operator]
     with pytest.raises(DataError, match=words) as caught:
-        load(pictures, 32)
+        load(images, 32)
     assert "\n" not in str(caught.value)
 
 
-def test_pictures_without_class_folders_are_told_where_to_go(tmp_path: Path, pictures: Path) -> None:
+def test_images_without_class_folders_are_told_where_to_go(tmp_path: Path, images: Path) -> None:
     with pytest.raises(DataError, match="lie directly in"):
-        load(pictures / "red", 32)
+        load(images / "red", 32)
 
 
 def test_a_folder_of_train_and_test_is_told_which_of_them_to_give(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "both" / "train", each=2)
-    write_pictures(tmp_path / "both" / "test", each=2)
+    write_images(tmp_path / "both" / "train", each=2)
+    write_images(tmp_path / "both" / "test", each=2)
     with pytest.raises(DataError, match=r"wrong nesting .*--data .*/train --test-data .*/test"):
         load(tmp_path / "both", 32)
 
@@ -141,13 +141,13 @@ def test_a_file_that_is_no_tar_is_named(tmp_path: Path) -> None:
         load(tmp_path / "data.tar", 32)
 
 
-def test_a_cache_that_cannot_be_written_names_the_way_out(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_names_the_way_out(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
     with pytest.raises(DataError, match="XDG_CACHE_HOME"):
-        load(pictures, 32)
+        load(images, 32)
 
 
-def test_held_out_pictures_are_stratified_seeded_and_exact_in_number() -> None:
+def test_held_out_images_are_stratified_seeded_and_exact_in_number() -> None:
     labels = np.repeat(np.arange(4), [400, 300, 200, 100]).astype(np.int64)
     held_out = stratified_hold_out(labels, 100, seed=3)
     assert np.bincount(labels[held_out]).tolist() == [40, 30, 20, 10]
@@ -157,23 +157,23 @@ def test_held_out_pictures_are_stratified_seeded_and_exact_in_number() -> None:
     assert len(stratified_hold_out(labels, 0, seed=3)) == 0
 
 
-def test_what_is_too_big_to_pack_is_streamed_and_says_why(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_too_big_to_pack_is_streamed_and_says_why(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     monkeypatch.setattr("training.data.memory_budget.free_memory", lambda: 100_000)
-    dataset = load(pictures, 32, announce=lines.append)
+    dataset = load(images, 32, announce=lines.append)
     assert dataset.reading == "streamed" and "packed they would take" in lines[0]
     monkeypatch.undo()
-    assert load(pictures, 32).reading == "packed"
+    assert load(images, 32).reading == "packed"
 
 
-def test_streamed_pictures_are_the_packed_ones_with_the_same_labels_and_skipped_files(
-    pictures: Path, tmp_path: Path, private_cache: Path
+def test_streamed_images_are_the_packed_ones_with_the_same_labels_and_skipped_files(
+    images: Path, tmp_path: Path, private_cache: Path
 ) -> None:
-    (pictures / "red" / "notes.txt").write_text("not a picture")
-    (pictures / "blue" / "1.png").write_bytes((pictures / "blue" / "1.png").read_bytes()[:200])
-    tar = tar_of(pictures, tmp_path / "colours.tar", "train")
-    packed = load(pictures, 24, shorter_side=28, reading="packed")
-    for source in (pictures, tar):
+    (images / "red" / "notes.txt").write_text("not an image")
+    (images / "blue" / "1.png").write_bytes((images / "blue" / "1.png").read_bytes()[:200])
+    tar = tar_of(images, tmp_path / "colours.tar", "train")
+    packed = load(images, 24, shorter_side=28, reading="packed")
+    for source in (images, tar):
         streamed = load(source, 24, shorter_side=28, reading="streamed")
         np.testing.assert_array_equal(streamed.images[:], packed.images)
         np.testing.assert_array_equal(streamed.labels, packed.labels)
@@ -181,32 +181,32 @@ def test_streamed_pictures_are_the_packed_ones_with_the_same_labels_and_skipped_
         assert len(streamed.places()) == len(streamed) == 119
 
 
-def test_a_tree_is_looked_through_once_whatever_the_size_of_its_pictures(pictures: Path) -> None:
+def test_a_tree_is_looked_through_once_whatever_the_size_of_its_images(images: Path) -> None:
     lines: list[str] = []
-    first = load(pictures, 32, reading="streamed", announce=lines.append)
-    second = load(pictures, 16, reading="streamed", announce=lines.append)
+    first = load(images, 32, reading="streamed", announce=lines.append)
+    second = load(images, 16, reading="streamed", announce=lines.append)
     assert len(lines) == 1 and "looking through 120 files" in lines[0]
     assert first.fingerprint == second.fingerprint and reading_of(first.fingerprint) == "streamed"
     assert second.images.shape == (120, 16, 16, 3)
 
 
-def test_streamed_sets_hold_to_the_share_that_may_be_skipped(pictures: Path) -> None:
+def test_streamed_sets_hold_to_the_share_that_may_be_skipped(images: Path) -> None:
     for index in range(20):
-        (pictures / "red" / f"broken{index}.png").write_bytes(b"broken")
+        (images / "red" / f"broken{index}.png").write_bytes(b"broken")
     with pytest.raises(DataError, match=r"20 of 140 files cannot be used, more than --max-skipped 0.1"):
-        load(pictures, 32, max_skipped=0.1, reading="streamed")
+        load(images, 32, max_skipped=0.1, reading="streamed")
 
 
-def test_a_compressed_tar_cannot_be_streamed_and_is_told_what_to_do(pictures: Path, tmp_path: Path) -> None:
+def test_a_compressed_tar_cannot_be_streamed_and_is_told_what_to_do(images: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "colours.tar.gz", "w:gz") as tar:
-        tar.add(pictures, arcname="train")
+        tar.add(images, arcname="train")
     with pytest.raises(DataError, match=r"compressed tar.* unpack it"):
         load(tmp_path / "colours.tar.gz", 32, reading="streamed")
     assert len(load(tmp_path / "colours.tar.gz", 32, reading="packed")) == 120
 
 
-def test_a_picture_that_has_gone_since_it_was_looked_at_is_named(pictures: Path) -> None:
-    dataset = load(pictures, 32, reading="streamed")
-    (pictures / "green" / "7.png").unlink()
+def test_a_image_that_has_gone_since_it_was_looked_at_is_named(images: Path) -> None:
+    dataset = load(images, 32, reading="streamed")
+    (images / "green" / "7.png").unlink()
     with pytest.raises(DataError, match=r"green/7\.png could be decoded before and no longer can"):
         dataset.images[:]

@@ -1,4 +1,4 @@
-"""Splits, parts and balance of a folder of pictures."""
+"""Splits, parts and balance of a folder of images."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from training.data.dataset import load
 from training.data.splits import (
     Part,
@@ -34,7 +34,7 @@ def test_a_split_takes_the_share_of_each_class_and_at_least_one_of_those_with_tw
     assert (np.diff(held_out) > 0).all()
 
 
-def test_a_large_share_leaves_one_picture_of_each_class_to_train_on() -> None:
+def test_a_large_share_leaves_one_image_of_each_class_to_train_on() -> None:
     labels = labels_of(4, 2)
     assert np.bincount(labels[hold_out_share(labels, 1.0, seed=0)]).tolist() == [3, 1]
 
@@ -58,7 +58,7 @@ def test_folders_of_the_usual_names_are_parts(
     tmp_path: Path, names: tuple[str, ...], found: tuple[str | None, ...]
 ) -> None:
     for name in names:
-        write_pictures(tmp_path / name, each=1)
+        write_images(tmp_path / name, each=1)
     folders = find_folders(tmp_path)
     paths = (folders.training, folders.validation, folders.test)
     assert tuple(path.name if path else None for path in paths) == found
@@ -71,13 +71,13 @@ def test_a_class_that_is_called_train_is_a_class(tmp_path: Path) -> None:
     assert find_folders(tmp_path).training == tmp_path
 
 
-def test_training_pictures_alone_are_no_split(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "train", each=1)
+def test_training_images_alone_are_no_split(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", each=1)
     assert find_folders(tmp_path).training == tmp_path
 
 
 def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", each=3)
+    data = write_images(tmp_path / "data", each=3)
     (data / "blue" / "0.png").write_bytes(b"broken")
     dataset = load(data, 32, max_skipped=0.5)
     held_out = hold_out_share(dataset.labels, 0.2, 0)
@@ -91,7 +91,7 @@ def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_pat
 
 
 def test_names_of_files_may_be_any_bytes_and_those_of_classes_are_text(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", each=1)
+    data = write_images(tmp_path / "data", each=1)
     os.rename(data / "red" / "0.png", os.fsencode(data / "red") + b"/caf\xe9.png")
     table = split_table([whole("train", load(data, 32))], data)
     assert b"\nred/caf\xe9.png,red,train\n" in table
@@ -101,7 +101,7 @@ def test_names_of_files_may_be_any_bytes_and_those_of_classes_are_text(tmp_path:
 
 
 def test_parts_in_folders_of_their_own_are_named_by_their_paths_in_the_data(tmp_path: Path) -> None:
-    parts = [whole(name, load(write_pictures(tmp_path / name, each=2), 32)) for name in ("train", "val")]
+    parts = [whole(name, load(write_images(tmp_path / name, each=2), 32)) for name in ("train", "val")]
     rows = list(csv.reader(io.StringIO(split_table(parts, tmp_path).decode())))
     assert rows[1] == ["train/blue/0.png", "blue", "train"] and rows[-1] == ["val/red/1.png", "red", "val"]
     (tmp_path / "val" / "red" / "0.png").write_bytes(b"broken")
@@ -110,11 +110,11 @@ def test_parts_in_folders_of_their_own_are_named_by_their_paths_in_the_data(tmp_
 
 
 def test_a_part_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "data", each=1)
+    data = write_images(tmp_path / "data", each=1)
     dataset = load(data, 32)
     more = with_classes(dataset, ("beige", "blue", "green", "red"))
     assert more.labels.tolist() == [1, 2, 3] and more.classes[0] == "beige"
-    with pytest.raises(DataError, match="classes without pictures to train on: 'green'"):
+    with pytest.raises(DataError, match="classes without images to train on: 'green'"):
         with_classes(dataset, ("blue", "red"))
 
 
@@ -129,9 +129,9 @@ def test_uneven_classes_are_counted_and_told_with_the_option_that_helps() -> Non
         "largest_to_smallest": 12.0,
     }
     counts, uneven, absent = counted.lines(None)
-    assert counts == "pictures to train on + held out: cat 12 + 3, dog 6 + 1, old goat 1 + 0"
-    assert "'cat' has 12.0 times the training pictures of 'old goat'; --set class_weights=balanced" in uneven
-    assert absent.startswith("no picture of 'old goat' is held out")
+    assert counts == "images to train on + held out: cat 12 + 3, dog 6 + 1, old goat 1 + 0"
+    assert "'cat' has 12.0 times the training images of 'old goat'; --set class_weights=balanced" in uneven
+    assert absent.startswith("no image of 'old goat' is held out")
     assert "the loss weighs all classes equally" in counted.lines("balanced")[1]
 
 

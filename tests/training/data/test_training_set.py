@@ -1,4 +1,4 @@
-"""What a step sees of streamed pictures: a pure function of seed and step, the same as packed ones where those fit."""
+"""What a step sees of streamed images: a pure function of seed and step, the same as packed ones where those fit."""
 
 import contextlib
 import dataclasses
@@ -23,7 +23,7 @@ from training.data.dataset import load
 from training.data.decoder_pool import Decoders
 from training.data.decoder_process import Decoded
 from training.data.normalization import Normalise
-from training.data.training_set import Packed, Pictures, Pixels, Streamed, window_of
+from training.data.training_set import Packed, Pixels, Streamed, TrainingImages, window_of
 from training.data_files.listing import DataError, Place
 from training.hardware.devices import choose
 from training.hardware.process_group import World
@@ -58,12 +58,12 @@ def streamed(tree: Path, recipe: Recipe, count: int, seed: int = 5) -> Iterator[
 
 def batches(pixels: Pixels, recipe: Recipe, steps: Sequence[int], world: World | None = None) -> list[Tensor]:
     normalise = Normalise([0.4, 0.4, 0.4], [0.2, 0.2, 0.2], "cpu")
-    pictures = Pictures(torch.zeros(201, dtype=torch.int64), pixels, normalise, recipe)
+    images = TrainingImages(torch.zeros(201, dtype=torch.int64), pixels, normalise, recipe)
     found = []
     for step in steps:
         indices = batch_indices(5, step, 201, recipe.batch_size)
         part = (world or World()).part(len(indices))
-        found.append(pictures.batch(indices, 5, step // 12, step, part))
+        found.append(images.batch(indices, 5, step // 12, step, part))
     return found
 
 
@@ -88,11 +88,11 @@ def test_the_parts_of_two_ranks_are_the_batch_of_one(tree: Path, recipe: Recipe)
     for rank in range(2):
         with streamed(tree, recipe, 1) as mine:
             parts += batches(mine, recipe, [4], World(rank, 2, 2))
-            assert {len(asked.places) for asked in mine._asked.values()} == {8}  # of pictures it has none decoded twice
+            assert {len(asked.places) for asked in mine._asked.values()} == {8}  # of images it has none decoded twice
     assert torch.equal(torch.cat(parts), whole)
 
 
-def test_padded_crops_of_streamed_pictures_are_those_of_packed_ones(tree: Path, private_cache: Path) -> None:
+def test_padded_crops_of_streamed_images_are_those_of_packed_ones(tree: Path, private_cache: Path) -> None:
     dataset = load(tree, 32, reading="packed")
     packed = Packed(torch.from_numpy(np.array(dataset.images[:])))
     with streamed(tree, PADDED, 2) as some:
@@ -101,7 +101,7 @@ def test_padded_crops_of_streamed_pictures_are_those_of_packed_ones(tree: Path, 
 
 
 class Recorder:
-    """Stands in for decoding processes: black pictures, and a record of what was asked for."""
+    """Stands in for decoding processes: black images, and a record of what was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -114,7 +114,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("count", [64, 1_000_000])
-def test_only_a_few_steps_are_decoded_ahead_however_many_pictures_there_are(count: int) -> None:
+def test_only_a_few_steps_are_decoded_ahead_however_many_images_there_are(count: int) -> None:
     recorder = Recorder()
     pixels = Streamed([Place("nowhere")] * count, Window(32), recorder, "cpu", 0, 16)  # type: ignore[arg-type]
     for step in range(5):

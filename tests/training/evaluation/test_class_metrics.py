@@ -22,14 +22,12 @@ def test_precision_recall_and_f1_of_each_class_are_as_counted_by_hand() -> None:
     assert (emu.precision, emu.recall, emu.f1) == pytest.approx((2 / 3, 1, 0.8))
 
 
-def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_pictures() -> None:
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes_that_have_images() -> None:
     assert balanced_accuracy(confusion_matrix(CHOSEN, LABELS, 4)) == pytest.approx((2 / 3 + 0 + 1) / 3)
 
 
 @pytest.mark.parametrize("classes", [2, 30, 120])
-def test_the_picture_of_a_matrix_is_dark_on_the_diagonal_of_a_network_that_is_right(
-    tmp_path: Path, classes: int
-) -> None:
+def test_the_image_of_a_matrix_is_dark_on_the_diagonal_of_a_network_that_is_right(tmp_path: Path, classes: int) -> None:
     names = [f"$_{index}^ 猫 {'x' * index}" for index in range(classes)]  # no formula, no font has all, some are long
     right = torch.eye(classes, dtype=torch.int64)
     for name, matrix in (("right", right), ("wrong", right.roll(1, 0))):

@@ -54,7 +54,7 @@ def test_ten_crop_has_four_corners_the_centre_and_their_mirror_images() -> None:
         np.testing.assert_array_equal(mirrored, crop[:, ::-1])
 
 
-def test_multi_scale_shows_the_whole_picture_at_the_papers_five_sizes() -> None:
+def test_multi_scale_shows_the_whole_image_at_the_papers_five_sizes() -> None:
     views = choose("multi-scale", 256, (224, 224))
     shapes = [view.shape[:2] for view in views_of(png(60, 40), views)]
     assert shapes == [(224, 336), (256, 384), (384, 576), (480, 720), (640, 960)]
@@ -68,14 +68,14 @@ def test_sizes_change_in_proportion_for_networks_of_32_pixels_and_it_is_said() -
     assert "in proportion" not in str(choose("ten-crop", 256, (224, 224)))
 
 
-def test_of_very_long_pictures_the_middle_is_scored() -> None:
+def test_of_very_long_images_the_middle_is_scored() -> None:
     views = views_of(png(12_000, 10), choose("multi-scale", 32, (32, 32)))
     assert [view.shape for view in views] == [(side, 4 * side, 3) for side in (32, 37, 55, 69, 91)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (32, 32)])
-def test_every_size_of_picture_has_all_views(name: str, width: int, height: int) -> None:
+def test_every_size_of_image_has_all_views(name: str, width: int, height: int) -> None:
     views = choose(name, 32, (32, 32))
     assert len(views_of(png(width, height), views)) == views.count
 
@@ -86,12 +86,12 @@ def test_unknown_views_are_refused_with_the_names_of_those_there_are() -> None:
 
 
 def test_what_cannot_be_decoded_has_a_reason_instead_of_views() -> None:
-    reason = views_in(b"no picture", choose("centre", 32, (32, 32)), "bilinear")
+    reason = views_in(b"no image", choose("centre", 32, (32, 32)), "bilinear")
     assert isinstance(reason, str) and "JPEG, PNG and WebP" in reason
 
 
 class FirstPixel(nn.Module):
-    """Logits (r, 0) of a picture whose upper left pixel has the red r."""
+    """Logits (r, 0) of an image whose upper left pixel has the red r."""
 
     def forward(self, images: Tensor) -> Tensor:
         red = images[:, 0, 0, 0]
@@ -103,12 +103,12 @@ def of_red(red: int, side: int) -> Pixels:
 
 
 @pytest.mark.parametrize("pixels_at_a_time", [1, 50, 10_000])
-def test_the_score_is_the_mean_softmax_of_the_views_in_the_pictures_order_whatever_the_batch(
+def test_the_score_is_the_mean_softmax_of_the_views_in_the_images_order_whatever_the_batch(
     pixels_at_a_time: int,
 ) -> None:
-    pictures = [[of_red(2, 4), of_red(0, 6)], [of_red(1, 6), of_red(1, 4)], [of_red(3, 5)]]
+    images = [[of_red(2, 4), of_red(0, 6)], [of_red(1, 6), of_red(1, 4)], [of_red(3, 5)]]
     log_scores = log_scores_of(
-        FirstPixel(), iter(pictures), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time
+        FirstPixel(), iter(images), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time
     )
     sigmoid = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64).sigmoid()
     expected = torch.stack(((sigmoid[2] + sigmoid[0]) / 2, sigmoid[1], sigmoid[3]))
@@ -127,13 +127,13 @@ def test_scores_are_computed_side_by_side_without_reading_far_ahead_and_come_bac
             scored[0] += 1
             return scores
 
-    def pictures() -> Iterator[list[Pixels]]:
+    def images() -> Iterator[list[Pixels]]:
         for red in reds:
             read[0] += 1
             yield [of_red(red, 2)]
 
     log_scores = log_scores_of(
-        Waiting(), pictures(), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time=4, threads=2
+        Waiting(), images(), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time=4, threads=2
     )
     assert (-log_scores[:, 1]).round().tolist() == list(reds)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from training.evaluation.evaluate import errors_of, expected_calibration_error, fit_temperature, logits_of
 
 
-def test_every_picture_is_counted_once_whatever_the_batch_size() -> None:
+def test_every_image_is_counted_once_whatever_the_batch_size() -> None:
     class Brightness(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1).sum(1, keepdim=True) * torch.tensor([[1.0, -1.0]])
@@ -61,7 +61,7 @@ def test_the_temperature_of_overconfident_logits_is_found() -> None:
     assert fit.images == 20_000
 
 
-def test_a_temperature_from_a_handful_of_pictures_that_are_all_told_apart_stays_near_1() -> None:
+def test_a_temperature_from_a_handful_of_images_that_are_all_told_apart_stays_near_1() -> None:
     logits, labels = 2 * torch.eye(4).repeat(2, 1), torch.arange(4).repeat(2)
     assert fit_temperature(logits, labels).temperature == pytest.approx(0.05, rel=0.1)  # the lowest there is
     assert 0.3 < fit_temperature(logits, labels, caution=1.0).temperature < 1

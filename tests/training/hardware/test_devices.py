@@ -31,12 +31,10 @@ def test_float16_is_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
         choose("int8")
 
 
-def test_deterministic_is_a_switch_that_is_recorded(pictures: Path, tmp_path: Path) -> None:
+def test_deterministic_is_a_switch_that_is_recorded(images: Path, tmp_path: Path) -> None:
     hardware = choose("fp32", "off", 2, deterministic=True)
     assert torch.are_deterministic_algorithms_enabled()
-    facts = run(
-        dataclasses.replace(RECIPE, steps=3), Options(out=tmp_path / "run", data=pictures), hardware, Progress()
-    )
+    facts = run(dataclasses.replace(RECIPE, steps=3), Options(out=tmp_path / "run", data=images), hardware, Progress())
     assert facts["hardware"]["deterministic"] is True
     choose("fp32", "off", 2)
     assert not torch.are_deterministic_algorithms_enabled()
@@ -47,10 +45,10 @@ def float16() -> Hardware:
     return dataclasses.replace(choose("fp32", "off", 2), precision="fp16")
 
 
-def test_float16_trains_with_a_scaled_loss_and_true_gradients(pictures: Path, tmp_path: Path) -> None:
+def test_float16_trains_with_a_scaled_loss_and_true_gradients(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=4, clip_norm=1.0)
-    facts = run(recipe, Options(out=tmp_path / "half", data=pictures), float16(), Progress())
-    full = run(recipe, Options(out=tmp_path / "full", data=pictures), choose("fp32", "off", 2), Progress())
+    facts = run(recipe, Options(out=tmp_path / "half", data=images), float16(), Progress())
+    full = run(recipe, Options(out=tmp_path / "full", data=images), choose("fp32", "off", 2), Progress())
     saved = load_latest(tmp_path / "half")
     assert saved is not None and saved.state["scaler"]["scale"] == 2.0**12
     for name, norm in full["gradient_norms"]["1"].items():  # unscaled before they are clipped
@@ -58,22 +56,22 @@ def test_float16_trains_with_a_scaled_loss_and_true_gradients(pictures: Path, tm
 
 
 def test_a_gradient_that_overflows_in_float16_leaves_the_weights_and_halves_the_scale(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("training.trainer.loop._FIRST_LOSS_SCALE", 2.0**40)
     recipe = dataclasses.replace(RECIPE, steps=3, ema_decay=None)
-    run(recipe, Options(out=tmp_path / "run", data=pictures), float16(), Progress())
-    run(dataclasses.replace(recipe, steps=1), Options(out=tmp_path / "one", data=pictures), float16(), Progress())
+    run(recipe, Options(out=tmp_path / "run", data=images), float16(), Progress())
+    run(dataclasses.replace(recipe, steps=1), Options(out=tmp_path / "one", data=images), float16(), Progress())
     saved, one = load_latest(tmp_path / "run"), load_latest(tmp_path / "one")
     assert saved and one and saved.state["scaler"]["scale"] == 2.0**37
     assert torch.equal(saved.weights["fc.weight"], one.weights["fc.weight"])
     assert json.loads((tmp_path / "run" / "run.json").read_text())["gradient_norms"] == {}  # no number is infinite
 
 
-def test_statistics_over_several_processes_are_refused_on_a_cpu(pictures: Path, tmp_path: Path) -> None:
+def test_statistics_over_several_processes_are_refused_on_a_cpu(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, sync_bn=True)
     with pytest.raises(RunError, match="sync_bn needs GPUs, one for each process of torchrun; leave it out"):
-        run(recipe, Options(out=tmp_path / "run", data=pictures), choose("fp32", "off", 1), Progress())
+        run(recipe, Options(out=tmp_path / "run", data=images), choose("fp32", "off", 1), Progress())
 
 
 def test_synchronised_batch_norms_are_not_recorded() -> None:
@@ -117,13 +115,13 @@ def test_the_quota_of_a_container_decides_on_the_threads(monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("batch_size", [24, 16])  # 24: three groups of 8; 16: one group
 def test_what_a_training_gives_does_not_depend_on_the_number_of_cores(
-    pictures: Path, tmp_path: Path, batch_size: int
+    images: Path, tmp_path: Path, batch_size: int
 ) -> None:
     norm_batch = 8 if batch_size == 24 else None
     recipe = dataclasses.replace(RECIPE, steps=3, batch_size=batch_size, norm_batch=norm_batch, learning_rate=0.01)
     weights = []
     for threads in (1, 2, 9):
-        options = Options(out=tmp_path / str(threads), data=pictures)
+        options = Options(out=tmp_path / str(threads), data=images)
         facts = run(recipe, options, choose("fp32", "off", threads), Progress())
         assert facts["recipe"]["norm_batch"] == norm_batch
         saved = load_latest(options.out)

@@ -1,4 +1,4 @@
-"""Several processes train as one: the same losses, every picture counted once, one folder written."""
+"""Several processes train as one: the same losses, every image counted once, one folder written."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from tests.training.runs.test_run import RECIPE
 from training.hardware.devices import choose
 from training.hardware.process_group import World
@@ -20,7 +20,7 @@ from training.runs.run import run
 from training.runs.setup import Options
 
 ROOT = Path(__file__).parents[3]
-# 20 steps in which two ranks have 64 pictures each, or one process has two micro-batches of 64.
+# 20 steps in which two ranks have 64 images each, or one process has two micro-batches of 64.
 LONG_RECIPE = dataclasses.replace(
     RECIPE, steps=20, batch_size=128, held_out_images=7, warmup=0.0, learning_rate=0.05, ema_decay=None
 )
@@ -53,10 +53,10 @@ class Listening(Progress):
         self.losses.append(means[0])
 
 
-def trained(pictures: Path, out: Path, reading: Any, recipe: Recipe, world: World) -> dict[str, Any]:
+def trained(images: Path, out: Path, reading: Any, recipe: Recipe, world: World) -> dict[str, Any]:
     hardware = choose("fp32", "off", 1)
     progress = Listening(world)
-    options = Options(out=out, data=pictures, test_data=pictures, reading=reading)
+    options = Options(out=out, data=images, test_data=images, reading=reading)
     facts = run(recipe, options, hardware, progress, world)
     if world.is_first:
         (out / "losses.json").write_text(json.dumps(progress.losses))
@@ -71,17 +71,17 @@ def losses(run_folder: Path) -> list[float]:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("reading", ["packed", pytest.param("streamed", marks=pytest.mark.long)])
 def test_two_ranks_of_64_train_as_one_process_with_two_micro_batches_of_64(tmp_path: Path, reading: str) -> None:
-    pictures = write_pictures(tmp_path / "colours", each=45)
+    images = write_images(tmp_path / "colours", each=45)
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    arguments = [str(pictures), str(tmp_path / "ranks"), reading]
+    arguments = [str(images), str(tmp_path / "ranks"), reading]
     several = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert several.returncode == 0, several.stderr
     assert several.stderr.count("training resnet8") == 1  # the first rank speaks for all
     recipe = dataclasses.replace(RECIPES[reading], micro_batches=2)
-    alone = trained(pictures, tmp_path / "alone", reading, recipe, World())
+    alone = trained(images, tmp_path / "alone", reading, recipe, World())
     assert len(losses(tmp_path / "ranks")) == 20
     assert losses(tmp_path / "ranks") == pytest.approx(losses(tmp_path / "alone"), rel=1e-5, abs=0)
     facts = json.loads((tmp_path / "ranks" / "run.json").read_text())

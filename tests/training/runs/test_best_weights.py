@@ -1,4 +1,4 @@
-"""The best weights of a run, by its held-out pictures, and runs that end early."""
+"""The best weights of a run, by its held-out images, and runs that end early."""
 
 import dataclasses
 import json
@@ -60,13 +60,13 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> None:
 
 
 def test_a_run_that_does_not_get_better_ends_early_and_hands_on_its_best_weights(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(
         RECIPE, steps=70, ema_decay=None, choose_best="loss", early_stopping_patience=2, held_out_images=6
     )
     scripted(monkeypatch, [0.9, 0.5, 0.6, 0.5, 0.1])
-    facts = train(pictures, tmp_path / "run", recipe)
+    facts = train(images, tmp_path / "run", recipe)
     assert facts["best"] == {"metric": "held_out_loss", "value": 0.5, "step": 14}
     assert facts["stopped_early"] == 28 and facts["steps"] == 70
     assert list(facts["gradient_norms"]) == ["1", "28"]
@@ -76,11 +76,11 @@ def test_a_run_that_does_not_get_better_ends_early_and_hands_on_its_best_weights
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     handed_on = read_weights(find_weights(tmp_path / "run"))
-    best = weights_after(14, pictures, tmp_path / "short", recipe)
+    best = weights_after(14, images, tmp_path / "short", recipe)
     assert all(torch.equal(handed_on[name], best[name]) for name in best)
 
 
-def weights_after(step: int, pictures: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
+def weights_after(step: int, images: Path, out: Path, recipe: Recipe) -> dict[str, Any]:
     """Return the weights at a step of a run of the same length, whose checkpoints are all made at epochs' ends."""
     from training.runs import run as module
 
@@ -91,30 +91,30 @@ def weights_after(step: int, pictures: Path, out: Path, recipe: Recipe) -> dict[
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(module, "save", keep)
-        train(pictures, out, dataclasses.replace(recipe, early_stopping_patience=None), checkpoint_every_minutes=0.0)
+        train(images, out, dataclasses.replace(recipe, early_stopping_patience=None), checkpoint_every_minutes=0.0)
     return kept[step]
 
 
 def test_a_run_that_has_ended_early_is_over_when_it_is_resumed(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = dataclasses.replace(RECIPE, steps=70, choose_best="loss", early_stopping_patience=1)
     scripted(monkeypatch, [0.5, 0.6, 0.1])
-    facts = train(pictures, tmp_path / "run", recipe)
-    again = train(pictures, tmp_path / "run", recipe, resume=True)
+    facts = train(images, tmp_path / "run", recipe)
+    again = train(images, tmp_path / "run", recipe, resume=True)
     assert again["stopped_early"] == facts["stopped_early"] == 14
     assert again["results"] == facts["results"] and again["best"] == facts["best"]
 
 
-def test_nothing_can_be_chosen_without_held_out_pictures(pictures: Path, tmp_path: Path) -> None:
+def test_nothing_can_be_chosen_without_held_out_images(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, choose_best="error", held_out_images=0)
-    with pytest.raises(RunError, match="to choose the best weights takes held-out pictures; --set held_out_share"):
-        train(pictures, tmp_path / "run", recipe)
+    with pytest.raises(RunError, match="to choose the best weights takes held-out images; --set held_out_share"):
+        train(images, tmp_path / "run", recipe)
 
 
-def test_the_balanced_error_counts_every_class_the_same(pictures: Path, tmp_path: Path) -> None:
+def test_the_balanced_error_counts_every_class_the_same(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, steps=7, choose_best="balanced_error")
-    facts = train(pictures, tmp_path / "run", recipe)
+    facts = train(images, tmp_path / "run", recipe)
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert facts["best"]["metric"] == "held_out_balanced_error"
     assert facts["best"]["value"] == line["held_out_balanced_error"]

@@ -1,4 +1,4 @@
-"""Where a run starts: whose weights, which network, which pictures."""
+"""Where a run starts: whose weights, which network, which images."""
 
 import dataclasses
 import json
@@ -68,7 +68,7 @@ def test_the_network_follows_the_weights_and_answers_as_the_one_they_are_of(
         assert torch.equal(model.eval()(images), source(images))
 
 
-def test_pictures_are_those_of_the_pretrained_network_not_of_the_recipe(tmp_path: Path) -> None:
+def test_images_are_those_of_the_pretrained_network_not_of_the_recipe(tmp_path: Path) -> None:
     torch.save(as_torchvision(settled("resnet18")), tmp_path / "weights.pth")
     found = start(tmp_path / "weights.pth")
     assert found.mean == list(MEAN)
@@ -147,7 +147,7 @@ def write_run(folder: Path, labels: list[str], pixel_mean: Tensor | None = None)
 
 
 @pytest.mark.parametrize("given", ["", "weights.safetensors"])
-def test_a_run_of_this_project_brings_its_network_its_pictures_and_its_head(tmp_path: Path, given: str) -> None:
+def test_a_run_of_this_project_brings_its_network_its_images_and_its_head(tmp_path: Path, given: str) -> None:
     run = write_run(tmp_path / "run", ["x", "y"])
     said, model = Said(), build("resnet8", num_classes=2)
     found = start(run / given, said)
@@ -166,7 +166,7 @@ def test_a_head_for_as_many_other_classes_is_replaced(tmp_path: Path) -> None:
     assert torch.equal(model.fc.weight, own) and "is for other classes" in said[-1]
 
 
-def test_a_mean_picture_comes_with_the_weights_and_is_stretched_to_the_size_asked_for(tmp_path: Path) -> None:
+def test_a_mean_image_comes_with_the_weights_and_is_stretched_to_the_size_asked_for(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ["x", "y"], torch.full((3, 32, 32), 0.25))
     model = build("resnet8", num_classes=2)
     found = start(run, Said(), "image_size", image_size=48)

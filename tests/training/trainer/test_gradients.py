@@ -51,7 +51,7 @@ def test_replicas_side_by_side_compute_what_micro_batches_compute_one_after_the_
         torch.testing.assert_close(one.grad, other.grad)
 
 
-def test_parts_of_unequal_size_count_by_their_pictures() -> None:
+def test_parts_of_unequal_size_count_by_their_images() -> None:
     _, numbers = gradients(HARDWARE, count=7, parts=2)
     model = network().train()
     parts = batch(7).split(2)

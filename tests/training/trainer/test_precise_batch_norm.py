@@ -52,10 +52,10 @@ def test_the_statistics_of_a_frozen_part_stay() -> None:
     assert not torch.equal(model.layer1[0].bn1.running_mean, torch.zeros(16))
 
 
-def test_a_run_hands_on_precise_statistics_and_keeps_its_own_for_resuming(pictures: Path, tmp_path: Path) -> None:
+def test_a_run_hands_on_precise_statistics_and_keeps_its_own_for_resuming(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, ema_decay=None)
-    train(pictures, tmp_path / "moving", recipe)
-    train(pictures, tmp_path / "precise", dataclasses.replace(recipe, precise_bn_images=64))
+    train(images, tmp_path / "moving", recipe)
+    train(images, tmp_path / "precise", dataclasses.replace(recipe, precise_bn_images=64))
     moving, precise = load_latest(tmp_path / "moving"), load_latest(tmp_path / "precise")
     assert moving and precise
     for name, tensor in moving.weights.items():

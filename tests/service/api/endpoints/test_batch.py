@@ -1,4 +1,4 @@
-"""POST /classify/batch over ASGI: a result or a problem for each picture, in order, and room left for others."""
+"""POST /classify/batch over ASGI: a result or a problem for each image, in order, and room left for others."""
 
 import asyncio
 import base64
@@ -15,20 +15,20 @@ from service.app import create_app
 from service.errors import Overloaded
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
-from tests.service.conftest import client_of, picture
+from tests.service.conftest import client_of, image
 from tests.support.tiny_model import COLOURS, LABELS
 
 pytestmark = pytest.mark.anyio
 
-PICTURES = [picture((255 * r, 255 * g, 255 * b), "PNG") for r, g, b in COLOURS]
+IMAGES = [image((255 * r, 255 * g, 255 * b), "PNG") for r, g, b in COLOURS]
 # What is sent → what comes back: a label, or the code of a problem.
 MIXED = [
-    *zip(PICTURES, LABELS, strict=True),
+    *zip(IMAGES, LABELS, strict=True),
     (b"", "no_file"),
     (b"text", "not_an_image"),
-    (PICTURES[1][:60], "bad_image"),
-    (picture((255, 0, 0), "WEBP"), "red"),
-    (picture((0, 0, 255), "JPEG"), "blue"),
+    (IMAGES[1][:60], "bad_image"),
+    (image((255, 0, 0), "WEBP"), "red"),
+    (image((0, 0, 255), "JPEG"), "blue"),
     (b"\xff\xd8" + b"x" * 100_000, "too_large"),
 ]
 
@@ -99,9 +99,7 @@ async def test_base64_may_have_line_ends_as_command_lines_write_it(client: httpx
         (json.dumps({"images": ["eA=="] * (MOST_IMAGES + 1)}).encode(), "too_many_images"),
     ],
 )
-async def test_a_body_that_holds_no_pictures_is_one_problem(
-    client: httpx.AsyncClient, content: bytes, code: str
-) -> None:
+async def test_a_body_that_holds_no_images_is_one_problem(client: httpx.AsyncClient, content: bytes, code: str) -> None:
     assert_problem(await client.post("/classify/batch", content=content), 400, code)
 
 
@@ -115,12 +113,12 @@ async def test_the_model_and_top_k_are_checked_once(client: httpx.AsyncClient, r
     assert_problem(await client.post("/classify/batch?top_k=0", files=form([red])), 400, "bad_top_k")
 
 
-async def test_a_body_may_be_as_large_as_many_pictures(models: Path) -> None:
+async def test_a_body_may_be_as_large_as_many_images(models: Path) -> None:
     settings = Settings(models=models, max_image_bytes=10_000, max_request_bytes=400_000, engine_threads=1)
     app = create_app(settings)
     async with client_of(app) as client:
         large = [b"\xff\xd8" + b"x" * 9_000] * 40  # above what the event loop takes apart itself
-        assert outcomes(await client.post("/classify/batch", files=form([*large, PICTURES[1]])))[-1] == "red"
+        assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
         assert_problem(await client.post("/classify/batch", content=b"x" * 400_001), 413, "too_large")
     assert app.state.parts.upload_memory.held_bytes == 0
 
@@ -129,18 +127,18 @@ async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(mode
     app = create_app(Settings(models=models, max_upload_bytes=1000, engine_threads=1))
     async with client_of(app) as client:
         large = [b"\xff\xd8" + b"x" * 90_000] * 40
-        assert outcomes(await client.post("/classify/batch", files=form([*large, PICTURES[1]])))[-1] == "red"
+        assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
     assert app.state.parts.upload_memory.held_bytes == 0
 
 
 async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may_wait(models: Path) -> None:
     app = create_app(Settings(models=models, max_queue=1, max_queue_age_s=600, engine_threads=1))
     async with client_of(app) as client:
-        answer = await client.post("/classify/batch", files=form(PICTURES * 8))
+        answer = await client.post("/classify/batch", files=form(IMAGES * 8))
     assert outcomes(answer) == list(LABELS) * 8
 
 
-async def test_a_picture_that_finds_no_room_for_itself_alone_is_a_problem_of_its_own(
+async def test_a_image_that_finds_no_room_for_itself_alone_is_a_problem_of_its_own(
     app: FastAPI, client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""POST /classify over ASGI: every way to send a picture, and every way to send it wrong."""
+"""POST /classify over ASGI: every way to send an image, and every way to send it wrong."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.api.parsing.multipart import MAX_PARTS
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.tiny_model import LABELS
 
 pytestmark = pytest.mark.anyio
@@ -74,7 +74,7 @@ async def test_a_raw_body_is_judged_by_its_bytes_alone(
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
 async def test_three_formats_are_understood(client: httpx.AsyncClient, image_format: str) -> None:
-    answer = await client.post("/classify", content=picture((0, 0, 255), image_format))
+    answer = await client.post("/classify", content=image((0, 0, 255), image_format))
     assert answer.json()["image"]["format"] == image_format
     assert answer.json()["predictions"][0]["label"] == "blue"
 
@@ -178,13 +178,13 @@ async def test_a_form_may_have_words_around_it(client: httpx.AsyncClient, red: b
 
 
 @pytest.mark.parametrize("content", [b"hello", b"GIF89a" + b"\0" * 100, b"<svg/>", b"\xff\xd8", b"RIFF\0\0\0\0WAVE"])
-async def test_what_is_no_picture_is_refused_whatever_it_is_called(client: httpx.AsyncClient, content: bytes) -> None:
+async def test_what_is_no_image_is_refused_whatever_it_is_called(client: httpx.AsyncClient, content: bytes) -> None:
     assert_problem(await client.post("/classify", content=content, headers=JPEG), 415, "not_an_image")
     answer = await client.post("/classify", files={"file": ("cat.jpg", content, "image/jpeg")})
     assert_problem(answer, 415, "not_an_image")
 
 
-async def test_a_broken_picture_is_unprocessable(client: httpx.AsyncClient, red: bytes) -> None:
+async def test_a_broken_image_is_unprocessable(client: httpx.AsyncClient, red: bytes) -> None:
     assert_problem(await client.post("/classify", content=red[: len(red) // 2]), 422, "bad_image")
 
 

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from tests.service.api.endpoints.test_classify import assert_problem
-from tests.service.conftest import picture
+from tests.service.conftest import image
 
 pytestmark = pytest.mark.anyio
 
 BINARY = {"accept": "application/octet-stream"}
-PURPLE = picture((200, 0, 100), "PNG")
+PURPLE = image((200, 0, 100), "PNG")
 
 
 async def test_an_embedding_is_what_the_model_pools(client: httpx.AsyncClient) -> None:
@@ -36,7 +36,7 @@ async def test_on_request_its_length_is_one(client: httpx.AsyncClient) -> None:
 
 
 async def test_an_embedding_of_nothing_but_zeros_stays_so(client: httpx.AsyncClient) -> None:
-    answer = await client.post("/embed?normalize=1", content=picture((0, 0, 0), "PNG"))
+    answer = await client.post("/embed?normalize=1", content=image((0, 0, 0), "PNG"))
     assert answer.json()["embedding"] == [0, 0, 0]
 
 

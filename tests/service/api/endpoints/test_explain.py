@@ -27,7 +27,7 @@ from service.model_files.default_model import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of
-from tests.support.pictures import encoded, exif, scene
+from tests.support.images import encoded, exif, scene
 from tests.support.tiny_model import SIDE
 
 pytestmark = pytest.mark.anyio
@@ -75,7 +75,7 @@ async def test_the_maps_of_two_labels_lie_on_their_own_halves(client: httpx.Asyn
 @pytest.mark.parametrize(
     ("size", "crop"), [((80, 80), [0, 0, 80, 80]), ((100, 60), [20, 0, 80, 60]), ((60, 100), [0, 20, 60, 80])]
 )
-async def test_the_answer_says_which_part_of_the_picture_was_seen(
+async def test_the_answer_says_which_part_of_the_image_was_seen(
     client: httpx.AsyncClient, size: tuple[int, int], crop: list[float]
 ) -> None:
     answer = (await client.post("/explain", content=encoded(Image.new("RGB", size), "PNG"))).json()

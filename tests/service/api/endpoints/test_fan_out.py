@@ -1,4 +1,4 @@
-"""Many pictures of one request: all answered, in order, few at a time."""
+"""Many images of one request: all answered, in order, few at a time."""
 
 import asyncio
 

@@ -8,8 +8,8 @@ import pytest
 
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.cli.test_classify import run
-from tests.service.conftest import picture
-from tests.support.pictures import encoded, scene
+from tests.service.conftest import image
+from tests.support.images import encoded, scene
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ async def test_an_answer_about_one_image_says_that_its_end_is_missing(client: ht
 async def test_each_image_of_a_batch_says_so_for_itself(client: httpx.AsyncClient) -> None:
     files = [
         ("files", (name, content))
-        for name, content in (("a", WHOLE), ("b", TRUNCATED), ("c", HALF), ("d", picture((255, 0, 0))))
+        for name, content in (("a", WHOLE), ("b", TRUNCATED), ("c", HALF), ("d", image((255, 0, 0))))
     ]
     results = (await client.post("/classify/batch", files=files)).json()["results"]
     assert [result.get("image", {}).get("truncated") for result in results] == [None, True, None, None]
@@ -71,7 +71,7 @@ def test_the_command_says_so_in_both_formats(models: Path, tmp_path: Path) -> No
 
 
 def test_the_command_has_the_limits_as_options(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.png").write_bytes(picture((255, 0, 0), "PNG"))
+    (tmp_path / "a.png").write_bytes(image((255, 0, 0), "PNG"))
     assert (
         "at most 1,000 are accepted (--max-pixels sets the limit)"
         in run("--models", models, "--max-pixels", 1000, tmp_path).stderr

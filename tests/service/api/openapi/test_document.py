@@ -26,7 +26,7 @@ from service.app import create_app
 from service.http_server.connection import Patience
 from service.http_server.server import Drain, make_server
 from service.settings import Settings
-from tests.service.conftest import picture
+from tests.service.conftest import image
 
 CHECKS = [
     not_a_server_error,
@@ -35,8 +35,8 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-PICTURES = st.sampled_from([picture((200, 30, 90), kind) for kind in ("JPEG", "PNG", "WEBP")])
-BODIES = PICTURES | PICTURES.map(lambda content: content[: len(content) // 2]) | st.binary(max_size=200)
+IMAGES = st.sampled_from([image((200, 30, 90), kind) for kind in ("JPEG", "PNG", "WEBP")])
+BODIES = IMAGES | IMAGES.map(lambda content: content[: len(content) // 2]) | st.binary(max_size=200)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from service.api.parsing import base64_text
 from service.api.parsing.base64_text import from_base64
 from tests.service.api.endpoints.test_batch import outcomes
-from tests.service.conftest import picture
+from tests.service.conftest import image
 
 URL = b"data:image/jpeg;base64,"
 
@@ -41,7 +41,7 @@ def test_every_spelling_stands_for_the_same_bytes(content: bytes, width: int, en
     [b"data:;base64,", b"DATA:IMAGE/PNG;BASE64,", b"data:image/png;charset=utf-8;base64,", b"data:image/png; base64,"],
 )
 def test_the_head_of_a_data_url_may_be_any(head: bytes) -> None:
-    assert from_base64(head + b"cGljdHVyZQ==") == b"picture"
+    assert from_base64(head + b"cGljdHVyZQ==") == b"image"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def spellings(content: bytes) -> list[bytes]:
 @pytest.mark.anyio
 @pytest.mark.parametrize("padding", [0, 20_000], ids=["short", "cut out of the body"])
 async def test_the_routes_take_every_spelling(client: httpx.AsyncClient, padding: int) -> None:
-    content = picture((255, 0, 0), "PNG") + b"\xfb\xff" * padding
+    content = image((255, 0, 0), "PNG") + b"\xfb\xff" * padding
     texts = [text.decode() for text in spellings(content)]
     assert outcomes(await client.post("/classify/batch", json={"images": texts})) == ["red"] * len(texts)
     net = json.dumps({"images": texts}).replace("+", "\\u002B").replace("/", "\\/").encode()

@@ -1,4 +1,4 @@
-"""Taking the picture out of a form: whatever the clients' libraries write, and whatever is thrown at it."""
+"""Taking the image out of a form: whatever the clients' libraries write, and whatever is thrown at it."""
 
 import re
 import time
@@ -47,8 +47,8 @@ def test_what_httpx_writes_is_read_back(content: bytes, filename: str, value: by
     ],
 )
 def test_a_boundary_may_have_all_its_characters(content_type: bytes, boundary: bytes) -> None:
-    body = (HEAD + b"picture" + END).replace(b"--b", b"--" + boundary)
-    assert file_in_form(body, content_type) == b"picture"
+    body = (HEAD + b"image" + END).replace(b"--b", b"--" + boundary)
+    assert file_in_form(body, content_type) == b"image"
 
 
 @given(body=st.binary(max_size=200), content_type=st.binary(max_size=60))
@@ -57,8 +57,8 @@ def test_random_bytes_are_refused_in_our_own_words(body: bytes, content_type: by
 
 
 @given(st.data())
-def test_a_damaged_form_gives_a_picture_or_a_refusal(data: st.DataObject) -> None:
-    whole = OTHER + b"\r\n" + HEAD + b"picture" + END
+def test_a_damaged_form_gives_a_image_or_a_refusal(data: st.DataObject) -> None:
+    whole = OTHER + b"\r\n" + HEAD + b"image" + END
     at = data.draw(st.integers(0, len(whole)))
     damaged = whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + data.draw(st.integers(0, 4)) :]
     try:
@@ -67,9 +67,9 @@ def test_a_damaged_form_gives_a_picture_or_a_refusal(data: st.DataObject) -> Non
         assert refusal.code in ("bad_multipart", "no_file", "several_files")
 
 
-@pytest.mark.parametrize("cut", range(1, len(HEAD + b"picture" + END) - 2))
+@pytest.mark.parametrize("cut", range(1, len(HEAD + b"image" + END) - 2))
 def test_a_form_that_is_cut_off_anywhere_is_refused(cut: int) -> None:
-    assert code_of((HEAD + b"picture" + END)[: -cut - 2]) == "bad_multipart"
+    assert code_of((HEAD + b"image" + END)[: -cut - 2]) == "bad_multipart"
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_form_that_is_cut_off_anywhere_is_refused(cut: int) -> None:
     ],
 )
 def test_the_name_is_found_however_it_is_written(disposition: bytes) -> None:
-    body = b"--b\r\nA: b\r\ncontent-DISPOSITION:" + disposition + b"\r\nContent-Type: x/y\r\n\r\npicture" + END
-    assert file_in_form(body, FORM) == b"picture"
+    body = b"--b\r\nA: b\r\ncontent-DISPOSITION:" + disposition + b"\r\nContent-Type: x/y\r\n\r\nimage" + END
+    assert file_in_form(body, FORM) == b"image"
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_the_name_is_found_however_it_is_written(disposition: bytes) -> None:
     ],
 )
 def test_parameters_are_read_as_loosely_as_by_the_frameworks(disposition: bytes) -> None:
-    body = b"--b\r\nno header\r\nContent-Disposition: " + disposition + b"\r\n\r\npicture" + END
-    assert file_in_form(body, FORM) == b"picture"
+    body = b"--b\r\nno header\r\nContent-Disposition: " + disposition + b"\r\n\r\nimage" + END
+    assert file_in_form(body, FORM) == b"image"
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_parameters_are_read_as_loosely_as_by_the_frameworks(disposition: bytes)
     ],
 )
 def test_the_content_type_may_end_with_a_semicolon(content_type: bytes) -> None:
-    assert file_in_form(HEAD + b"picture" + END, content_type) == b"picture"
+    assert file_in_form(HEAD + b"image" + END, content_type) == b"image"
 
 
 @pytest.mark.parametrize("field", ["file", "image", "files", "images"])
 @pytest.mark.parametrize("suffix", ["", "[]", "[0]", "[a]"])
 def test_files_may_be_named_as_lists(field: str, suffix: str) -> None:
     head = HEAD.replace(b'"file"', f'"{field}{suffix}"'.encode())
-    assert file_in_form(head + b"picture" + END, FORM) == b"picture"
+    assert file_in_form(head + b"image" + END, FORM) == b"image"
     twice = head + b"a\r\n" + head + b"b" + END
     assert code_of(twice) == "several_files"
     assert read_form(twice, FORM, 2).files == [b"a", b"b"]
@@ -142,8 +142,8 @@ def test_other_fields_come_with_the_files_as_text() -> None:
         b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % part
         for part in ((b"top_k", b"2"), ("größe".encode(), b"\xff"), (b"long", b"x" * 5000), (b"a[]", b""))
     )
-    form = read_form(fields + HEAD + b"picture" + END, FORM)
-    assert form.files == [b"picture"]
+    form = read_form(fields + HEAD + b"image" + END, FORM)
+    assert form.files == [b"image"]
     assert form.fields == {"top_k": "2", "größe": "\ufffd", "long": "x" * 1000, "a[]": ""}
 
 
@@ -160,8 +160,8 @@ def test_an_empty_file_is_a_file() -> None:
 
 
 def test_padding_a_preamble_and_an_epilogue_are_allowed() -> None:
-    body = b"preamble\r\n" + HEAD.replace(b"--b", b"--b \t") + b"picture" + END + b"epilogue"
-    assert file_in_form(body, FORM) == b"picture"
+    body = b"preamble\r\n" + HEAD.replace(b"--b", b"--b \t") + b"image" + END + b"epilogue"
+    assert file_in_form(body, FORM) == b"image"
 
 
 def test_a_line_that_only_begins_with_the_boundary_ends_the_part_all_the_same() -> None:

@@ -20,7 +20,7 @@ from service.api.v2.routes import NOT_SUPPORTED
 from service.app import create_app
 from service.model_files.repository import VersionState
 from service.settings import Settings
-from tests.service.conftest import picture
+from tests.service.conftest import image
 from tests.support.graph_files import graph_file, write_graph_file
 from tests.support.tiny_model import SIDE, write_tiny_model
 
@@ -67,8 +67,8 @@ async def test_the_server_describes_itself_with_and_without_a_slash(client: http
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-async def test_a_picture_alone_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
-    answer = await client.post(INFER, content=picture((255, 0, 0), image_format), headers=RAW)
+async def test_a_image_alone_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
+    answer = await client.post(INFER, content=image((255, 0, 0), image_format), headers=RAW)
     head = json.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
     sizes = [output["parameters"]["binary_data_size"] for output in head["outputs"]]
     assert [output["name"] for output in head["outputs"]] == ["probabilities", "embedding", "top_indices", "class_maps"]
@@ -81,12 +81,12 @@ async def test_raw_pixels_alone_are_a_request_if_their_size_is_the_model_s(clien
     assert (await client.post(INFER, content=PIXELS.tobytes(), headers=RAW)).status_code == 200
     assert (await client.post("/v2/models/minus/infer", content=bytes(12), headers=RAW)).status_code == 200
     assert (await client.post("/v2/models/whole/infer", content=bytes(32), headers=RAW)).status_code == 200
-    for path, body in ((INFER, b""), (INFER, PIXELS.tobytes()[1:]), ("/v2/models/minus/infer", picture((1, 2, 3)))):
+    for path, body in ((INFER, b""), (INFER, PIXELS.tobytes()[1:]), ("/v2/models/minus/infer", image((1, 2, 3)))):
         assert_error(await client.post(path, content=body, headers=RAW), 400, "must be")
     assert_error(await client.post("/v2/models/open/infer", content=bytes(12), headers=RAW), 400, "needs a request")
 
 
-async def test_pictures_in_json_are_base64(client: httpx.AsyncClient, red: bytes) -> None:
+async def test_images_in_json_are_base64(client: httpx.AsyncClient, red: bytes) -> None:
     text = base64.b64encode(red).decode()
     tensor = {"name": "images", "datatype": "BYTES", "shape": [2], "data": [text, text]}
     outputs = [{"name": "top_indices"}]
@@ -156,7 +156,7 @@ async def test_a_packed_body_is_unpacked_and_a_bomb_is_refused(client: httpx.Asy
 async def test_encodings_that_are_not_known_and_bodies_that_are_too_large_are_told(client: httpx.AsyncClient) -> None:
     assert_error(await client.post(INFER, content=b"x", headers={"content-encoding": "br"}), 400, "gzip")
     assert_error(await client.post(INFER, content=bytes(LIMIT + 1)), 413, "100,000 bytes")
-    large = struct.pack("<I", 60_000) + picture((1, 2, 3)).ljust(60_000, b"\0")
+    large = struct.pack("<I", 60_000) + image((1, 2, 3)).ljust(60_000, b"\0")
     head = {"name": "images", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(large)}}
     text = json.dumps({"inputs": [head]}).encode()
     answer = await client.post(INFER, content=text + large, headers={"inference-header-content-length": str(len(text))})

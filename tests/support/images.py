@@ -1,8 +1,8 @@
-"""Small pictures in every mode that JPEG, PNG and WebP have, and what they must look like.
+"""Small images in every mode that JPEG, PNG and WebP have, and what they must look like.
 
 PNG is written here sample by sample, because no library writes all of its modes; so what each pixel must become is
-known from the standard and not from the decoder under test. `python -m tests.support.pictures` writes them to
-`tests/fixtures/pictures`.
+known from the standard and not from the decoder under test. `python -m tests.support.images` writes them to
+`tests/fixtures/images`.
 """
 
 import functools
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "pictures"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "images"
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
@@ -26,7 +26,7 @@ Samples = NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class NamedFile:
     """A file, and its pixels on white before any turning, uint8 (height, width, 3); None: as Pillow decodes it."""
 
     data: bytes
@@ -40,9 +40,9 @@ def scene(width: int = 45, height: int = 35) -> Image.Image:
     grain = np.random.default_rng(7).normal(0, 6, (height, width, 1))
     sky = np.dstack((90 + 120 * y, 140 + 60 * y, 230 - 40 * y))
     hills = np.dstack((40 + 60 * x, 110 - 50 * y, 30 + 20 * x))
-    picture = np.where((y > 0.45 + 0.12 * np.sin(7 * x))[..., None], hills, sky)
-    picture[(x - 0.7) ** 2 + (y - 0.18) ** 2 < 0.01] = (255, 240, 150)
-    return Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8))
+    image = np.where((y > 0.45 + 0.12 * np.sin(7 * x))[..., None], hills, sky)
+    image[(x - 0.7) ** 2 + (y - 0.18) ** 2 < 0.01] = (255, 240, 150)
+    return Image.fromarray(np.clip(image + grain, 0, 255).astype(np.uint8))
 
 
 def encoded(image: Image.Image, image_format: str, **settings: Any) -> bytes:
@@ -112,9 +112,9 @@ def _on_white(colour: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     return blended.astype(np.uint8)
 
 
-def _grey_and_colour_pngs() -> dict[str, Picture]:
+def _grey_and_colour_pngs() -> dict[str, NamedFile]:
     """Every depth of grey and of RGB: without transparency, with one transparent colour, and with an alpha channel."""
-    pictures = {}
+    images = {}
     rgb = np.asarray(scene())
     grey = np.asarray(scene().convert("L"))[..., None]
     alpha = np.add.outer(np.arange(rgb.shape[0]), np.arange(rgb.shape[1]))[..., None] * 2 % 256
@@ -126,29 +126,29 @@ def _grey_and_colour_pngs() -> dict[str, Picture]:
         shown = np.broadcast_to(shown, rgb.shape).astype(np.uint8)
         samples = stored.astype(np.uint16)
         name = f"png_{'grey' if colour == 0 else 'rgb'}_{depth}"
-        pictures[name] = Picture(png(samples, depth, colour), shown)
-        pictures[f"{name}_interlaced"] = Picture(png(samples, depth, colour, interlaced=True), shown)
+        images[name] = NamedFile(png(samples, depth, colour), shown)
+        images[f"{name}_interlaced"] = NamedFile(png(samples, depth, colour, interlaced=True), shown)
         key = samples[5, 40]
         keyed = np.where((samples == key).all(-1, keepdims=True), 255, shown).astype(np.uint8)
-        pictures[f"{name}_key"] = Picture(
+        images[f"{name}_key"] = NamedFile(
             png(samples, depth, colour, chunk(b"tRNS", key.astype(">u2").tobytes())), keyed
         )
         if depth >= 8:
             stored_alpha = alpha if depth == 8 else alpha << 8 | low[..., :1]
             with_alpha = np.dstack((samples, stored_alpha)).astype(np.uint16)
-            pictures[f"{name}_alpha"] = Picture(png(with_alpha, depth, colour + 4), _on_white(shown, alpha))
-    return pictures
+            images[f"{name}_alpha"] = NamedFile(png(with_alpha, depth, colour + 4), _on_white(shown, alpha))
+    return images
 
 
-def _palette_pngs() -> dict[str, Picture]:
-    pictures = {}
+def _palette_pngs() -> dict[str, NamedFile]:
+    images = {}
     palette = np.random.default_rng(5).integers(0, 256, (256, 3)).astype(np.uint8)
     for depth in (1, 2, 4, 8):
         colours = 2**depth
         indices = np.asarray(scene().convert("L"))[..., None] >> (8 - depth)
         plte = chunk(b"PLTE", palette[:colours].tobytes())
         shown = palette[indices[..., 0]]
-        pictures[f"png_palette_{depth}"] = Picture(png(indices.astype(np.uint16), depth, 3, plte), shown)
+        images[f"png_palette_{depth}"] = NamedFile(png(indices.astype(np.uint16), depth, 3, plte), shown)
         one_clear = np.full(colours, 255)
         one_clear[indices[5, 40, 0]] = 0
         some_alpha = np.linspace(0, 255, colours - colours // 3).astype(int)
@@ -156,23 +156,23 @@ def _palette_pngs() -> dict[str, Picture]:
             data = png(indices.astype(np.uint16), depth, 3, plte, chunk(b"tRNS", bytes(alphas.tolist())))
             all_alphas = np.concatenate((alphas, np.full(colours - len(alphas), 255)))
             expected = _on_white(shown, all_alphas[indices])
-            pictures[f"png_palette_{depth}_{name}"] = Picture(data, expected)
-    return pictures
+            images[f"png_palette_{depth}_{name}"] = NamedFile(data, expected)
+    return images
 
 
-def _special_pngs() -> dict[str, Picture]:
+def _special_pngs() -> dict[str, NamedFile]:
     rgb = np.asarray(scene())
     samples = rgb.astype(np.uint16)
     frames = [scene(), scene().rotate(180)]
     return {
-        "png_exif_before": Picture(png(samples, 8, 2, chunk(b"eXIf", exif(6))), rgb),
-        "png_exif_after": Picture(png(samples, 8, 2, after=chunk(b"eXIf", exif(8, ">"))), rgb),
-        "png_animated": Picture(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), rgb),
-        "png_animated_apart": Picture(
+        "png_exif_before": NamedFile(png(samples, 8, 2, chunk(b"eXIf", exif(6))), rgb),
+        "png_exif_after": NamedFile(png(samples, 8, 2, after=chunk(b"eXIf", exif(8, ">"))), rgb),
+        "png_animated": NamedFile(encoded(frames[0], "PNG", save_all=True, append_images=frames[1:]), rgb),
+        "png_animated_apart": NamedFile(
             encoded(frames[0], "PNG", save_all=True, append_images=frames, default_image=True), rgb
         ),
-        "png_metadata": Picture(encoded(scene(), "PNG", icc_profile=_profile(), dpi=(72, 72)), rgb),
-        "png_one_pixel": Picture(png(samples[:1, :1], 8, 2), rgb[:1, :1]),
+        "png_metadata": NamedFile(encoded(scene(), "PNG", icc_profile=_profile(), dpi=(72, 72)), rgb),
+        "png_one_pixel": NamedFile(png(samples[:1, :1], 8, 2), rgb[:1, :1]),
     }
 
 
@@ -180,7 +180,7 @@ def _profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-def _jpegs() -> dict[str, Picture]:
+def _jpegs() -> dict[str, NamedFile]:
     image = scene()
     cmyk = encoded(image.convert("CMYK"), "JPEG", quality=85)
     adobe = cmyk.index(b"\xff\xee")
@@ -209,10 +209,10 @@ def _jpegs() -> dict[str, Picture]:
         for orientation in range(1, 9)
         for name, order in (("little", "<"), ("big", ">"))
     }
-    return {f"jpeg_{name}": Picture(data) for name, data in (files | turned).items()}
+    return {f"jpeg_{name}": NamedFile(data) for name, data in (files | turned).items()}
 
 
-def _webps() -> dict[str, Picture]:
+def _webps() -> dict[str, NamedFile]:
     image, size = scene(), scene().size
     alpha = Image.linear_gradient("L").resize(size)
     clear = image.copy()
@@ -228,21 +228,21 @@ def _webps() -> dict[str, Picture]:
         "one_pixel": encoded(image.crop((0, 0, 1, 1)), "WEBP"),
     }
     turned = {f"exif_{turn}": encoded(image, "WEBP", exif=exif(turn, "<>"[turn % 2])) for turn in range(1, 9)}
-    return {f"webp_{name}": Picture(data) for name, data in (files | turned).items()}
+    return {f"webp_{name}": NamedFile(data) for name, data in (files | turned).items()}
 
 
 @functools.cache
-def pictures() -> dict[str, Picture]:
+def images() -> dict[str, NamedFile]:
     """Return all of them by name; the name begins with the format."""
     return _jpegs() | _grey_and_colour_pngs() | _palette_pngs() | _special_pngs() | _webps()
 
 
 def main() -> None:
     FIXTURES.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures().items():
+    for name, image in images().items():
         extension = {"jpeg": "jpg"}.get(name.split("_")[0], name.split("_")[0])
-        (FIXTURES / f"{name}.{extension}").write_bytes(picture.data)
-    sys.stdout.write(f"{len(pictures())} pictures in {FIXTURES}\n")
+        (FIXTURES / f"{name}.{extension}").write_bytes(image.data)
+    sys.stdout.write(f"{len(images())} images in {FIXTURES}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A folder of pictures as people have them: all colour modes, broken files, strays, uneven classes, odd names."""
+"""A folder of images as people have them: all colour modes, broken files, strays, uneven classes, odd names."""
 
 import random
 import struct
@@ -8,26 +8,26 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# Class → colour, and how many pictures of it there are.
+# Class → colour, and how many images of it there are.
 CLASSES = {"blaue Flächen": ((40, 60, 200), 14), "grün": ((50, 190, 60), 9), "red": ((200, 50, 40), 6)}
 BROKEN = {"blaue Flächen/cut.jpg", "grün/nothing.png", "red/bomb.png", "red/notes.txt"}
 STRAYS = {"README.txt", "Thumbs.db"}  # and .DS_Store, which is hidden
 _ROTATED = 6  # EXIF: the camera was turned by 90 degrees
 
 
-def write_messy_pictures(folder: Path) -> Path:
-    """Write 29 pictures that can be decoded, four files that cannot, and three that lie beside the classes."""
+def write_messy_images(folder: Path) -> Path:
+    """Write 29 images that can be decoded, four files that cannot, and three that lie beside the classes."""
     for number, (name, (colour, count)) in enumerate(CLASSES.items()):
         (folder / name).mkdir(parents=True)
         for index in range(count):
-            _write_one(folder / name / f"picture {index:02} ü", _noise(colour, 100 * number + index), index)
-    whole = (folder / "red" / "picture 00 ü.jpg").read_bytes()
+            _write_one(folder / name / f"image {index:02} ü", _noise(colour, 100 * number + index), index)
+    whole = (folder / "red" / "image 00 ü.jpg").read_bytes()
     (folder / "blaue Flächen" / "cut.jpg").write_bytes(whole[: len(whole) // 3])
     (folder / "grün" / "nothing.png").touch()
     (folder / "red" / "bomb.png").write_bytes(_png_that_claims(60_000, 60_000))
     (folder / "red" / "notes.txt").write_text("red is a colour")
     for name in (*STRAYS, ".DS_Store"):
-        (folder / name).write_text("not a picture")
+        (folder / name).write_text("not an image")
     return folder
 
 
@@ -38,7 +38,7 @@ def _noise(colour: tuple[int, ...], seed: int) -> Image.Image:
 
 
 def _write_one(stem: Path, image: Image.Image, index: int) -> None:
-    """Write a picture in one of seven forms."""
+    """Write an image in one of seven forms."""
     form = index % 7
     if form == 0:
         turned = Image.Exif()

@@ -1,4 +1,4 @@
-"""From a folder of somebody's own pictures to answers over HTTP, by the commands that the README gives."""
+"""From a folder of somebody's own images to answers over HTTP, by the commands that the README gives."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.messy_pictures import BROKEN, CLASSES, STRAYS, write_messy_pictures
+from tests.support.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
 from tests.support.running_service import running_service
 
 ROOT = Path(__file__).parents[2]
@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where somebody works: pictures/, and what the commands make of it."""
+    """Where somebody works: images/, and what the commands make of it."""
     here = tmp_path_factory.mktemp("somebody")
-    write_messy_pictures(here / "pictures")
+    write_messy_images(here / "pictures")
     return here
 
 
@@ -45,7 +45,7 @@ def command(folder: Path, module: str, *words: str) -> "subprocess.CompletedProc
 @pytest.mark.long
 def test_a_messy_folder_is_trained_evaluated_exported_asked_and_served_without_help(folder: Path) -> None:
     trained = command(
-        folder, "training.cli:start", "run", "--recipe", "finetune", "--data", "pictures/", "--out", "runs/pets"
+        folder, "training.cli:start", "run", "--recipe", "finetune", "--data", "images/", "--out", "runs/pets"
     )
     assert f"files that cannot be used: {len(BROKEN | STRAYS)}; runs/pets/skipped.csv" in trained.stderr
     assert trained.stdout.strip() == "done: runs/pets; export it with: export-onnx --checkpoint runs/pets"
@@ -57,16 +57,16 @@ def test_a_messy_folder_is_trained_evaluated_exported_asked_and_served_without_h
 
     exported = command(folder, "export.cli:main", "--checkpoint", "runs/pets")
     network = json.loads((folder / "runs" / "pets" / "run.json").read_text())["network"]  # of a shipped run
-    assert f"models/pictures-{network}/1/model.onnx" in exported.stdout + exported.stderr
+    assert f"models/images-{network}/1/model.onnx" in exported.stdout + exported.stderr
 
-    picture = folder / "pictures" / "blaue Flächen" / "picture 00 ü.jpg"
-    asked = command(folder, "service.cli.classify:main", "--format", "json", str(picture.relative_to(folder)))
+    image = folder / "pictures" / "blaue Flächen" / "image 00 ü.jpg"
+    asked = command(folder, "service.cli.classify:main", "--format", "json", str(image.relative_to(folder)))
     assert json.loads(asked.stdout)["predictions"][0]["label"] == "blaue Flächen"
 
     with running_service(folder / "models") as address:
-        request = urllib.request.Request(f"{address}/classify", data=picture.read_bytes())
+        request = urllib.request.Request(f"{address}/classify", data=image.read_bytes())
         with urllib.request.urlopen(request, timeout=20) as answer:
             body = json.load(answer)
-    assert body["model"]["name"] == f"pictures-{network}"
+    assert body["model"]["name"] == f"images-{network}"
     assert body["predictions"][0]["label"] == "blaue Flächen"
     assert {prediction["label"] for prediction in body["predictions"]} == set(CLASSES)

@@ -1,4 +1,4 @@
-"""Whole runs on a folder of somebody's own pictures: nothing to set, everything said, and resumable."""
+"""Whole runs on a folder of somebody's own images: nothing to set, everything said, and resumable."""
 
 import csv
 import json
@@ -11,9 +11,9 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.support.messy_pictures import BROKEN, CLASSES, STRAYS, write_messy_pictures
+from tests.support.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
 from tests.support.shipped import write_shipped
-from tests.training.conftest import write_pictures
+from tests.training.conftest import write_images
 from tests.training.weights.test_conversion import as_torchvision, settled
 from training.cli import main
 from training.runs import shipped
@@ -36,7 +36,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def messy(tmp_path: Path) -> Path:
-    return write_messy_pictures(tmp_path / "pictures")
+    return write_messy_images(tmp_path / "pictures")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def train(data: Path, out: Path, *options: str | Path) -> Result:
     return CliRunner().invoke(main, [str(word) for word in (*command, *options)])
 
 
-PACKED = ("--set", "crop=pad")  # no processes that decode each picture anew
+PACKED = ("--set", "crop=pad")  # no processes that decode each image anew
 
 
 def facts_of(run: Path) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def test_a_messy_folder_trains_with_no_option_and_says_what_it_skipped(messy: Pa
     assert "no published weights" in lines and "resnet20 at 32 x 32 pixels" in lines
     assert "a new one for 3 classes starts untrained" in lines
     assert f"files that cannot be used: {len(BROKEN | STRAYS)}; {run / 'skipped.csv'} lists them with reasons" in lines
-    assert "pictures to train on + held out: blaue Flächen 11 + 3, grün 7 + 2, red 5 + 1" in lines
+    assert "images to train on + held out: blaue Flächen 11 + 3, grün 7 + 2, red 5 + 1" in lines
     assert {row["file"] for row in rows_of(run / "skipped.csv")} == BROKEN | STRAYS
     assert all(row["reason"] for row in rows_of(run / "skipped.csv"))
     split = rows_of(run / "split.csv")
@@ -91,7 +91,7 @@ def test_a_run_starts_from_a_shipped_one_of_everyday_things_and_goes_on_without_
     results: Path, tmp_path: Path
 ) -> None:
     everyday = write_shipped(results, "everyday-resnet18", "resnet18", side=16)
-    data, run = write_pictures(tmp_path / "pictures", each=8), tmp_path / "run"
+    data, run = write_images(tmp_path / "pictures", each=8), tmp_path / "run"
     begun = train(data, run, *PACKED, "--steps", "2", "--checkpoint-every", "0")
     assert "Starting from everyday-resnet18" in "\n".join(said_lines(begun))
     facts = facts_of(run)
@@ -107,14 +107,14 @@ def test_a_run_starts_from_a_shipped_one_of_everyday_things_and_goes_on_without_
 
 @pytest.mark.parametrize("words", [("--set", "weights=published"), ("--weights", "published")])
 def test_published_weights_that_the_user_has_set_are_not_replaced(tmp_path: Path, words: tuple[str, ...]) -> None:
-    result = train(write_pictures(tmp_path / "pictures", each=8), tmp_path / "run", *words)
+    result = train(write_images(tmp_path / "pictures", each=8), tmp_path / "run", *words)
     assert result.exit_code == 1
     assert "no weights to start resnet50 from: cannot fetch" in result.output
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_that_goes_on_is_bit_equal_and_needs_no_weights_file(weights: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "pictures", each=8)
+    data = write_images(tmp_path / "pictures", each=8)
     options = ("--steps", "8", "--set", "freeze=stem", "--set", "layer_decay=0.5", "--set", "class_weights=balanced")
     assert train(data, tmp_path / "whole", "--weights", weights, *options).exit_code == 0
     begun = train(data, tmp_path / "cut", "--weights", weights, *options, "--checkpoint-every", "0")
@@ -137,7 +137,7 @@ def test_the_weights_are_in_the_first_checkpoint_before_run_json_says_that_there
         raise KeyboardInterrupt
 
     monkeypatch.setattr("training.trainer.loop.Training.train", killed)
-    data = write_pictures(tmp_path / "pictures", each=8)
+    data = write_images(tmp_path / "pictures", each=8)
     train(data, tmp_path / "run", "--weights", weights, *PACKED)
     found = load_latest(tmp_path / "run")
     assert found is not None and found.step == 0
@@ -149,12 +149,12 @@ def test_the_weights_are_in_the_first_checkpoint_before_run_json_says_that_there
 
 def test_parts_in_folders_of_the_usual_names_are_used_as_they_are(weights: Path, tmp_path: Path) -> None:
     for name, each in (("train", 6), ("val", 2), ("test", 3)):
-        write_pictures(tmp_path / "pictures" / name, each=each, seed=each)
+        write_images(tmp_path / "pictures" / name, each=each, seed=each)
     shutil.rmtree(tmp_path / "pictures" / "val" / "green")
     result = train(tmp_path / "pictures", tmp_path / "run", "--weights", weights, "--steps", "4", *PACKED)
     lines = "\n".join(said_lines(result))
     assert "is split: train on train, validate on val, test on test" in lines
-    assert "no picture of 'green' is held out" in lines
+    assert "no image of 'green' is held out" in lines
     facts = facts_of(tmp_path / "run")
     assert [facts["results"][part]["images"] for part in ("train", "held_out", "test")] == [18, 4, 9]
     assert facts["held_out"] == [] and facts["validation_dataset"]["images"] == 4
@@ -162,7 +162,7 @@ def test_parts_in_folders_of_the_usual_names_are_used_as_they_are(weights: Path,
 
 
 def test_a_wrong_file_of_weights_is_one_line_that_names_what_does_not_fit(weights: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "pictures", each=2)
+    data = write_images(tmp_path / "pictures", each=2)
     result = train(data, tmp_path / "run", "--weights", weights, "--set", "network=resnet14")
     assert (
         result.exit_code == 1 and "not the weights of resnet14: the file lacks layer1.1.conv1.weight" in result.output
@@ -174,8 +174,8 @@ def test_a_wrong_file_of_weights_is_one_line_that_names_what_does_not_fit(weight
     assert not (tmp_path / "run").exists()
 
 
-def test_most_of_a_folder_has_to_be_pictures(weights: Path, tmp_path: Path) -> None:
-    data = write_pictures(tmp_path / "pictures", each=2)
+def test_most_of_a_folder_has_to_be_images(weights: Path, tmp_path: Path) -> None:
+    data = write_images(tmp_path / "pictures", each=2)
     for index in range(7):
         (data / "red" / f"broken{index}.png").touch()
     result = train(data, tmp_path / "run", "--weights", weights)

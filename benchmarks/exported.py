@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from export.graph.activation_ranges import Histograms
 from export.graph.fp16 import to_half
 from export.graph.int8 import quantise, tensors_to_watch
-from export.graph.to_onnx import Normalise, deployable, serialise, to_onnx
+from export.graph.to_onnx import Normalize, deployable, serialise, to_onnx
 from export.options import Target
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source, from_random_weights
 from service.engine.engine import Engine
@@ -75,12 +75,12 @@ def contenders(
     source: Source, files: dict[str, bytes], stock: bytes, threads: int, compile_too: bool
 ) -> dict[str, Callable[[Images], Work]]:
     """Return name → what makes one run over a batch of images, uint8 (N, H, W, 3)."""
-    normalise = Normalise(source.preprocessing)
+    normalize = Normalize(source.preprocessing)
     session = stock_session(stock, threads)
     name = session.get_inputs()[0].name
 
     def prepared(images: Images) -> torch.Tensor:
-        return normalise(torch.from_numpy(images)).contiguous()
+        return normalize(torch.from_numpy(images)).contiguous()
 
     def in_torch(network: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Images], Work]:
         def ready(images: Images) -> Work:
@@ -130,11 +130,11 @@ def images_per_second(works: dict[str, Work], batch: int, seconds: float) -> dic
 
 
 def tables(depth: int, seconds: float, compile_too: bool) -> Iterator[str]:
-    source = from_random_weights(Choice(depth=depth), None, 0)
+    source = from_random_weights(NetworkSpec(depth=depth), None, 0)
     files = exported_files(source)
     height, width = source.preprocessing.crop
     pixels = np.random.default_rng(0).integers(0, 256, (max(BATCHES), height, width, 3), dtype=np.uint8)
-    stock = stock_export(source, Normalise(source.preprocessing)(torch.from_numpy(pixels[:2])))
+    stock = stock_export(source, Normalize(source.preprocessing)(torch.from_numpy(pixels[:2])))
     for threads in THREADS:
         makers = contenders(source, files, stock, threads, compile_too)
         speeds = {}

@@ -14,7 +14,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from service.engine.engine import Engine, Host
+from service.engine.engine import Engine, EngineOptions
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 _REPEATS, _SECONDS = 7, 0.05
@@ -46,7 +46,7 @@ def difference(engine: Engine, model: bytes, images: NDArray[np.uint8]) -> float
 
 def section(name: str, model: bytes, providers: str, batches: Sequence[int]) -> str:
     """Return a heading, what runs the file, and a table."""
-    engine = Engine(model, providers=providers, host=Host(largest_gpu_batch=max(batches)))
+    engine = Engine(model, providers=providers, host=EngineOptions(largest_gpu_batch=max(batches)))
     shape = (max(batches), engine.input_height, engine.input_width, 3)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     lines = [

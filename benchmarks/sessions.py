@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.engine.engine import Engine, Host
+from service.engine.engine import Engine, EngineOptions
 from service.system.cores import available_cores
 
 WAYS = ("plain", "mapped, first start", "mapped")
@@ -34,7 +34,7 @@ def measure(model: Path, way: str, cache: Path) -> str:
     """Return one line of the table."""
     before = pss_mib()
     started = time.perf_counter()
-    host = Host(alone_threads=available_cores(), cache=None if way == "plain" else cache)
+    host = EngineOptions(alone_threads=available_cores(), cache=None if way == "plain" else cache)
     engine = Engine(model.read_bytes(), providers="cpu", host=host)
     load_s = time.perf_counter() - started
     image = np.random.default_rng(0).integers(0, 256, (1, engine.input_height, engine.input_width, 3), np.uint8)

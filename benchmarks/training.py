@@ -33,7 +33,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from service.system.cores import available_cores
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.data.training_set import Packed, TrainingImages
 from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
@@ -110,14 +110,14 @@ def our_training(network: str, batch: int) -> Training:
     hardware: Hardware = choose()
     images, labels = (torch.from_numpy(array).to(hardware.device) for array in made_images())
     recipe = dataclasses.replace(RECIPE, batch_size=batch)
-    normalise = Normalise(MEAN, DEVIATION, hardware.device)
+    normalize = Normalize(MEAN, DEVIATION, hardware.device)
     return Training(
         recipe=recipe,
         seed=0,
         total_steps=100_000,
         hardware=hardware,
         model=build(network, num_classes=CLASSES).to(hardware.device),
-        images=TrainingImages(labels, Packed(images), normalise, recipe),
+        images=TrainingImages(labels, Packed(images), normalize, recipe),
         world=World(),
     )
 
@@ -146,7 +146,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 def start(name: str, network: str, batch: int) -> Connection:
     """Start a contender and wait until it is warm."""
-    ours, theirs = multiprocessing.Pipe()
+    ours, theirs = multiprocessing.MessageChannel()
     context = multiprocessing.get_context("spawn")
     context.Process(target=serve, args=(theirs, name, network, batch)).start()
     theirs.close()

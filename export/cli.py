@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from export.options import Format, Precision, Provider, Target, Wanted
+from export.options import Format, Precision, PrecisionOptions, Provider, Target
 
 if TYPE_CHECKING:
     from export.export import Exported
@@ -95,13 +95,13 @@ def export_onnx(
     with _failing_in_one_line():
         from export.export import export
         from export.next_step import next_steps
-        from export.resolve_source import Asked, choose
+        from export.resolve_source import WeightsRequest, choose
 
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
         _refuse_missing(calibration=calibration, data=data, unknown=unknown)
-        wanted = Wanted(precision, target, calibration, max_accuracy_loss, unknown)
-        asked = Asked(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
+        wanted = PrecisionOptions(precision, target, calibration, max_accuracy_loss, unknown)
+        asked = WeightsRequest(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(asked, wanted, _say)
         exported = export(source, data=data, output=output, wanted=wanted, say=_say)
         typer.echo(_summary(exported))

@@ -14,7 +14,7 @@ from export.card_builder import Findings, golden_answer, make_card
 from export.errors import ExportError
 from export.graph.to_onnx import deployable, serialise, to_onnx, with_card
 from export.model_file import write_file, write_next_version
-from export.options import Precision, Wanted
+from export.options import Precision, PrecisionOptions
 from export.reduced_precision import Fp32, lower
 from export.sources.sample_images import samples_by_every_resizer
 from export.sources.trained import Source
@@ -42,7 +42,7 @@ class Exported:
 
 
 def export(
-    source: Source, *, data: Path | None, output: Path | None, wanted: Wanted, say: Callable[[str], None]
+    source: Source, *, data: Path | None, output: Path | None, wanted: PrecisionOptions, say: Callable[[str], None]
 ) -> Exported:
     """Write a network as a model file, to `output` or as the next version under models/.
 

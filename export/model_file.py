@@ -13,7 +13,7 @@ from pathlib import Path
 
 from export.errors import ExportError
 from service.model_files.card import METADATA_KEY
-from service.model_files.checksum import is_intact
+from service.model_files.checksum import has_valid_checksum
 from training.weights.checkpoint import flush
 
 MODEL_FILE = "model.onnx"
@@ -28,7 +28,7 @@ def read_file(path: Path) -> bytes:
         raise ExportError(f"{path} cannot be read; give the path of a model.onnx") from None
     if METADATA_KEY.encode() not in content:
         raise ExportError(f"{path} is not a model file with a model card, or only a part of one; export it again")
-    if not is_intact(content):
+    if not has_valid_checksum(content):
         raise ExportError(f"{path} has been cut off or changed since its export; copy it anew, or export it again")
     return content
 

@@ -38,7 +38,7 @@ class Format(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PrecisionOptions:
     """The precision of a file, and what decides whether it may have it."""
 
     precision: Precision = Precision.FP32

@@ -15,10 +15,10 @@ from export.graph.activation_ranges import METHODS, Histograms, Method
 from export.graph.fp16 import to_half
 from export.graph.int8 import outer_layers, quantise, tensors_to_watch
 from export.graph.to_onnx import serialise, to_onnx
-from export.options import Target, Wanted
+from export.options import PrecisionOptions, Target
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source
-from export.verification.accuracy_gate import Jury, what_is_too_much
+from export.verification.accuracy_gate import AccuracyGate, gate_violation
 from export.verification.calibration_images import CalibrationImages
 from export.verification.evaluation import Answers, Evidence, LabelledImages, engine_over
 from service.engine.engine import Engine
@@ -54,7 +54,7 @@ class Fp32:
 
 def lower(
     fp32: Fp32,
-    wanted: Wanted,
+    wanted: PrecisionOptions,
     evidence: Evidence,
     images: CalibrationImages | None,
     say: Callable[[str], None],
@@ -64,7 +64,7 @@ def lower(
     Raises ExportError, with how far it misses, if the gate stays shut; random weights are reported on and pass.
     """
     lowered = _to_int8(fp32, wanted, evidence, images, say) if images else _to_fp16(fp32, evidence)
-    problem = what_is_too_much(lowered.loss, wanted.precision, wanted.max_loss)
+    problem = gate_violation(lowered.loss, wanted.precision, wanted.max_loss)
     if problem and not fp32.source.is_random:
         advice = "Give better images with --calibration, or " if lowered.quantisation else "Give "
         raise ExportError(f"{problem}; nothing was written. {advice}a larger --max-accuracy-loss (100 allows any)")
@@ -82,7 +82,7 @@ def _to_fp16(fp32: Fp32, evidence: Evidence) -> Lowered:
 
 
 def _to_int8(
-    fp32: Fp32, wanted: Wanted, evidence: Evidence, images: CalibrationImages, say: Callable[[str], None]
+    fp32: Fp32, wanted: PrecisionOptions, evidence: Evidence, images: CalibrationImages, say: Callable[[str], None]
 ) -> Lowered:
     say(f"measuring ranges on {len(images.measured)} images ({images.name})")
     histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), images.measured)
@@ -97,7 +97,7 @@ def _to_int8(
             target=wanted.target.value, method=method, images=histograms.images, float_layers=float_layers
         )
         lowered = _judged(graph, jury, quantisation)
-        if fp32.source.is_random or not what_is_too_much(lowered.loss, wanted.precision, wanted.max_loss):
+        if fp32.source.is_random or not gate_violation(lowered.loss, wanted.precision, wanted.max_loss):
             break
         if not float_layers:
             say("the gate stays shut, so the first and the last layer are kept in float")
@@ -105,7 +105,7 @@ def _to_int8(
 
 
 def _best_method(
-    fp32: Fp32, histograms: Histograms, target: Target, choosing: Jury, say: Callable[[str], None]
+    fp32: Fp32, histograms: Histograms, target: Target, choosing: AccuracyGate, say: Callable[[str], None]
 ) -> Method:
     scores = {
         method: choosing.score(engine_over(serialise(quantise(fp32.graph, histograms.ranges(method), target))))
@@ -117,27 +117,27 @@ def _best_method(
     return best
 
 
-def _figure(choosing: Jury, score: float) -> str:
+def _figure(choosing: AccuracyGate, score: float) -> str:
     return f"keeps {score:.1%} of the labels" if choosing.labels is None else f"{score:+.2f} points"
 
 
-def _judged(graph: onnx.ModelProto, jury: Jury, quantisation: Quantisation | None = None) -> Lowered:
+def _judged(graph: onnx.ModelProto, jury: AccuracyGate, quantisation: Quantisation | None = None) -> Lowered:
     engine = engine_over(serialise(graph))
     loss, answers = jury.judge(engine)
     return Lowered(graph, engine, answers, loss, quantisation)
 
 
-def _jury(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> Jury:
+def _jury(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> AccuracyGate:
     if labelled is None:
-        return Jury(unlabelled, None, name, fp32.engine)
-    return Jury(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
+        return AccuracyGate(unlabelled, None, name, fp32.engine)
+    return AccuracyGate(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
 
 
-def _some(jury: Jury) -> Jury:
+def _some(jury: AccuracyGate) -> AccuracyGate:
     """Return a jury of at most 1,000 of the images, from all over them."""
     chosen = np.linspace(0, len(jury.pixels) - 1, min(_CHOOSING_IMAGES, len(jury.pixels))).round().astype(int)
     labels = None if jury.labels is None else jury.labels[chosen]
-    return Jury(jury.pixels[chosen], labels, jury.name, jury.fp32)
+    return AccuracyGate(jury.pixels[chosen], labels, jury.name, jury.fp32)
 
 
 def _distinct(pixels: Pixels) -> Pixels:

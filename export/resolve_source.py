@@ -11,8 +11,8 @@ from pathlib import Path
 
 from export.errors import ExportError
 from export.next_step import typed
-from export.options import Wanted
-from export.sources.network_spec import Choice, parse_choice
+from export.options import PrecisionOptions
+from export.sources.network_spec import NetworkSpec, parse_choice
 from export.sources.pretrained import Unavailable, from_file, from_published, has_published
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
 from export.verification.calibration_images import refuse_lack_of_images
@@ -24,7 +24,7 @@ RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights 
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class WeightsRequest:
     """What the command line says of the network; None where it says nothing."""
 
     depth: int | None
@@ -37,7 +37,7 @@ class Asked:
     data: Path | None
 
 
-def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
+def choose(asked: WeightsRequest, wanted: PrecisionOptions, say: Callable[[str], None]) -> Source:
     """Return the network that is asked for. Raises ExportError, also where two wishes exclude each other.
 
     What the wanted precision lacks is told before anything is fetched.
@@ -63,7 +63,7 @@ def choose(asked: Asked, wanted: Wanted, say: Callable[[str], None]) -> Source:
     return _from_run(asked.checkpoint, choice, labels, wanted, say)
 
 
-def _foreign_file(asked: Asked) -> Path | None:
+def _foreign_file(asked: WeightsRequest) -> Path | None:
     """Return the file of weights that belongs to no run, however it was given."""
     if asked.weights not in (TRAINED, PUBLISHED):
         return Path(asked.weights)
@@ -73,9 +73,9 @@ def _foreign_file(asked: Asked) -> Path | None:
 
 def _from_run(
     checkpoint: Path | None,
-    choice: Choice,
+    choice: NetworkSpec,
     labels: tuple[str, ...] | None,
-    wanted: Wanted,
+    wanted: PrecisionOptions,
     say: Callable[[str], None],
 ) -> Source:
     if checkpoint is None:
@@ -91,7 +91,11 @@ def _from_run(
 
 
 def _not_from_own_run(
-    reason: str, choice: Choice, labels: tuple[str, ...] | None, wanted: Wanted, say: Callable[[str], None]
+    reason: str,
+    choice: NetworkSpec,
+    labels: tuple[str, ...] | None,
+    wanted: PrecisionOptions,
+    say: Callable[[str], None],
 ) -> Source:
     """Return the published network, else the shipped one. Raises ExportError."""
     if not has_published(choice):
@@ -118,14 +122,14 @@ def _not_from_own_run(
     return source
 
 
-def _from_shipped(choice: Choice, labels: tuple[str, ...] | None, say: Callable[[str], None]) -> Source:
+def _from_shipped(choice: NetworkSpec, labels: tuple[str, ...] | None, say: Callable[[str], None]) -> Source:
     run = find_shipped(choice)
     source = from_run(run.path, choice, labels)
     say(f"exporting {shown(run.path)}, which comes with this project: {run}")
     return source
 
 
-def _refuse_contradictions(asked: Asked) -> None:
+def _refuse_contradictions(asked: WeightsRequest) -> None:
     is_published_by_name = asked.weights == PUBLISHED and asked.pretrained is not None
     given = {
         "--checkpoint": asked.checkpoint is not None,

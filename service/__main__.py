@@ -19,19 +19,19 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 import typer
 from pydantic import ValidationError
 
-from service.api.admin import Gate
-from service.http.access_log import LogHandler, RequestLog, as_json, as_text
+from service.api.admin import AdminAccess
+from service.http.access_log import AccessLog, LogHandler, as_json, as_text
 from service.http.api_keys import BadKeyFile, read_key_file
 from service.http_server.server import Drain
-from service.inference.layout import Layout, choose_layout
-from service.model_files.repository import ModelFile, RegistryError, read_lineup
+from service.inference.layout import WorkerLayout, choose_layout
+from service.model_files.repository import ModelFile, ModelRepositoryError, read_lineup
 from service.processes.model_validation import Repository
 from service.processes.supervisor import Supervisor
 from service.processes.version_fallback import StartFailed
 from service.processes.worker_handle import Task
-from service.settings import ENVIRONMENT_PREFIX, Settings, what_is_wanted
+from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 from service.system.cores import available_cores
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 from service.telemetry.log_writer import LogWriter
 
 _BACKLOG = 2048
@@ -104,7 +104,7 @@ def _serve_with(flags: dict[str, str]) -> None:
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
 
-    board = Board(max(available_cores(), settings.processes or 0))
+    board = SharedLoad(max(available_cores(), settings.processes or 0))
 
     def work(task: Task, orders: socket.socket) -> int:
         from service.processes.worker import work
@@ -130,21 +130,21 @@ def _serve_with(flags: dict[str, str]) -> None:
     os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
 
 
-def _start_log(wanted: str) -> RequestLog | None:
+def _start_log(wanted: str) -> AccessLog | None:
     """Send what the program logs to stderr by a thread; return the log of requests if there shall be one."""
     is_json = wanted == "json" or (wanted == "auto" and not os.isatty(2))
     writer, form = LogWriter(), as_json if is_json else as_text
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
-    return None if wanted == "off" else RequestLog(writer, form)
+    return None if wanted == "off" else AccessLog(writer, form)
 
 
-def _gate(settings: Settings) -> Gate:
+def _gate(settings: Settings) -> AdminAccess:
     try:
         keys = None if settings.admin_keys_file is None else read_key_file(settings.admin_keys_file)
     except BadKeyFile as error:
         _fail(str(error))
-    return Gate(keys, is_local=_is_loopback(settings.admin_host))
+    return AdminAccess(keys, is_local=_is_loopback(settings.admin_host))
 
 
 def _is_loopback(host: str) -> bool:
@@ -161,12 +161,12 @@ def _repository(settings: Settings) -> Repository:
 
     try:
         lineup = read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
-    except RegistryError as error:
+    except ModelRepositoryError as error:
         _fail(str(error))
     return Repository(settings.models, settings.latest_versions, lineup, examine, settings.load_timeout_s)
 
 
-def _layout(settings: Settings) -> Layout | None:
+def _layout(settings: Settings) -> WorkerLayout | None:
     """What can be known of the layout before the default model is measured."""
     if settings.processes is None:
         return None
@@ -185,7 +185,7 @@ def _read_settings(flags: dict[str, Any]) -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
         name = str(first["loc"][0])
-        _fail(f"{_flag(name)} ({_variable(name)}) must be {what_is_wanted(name)}; it is {first['input']!r}")
+        _fail(f"{_flag(name)} ({_variable(name)}) must be {expected_value(name)}; it is {first['input']!r}")
 
 
 def _listen(host: str, port: int, prefix: str) -> socket.socket:

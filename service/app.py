@@ -24,7 +24,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.api.endpoints import batch, classify, embed, explain
-from service.api.endpoints.inference import Serving
+from service.api.endpoints.inference import InferenceService
 from service.api.endpoints.responses import JsonAnswer
 from service.api.health import add_operations, add_page, page_answer
 from service.api.models import add_models
@@ -35,10 +35,10 @@ from service.api.v2.routes import INFER_PATHS, OpenInference
 from service.batching.batcher import Batcher
 from service.batching.load_shedding import QueueLimits
 from service.engine.cpu import processor
-from service.engine.engine import DEVICE_LOST_STATUS, Host
+from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
-from service.http.access_log import RequestLog
+from service.http.access_log import AccessLog
 from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.error_format import failure_response, method_not_allowed, not_found
@@ -48,15 +48,15 @@ from service.http.route_labels import RouteNames
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
 from service.inference.latency_history import shortest_ever
-from service.inference.layout import Layout, choose_layout
+from service.inference.layout import WorkerLayout, choose_layout
 from service.inference.registry import Registry, Served, load, load_models
 from service.model_files.card import ModelCard
-from service.model_files.repository import Lineup, ModelFile, read_lineup, warn_of_what_is_left_out
+from service.model_files.repository import ModelFile, ServingSet, read_lineup, warn_of_what_is_left_out
 from service.settings import Settings
-from service.system.background_tasks import in_a_thread
+from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
 from service.system.cores import available_cores
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -69,13 +69,13 @@ _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operat
 
 
 @dataclass(frozen=True, slots=True)
-class Among:
+class WorkerSlot:
     """An application's place among the processes that run it."""
 
-    board: Board
+    board: SharedLoad
     place: int
-    layout: Layout | None  # None: the first to come measures the default model
-    lineup: Lineup
+    layout: WorkerLayout | None  # None: the first to come measures the default model
+    lineup: ServingSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Parts:
     load: Callable[[ModelFile], Served]  # as the settings say; in a thread
 
 
-def create_app(settings: Settings, among: Among | None = None, request_log: RequestLog | None = None) -> FastAPI:
+def create_app(settings: Settings, among: WorkerSlot | None = None, request_log: AccessLog | None = None) -> FastAPI:
     """Return the public application. Its `state` has `parts`, and `layout` once it has started.
 
     `among` others it is ready only when somebody says so; alone it is when its models are loaded.
@@ -109,7 +109,7 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
         telemetry=_NO_TELEMETRY,
     )
     app.state.parts = parts
-    serving = Serving(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
+    serving = InferenceService(parts.registry, parts.batcher, parts.metrics, settings.max_image_bytes)
     endpoints = _endpoints(settings, serving)
     open_routes = _add_routes(app, settings, parts, serving, endpoints)
     app.wants_keys = settings.api_keys_file is not None
@@ -122,7 +122,7 @@ def create_app(settings: Settings, among: Among | None = None, request_log: Requ
     return app
 
 
-def _make_parts(settings: Settings, among: Among | None) -> Parts:
+def _make_parts(settings: Settings, among: WorkerSlot | None) -> Parts:
     limits = (
         QueueLimits(settings.max_queue, _QUEUE_AGE_S, never_refused=_NEVER_REFUSED)
         if settings.max_queue_age_s is None
@@ -144,10 +144,10 @@ def _make_parts(settings: Settings, among: Among | None) -> Parts:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among | None) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: WorkerSlot | None) -> AsyncIterator[None]:
     """Load the models beside the event loop, which can say meanwhile that they are not ready; then run the engine."""
     lineup = _lineup(settings) if among is None else among.lineup
-    models = await in_a_thread(lambda: load_models(lineup.files, parts.load, settings.load_timeout_s))
+    models = await run_in_daemon_thread(lambda: load_models(lineup.files, parts.load, settings.load_timeout_s))
     parts.registry.serve(models, lineup.default)
     parts.metrics.note_models(model.info for model in models)
     del models  # this frame lives as long as the process, and a model that is replaced shall be freed
@@ -165,11 +165,11 @@ async def _lifespan(app: FastAPI, settings: Settings, parts: Parts, among: Among
     await parts.batcher.stop(_STOP_ENGINE_S)
 
 
-def _lineup(settings: Settings) -> Lineup:
+def _lineup(settings: Settings) -> ServingSet:
     return read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
 
 
-def _host(settings: Settings, readiness: Readiness) -> Host:
+def _host(settings: Settings, readiness: Readiness) -> EngineOptions:
     def note(activity: str | None) -> None:
         readiness.activity = activity
 
@@ -178,7 +178,7 @@ def _host(settings: Settings, readiness: Readiness) -> Host:
         log.critical("leaving with status %d, to be started again", DEVICE_LOST_STATUS)
         threading.Timer(_LAST_WORDS_S, os._exit, (DEVICE_LOST_STATUS,)).start()
 
-    return Host(
+    return EngineOptions(
         alone_threads=settings.engine_threads or available_cores(),
         cache=cache_root(),
         largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
@@ -187,7 +187,7 @@ def _host(settings: Settings, readiness: Readiness) -> Host:
     )
 
 
-def _layout(settings: Settings, registry: Registry) -> Layout:
+def _layout(settings: Settings, registry: Registry) -> WorkerLayout:
     default = registry.default()
     alone_s = shortest_ever(cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.alone_s)
     return choose_layout(
@@ -199,7 +199,7 @@ def _layout(settings: Settings, registry: Registry) -> Layout:
     )
 
 
-def _endpoints(settings: Settings, serving: Serving) -> dict[str, ASGIApp]:
+def _endpoints(settings: Settings, serving: InferenceService) -> dict[str, ASGIApp]:
     return {
         classify.PATH: classify.ClassifyEndpoint(serving),
         batch.PATH: batch.BatchEndpoint(serving, max_waiting=settings.max_queue),
@@ -209,7 +209,7 @@ def _endpoints(settings: Settings, serving: Serving) -> dict[str, ASGIApp]:
 
 
 def _add_routes(
-    app: FastAPI, settings: Settings, parts: Parts, serving: Serving, endpoints: Mapping[str, ASGIApp]
+    app: FastAPI, settings: Settings, parts: Parts, serving: InferenceService, endpoints: Mapping[str, ASGIApp]
 ) -> frozenset[str]:
     """Return the routes that need no key."""
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
@@ -221,7 +221,7 @@ def _add_routes(
     return frozenset((*page, "/docs", "/openapi.json"))
 
 
-def _open_inference(settings: Settings, parts: Parts, serving: Serving) -> OpenInference:
+def _open_inference(settings: Settings, parts: Parts, serving: InferenceService) -> OpenInference:
     most_bytes = settings.max_request_bytes
     infer = InferEndpoint(serving, max_request_bytes=most_bytes, max_waiting=settings.max_queue)
     return OpenInference(serving, parts.readiness, infer, most_bytes, settings.latest_versions)
@@ -233,7 +233,7 @@ def _add_admission(
     parts: Parts,
     endpoints: Mapping[str, ASGIApp],
     access: Access,
-    request_log: RequestLog | None,
+    request_log: AccessLog | None,
 ) -> None:
     app.add_middleware(
         Admission,
@@ -242,7 +242,7 @@ def _add_admission(
         routes=RouteNames(_paths(app)),
         bodies=_body_limits(settings),
         endpoints=endpoints,
-        check_room=parts.batcher.check_room,
+        check_capacity=parts.batcher.check_capacity,
         is_in_the_way=parts.batcher.is_in_the_way,
         upload_memory=parts.upload_memory,
         access=access,

@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     )
 
 
-def what_is_wanted(name: str) -> str:
+def expected_value(name: str) -> str:
     """Return what a setting must be, for whoever gave another value: "a whole number from 0 to 65535"."""
     if name in _WANTED:
         return _WANTED[name]

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from export.errors import ExportError
-from export.graph.to_onnx import Normalise
+from export.graph.to_onnx import Normalize
 from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.networks.resnet import ResNet
@@ -39,10 +39,10 @@ def to_half(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> Re
 @torch.inference_mode()
 def largest_value(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> float:
     """Return the largest absolute value of all weights, and of all activations on images uint8 (N, H, W, 3)."""
-    normalise = Normalise(preprocessing)
+    normalize = Normalize(preprocessing)
     largest = max(float(weight.abs().max()) for weight in network.parameters())
     for start in range(0, len(pixels), _BATCH):
-        images = normalise(torch.from_numpy(pixels[start : start + _BATCH].copy()))
+        images = normalize(torch.from_numpy(pixels[start : start + _BATCH].copy()))
         with _Watching() as watching:
             network(images)
         largest = max(largest, watching.largest)

@@ -29,7 +29,7 @@ _LARGEST_BATCH = 65_536  # an upper bound that the exporter wants; it does not a
 _NOTES = ("metadata_props", "doc_string")
 
 
-class Normalise(nn.Module):
+class Normalize(nn.Module):
     """uint8 pixels (N, H, W, 3) to floats (N, 3, H, W) with mean 0 and standard deviation 1, as in training."""
 
     mean: Tensor
@@ -57,13 +57,13 @@ class Deployed(nn.Module):
 
     def __init__(self, network: ResNet, preprocessing: Preprocessing, temperature: float) -> None:
         super().__init__()
-        self.normalise = Normalise(preprocessing)
+        self.normalize = Normalize(preprocessing)
         self.network = network
         self.top = min(_TOP, network.num_classes)
         self.register_buffer("temperature", torch.tensor(temperature))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features = self.network.features(self.normalise(images).to(self.network.fc.weight.dtype))
+        features = self.network.features(self.normalize(images).to(self.network.fc.weight.dtype))
         embedding = features.mean(dim=(2, 3))
         logits = self.network.fc(embedding).float()
         calibrated = logits / self.temperature

@@ -13,7 +13,7 @@ VARIANTS = ("plain", *_SHORTCUTS, *_STRIDES)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class NetworkSpec:
     """What was asked for; None where nothing was."""
 
     depth: int | None = None
@@ -61,7 +61,7 @@ def _shortcuts_of(found: Architecture) -> str:
     return "none" if found.shortcut is None else f"shortcuts {found.shortcut}"
 
 
-def parse_choice(depth: int | None, variants: Iterable[str]) -> Choice:
+def parse_choice(depth: int | None, variants: Iterable[str]) -> NetworkSpec:
     """Return the choice that `--depth` and `--variant` make; a variant may hold several words between commas.
 
     Raises ExportError for words that are unknown or exclude each other.
@@ -78,4 +78,4 @@ def parse_choice(depth: int | None, variants: Iterable[str]) -> Choice:
             raise ExportError(f"no variant is called {word!r}; --variant takes {', '.join(VARIANTS)}")
     if len(set(shortcuts)) > 1 or len(set(strides)) > 1 or (plain and shortcuts):
         raise ExportError("these variants exclude each other; give one of plain, A, B, C and one of v1, v1.5")
-    return Choice(depth, plain, *(words[0] if words else None for words in (shortcuts, strides)))
+    return NetworkSpec(depth, plain, *(words[0] if words else None for words in (shortcuts, strides)))

@@ -13,7 +13,7 @@ from torch import Tensor
 from export.errors import ExportError
 from export.next_step import typed
 from export.sources.imagenet import imagenet_classes
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.trained import Source, default_preprocessing, model_name, numbered
 from service.model_files.card import Preprocessing, PublishedWeights
 from training.networks.resnet import Architecture, ResNet, load_weights
@@ -40,12 +40,12 @@ _MOST_SHOWN = 3
 class Unavailable(ExportError):
     """Published weights cannot be had here. The message names the ways out, `reason` does not."""
 
-    def __init__(self, reason: str, choice: Choice) -> None:
+    def __init__(self, reason: str, choice: NetworkSpec) -> None:
         super().__init__(f"{reason}, or give --weights a file; {_ways_out(choice)}")
         self.reason = reason
 
 
-def _ways_out(choice: Choice) -> str:
+def _ways_out(choice: NetworkSpec) -> str:
     """Return what works without a connection."""
     shipped = [run for run in shipped_runs() if run.network.imagenet]
     fitting = [run for run in shipped if not choice.contradictions(run.network)] or shipped
@@ -55,7 +55,7 @@ def _ways_out(choice: Choice) -> str:
     return f"what works without internet: {', or '.join(ways)}{others}"
 
 
-def has_published(choice: Choice) -> bool:
+def has_published(choice: NetworkSpec) -> bool:
     """Whether somebody has published weights for what was asked for."""
     try:
         return choice.depth is not None and not _departures(choice) and bool(find_published(choice.depth))
@@ -63,7 +63,7 @@ def has_published(choice: Choice) -> bool:
         return False
 
 
-def from_published(choice: Choice, name: str | None, labels: Sequence[str] | None, say: Say) -> Source:
+def from_published(choice: NetworkSpec, name: str | None, labels: Sequence[str] | None, say: Say) -> Source:
     """Return the published network of this name, or the default of the depth, from the cache or from its publisher.
 
     Raises Unavailable if it cannot be had here, ExportError if there is none.
@@ -85,7 +85,7 @@ def from_published(choice: Choice, name: str | None, labels: Sequence[str] | Non
     return from_file(path, choice, labels, None, say)
 
 
-def _departures(choice: Choice) -> str:
+def _departures(choice: NetworkSpec) -> str:
     words = ["plain"] if choice.plain else []
     words += [choice.shortcut] if choice.shortcut not in (None, "B") else []
     words += ["v1"] if choice.stride_in == "1x1" else []
@@ -94,7 +94,7 @@ def _departures(choice: Choice) -> str:
 
 def from_file(
     path: Path,
-    choice: Choice,
+    choice: NetworkSpec,
     labels: Sequence[str] | None,
     class_names: Callable[[Architecture], Sequence[str]] | None,
     say: Say,
@@ -127,7 +127,7 @@ def from_file(
     )
 
 
-def _read(path: Path, choice: Choice, say: Say) -> tuple[dict[str, Tensor], Architecture]:
+def _read(path: Path, choice: NetworkSpec, say: Say) -> tuple[dict[str, Tensor], Architecture]:
     try:
         weights = read_named(path, say)
     except (CheckpointError, ValueError) as error:
@@ -145,7 +145,7 @@ def _read(path: Path, choice: Choice, say: Say) -> tuple[dict[str, Tensor], Arch
     return weights, described
 
 
-def _recognised(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> Architecture:
+def _recognised(weights: Mapping[str, Tensor], choice: NetworkSpec, path: Path) -> Architecture:
     """Return what the names show; a choice fills in what they cannot show, and must fit in the rest."""
     found = recognise(weights)
     if found is None and choice.depth is None:
@@ -163,10 +163,10 @@ def _recognised(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> Ar
     return dataclasses.replace(described, stem=found.stem)
 
 
-def _other_choice(weights: Mapping[str, Tensor], choice: Choice, path: Path) -> str:
+def _other_choice(weights: Mapping[str, Tensor], choice: NetworkSpec, path: Path) -> str:
     """Return the advice to leave out what was chosen, where the weights fit the network that their names show."""
     found = recognise(weights)
-    if found is None or choice == Choice():
+    if found is None or choice == NetworkSpec():
         return ""
     try:
         refuse_unfit(weights, found, path)

@@ -9,8 +9,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
-from export.graph.to_onnx import Normalise
-from export.sources.network_spec import Choice
+from export.graph.to_onnx import Normalize
+from export.sources.network_spec import NetworkSpec
 from export.sources.random_weights import random_network, settle
 from export.sources.sample_images import sample_pixels
 from service.images.preprocessing import PILLOW, Resizer
@@ -116,13 +116,13 @@ def default_preprocessing(described: Architecture) -> Preprocessing:
     )
 
 
-def from_random_weights(choice: Choice, labels: Sequence[str] | None, seed: int) -> Source:
+def from_random_weights(choice: NetworkSpec, labels: Sequence[str] | None, seed: int) -> Source:
     """Return an untrained network that behaves; its labels are class_0, class_1, … unless they are given."""
     described = choice.architecture()
     preprocessing = default_preprocessing(described)
     named = tuple(labels) if labels is not None else numbered(described.num_classes)
     network = random_network(described, len(named), seed)
-    settle(network, Normalise(preprocessing)(torch.from_numpy(sample_pixels(preprocessing))))
+    settle(network, Normalize(preprocessing)(torch.from_numpy(sample_pixels(preprocessing))))
     return Source(network, named, preprocessing, name=f"random-{described.network}", seed=seed)
 
 
@@ -132,7 +132,7 @@ def numbered(count: int) -> tuple[str, ...]:
     return tuple(f"class_{index:0{digits}}" for index in range(count))
 
 
-def from_run(path: Path, choice: Choice, labels: Sequence[str] | None) -> Source:
+def from_run(path: Path, choice: NetworkSpec, labels: Sequence[str] | None) -> Source:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 
     Raises ExportError if there is none, if it is damaged, or if it is not what `choice` and `labels` ask for.
@@ -218,7 +218,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _refuse_contradictions(facts: RunFacts, choice: Choice, labels: Sequence[str] | None) -> None:
+def _refuse_contradictions(facts: RunFacts, choice: NetworkSpec, labels: Sequence[str] | None) -> None:
     phrases = choice.contradictions(facts.architecture())
     if labels is not None and tuple(labels) != facts.labels:
         phrases.append(f"--labels names {len(labels)} classes that are not the run's {len(facts.labels)}")
@@ -226,7 +226,7 @@ def _refuse_contradictions(facts: RunFacts, choice: Choice, labels: Sequence[str
         raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or choose another --checkpoint")
 
 
-def find_run(choice: Choice, say: Callable[[str], None]) -> Path:
+def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
     """Return the newest finished run under runs/ whose network fits. Raises NoRun if there is none.
 
     Unfinished ones that fit are named and left out.
@@ -247,7 +247,7 @@ def find_run(choice: Choice, say: Callable[[str], None]) -> Path:
     return newest
 
 
-def find_shipped(choice: Choice) -> ShippedRun:
+def find_shipped(choice: NetworkSpec) -> ShippedRun:
     """Return the run that ships with the project and fits, of everyday things rather than others.
 
     Raises ExportError if several fit where no depth is given, and NoRun if there is none.
@@ -265,7 +265,7 @@ def _runs_in(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
 
 
-def _fitting(run: Path, choice: Choice) -> RunFacts | None:
+def _fitting(run: Path, choice: NetworkSpec) -> RunFacts | None:
     try:
         facts = read_run(run)
         find_weights(run)

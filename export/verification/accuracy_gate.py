@@ -20,7 +20,7 @@ NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
 
 @dataclass(frozen=True)
-class Jury:
+class AccuracyGate:
     """Images, uint8 (N, height, width, 3), that an engine is judged with, and fp32's answers to them."""
 
     pixels: Images
@@ -55,7 +55,7 @@ class Jury:
         return float((answers.best[:, 0] == self.labels).mean())
 
 
-def what_is_too_much(loss: PrecisionLoss, precision: str, max_loss: float) -> str | None:
+def gate_violation(loss: PrecisionLoss, precision: str, max_loss: float) -> str | None:
     """Return how far a file is from what is asked for, in one phrase; None if it passes.
 
     `max_loss` is in points of top-1; 100 lets everything pass.

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from export.errors import ExportError
-from export.options import Precision, Wanted
+from export.options import Precision, PrecisionOptions
 from export.sources.sample_images import sample_pixels, to_pixels
 from export.sources.trained import Source
 from export.verification.evaluation import training_pixels
@@ -53,7 +53,7 @@ def find_images(source: Source, folder: Path | None, say: Callable[[str], None])
     raise ExportError(_NONE)
 
 
-def refuse_lack_of_images(wanted: Wanted) -> None:
+def refuse_lack_of_images(wanted: PrecisionOptions) -> None:
     """Raise ExportError if int8 of weights that others trained, which come without images, is given none either."""
     if wanted.precision is Precision.INT8 and wanted.calibration is None:
         raise ExportError(_NONE)

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from export.errors import ExportError
-from export.graph.to_onnx import Normalise
+from export.graph.to_onnx import Normalize
 from export.sources.trained import DatasetFacts, Source, default_preprocessing
 from service.engine.engine import Engine, EngineError
 from service.images.preprocessing import Pixels, Resizer, installed_resizers, usual_resizer
@@ -160,7 +160,7 @@ def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pi
 
 def calibrate(source: Source, images: LabelledImages) -> Calibration:
     """Return the temperature that suits the held-out images best, and the calibration error that is left."""
-    logits = logits_of(source.network, images.pixels, Normalise(source.preprocessing), batch_size=ENGINE_BATCH)
+    logits = logits_of(source.network, images.pixels, Normalize(source.preprocessing), batch_size=ENGINE_BATCH)
     fit = fit_temperature(logits, torch.from_numpy(np.array(images.labels)), caution=1.0)
     return Calibration(
         temperature=float(np.float32(fit.temperature)),  # as the graph holds it

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.v2.model_control import Change, change_routes, check_parameters
 from service.errors import Forbidden, Unauthorized, request_too_large
-from service.http.access_log import RequestLog
+from service.http.access_log import AccessLog
 from service.http.admission import Admission
 from service.http.api_keys import ApiKeys
 from service.http.error_format import method_not_allowed, not_found
@@ -32,7 +32,7 @@ _MOST_UPLOADS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class AdminAccess:
     """Who may change models."""
 
     keys: ApiKeys | None
@@ -52,8 +52,8 @@ def create_admin_app(
     scrape: Callable[[], Awaitable[bytes]],
     change: Change,
     readiness: Readiness,
-    gate: Gate,
-    request_log: RequestLog | None = None,
+    gate: AdminAccess,
+    request_log: AccessLog | None = None,
 ) -> ASGIApp:
     """Return the application of the admin port.
 
@@ -90,7 +90,7 @@ def _change_routes(change: Change) -> list[Route]:
     return [route("load"), route("unload")]
 
 
-def _guarded(router: Router, changes: RouteNames, gate: Gate) -> ASGIApp:
+def _guarded(router: Router, changes: RouteNames, gate: AdminAccess) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST" and "{" in changes.name_of(scope["path"]):
             gate.check(dict(scope["headers"]))

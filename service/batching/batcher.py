@@ -18,25 +18,25 @@ from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
-from service.batching.heartbeat import Pulse
+from service.batching.heartbeat import Heartbeat
 from service.batching.jobs import (
     Answer,
+    Deferred,
     IsWanted,
     Job,
     Model,
-    SetAside,
-    Waiting,
-    answer_all,
+    QueuedJob,
     are_others,
     call,
-    deliver,
+    pop_up_to,
     prepare,
+    resolve_from_thread,
+    run_batch,
     settle,
-    share_of,
 )
-from service.batching.load_shedding import QueueLimits, Room
+from service.batching.load_shedding import LoadShedder, QueueLimits
 from service.errors import NotReady, ServiceError
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
@@ -46,30 +46,32 @@ _LONGEST_PREPARATION_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    wanted: list[Waiting]
-    refused: list[tuple[Waiting, ServiceError]]
+    wanted: list[QueuedJob]
+    refused: list[tuple[QueuedJob, ServiceError]]
     is_alone: bool
 
 
 class Batcher:
     """Owns the queue between the event loop and the engine's threads."""
 
-    def __init__(self, limits: QueueLimits, *, threads: int = 1, board: Board | None = None, place: int = 0) -> None:
+    def __init__(
+        self, limits: QueueLimits, *, threads: int = 1, board: SharedLoad | None = None, place: int = 0
+    ) -> None:
         if threads < 1:
             raise ValueError(f"threads {threads} must be positive")
         self.thread_count = threads  # may be set until the start
-        self._room = Room(limits)
-        self._board, self._place = board or Board(1), place
+        self._room = LoadShedder(limits)
+        self._board, self._place = board or SharedLoad(1), place
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._queues: dict[Model[Any, Any], deque[Waiting]] = {}  # in the order of their turns; never an empty queue
-        self._to_prepare: SimpleQueue[tuple[Waiting, SetAside[Any]] | None] = SimpleQueue()
+        self._queues: dict[Model[Any, Any], deque[QueuedJob]] = {}  # in the order of their turns; never an empty queue
+        self._to_prepare: SimpleQueue[tuple[QueuedJob, Deferred[Any]] | None] = SimpleQueue()
         self._waiting = 0  # in a queue or set aside
-        self._set_aside: set[Waiting] = set()
+        self._set_aside: set[QueuedJob] = set()
         self._running = self._idle = self._running_threads = 0
         self._is_closing = False
         self._calls = 0
-        self._pulses: list[Pulse] = []
+        self._pulses: list[Heartbeat] = []
         # These belong to the event loop.
         self._unanswered: set[asyncio.Future[Any]] = set()
         self._all_ended = asyncio.Event()
@@ -92,7 +94,7 @@ class Batcher:
         self._running_threads = self.thread_count
         for work, name in ((self._run_engine_thread, "engine"), (self._run_preparing_thread, "prepare")):
             for number in range(self.thread_count):
-                pulse = Pulse()
+                pulse = Heartbeat()
                 self._pulses.append(pulse)
                 # Daemons: a model that hangs may not keep the process from ending.
                 threading.Thread(target=work, args=(loop, pulse), name=f"{name}-{number}", daemon=True).start()
@@ -112,15 +114,15 @@ class Batcher:
                 answer.set_exception(NotReady("The server stopped before this image had its turn.", retry_after_s=5))
         self._unanswered.clear()
 
-    def is_sound(self) -> bool:
+    def is_healthy(self) -> bool:
         """Call all threads, and return whether each has answered the last calls or is busy for a sensible time."""
         with self._lock:
             self._calls += 1
             self._changed.notify_all()
         now = time.monotonic()
-        return all(pulse.is_sound(self._calls, now) for pulse in self._pulses)
+        return all(pulse.is_healthy(self._calls, now) for pulse in self._pulses)
 
-    def check_room(self, expires_at: float = math.inf) -> None:
+    def check_capacity(self, expires_at: float = math.inf) -> None:
         """Raise what `submit` would raise for one more job now; `expires_at` is its client's limit."""
         if self._is_closing:
             raise NotReady("The server is stopping; send requests elsewhere.", code="draining", retry_after_s=5)
@@ -157,12 +159,12 @@ class Batcher:
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self._lock:
-            self.check_room(expires_at)
+            self.check_capacity(expires_at)
             outstanding = self._waiting + self._running
             until = math.inf
             if outstanding:
                 until = min(self._room.latest_start(expires_at), self._room.expiry(time.monotonic(), outstanding))
-            waiting = Waiting(model, job, answer, is_wanted, until)
+            waiting = QueuedJob(model, job, answer, is_wanted, until)
             is_done_here = is_quick and not outstanding and self._has_nothing_else() and bool(is_wanted())
             if is_done_here:
                 self._count(running=1)
@@ -173,7 +175,7 @@ class Batcher:
         self._unanswered.add(answer)
         try:
             if is_done_here:  # a model that hangs here stops the event loop, which the supervisor notices as well
-                settle(self._answered([waiting], Pulse(), is_alone=True))
+                settle(self._answered([waiting], Heartbeat(), is_alone=True))
             return await answer
         finally:
             self._unanswered.discard(answer)
@@ -186,7 +188,7 @@ class Batcher:
     def _others_wait(self, is_wanted: IsWanted) -> bool:
         return self._board.waiting() > self._waiting or are_others(self._all_waiting(), is_wanted)
 
-    def _all_waiting(self) -> list[Waiting]:
+    def _all_waiting(self) -> list[QueuedJob]:
         with self._lock:
             return [*chain.from_iterable(self._queues.values()), *self._set_aside]
 
@@ -206,7 +208,7 @@ class Batcher:
         if now - self._looked_for_the_gone_at < _LOOK_FOR_THE_GONE_S:
             return
         self._looked_for_the_gone_at = now
-        dropped: list[tuple[Waiting, Any]] = []
+        dropped: list[tuple[QueuedJob, Any]] = []
         with self._lock:
             others_wait = partial(are_others, self._all_waiting())
             for model, queue in list(self._queues.items()):
@@ -219,12 +221,12 @@ class Batcher:
             self._count(waiting=-len(dropped))
         settle(dropped)
 
-    def _run_engine_thread(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+    def _run_engine_thread(self, loop: asyncio.AbstractEventLoop, pulse: Heartbeat) -> None:
         while (batch := self._take_batch(pulse)) is not None:
             if batch.refused:
-                deliver(loop, batch.refused)
+                resolve_from_thread(loop, batch.refused)
             if batch.wanted:
-                deliver(loop, self._answered(batch.wanted, pulse, is_alone=batch.is_alone))
+                resolve_from_thread(loop, self._answered(batch.wanted, pulse, is_alone=batch.is_alone))
             del batch  # while it waits, the thread holds no image and no model that may be on its way out
         with self._lock:
             self._running_threads -= 1
@@ -234,7 +236,7 @@ class Batcher:
                 self._to_prepare.put(None)
             call(loop, self._all_ended.set)
 
-    def _take_batch(self, pulse: Pulse) -> _Batch | None:
+    def _take_batch(self, pulse: Heartbeat) -> _Batch | None:
         """Wait for work, then take a fair share of one model's.
 
         Quick images, and those of a GPU, are shared with the threads that are idle now; while slow ones are computed
@@ -254,11 +256,11 @@ class Batcher:
             model = next(iter(self._queues))
             queue = self._queues.pop(model)
             before = len(queue)
-            wanted, refused = share_of(queue, self._share(model, before), self._others_wait)
+            wanted, refused = pop_up_to(queue, self._share(model, before), self._others_wait)
             self._count(waiting=len(queue) - before, running=len(wanted))
             if queue:
                 self._queues[model] = queue  # at the end: the other models are next
-            return _Batch(wanted, refused, is_alone=self._board.is_one_alone())
+            return _Batch(wanted, refused, is_alone=self._board.has_single_request())
 
     def _share(self, model: Model[Any, Any], waiting: int) -> int:
         """Return how many of a model's jobs that wait one thread takes."""
@@ -266,13 +268,13 @@ class Batcher:
             return min(math.ceil(waiting / (self._idle + 1)), model.max_batch)
         return min(math.ceil(waiting / self.thread_count), model.max_batch, self._room.largest_batch())
 
-    def _answered(self, batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[tuple[Waiting, Any]]:
+    def _answered(self, batch: list[QueuedJob], pulse: Heartbeat, *, is_alone: bool) -> list[tuple[QueuedJob, Any]]:
         """Have the model answer a batch; return each job with its answer, but for those that are set aside."""
         started = time.monotonic()
-        answers = answer_all(batch, pulse, is_alone=is_alone)
+        answers = run_batch(batch, pulse, is_alone=is_alone)
         self._room.note_batch(time.monotonic() - started, len(batch))
-        answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], SetAside)]
-        set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], SetAside)]
+        answered = [pair for pair in zip(batch, answers, strict=True) if not isinstance(pair[1], Deferred)]
+        set_aside = [pair for pair in zip(batch, answers, strict=True) if isinstance(pair[1], Deferred)]
         with self._lock:
             self._set_aside.update(waiting for waiting, _ in set_aside)
             self._count(waiting=len(set_aside), running=-len(batch))
@@ -280,7 +282,7 @@ class Batcher:
             self._to_prepare.put(pair)
         return answered
 
-    def _run_preparing_thread(self, loop: asyncio.AbstractEventLoop, pulse: Pulse) -> None:
+    def _run_preparing_thread(self, loop: asyncio.AbstractEventLoop, pulse: Heartbeat) -> None:
         pulse.hear(math.inf)  # where it waits, nobody can call it
         while (entry := self._to_prepare.get()) is not None:
             waiting, set_aside = entry
@@ -298,5 +300,5 @@ class Batcher:
                     self._queues.setdefault(waiting.model, deque()).appendleft(replace(waiting, job=job, since=since))
                 self._changed.notify_all()
             if is_refused:
-                deliver(loop, [(waiting, job)])
+                resolve_from_thread(loop, [(waiting, job)])
             del entry, waiting, set_aside, job  # as above: while it waits, the thread holds no image and no model

@@ -7,7 +7,7 @@ _SHORTEST_LIMIT_S = 6.0
 _SLOWER_THAN_EXPECTED = 10.0
 
 
-class Pulse:
+class Heartbeat:
     """One thread's signs of life: written by the thread, read by whoever watches it."""
 
     __slots__ = ("_busy_since", "_heard", "_limit_s")
@@ -30,7 +30,7 @@ class Pulse:
         """Be idle again."""
         self._busy_since = None
 
-    def is_sound(self, last_call: int, now: float) -> bool:
+    def is_healthy(self, last_call: int, now: float) -> bool:
         """Whether the thread still does what it should, at `now`, in monotonic seconds."""
         busy_since = self._busy_since
         if busy_since is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from service.batching.heartbeat import Pulse
+from service.batching.heartbeat import Heartbeat
 from service.errors import EngineFailed, Expired, ServiceError
 
 log = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ IsWanted = Callable[[], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
-class SetAside(Generic[Job]):
+class Deferred(Generic[Job]):
     """A model's word for a job that needs long work before it can share a batch."""
 
     prepare: Callable[[], Job]  # returns the job to ask about then; may raise ServiceError
@@ -41,12 +41,12 @@ class Model(Protocol[Job, Answer]):
     def takes_turns(self) -> bool:
         """Whether its batches are computed one after the other, whatever the threads: by a GPU."""
 
-    def answer_batch(self, jobs: list[Job], /, *, is_alone: bool) -> list[Answer | ServiceError | SetAside[Job]]:
+    def answer_batch(self, jobs: list[Job], /, *, is_alone: bool) -> list[Answer | ServiceError | Deferred[Job]]:
         """Answer each job. `is_alone`: all processes together have nothing else to do."""
 
 
 @dataclass(slots=True, eq=False)  # not frozen: one is made for each image, and that would triple what it costs
-class Waiting:
+class QueuedJob:
     """A job and whoever waits for its answer."""
 
     model: Model[Any, Any]
@@ -69,17 +69,17 @@ class Waiting:
         return not others_wait(self.is_wanted) if is_wanted is None else is_wanted
 
 
-def are_others(waiting: Iterable[Waiting], is_wanted: IsWanted) -> bool:
+def are_others(waiting: Iterable[QueuedJob], is_wanted: IsWanted) -> bool:
     """Return whether any of the jobs belongs to another request than the one with this `is_wanted`."""
     return any(each.is_wanted != is_wanted for each in waiting)
 
 
-def share_of(
-    queue: deque[Waiting], share: int, others_wait_elsewhere: Callable[[IsWanted], bool]
-) -> tuple[list[Waiting], list[tuple[Waiting, ServiceError]]]:
+def pop_up_to(
+    queue: deque[QueuedJob], share: int, others_wait_elsewhere: Callable[[IsWanted], bool]
+) -> tuple[list[QueuedJob], list[tuple[QueuedJob, ServiceError]]]:
     """Take up to `share` jobs from the queue, and what has to be refused on the way, which does not count."""
-    wanted: list[Waiting] = []
-    refused: list[tuple[Waiting, ServiceError]] = []
+    wanted: list[QueuedJob] = []
+    refused: list[tuple[QueuedJob, ServiceError]] = []
     now = time.monotonic()
 
     def others_wait(is_wanted: IsWanted) -> bool:
@@ -95,7 +95,7 @@ def share_of(
     return wanted, refused
 
 
-def answer_all(batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[Any]:
+def run_batch(batch: list[QueuedJob], pulse: Heartbeat, *, is_alone: bool) -> list[Any]:
     """Return the model's answers to a batch; if it fails as a whole, each job gets another chance alone."""
     model = batch[0].model
     pulse.begin(model.longest_batch_s)
@@ -107,11 +107,11 @@ def answer_all(batch: list[Waiting], pulse: Pulse, *, is_alone: bool) -> list[An
     except Exception as error:  # whatever breaks, the thread has to live and everybody has to hear
         if len(batch) > 1:
             _note_failure(error, len(batch))
-            return [answer for waiting in batch for answer in answer_all([waiting], pulse, is_alone=False)]
+            return [answer for waiting in batch for answer in run_batch([waiting], pulse, is_alone=False)]
         return [_failure(error)]
 
 
-def prepare(waiting: Waiting, set_aside: SetAside[Any], others_wait: Callable[[IsWanted], bool]) -> Any:
+def prepare(waiting: QueuedJob, set_aside: Deferred[Any], others_wait: Callable[[IsWanted], bool]) -> Any:
     """Return the prepared job, or the ServiceError why there is none."""
     refusal = waiting.refusal(time.monotonic(), others_wait)
     if refusal is not None:
@@ -134,7 +134,7 @@ def _note_failure(error: Exception, size: int) -> None:
         log.error("a batch of %d failed", size, exc_info=error)
 
 
-def deliver(loop: asyncio.AbstractEventLoop, answers: Iterable[tuple[Waiting, Any]]) -> None:
+def resolve_from_thread(loop: asyncio.AbstractEventLoop, answers: Iterable[tuple[QueuedJob, Any]]) -> None:
     """Hand answers to those who wait for them, from another thread: one wake-up of the loop a batch."""
     call(loop, settle, list(answers))
 
@@ -147,8 +147,8 @@ def call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *argume
         log.warning("an engine thread outlived the event loop; nobody is left to hear its answer")
 
 
-def settle(answers: Iterable[tuple[Waiting, Any]]) -> None:
-    """As `deliver`, on the event loop itself."""
+def settle(answers: Iterable[tuple[QueuedJob, Any]]) -> None:
+    """As `resolve_from_thread`, on the event loop itself."""
     for waiting, answer in answers:
         if waiting.answer.done():
             continue  # cancelled by its own task, or refused at the end

@@ -35,7 +35,7 @@ class QueueLimits:
             raise ValueError(f"max_waiting {self.max_waiting} and max_age_s {self.max_age_s} must be positive")
 
 
-class Room:
+class LoadShedder:
     """Watches the speed of a process's engine threads and judges who may still come in."""
 
     def __init__(self, limits: QueueLimits) -> None:

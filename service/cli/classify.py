@@ -25,7 +25,7 @@ from service.errors import ServiceError
 from service.images.limits import ImageLimits
 from service.inference.classifier import LARGEST_TOP_K, Classifier
 from service.inference.registry import load
-from service.model_files.repository import ALL, RegistryError, choose_model, find_models
+from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.system.cores import available_cores
 
@@ -142,7 +142,7 @@ def _load(folder: Path, model: str | None, limits: ImageLimits) -> Classifier:
         if not isinstance(loaded, Classifier):
             _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
         return loaded
-    except (RegistryError, EngineError) as error:
+    except (ModelRepositoryError, EngineError) as error:
         _fail(str(error))
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from service.engine.onnx_runtime import GRAPH_FILE, Session, cannot_load, open_session, runtime_version
 from service.engine.provider_options import INPUT
 from service.system.cache import find_or_make, key_of
-from service.system.malloc import give_back
+from service.system.malloc import trim
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | Non
 
 def _save(model: bytes, folder: Path) -> None:
     open_session(model, save_in=folder)
-    give_back()  # else 240 MB of a ResNet-50's optimisation stay with the process
+    trim()  # else 240 MB of a ResNet-50's optimisation stay with the process
 
 
 def _key(model: bytes) -> str:

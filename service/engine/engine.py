@@ -20,11 +20,11 @@ from service.engine.gpu_loading import open_gpu
 from service.engine.onnx_runtime import EngineError, cannot_load, check_one_runtime, open_session
 from service.engine.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH
 from service.engine.provider_selection import choose_providers
-from service.engine.signature import Contract, read_contract
+from service.engine.signature import ModelSignature, read_contract
 from service.engine.tensorrt_cache import Report, ignore_report
 from service.errors import EngineFailed
 
-__all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "Host", "check_one_runtime"]
+__all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "EngineOptions", "check_one_runtime"]
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ class _Sessions(Protocol):
 class _Opened:
     sessions: _Sessions
     provider: str
-    contract: Contract
+    contract: ModelSignature
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class EngineOptions:
     """What a model gets of the machine, and who hears of it. The defaults suit a program that runs one model once."""
 
     alone_threads: int | None = None  # for a run that is alone; None: no more than for the others
@@ -59,7 +59,7 @@ class Host:
     on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
 
 
-_PLAIN_HOST = Host()
+_PLAIN_HOST = EngineOptions()
 
 
 class Engine:
@@ -69,7 +69,7 @@ class Engine:
     """
 
     def __init__(
-        self, model: bytes, *, providers: str = "auto", intra_op_threads: int = 1, host: Host = _PLAIN_HOST
+        self, model: bytes, *, providers: str = "auto", intra_op_threads: int = 1, host: EngineOptions = _PLAIN_HOST
     ) -> None:
         if providers not in CHOICES:
             raise ValueError(f"providers is {providers!r}, not one of {', '.join(CHOICES)}")
@@ -115,7 +115,7 @@ def check_single_file(model: bytes) -> None:
         raise EngineError("the model keeps weights outside its file; export it again as a single file")
 
 
-def _open_first_possible(model: bytes, providers: str, threads: int, host: Host) -> _Opened:
+def _open_first_possible(model: bytes, providers: str, threads: int, host: EngineOptions) -> _Opened:
     failures: list[str] = []
     for provider in choose_providers(providers):
         opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
@@ -128,12 +128,12 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Host)
     return opened
 
 
-def _open_cpu(model: bytes, threads: int, host: Host) -> _Opened:
+def _open_cpu(model: bytes, threads: int, host: EngineOptions) -> _Opened:
     sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
     return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
 
 
-def _try_gpu(model: bytes, provider: str, host: Host, failures: list[str]) -> _Opened | None:
+def _try_gpu(model: bytes, provider: str, host: EngineOptions, failures: list[str]) -> _Opened | None:
     contract = _contract_of(model)
     try:
         sessions = open_gpu(
@@ -145,7 +145,7 @@ def _try_gpu(model: bytes, provider: str, host: Host, failures: list[str]) -> _O
     return _Opened(sessions, provider, contract)
 
 
-def _contract_of(model: bytes) -> Contract:
+def _contract_of(model: bytes) -> ModelSignature:
     """Read the file as any processor can, so that what fails afterwards is not the file's fault."""
     try:
         return read_contract(open_session(model, optimised=False))

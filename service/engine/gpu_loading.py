@@ -19,18 +19,18 @@ from service.engine.provider_options import (
     profile_shapes,
     tensorrt_options,
 )
-from service.engine.signature import Contract
+from service.engine.signature import ModelSignature
 from service.engine.tensorrt_cache import Report, engine_folder, reported
 from service.model_files.card import BadCard, Precision, read_card
 from service.system.cache import key_of
 
 
-class NotStarted(Exception):
+class ProviderUnavailable(Exception):
     """The provider is installed, but ONNX Runtime did without it."""
 
 
 def open_gpu(
-    model: bytes, provider: str, contract: Contract, *, largest_batch: int, cache: Path | None, report: Report
+    model: bytes, provider: str, contract: ModelSignature, *, largest_batch: int, cache: Path | None, report: Report
 ) -> GpuSessions:
     """Return a model that really runs on the provider, and is warm. Raises NotStarted, or what ONNX Runtime does."""
     if provider == CUDA:
@@ -64,12 +64,12 @@ def _open(model: bytes, provider: str, told: Mapping[str, Mapping[str, str]], la
     chain = [(name, told.get(name, {})) for name in CHAINS[provider] if name in available]
     session = open_session(model, chain)
     if session.get_providers()[0] != provider:
-        raise NotStarted("ONNX Runtime goes on without it; are the driver and the GPU there?")
+        raise ProviderUnavailable("ONNX Runtime goes on without it; are the driver and the GPU there?")
     # Where TensorRT fails CUDA is the better choice.
     return GpuSessions(session, CudaDevice(), largest_batch=largest_batch, tries_smaller=provider == CUDA)
 
 
-def _precision(contract: Contract) -> Precision:
+def _precision(contract: ModelSignature) -> Precision:
     try:
         return read_card(contract.metadata).precision
     except BadCard:  # then its owner hears of it elsewhere

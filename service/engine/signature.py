@@ -18,7 +18,7 @@ _OPTIONAL_OUTPUTS = {ENERGY: ("tensor(float)", 2)}  # files from before it was a
 
 
 @dataclass(frozen=True, slots=True)
-class Contract:
+class ModelSignature:
     """What a file that keeps its promises takes, in pixels, and says of itself."""
 
     height: int
@@ -27,11 +27,11 @@ class Contract:
     outputs: tuple[TensorSpec, ...]
 
 
-def read_contract(session: Session) -> Contract:
+def read_contract(session: Session) -> ModelSignature:
     """Return what the model takes. Raises EngineError if it is not what this service can run."""
     height, width = _read_input_size(session)
     _check_outputs(session)
-    return Contract(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))
+    return ModelSignature(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))
 
 
 def _read_input_size(session: Session) -> tuple[int, int]:

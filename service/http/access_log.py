@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.telemetry.durations import milliseconds
 from service.telemetry.log_writer import LogWriter
 
@@ -36,13 +36,13 @@ Form = Callable[[dict[str, Any]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class RequestLog:
+class AccessLog:
     """Notes requests that are over."""
 
     writer: LogWriter
     form: Form
 
-    def note(self, exchange: Exchange, method: str, route: str) -> None:
+    def note(self, exchange: RequestContext, method: str, route: str) -> None:
         """Have one request's line written, unless it is an ordinary health check."""
         if route in _PROBES and exchange.status in _PROBE_STATUSES:
             return
@@ -67,7 +67,7 @@ class RequestLog:
             line["model_sha256"] = exchange.model.sha256
         self.writer.put(self.form(line))
 
-    def note_unread(self, status: int, code: str, identity: bytes, client: str | None) -> None:
+    def log_rejected(self, status: int, code: str, identity: bytes, client: str | None) -> None:
         """Have the line written of what was refused before it became a request."""
         line = _request_line(identity, "other", "other", status)
         line |= {"bytes_in": 0, "bytes_out": 0, "total_ms": 0.0}

@@ -14,12 +14,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batching.jobs import IsWanted
 from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
-from service.http.access_log import RequestLog
+from service.http.access_log import AccessLog
 from service.http.access_policy import PREFLIGHT_HEADERS, Access
 from service.http.error_format import failure_response, internal_failure
 from service.http.error_responses import INTERNAL_ERROR_CODE
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit, Exchange, UploadMemory
+from service.http.request_context import BodyLimit, RequestContext, UploadMemory
 from service.http.route_labels import RouteNames
 from service.telemetry.metrics import Metrics
 
@@ -30,11 +30,11 @@ _CHALLENGE = (b"www-authenticate", b'Bearer realm="resnet-service"')
 
 
 class Admission:
-    """Wraps an ASGI app, which finds the `Exchange` in its scope.
+    """Wraps an ASGI app, which finds the `RequestContext` in its scope.
 
     A POST to one of `endpoints` goes straight there: a router's search costs more than all else on its way. Only a
-    POST to the routes of `bodies` may have a body, up to their limits; `check_room` raises if one that expires at the
-    given moment would be refused after its upload.
+    POST to the routes of `bodies` may have a body, up to their limits. `check_capacity` raises if one that expires at
+    the given moment would be refused after its upload.
     """
 
     def __init__(
@@ -46,11 +46,11 @@ class Admission:
         routes: RouteNames,
         bodies: Mapping[str, BodyLimit],
         endpoints: Mapping[str, ASGIApp] = MappingProxyType({}),
-        check_room: Callable[[float], None] = lambda _: None,
+        check_capacity: Callable[[float], None] = lambda _: None,
         is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
         upload_memory: UploadMemory,
         access: Access = _ANYBODY,
-        request_log: RequestLog | None = None,
+        request_log: AccessLog | None = None,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -58,7 +58,7 @@ class Admission:
         self._routes = routes
         self._bodies = bodies
         self._endpoints = endpoints
-        self._check_room = check_room
+        self._check_capacity = check_capacity
         self._is_in_the_way = is_in_the_way
         self._memory = upload_memory
         self._access = access
@@ -70,10 +70,12 @@ class Admission:
             return
         route = self._routes.name_of(scope["path"])
         is_last = self._readiness.is_draining
-        exchange = Exchange(scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way)
+        exchange = RequestContext(
+            scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way
+        )
         scope["exchange"], scope["is_in_the_way"] = exchange, exchange.is_in_the_way
         exchange.client = self._access.client_of(_peer(scope), exchange.headers)
-        exchange.further_headers += self._access.cors_headers(exchange.headers)
+        exchange.extra_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, exchange, route)
@@ -88,11 +90,11 @@ class Admission:
             if exchange.status is not None:
                 self._metrics.note_answer(route, scope["method"], exchange.status)
 
-    async def _answer(self, scope: Scope, exchange: Exchange, route: str) -> None:
+    async def _answer(self, scope: Scope, exchange: RequestContext, route: str) -> None:
         try:
             self._access.check_host(route, exchange.headers)
             if self._access.is_preflight(scope["method"], exchange.headers):
-                exchange.further_headers += PREFLIGHT_HEADERS
+                exchange.extra_headers += PREFLIGHT_HEADERS
                 await exchange.answer(Response(status_code=204))
                 return
             self._admit(scope["method"], exchange, route)
@@ -102,7 +104,7 @@ class Admission:
             self._metrics.note_refusal(error)
             exchange.failure = error.code
             if isinstance(error, Unauthorized):
-                exchange.further_headers.append(_CHALLENGE)
+                exchange.extra_headers.append(_CHALLENGE)
             if exchange.status is None:
                 # The connection is not heard for a moment.
                 scope["was_refused"] = isinstance(error, (Overloaded, Expired))
@@ -119,14 +121,14 @@ class Admission:
                 raise  # half an answer cannot be taken back: the HTTP server closes the connection
             await exchange.answer(internal_failure(scope["path"]))
 
-    def _admit(self, method: str, exchange: Exchange, route: str) -> None:
+    def _admit(self, method: str, exchange: RequestContext, route: str) -> None:
         self._access.check_key(route, exchange.headers)
         exchange.check_length()
         if method == "POST" and route in self._bodies:  # all others: the router knows best
             exchange.expect_body(self._bodies[route])
             self._readiness.check_started()
             exchange.read_deadline()
-            self._check_room(exchange.expires_at)
+            self._check_capacity(exchange.expires_at)
 
 
 def _peer(scope: Scope) -> str | None:

@@ -73,7 +73,7 @@ class UploadMemory:
             raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
 
 
-class Exchange:
+class RequestContext:
     """Wraps the `receive` and `send` of one request."""
 
     __slots__ = (
@@ -95,8 +95,8 @@ class Exchange:
         "decode_s",
         "draw_s",
         "expires_at",
+        "extra_headers",
         "failure",
-        "further_headers",
         "headers",
         "images",
         "inference_s",
@@ -140,7 +140,7 @@ class Exchange:
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
         self.failure: str | None = None  # its code, if we know it
-        self.further_headers: list[tuple[bytes, bytes]] = []  # of the answer
+        self.extra_headers: list[tuple[bytes, bytes]] = []  # of the answer
         self.started_at = time.monotonic()
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self.traceparent = traceparent(self.headers.get(b"traceparent"))
@@ -264,7 +264,7 @@ class Exchange:
 
     def _complete(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         complete = [*headers, _NO_SNIFFING, (b"x-request-id", self.request_id), (b"server-timing", self._timing())]
-        complete += self.further_headers
+        complete += self.extra_headers
         if self.traceparent is not None:
             complete.append((b"traceparent", self.traceparent))
         if not any(name == b"cache-control" for name, _ in complete):

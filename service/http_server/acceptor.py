@@ -17,7 +17,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Acceptor:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.BaseProtocol],
         *,
-        board: Board,
+        board: SharedLoad,
         place: int,
         most: int = sys.maxsize,
         make_room: Callable[[], bool] = _no_room,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.http.trace_headers import request_id
-from service.http_server.early_errors import TOO_SLOW, WireRefusal
+from service.http_server.early_errors import TOO_SLOW, ProtocolError
 from service.http_server.parser import ParsingProtocol, Part
 
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
@@ -28,7 +28,7 @@ _MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kern
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class ClientTimeouts:
     """How long a client may take."""
 
     head_s: float = 5.0  # from connecting, or from the first byte of a later request, to the end of its headers
@@ -40,7 +40,7 @@ class Patience:
 
 
 # Told of what was refused before it became a request: status, code, its new id, and who sent it.
-OnUnread = Callable[[int, str, bytes, str | None], None]
+OnRejected = Callable[[int, str, bytes, str | None], None]
 
 
 def ignore_unread(_status: int, _code: str, _identity: bytes, _client: str | None) -> None:
@@ -55,15 +55,15 @@ class Connection(ParsingProtocol):
     def __init__(
         self,
         *arguments: Any,
-        patience: Patience | None = None,
+        patience: ClientTimeouts | None = None,
         on_lost: Callable[[], None] = lambda: None,
-        on_unread: OnUnread = ignore_unread,
+        on_unread: OnRejected = ignore_unread,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self._on_lost = on_lost
         self._on_unread = on_unread
-        self._patience = patience or Patience()
+        self._patience = patience or ClientTimeouts()
         self._part_began = 0.0
         self._reading_limit: asyncio.TimerHandle | None = None
         self._writing_limit: asyncio.TimerHandle | None = None
@@ -240,7 +240,7 @@ class Connection(ParsingProtocol):
             self.flow.resume_reading()
             self._wait_for_turn()
 
-    def _refuse(self, refusal: WireRefusal) -> None:
+    def _refuse(self, refusal: ProtocolError) -> None:
         """Answer once, after the answers that are due; not at all if the request has its answer already."""
         is_first = self._refusal is None
         super()._refuse(refusal)

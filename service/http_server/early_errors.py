@@ -10,7 +10,7 @@ MAX_HEADERS = 256  # lines of them, and of trailers
 
 
 @dataclass(frozen=True, slots=True)
-class WireRefusal:
+class ProtocolError:
     """An answer of the connection itself, to what never became a request."""
 
     status: int
@@ -31,49 +31,49 @@ class WireRefusal:
         ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, self.further_lines, body)
 
 
-BAD_HTTP = WireRefusal(400, "bad_http", "Bad request", "The request is not valid HTTP.")
-BAD_HOST = WireRefusal(
+BAD_HTTP = ProtocolError(400, "bad_http", "Bad request", "The request is not valid HTTP.")
+BAD_HOST = ProtocolError(
     400, "bad_host", "Bad request", "A request of HTTP/1.1 must have exactly one Host header, with a valid name."
 )
-TINY_CHUNKS = WireRefusal(
+TINY_CHUNKS = ProtocolError(
     400, "tiny_chunks", "Bad request", "The body comes in too many tiny chunks; send chunks of at least 64 bytes."
 )
-NO_TUNNELS = WireRefusal(
+NO_TUNNELS = ProtocolError(
     405,
     "method_not_allowed",
     "Method not allowed",
     "This server is no proxy: CONNECT is not supported; Allow names the methods that are.",
     b"allow: GET, HEAD, POST\r\n",
 )
-TOO_SLOW = WireRefusal(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
-TOO_LARGE = WireRefusal(
+TOO_SLOW = ProtocolError(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
+TOO_LARGE = ProtocolError(
     431,
     "header_too_large",
     "Request header fields too large",
     f"The path and the headers together may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes) "
     f"and {MAX_HEADERS} lines.",
 )
-UNKNOWN_CODING = WireRefusal(
+UNKNOWN_CODING = ProtocolError(
     501,
     "unknown_transfer_coding",
     "Not implemented",
     "The only supported Transfer-Encoding is chunked; name a compression of the body in Content-Encoding.",
 )
-TOO_MUCH_AHEAD = WireRefusal(
+TOO_MUCH_AHEAD = ProtocolError(
     503,
     "overloaded",
     "Overloaded",
     "Clients have sent too many requests ahead; wait for answers before sending more.",
     b"retry-after: 1\r\n",
 )
-NO_CONNECTION_LEFT = WireRefusal(
+NO_CONNECTION_LEFT = ProtocolError(
     503,
     "too_many_connections",
     "Too many connections",
     "All connections of this server are in use; try again a little later.",
     b"retry-after: 1\r\n",
 )
-UNKNOWN_VERSION = WireRefusal(
+UNKNOWN_VERSION = ProtocolError(
     505,
     "unknown_http_version",
     "HTTP version not supported",

@@ -26,7 +26,7 @@ _DROP_NEW_CONNECTIONS = (
 )
 
 
-def turn_away_new_clients(listener: socket.socket) -> None:
+def drop_new_connections(listener: socket.socket) -> None:
     """Let no new connection begin; those that have begun can still be accepted. Does nothing where there is no BPF."""
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_NEW_CONNECTIONS)
     memory = ctypes.create_string_buffer(program)

@@ -22,7 +22,7 @@ from service.http_server.early_errors import (
     TINY_CHUNKS,
     TOO_LARGE,
     TOO_MUCH_AHEAD,
-    WireRefusal,
+    ProtocolError,
 )
 from service.http_server.flow_control import ReadingFlow
 from service.http_server.parsing_turns import Turns
@@ -72,7 +72,7 @@ class ParsingProtocol(HttpToolsProtocol):
         self._is_in_line = False
         self._is_paused = False  # its requests wait, as the last one was refused
         self._has_ended = False  # the client sends no more, which is all that is seen of one that has left
-        self._refusal: WireRefusal | None = None  # once set, nothing that comes is parsed any more
+        self._refusal: ProtocolError | None = None  # once set, nothing that comes is parsed any more
         self._part = Part.NONE
         self._calls = 0  # of the parser in this turn
         self._lines = 0  # of the current head, or of the trailers
@@ -218,7 +218,7 @@ class ParsingProtocol(HttpToolsProtocol):
         if self._turns.held_bytes > _MOST_HELD_BYTES:
             self._refuse(TOO_MUCH_AHEAD)
 
-    def _refuse(self, refusal: WireRefusal) -> None:
+    def _refuse(self, refusal: ProtocolError) -> None:
         """Parse no more."""
         self._refusal = self._refusal or refusal
         if self._unparsed:

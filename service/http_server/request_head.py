@@ -8,7 +8,7 @@ from service.http_server.early_errors import (
     NO_TUNNELS,
     UNKNOWN_CODING,
     UNKNOWN_VERSION,
-    WireRefusal,
+    ProtocolError,
 )
 
 Headers = list[tuple[bytes, bytes]]
@@ -16,7 +16,7 @@ Headers = list[tuple[bytes, bytes]]
 _HOST_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"
 
 
-def refusal_of_head(method: bytes, version: str, headers: Headers, last: Mapping[bytes, bytes]) -> WireRefusal | None:
+def refusal_of_head(method: bytes, version: str, headers: Headers, last: Mapping[bytes, bytes]) -> ProtocolError | None:
     """Return why a request is refused for its head, if it is; `last` has the last header of each name."""
     if version not in ("1.1", "1.0"):
         return UNKNOWN_VERSION
@@ -31,7 +31,7 @@ def refusal_of_head(method: bytes, version: str, headers: Headers, last: Mapping
     return _refusal_of_coding(_all_of(b"transfer-encoding", headers)) if b"transfer-encoding" in last else None
 
 
-def _refusal_of_coding(values: list[bytes]) -> WireRefusal | None:
+def _refusal_of_coding(values: list[bytes]) -> ProtocolError | None:
     """RFC 9112, sections 6.1 and 6.3: 501 for an unknown coding, 400 where the end of the body cannot be known."""
     codings = [coding.strip().lower() for coding in b",".join(values).split(b",")]
     if codings == [b"chunked"]:

@@ -19,12 +19,12 @@ from starlette.types import ASGIApp
 
 from service.http.trace_headers import request_id
 from service.http_server.acceptor import Acceptor, most_clients
-from service.http_server.connection import Connection, OnUnread, Patience, ignore_unread
+from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_unread
 from service.http_server.early_errors import NO_CONNECTION_LEFT
-from service.http_server.listener import turn_away_new_clients
+from service.http_server.listener import drop_new_connections
 from service.http_server.parser import ParsingProtocol
 from service.http_server.parsing_turns import Turns
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,9 @@ class Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
-        among: tuple[Board, int] | None,
+        among: tuple[SharedLoad, int] | None,
         idle: dict[ParsingProtocol, None],
-        on_unread: OnUnread,
+        on_unread: OnRejected,
     ) -> None:
         super().__init__(config)
         self._among = among
@@ -78,7 +78,7 @@ class Server(uvicorn.Server):
             state = self.server_state
             return make(config=self.config, server_state=state, app_state={}, on_lost=acceptor.note_lost)  # type: ignore[call-arg]
 
-        board, place = self._among or (Board(1), 0)
+        board, place = self._among or (SharedLoad(1), 0)
         most = most_clients() if self._among else min(_MOST_ADMIN_CLIENTS, most_clients())
         acceptor = Acceptor(
             listener,
@@ -115,7 +115,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in () if self.is_replaced else sockets or ():
-            turn_away_new_clients(listener)
+            drop_new_connections(listener)
         for _ in range(_FIRST_WORDS_TRIES):
             await asyncio.sleep(_FIRST_WORDS_S / _FIRST_WORDS_TRIES)
             if not any(isinstance(client, Connection) and client.is_silent for client in self.server_state.connections):
@@ -139,9 +139,9 @@ class Server(uvicorn.Server):
 def make_server(
     app: ASGIApp,
     drain: Drain,
-    patience: Patience,
-    among: tuple[Board, int] | None = None,
-    on_unread: OnUnread = ignore_unread,
+    patience: ClientTimeouts,
+    among: tuple[SharedLoad, int] | None = None,
+    on_unread: OnRejected = ignore_unread,
 ) -> Server:
     """Return a server for one application; `serve` it with a listening socket.
 

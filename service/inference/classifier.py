@@ -15,23 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching.batcher import Batcher
-from service.batching.jobs import IsWanted, SetAside
-from service.engine.engine import Engine, Host
+from service.batching.jobs import Deferred, IsWanted
+from service.engine.engine import Engine, EngineOptions
 from service.engine.provider_options import INPUT
 from service.errors import EngineFailed, ServiceError
 from service.images.header import ImageHeader, check_format, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
-from service.inference.model_checks import BadModel, Runner, WarmUp, check_golden, warm_up
+from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.model_files.card import ModelCard, read_card
-from service.model_files.checksum import is_broken
+from service.model_files.checksum import is_corrupted
 from service.model_files.confidence import ENERGY, needs_energy, scores_of
 from service.model_files.tensor_spec import OPEN, TensorSpec
 
 LARGEST_TOP_K = 1000
 DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
 _ALWAYS = ("probabilities", "top_indices")
-_PLAIN_HOST = Host()
+_PLAIN_HOST = EngineOptions()
 # Larger images are decoded apart from the batch: some 10 ms of work and more.
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
@@ -107,7 +107,7 @@ class Classifier:
 
     def __init__(
         self,
-        engine: Runner,
+        engine: InferenceEngine,
         card: ModelCard,
         info: ModelInfo,
         warm_up: WarmUp,
@@ -173,7 +173,7 @@ class Classifier:
         """As `classify`, in the calling thread and without a queue."""
         job = ImageJob(content, top_k, time.monotonic())
         answer = self.answer_batch([job], is_alone=True)[0]
-        if isinstance(answer, SetAside):
+        if isinstance(answer, Deferred):
             answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
         if not isinstance(answer, Classification):
             raise (
@@ -183,7 +183,7 @@ class Classifier:
 
     def answer_batch(
         self, jobs: list[ImageJob], /, *, is_alone: bool
-    ) -> list[Classification | ServiceError | SetAside[ImageJob]]:
+    ) -> list[Classification | ServiceError | Deferred[ImageJob]]:
         """Answer each image, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
 
         `is_alone`: nothing else runs, so all cores may work on this.
@@ -194,7 +194,7 @@ class Classifier:
         classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
         return [next(classified) if isinstance(job, ImageJob) else job for job in ready]
 
-    def _make_ready(self, job: ImageJob) -> ImageJob | ServiceError | SetAside[ImageJob]:
+    def _make_ready(self, job: ImageJob) -> ImageJob | ServiceError | Deferred[ImageJob]:
         if job.decoded is not None:
             return job
         started = time.monotonic()
@@ -203,7 +203,7 @@ class Classifier:
             if _is_light(header, job.content):
                 return self._decode(job, header, started)
             spent_s = time.monotonic() - started
-            return SetAside(lambda: self._decode_aside(job, header, spent_s))
+            return Deferred(lambda: self._decode_aside(job, header, spent_s))
         except ServiceError as error:
             return error.as_answer()
 
@@ -306,7 +306,9 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
 
 def _check_energy(engine: Engine) -> None:
     if ENERGY not in {spec.name for spec in engine.outputs}:
-        raise BadModel(f"the card's confidence needs the output `{ENERGY}`, which the graph lacks; export it again")
+        raise ModelCheckFailed(
+            f"the card's confidence needs the output `{ENERGY}`, which the graph lacks; export it again"
+        )
 
 
 def load_classifier(
@@ -316,15 +318,17 @@ def load_classifier(
     *,
     providers: str,
     max_batch: int | None,
-    host: Host = _PLAIN_HOST,
+    host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Classifier:
     """Check a model file's seal, load it, repeat its golden example, and warm it up.
 
     Raises EngineError, BadCard or BadModel, each with one line for an operator.
     """
-    if is_broken(model):
-        raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
+    if is_corrupted(model):
+        raise ModelCheckFailed(
+            "the file has been cut off or changed since its export; copy it anew, or export it again"
+        )
     engine = Engine(model, providers=providers, host=host)
     card = read_card(engine.metadata)
     if card.confidence is not None and needs_energy(card.confidence.score):

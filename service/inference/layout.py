@@ -11,7 +11,7 @@ SMALL_MODEL_S = 0.005  # an image alone
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class WorkerLayout:
     """Processes that run models, and threads in each that decode images and run them."""
 
     processes: int
@@ -20,8 +20,8 @@ class Layout:
 
 def choose_layout(
     *, alone_s: float, is_on_gpu: bool, cores: int, processes: int | None, engine_threads: int | None
-) -> Layout:
+) -> WorkerLayout:
     """Return the layout for a model that takes `alone_s` for one image; what an operator has set stays."""
     if processes is None:
         processes = cores if alone_s < SMALL_MODEL_S and not is_on_gpu else 1
-    return Layout(processes, engine_threads or max(1, math.ceil(cores / processes)))
+    return WorkerLayout(processes, engine_threads or max(1, math.ceil(cores / processes)))

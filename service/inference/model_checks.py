@@ -22,11 +22,11 @@ _LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
 _WARM_UP_RUNS = 3
 
 
-class BadModel(Exception):
+class ModelCheckFailed(Exception):
     """The model loads, but must not serve. The message is one line for an operator."""
 
 
-class Runner(Protocol):
+class InferenceEngine(Protocol):
     """What a classifier needs of an engine."""
 
     provider: str
@@ -50,34 +50,36 @@ class WarmUp:
     longest_batch_s: float
 
 
-def check_golden(engine: Runner, card: ModelCard) -> None:
+def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
     """Raise BadModel unless the model gives the answer that its card promises for the golden example."""
     if card.preprocessing.crop != (engine.input_height, engine.input_width):
-        raise BadModel(
+        raise ModelCheckFailed(
             f"the card crops to {card.preprocessing.crop}, but the model takes "
             f"{(engine.input_height, engine.input_width)}"
         )
     probabilities, top_indices = _run_golden(engine)
     classes = len(card.labels)
     if probabilities.shape != (1, classes) or top_indices.shape != (1, min(5, classes)):
-        raise BadModel(f"the card has {classes} labels, but the model answers {probabilities.shape[-1]} classes")
+        raise ModelCheckFailed(
+            f"the card has {classes} labels, but the model answers {probabilities.shape[-1]} classes"
+        )
     difference = np.abs(probabilities[0] - np.array(card.golden.probabilities, dtype=np.float32)).max()
     tolerance = GOLDEN_TOLERANCE[card.precision]
     if not difference <= tolerance:  # also when it is not a number
-        raise BadModel(
+        raise ModelCheckFailed(
             f"the golden example differs from the card by {difference:.2g} in probability, more than the {tolerance:g} "
             f"allowed for {card.precision}; the file is damaged, or this processor does not run it right"
         )
 
 
-def _run_golden(engine: Runner) -> list[NDArray[Any]]:
+def _run_golden(engine: InferenceEngine) -> list[NDArray[Any]]:
     try:
         return engine.run(golden_input(engine.input_height, engine.input_width))
     except EngineFailed:
-        raise BadModel("the model fails on its own golden example") from None
+        raise ModelCheckFailed("the model fails on its own golden example") from None
 
 
-def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
+def warm_up(engine: InferenceEngine, max_batch: int | None) -> WarmUp:
     """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one image."""
     image = golden_input(engine.input_height, engine.input_width)
     engine.run(image, alone=True)
@@ -86,11 +88,11 @@ def warm_up(engine: Runner, max_batch: int | None) -> WarmUp:
     try:
         longest_s = _seconds_of_a_run(engine, np.repeat(image, largest, axis=0))
     except EngineFailed:
-        raise BadModel(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
+        raise ModelCheckFailed(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
     return WarmUp(largest, alone_s, longest_s)
 
 
-def _largest_batch(engine: Runner, wanted: int | None, alone_s: float) -> int:
+def _largest_batch(engine: InferenceEngine, wanted: int | None, alone_s: float) -> int:
     if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
         return min(wanted or engine.largest_batch, engine.largest_batch)
     return wanted or largest_batch_on_a_cpu(alone_s)
@@ -103,7 +105,7 @@ def largest_batch_on_a_cpu(alone_s: float) -> int:
     return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
 
 
-def _seconds_of_a_run(engine: Runner, images: NDArray[np.uint8]) -> float:
+def _seconds_of_a_run(engine: InferenceEngine, images: NDArray[np.uint8]) -> float:
     started = time.perf_counter()
     engine.run(images)
     return time.perf_counter() - started

@@ -15,23 +15,23 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
-from service.engine.engine import EngineError, Host
+from service.engine.engine import EngineError, EngineOptions
 from service.errors import BadRequest, NotFound, NotReady
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.inference.classifier import Classifier, load_classifier
-from service.inference.model_checks import BadModel
-from service.inference.tensor_model import GraphModel, load_graph_model
+from service.inference.model_checks import ModelCheckFailed
+from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.card import METADATA_KEY, BadCard
 from service.model_files.local_copies import find_kept, forget_the_rest, hold, keep
 from service.model_files.permissions import why_unreadable
-from service.model_files.repository import ModelFile, RegistryError, VersionState
+from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
 
 log = logging.getLogger(__name__)
 
-_PLAIN_HOST = Host()
+_PLAIN_HOST = EngineOptions()
 _MOST_NAMED = 16  # in one message
 
-Served: TypeAlias = Classifier | GraphModel
+Served: TypeAlias = Classifier | TensorModel
 
 
 class Registry:
@@ -143,7 +143,7 @@ def load(
     *,
     providers: str,
     max_batch: int | None,
-    host: Host = _PLAIN_HOST,
+    host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
     content: bytes | None = None,
 ) -> Served:
@@ -156,8 +156,8 @@ def load(
     load_model = partial(load_classifier, limits=limits) if has_card(model) else load_graph_model
     try:
         return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
-    except (EngineError, BadCard, BadModel) as error:
-        raise RegistryError(str(error), path=file.path) from error
+    except (EngineError, BadCard, ModelCheckFailed) as error:
+        raise ModelRepositoryError(str(error), path=file.path) from error
 
 
 def has_card(model: bytes) -> bool:
@@ -177,17 +177,19 @@ def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
     try:
         content = file.path.read_bytes()
     except OSError as error:
-        raise RegistryError(f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path) from None
+        raise ModelRepositoryError(
+            f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path
+        ) from None
     if file.sha256 in (None, hashlib.sha256(content).hexdigest()):
         return content
-    raise RegistryError("the file has changed since it was accepted; load it again", path=file.path)
+    raise ModelRepositoryError("the file has changed since it was accepted; load it again", path=file.path)
 
 
 def keep_models(files: Iterable[ModelFile], cache: Path) -> None:
     """Copy what serves into the cache, as far as the folder still holds it, and drop copies that nobody serves."""
     digests = {file.sha256: file for file in files if file.sha256 is not None}
     for sha256, file in digests.items():
-        with contextlib.suppress(RegistryError):
+        with contextlib.suppress(ModelRepositoryError):
             keep(cache, sha256, read_model(file))
     hold(cache, digests)
     forget_the_rest(cache)

@@ -17,19 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.batching.batcher import Batcher
-from service.batching.jobs import IsWanted, SetAside
+from service.batching.jobs import Deferred, IsWanted
 from service.engine.cuda_errors import is_fatal
-from service.engine.engine import EngineError, Host, check_one_runtime, check_single_file
+from service.engine.engine import EngineError, EngineOptions, check_one_runtime, check_single_file
 from service.engine.onnx_runtime import Session, cannot_load, open_session
 from service.engine.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_options
 from service.engine.provider_selection import choose_providers
 from service.errors import BadRequest, EngineFailed, ServiceError
 from service.images.preprocessing import ImageInfo
 from service.inference.classifier import Classification, ModelInfo
-from service.inference.model_checks import SMALL_MODEL_BATCH, BadModel, largest_batch_on_a_cpu
+from service.inference.model_checks import SMALL_MODEL_BATCH, ModelCheckFailed, largest_batch_on_a_cpu
 from service.inference.row_independence import answers_rows_alone
 from service.inference.row_mixing import mixing_operators
-from service.model_files.checksum import is_broken
+from service.model_files.checksum import is_corrupted
 from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 NO_FILE = ImageInfo("TENSOR", 0, 0)  # where an image's answer says what the image was
 _UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
 _WARM_UP_RUNS = 3
-_PLAIN_HOST = Host()
+_PLAIN_HOST = EngineOptions()
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -49,7 +49,7 @@ class _Question:
     submitted_at: float  # monotonic seconds
 
 
-class GraphModel:
+class TensorModel:
     """One model that loads and, where the graph says enough to try it, runs. `answer_batch` may run in several threads.
 
     Raises EngineError if the graph has inputs or outputs that cannot be sent as numbers.
@@ -63,7 +63,7 @@ class GraphModel:
         info: ModelInfo,
         *,
         max_batch: int | None,
-        host: Host = _PLAIN_HOST,
+        host: EngineOptions = _PLAIN_HOST,
         mixing: frozenset[str] | None = frozenset(),
     ) -> None:
         """`mixing`: the operators of the graph that work across rows; None if nobody knows."""
@@ -108,7 +108,7 @@ class GraphModel:
 
     def answer_batch(
         self, questions: list[_Question], /, *, is_alone: bool
-    ) -> list[Classification | ServiceError | SetAside[_Question]]:
+    ) -> list[Classification | ServiceError | Deferred[_Question]]:
         """Answer each question, in order. Raises EngineFailed or BadRequest for all."""
         taken_at = time.monotonic()
         names = sorted({name for question in questions for name in question.outputs})
@@ -163,14 +163,14 @@ class GraphModel:
         try:
             self._session.run(None, self._filled(batch, 0))
         except Exception:
-            raise BadModel(f"the model fails on zeros in a batch of {batch}") from None
+            raise ModelCheckFailed(f"the model fails on zeros in a batch of {batch}") from None
         return time.perf_counter() - started
 
     def _check_numbers(self) -> None:
         """Raise BadModel if neither zeros nor ones become numbers: weights that are none spoil every answer."""
         if not all(self._gives_no_numbers(value) for value in (0, 1)):
             return
-        raise BadModel("the model's answers are not numbers, whatever it is given; its weights may be broken")
+        raise ModelCheckFailed("the model's answers are not numbers, whatever it is given; its weights may be broken")
 
     def _gives_no_numbers(self, value: int) -> bool:
         try:
@@ -201,19 +201,21 @@ def _specs(kind: str, nodes: list[Any]) -> tuple[TensorSpec, ...]:
 
 
 def load_graph_model(
-    name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: Host = _PLAIN_HOST
-) -> GraphModel:
+    name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: EngineOptions = _PLAIN_HOST
+) -> TensorModel:
     """Load a model file that has no card. Raises EngineError or BadModel, each with one line for an operator."""
-    if is_broken(model):
-        raise BadModel("the file has been cut off or changed since its export; copy it anew, or export it again")
+    if is_corrupted(model):
+        raise ModelCheckFailed(
+            "the file has been cut off or changed since its export; copy it anew, or export it again"
+        )
     check_one_runtime()
     check_single_file(model)
     session = _open(model, providers, host)
     info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), session.get_providers()[0], "as in its graph")
-    return GraphModel(session, info, max_batch=max_batch, host=host, mixing=mixing_operators(model))
+    return TensorModel(session, info, max_batch=max_batch, host=host, mixing=mixing_operators(model))
 
 
-def _open(model: bytes, providers: str, host: Host) -> Session:
+def _open(model: bytes, providers: str, host: EngineOptions) -> Session:
     wanted = [provider for provider in choose_providers(providers) if provider != TENSORRT]
     if not wanted:
         raise EngineError("TensorRT is for models with a card; choose --providers auto or cuda")

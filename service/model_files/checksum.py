@@ -17,12 +17,12 @@ def seal(content: bytes) -> bytes:
     return content + _seal_of(content)
 
 
-def is_broken(content: bytes) -> bool:
+def is_corrupted(content: bytes) -> bool:
     """Whether a model file has a seal that is not, or no longer, that of the bytes before it."""
-    return _KEY in content and not is_intact(content)
+    return _KEY in content and not has_valid_checksum(content)
 
 
-def is_intact(content: bytes) -> bool:
+def has_valid_checksum(content: bytes) -> bool:
     """Whether a model file ends in its seal, and nothing before it has changed since."""
     length = len(_seal_of(b""))
     return content[-length:] == _seal_of(content[:-length])

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from service.system.cache import find_or_make, is_intact, private_folder
+from service.system.cache import find_or_make, has_valid_checksum, private_folder
 
 _KIND = "models"
 _FILE = "model.onnx"
@@ -34,7 +34,7 @@ def find_kept(cache: Path, sha256: str) -> bytes | None:
     """Return the model file with this digest, or None."""
     with contextlib.suppress(OSError):
         entry = private_folder(cache, _KIND) / sha256
-        if is_intact(entry):
+        if has_valid_checksum(entry):
             return (entry / _FILE).read_bytes()
     return None
 

@@ -29,7 +29,7 @@ _IN_THE_IMAGE = Path("/models")
 ALL = 2**62  # as a number of versions
 
 
-class RegistryError(Exception):
+class ModelRepositoryError(Exception):
     """A model, or the folder of models, cannot be served. The message is one line for an operator."""
 
     def __init__(self, reason: str, *, path: Path | None = None) -> None:
@@ -65,7 +65,7 @@ class VersionState:
 
 
 @dataclass(frozen=True, slots=True)
-class Lineup:
+class ServingSet:
     """What serves, in every process; and how each version is doing that serves, was refused or was unloaded."""
 
     default: str
@@ -74,10 +74,10 @@ class Lineup:
     why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
 
 
-def lineup_from(message: dict[str, Any]) -> Lineup:
+def lineup_from(message: dict[str, Any]) -> ServingSet:
     """Return the line-up that came as JSON."""
     states = tuple(VersionState(**state) for state in message["states"])
-    return Lineup(message["default"], files_from(message["files"]), states)
+    return ServingSet(message["default"], files_from(message["files"]), states)
 
 
 def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
@@ -85,7 +85,7 @@ def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
     return tuple(ModelFile(**{**file, "path": Path(file["path"])}) for file in message)
 
 
-def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> Lineup:
+def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> ServingSet:
     """Return what shall serve at the start, and what was refused for where it lies. Raises RegistryError."""
     found = _find(folder, latest)
     files = [file for file, refusal in found if refusal is None]
@@ -96,7 +96,7 @@ def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> 
         else VersionState(*file.key, "UNAVAILABLE", refusal.reason)
         for file, refusal in found
     )
-    return Lineup(default.name, tuple(files), tuple(states), default.reason)
+    return ServingSet(default.name, tuple(files), tuple(states), default.reason)
 
 
 def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
@@ -107,19 +107,19 @@ def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
     return [file for file, refusal in _find(folder, latest) if refusal is None]
 
 
-def _find(folder: Path, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
-    found = [version for name in names_in(folder) for version in _placed_versions_of(folder, name, latest)]
+def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
+    found = [version for name in model_names(folder) for version in _placed_versions_of(folder, name, latest)]
     if not found:
-        raise RegistryError(
+        raise ModelRepositoryError(
             f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or "
             f"{_another_folder(folder)}"
         )
     return found
 
 
-def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, RegistryError | None]]:
+def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
     """Return a model's highest versions, and those above them that are refused. Raises RegistryError if all are."""
-    found: list[tuple[ModelFile, RegistryError | None]] = []
+    found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
     wanted = latest
     for file in reversed(versions_of(folder, name, ALL)):
         refusal = _refusal_of_place(folder, file)
@@ -132,10 +132,10 @@ def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[Mode
     return found
 
 
-def _refusal_of_place(folder: Path, file: ModelFile) -> RegistryError | None:
+def _refusal_of_place(folder: Path, file: ModelFile) -> ModelRepositoryError | None:
     try:
-        check_place(folder, file)
-    except RegistryError as error:
+        check_location(folder, file)
+    except ModelRepositoryError as error:
         return error
     return None
 
@@ -149,14 +149,14 @@ def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> De
     names = list(dict.fromkeys(file.name for file in files))
     if wanted is not None:
         if wanted not in names:
-            raise RegistryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
+            raise ModelRepositoryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
         return DefaultModel(wanted, f"{flag} names it")
     if len(names) > 1:
         names = list(dict.fromkeys(file.name for file in files if _may_have_card(file.path))) or names
     try:
         return default_of(names)
     except Undecided as error:
-        raise RegistryError(
+        raise ModelRepositoryError(
             f"there are several models of your own; choose one with {flag}: {', '.join(error.names)}"
         ) from None
 
@@ -170,13 +170,13 @@ def _may_have_card(path: Path) -> bool:
         return True
 
 
-def names_in(folder: Path) -> list[str]:
+def model_names(folder: Path) -> list[str]:
     """Return the names of what may be models, in order. Raises RegistryError if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
     except OSError as error:
-        raise RegistryError(_why_unreadable(folder, error)) from None
+        raise ModelRepositoryError(_why_unreadable(folder, error)) from None
 
 
 def _why_unreadable(folder: Path, error: OSError) -> str:
@@ -202,8 +202,8 @@ def _another_folder(folder: Path, which: str = "another folder") -> str:
 def warn_of_what_is_left_out(folder: Path) -> None:
     """Log which folders hold no model, and which are no versions."""
     try:
-        names = names_in(folder)
-    except RegistryError as error:
+        names = model_names(folder)
+    except ModelRepositoryError as error:
         log.warning("what the folder of models holds is not known: %s", error)
         return
     for name in names:
@@ -231,7 +231,7 @@ def _is_there(path: Path) -> bool:
 def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
     """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError.
 
-    Whether each may be loaded from where it lies, `check_place` says.
+    Whether each may be loaded from where it lies, `check_location` says.
     """
     entry = folder / name
     try:
@@ -240,9 +240,9 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
-        raise RegistryError(f"the folder cannot be read{why_unreadable(entry, error)}", path=entry) from None
+        raise ModelRepositoryError(f"the folder cannot be read{why_unreadable(entry, error)}", path=entry) from None
     if files and not is_name(name):
-        raise RegistryError(
+        raise ModelRepositoryError(
             "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
             "and begins with a letter or digit",
             path=entry,
@@ -251,19 +251,23 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
     return [ModelFile(name, path.parent.name, path) for path in highest]
 
 
-def check_place(folder: Path, file: ModelFile) -> None:
+def check_location(folder: Path, file: ModelFile) -> None:
     """Raise RegistryError unless a file of our own lies there."""
     path = Path(os.path.realpath(file.path))
     if not path.is_relative_to(os.path.realpath(folder)):
-        raise RegistryError("the file is a link out of the folder of models; put the file itself there", path=file.path)
+        raise ModelRepositoryError(
+            "the file is a link out of the folder of models; put the file itself there", path=file.path
+        )
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        raise RegistryError("the file is not there, or a link to nothing", path=file.path) from None
+        raise ModelRepositoryError("the file is not there, or a link to nothing", path=file.path) from None
     except OSError as error:
-        raise RegistryError(f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path) from None
+        raise ModelRepositoryError(
+            f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path
+        ) from None
     if not is_file:
-        raise RegistryError("it is not a file", path=file.path)
+        raise ModelRepositoryError("it is not a file", path=file.path)
 
 
 def is_name(text: str) -> bool:
@@ -275,7 +279,7 @@ def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
     """Raise RegistryError if images that are answered now would no longer be, with this version of a model."""
     serves_images = any(file.has_card for file in serving if file.name == found.name)
     if serves_images and not found.has_card:
-        raise RegistryError(
+        raise ModelRepositoryError(
             "it has no model card, and the version that serves has one, so images would no longer be answered; "
             "export it with a card, give it another name, or unload the model first"
         )

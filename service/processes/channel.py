@@ -19,7 +19,7 @@ import orjson
 _LONGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 
 
-class Pipe:
+class MessageChannel:
     """One end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -27,7 +27,7 @@ class Pipe:
         self._writer = writer
 
     @classmethod
-    async def open(cls, end: socket.socket) -> "Pipe":
+    async def open(cls, end: socket.socket) -> "MessageChannel":
         """Return the pipe around a connected socket, which it owns from now on."""
         return cls(*await asyncio.open_connection(sock=end, limit=_LONGEST_MESSAGE_BYTES))
 

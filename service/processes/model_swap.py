@@ -13,17 +13,17 @@ from dataclasses import replace
 from service.app import Parts
 from service.batching.jobs import call
 from service.inference.registry import Served, keep_models
-from service.model_files.repository import Lineup, ModelFile, RegistryError
-from service.system.background_tasks import Background, in_a_thread
+from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
+from service.system.background_tasks import Background, run_in_daemon_thread
 from service.system.cache import cache_root
-from service.system.malloc import give_back
+from service.system.malloc import trim
 
 log = logging.getLogger(__name__)
 
 _Identity = tuple[str, str, str | None]
 
 
-class Takeover:
+class ModelSwap:
     """Holds what is loaded and does not serve yet."""
 
     def __init__(self, parts: Parts, *, keeps_files: bool) -> None:
@@ -35,7 +35,7 @@ class Takeover:
         self._one_at_a_time = asyncio.Lock()
         self._prepared: dict[_Identity, Served] = {}
 
-    def files_of(self, lineup: Lineup) -> list[ModelFile]:
+    def files_of(self, lineup: ServingSet) -> list[ModelFile]:
         """Return the line-up's files, each with what was found in it."""
         models = {(model.info.name, model.info.version): model for model in self._parts.registry}
         return [
@@ -58,15 +58,15 @@ class Takeover:
         try:
             for file in files:
                 if _wanted(file) not in have:
-                    self._prepared[_wanted(file)] = await in_a_thread(lambda file=file: self._parts.load(file))  # type: ignore[misc]
-        except RegistryError as error:
+                    self._prepared[_wanted(file)] = await run_in_daemon_thread(lambda file=file: self._parts.load(file))  # type: ignore[misc]
+        except ModelRepositoryError as error:
             return error.reason
         except Exception:  # whatever breaks, the supervisor waits for an answer
             log.exception("a new version could not be loaded")
             return "a process failed to load it; the server's log has the cause"
         return None
 
-    def take(self, lineup: Lineup) -> str | None:
+    def take(self, lineup: ServingSet) -> str | None:
         """Serve these and no others; return what is missing for that, and then change nothing."""
         have = self._have()
         if missing := [file for file in lineup.files if _wanted(file) not in have]:
@@ -87,7 +87,7 @@ class Takeover:
 
     async def _keep(self, files: tuple[ModelFile, ...]) -> None:
         async with self._one_at_a_time:
-            await in_a_thread(lambda: keep_models(files, cache_root()))
+            await run_in_daemon_thread(lambda: keep_models(files, cache_root()))
 
     def _have(self) -> dict[_Identity, Served]:
         return {_identity(model): model for model in self._parts.registry} | self._prepared
@@ -103,5 +103,5 @@ def _wanted(file: ModelFile) -> _Identity:
 
 def _free_with_its_last_user(model: Served) -> None:
     """The system gets a large model's memory only if it is asked to take it."""
-    thread = threading.Thread(target=give_back, name="give-back", daemon=True)
+    thread = threading.Thread(target=trim, name="give-back", daemon=True)
     weakref.finalize(model, call, asyncio.get_running_loop(), thread.start).atexit = False

@@ -12,19 +12,19 @@ from typing import Literal
 
 from service.errors import ModelRefused, NotFound, NotReady
 from service.model_files.repository import (
-    Lineup,
     ModelFile,
-    RegistryError,
+    ModelRepositoryError,
+    ServingSet,
     VersionState,
     check_card_stays,
-    check_place,
+    check_location,
     is_name,
-    names_in,
+    model_names,
     versions_of,
     warn_of_what_is_left_out,
 )
 from service.processes.model_validation import Examine, Repository
-from service.processes.worker_handle import Offspring
+from service.processes.worker_handle import WorkerHandle
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _GONE = "its folder is gone"
 Outcome = Literal["loaded", "unchanged", "refused", "unloaded"]
 
 
-class Reloads:
+class ModelUpdater:
     """Owns what serves: the workers are told, and ask for it when they start."""
 
     def __init__(
@@ -42,7 +42,7 @@ class Reloads:
         repository: Repository,
         *,
         examine: Examine,
-        workers: Callable[[], list[Offspring]],
+        workers: Callable[[], list[WorkerHandle]],
         count: Callable[[Outcome], None],
     ) -> None:
         self.lineup = repository.lineup
@@ -60,7 +60,7 @@ class Reloads:
         self._one_at_a_time, self._handing_out = asyncio.Lock(), asyncio.Lock()
         self.begin_with(self.lineup)
 
-    def begin_with(self, lineup: Lineup) -> None:
+    def begin_with(self, lineup: ServingSet) -> None:
         """Before anything serves: let this line-up serve, and say what was refused of it."""
         for state in lineup.states:
             known = self._states.get((state.name, state.version))
@@ -70,7 +70,7 @@ class Reloads:
         self.lineup = lineup
         self._states = {(state.name, state.version): state for state in lineup.states}
 
-    async def bring_up_to_date(self, worker: Offspring) -> str | None:
+    async def bring_up_to_date(self, worker: WorkerHandle) -> str | None:
         """Let a worker that has loaded serve what all serve; return why it could not. Cancelled if it ends."""
         async with self._handing_out:
             if not self._has_started.is_set():
@@ -107,8 +107,8 @@ class Reloads:
         await self._has_started.wait()
         async with self._one_at_a_time:
             try:
-                found = {name: self._versions_of(name) for name in names_in(self._folder)}
-            except RegistryError as error:
+                found = {name: self._versions_of(name) for name in model_names(self._folder)}
+            except ModelRepositoryError as error:
                 log.error("nothing is reloaded: %s", error)
                 return
             there = {name for name, files in found.items() if files != []}
@@ -125,11 +125,11 @@ class Reloads:
         """Return the versions that shall serve; None if they are refused already, and what serves stays."""
         try:
             return versions_of(self._folder, name, self._latest)
-        except RegistryError as error:
+        except ModelRepositoryError as error:
             self._refuse_folder(name, error)
             return None
 
-    def _refuse_folder(self, name: str, error: RegistryError) -> None:
+    def _refuse_folder(self, name: str, error: ModelRepositoryError) -> None:
         for file in self.lineup.files:
             if file.name == name:
                 self._note(file, "READY", f"what lies there now was refused: {error.reason}; what was there serves")
@@ -138,7 +138,7 @@ class Reloads:
     async def _load_by_name(self, name: str) -> None:
         try:
             files = versions_of(self._folder, name, self._latest)
-        except RegistryError as error:
+        except ModelRepositoryError as error:
             self._refuse_folder(name, error)
             await self._tell()
             raise ModelRefused(f"{name} was refused: {error.reason}.") from None
@@ -158,7 +158,7 @@ class Reloads:
         if refusals:  # what they would have replaced stays
             good = sorted({**{f.key: f for f in serving}, **{f.key: f for f in good}}.values(), key=_name_and_number)
         new = [file for file in good[-self._latest :] if file not in serving]
-        failure = await self._hand_out(name, good[-self._latest :])
+        failure = await self._roll_out(name, good[-self._latest :])
         for file in new:
             refusals += self._note_outcome(file, failure)
         for file in good:
@@ -176,11 +176,11 @@ class Reloads:
             self._note(file, "LOADING")
             await self._tell()
         try:
-            check_place(self._folder, file)
+            check_location(self._folder, file)
             found = await self._examine(file, self._accepted)
             check_card_stays(found, self.lineup.files)
             return found
-        except RegistryError as error:
+        except ModelRepositoryError as error:
             return self._note_refusal(file, error.reason)
 
     def _note_outcome(self, file: ModelFile, failure: str | None) -> list[str]:
@@ -228,14 +228,14 @@ class Reloads:
         self._states = {key: state for key, state in self._states.items() if key[0] in known}
 
     async def _take_out(self, name: str, files: list[ModelFile], reason: str) -> None:
-        await self._hand_out(name, [])
+        await self._roll_out(name, [])
         for file in files:
             self._note(file, "UNAVAILABLE", reason)
             self._count("unloaded")
             log.info("%s:%s serves no more: %s", file.name, file.version, reason)
         await self._tell()
 
-    async def _hand_out(self, name: str, files: list[ModelFile]) -> str | None:
+    async def _roll_out(self, name: str, files: list[ModelFile]) -> str | None:
         """Let every worker load what is new, then all serve it; return why one could not, and then none does."""
         async with self._handing_out:
             others = [file for file in self.lineup.files if file.name != name]
@@ -254,7 +254,7 @@ class Reloads:
         files = (replace(file, max_batch=self._max_batches.get(file.sha256 or "")) for file in self.lineup.files)
         self.lineup = replace(self.lineup, files=tuple(files))
 
-    async def _ask_all(self, ask: Callable[[Offspring], Awaitable[str | None]]) -> str | None:
+    async def _ask_all(self, ask: Callable[[WorkerHandle], Awaitable[str | None]]) -> str | None:
         """Return the first failure. Who does not answer in time is killed, and starts again with what serves then."""
         asked = {asyncio.ensure_future(ask(worker)): worker for worker in self._workers() if worker.is_loaded}
         if not asked:

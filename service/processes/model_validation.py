@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from service.model_files.repository import Lineup, ModelFile, RegistryError
-from service.processes.channel import Pipe
+from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
+from service.processes.channel import MessageChannel
 from service.processes.worker_handle import fork
 from service.system.out_of_memory import hint_at_memory
 
@@ -30,7 +30,7 @@ class Repository:
 
     folder: Path
     latest: int  # versions of each model that serve
-    lineup: Lineup  # at the start
+    lineup: ServingSet  # at the start
     examination: Examination  # of a file that is new
     load_timeout_s: float
 
@@ -48,14 +48,16 @@ class Examiner:
         try:
             pid, pipe = await fork(partial(self._examination, file, accepted))
         except OSError as error:
-            raise RegistryError(f"no process could be started to try it: {error.strerror}; try again later") from None
+            raise ModelRepositoryError(
+                f"no process could be started to try it: {error.strerror}; try again later"
+            ) from None
         self._ends[pid] = asyncio.get_running_loop().create_future()
         verdict: dict[str, Any] | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
                 verdict = await _only_message(pipe)
         except TimeoutError:
-            raise RegistryError(
+            raise ModelRepositoryError(
                 f"it did not load within {self._timeout_s:g} s; --load-timeout-s sets the limit"
             ) from None
         finally:
@@ -66,7 +68,7 @@ class Examiner:
         if verdict:
             return _judged(file, verdict)
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        raise RegistryError(f"loading it ended the process that tried, with {how}{hint_at_memory(code)}")
+        raise ModelRepositoryError(f"loading it ended the process that tried, with {how}{hint_at_memory(code)}")
 
     def note_end(self, pid: int, code: int) -> None:
         """Hear that a process has ended, with its exit code or minus the signal that ended it."""
@@ -87,7 +89,7 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-async def _only_message(pipe: Pipe) -> dict[str, Any]:
+async def _only_message(pipe: MessageChannel) -> dict[str, Any]:
     async for message in pipe.messages():
         return message
     return {}
@@ -95,5 +97,5 @@ async def _only_message(pipe: Pipe) -> dict[str, Any]:
 
 def _judged(file: ModelFile, verdict: dict[str, Any]) -> ModelFile:
     if "refused" in verdict:
-        raise RegistryError(verdict["refused"])
+        raise ModelRepositoryError(verdict["refused"])
     return replace(file, sha256=verdict["sha256"], has_card=verdict["has_card"])

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Collection
 
-from service.processes.worker_handle import Offspring
+from service.processes.worker_handle import WorkerHandle
 
 
 async def end_all(
-    workers: Callable[[], Collection[Offspring]], *, longest_s: float, hurry: asyncio.Event, all_gone: asyncio.Event
+    workers: Callable[[], Collection[WorkerHandle]], *, longest_s: float, hurry: asyncio.Event, all_gone: asyncio.Event
 ) -> None:
     """Let every worker finish what it has accepted; kill what has not ended in time."""
     if not workers():
@@ -22,12 +22,12 @@ async def end_all(
         worker.kill()
 
 
-async def _pass_on(hurry: asyncio.Event, workers: Callable[[], Collection[Offspring]]) -> None:
+async def _pass_on(hurry: asyncio.Event, workers: Callable[[], Collection[WorkerHandle]]) -> None:
     await hurry.wait()
     order_all(workers(), "hurry")
 
 
-def order_all(workers: Collection[Offspring], order: str) -> None:
+def order_all(workers: Collection[WorkerHandle], order: str) -> None:
     """Give all workers an order."""
     for worker in workers:
         worker.order(order)

@@ -1,11 +1,11 @@
 """The last lines of a start: what runs, where it listens, and how to use it."""
 
-from service.inference.layout import Layout
+from service.inference.layout import WorkerLayout
 
 _EVERY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
 
 
-def greeting(pid: int, layout: Layout, address: str, admin_address: str, *, needs_key: bool) -> list[str]:
+def greeting(pid: int, layout: WorkerLayout, address: str, admin_address: str, *, needs_key: bool) -> list[str]:
     """Return the lines, for a supervisor with this process id and for ports with these addresses."""
     processes = _counted(layout.processes, "process", "es")
     threads = _counted(layout.engine_threads, "engine thread", "s")

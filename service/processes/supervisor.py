@@ -14,14 +14,14 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
-from service.api.admin import Gate, create_admin_app
-from service.http.access_log import RequestLog
+from service.api.admin import AdminAccess, create_admin_app
+from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
-from service.http_server.connection import Patience
+from service.http_server.connection import ClientTimeouts
 from service.http_server.server import Drain, address_of, make_server
-from service.inference.layout import Layout
-from service.model_files.repository import RegistryError, VersionState
-from service.processes.model_updates import Reloads
+from service.inference.layout import WorkerLayout
+from service.model_files.repository import ModelRepositoryError, VersionState
+from service.processes.model_updates import ModelUpdater
 from service.processes.model_validation import Examiner, Repository
 from service.processes.restart_policy import Restarts
 from service.processes.shutdown import end_all, order_all
@@ -29,10 +29,10 @@ from service.processes.signals import ignore_signals, watch_signals
 from service.processes.startup_message import greeting
 from service.processes.totals import Totals
 from service.processes.version_fallback import FirstLineup, StartFailed
-from service.processes.worker_handle import Offspring, Task, Work, reaped
+from service.processes.worker_handle import Task, Work, WorkerHandle, reap_children
 from service.system.background_tasks import Background
 from service.system.out_of_memory import hint_at_memory
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +52,13 @@ class Supervisor:
         self,
         work: Work,
         *,
-        board: Board,
+        board: SharedLoad,
         listener: socket.socket,
         drain: Drain,
-        layout: Layout | None,
+        layout: WorkerLayout | None,
         repository: Repository,
-        gate: Gate,
-        request_log: RequestLog | None = None,
+        gate: AdminAccess,
+        request_log: AccessLog | None = None,
         needs_key: bool = False,
     ) -> None:
         """`layout` is None if the first worker shall find it by measuring the default model."""
@@ -68,7 +68,7 @@ class Supervisor:
         self._drain = drain
         self._layout = layout
         self._admin_address = ""
-        self._workers: dict[int, Offspring] = {}  # by place
+        self._workers: dict[int, WorkerHandle] = {}  # by place
         self._gate = gate
         self._request_log = request_log
         self._needs_key = needs_key
@@ -76,7 +76,7 @@ class Supervisor:
         self._totals = Totals(self._workers.values)
         self._examiner = Examiner(repository.examination, repository.load_timeout_s)
         self._first_lineup = FirstLineup(repository, self._examiner.examine)
-        self._reloads = Reloads(
+        self._reloads = ModelUpdater(
             repository,
             examine=self._examiner.examine,
             workers=lambda: list(self._workers.values()),
@@ -98,7 +98,7 @@ class Supervisor:
         admin = make_server(
             create_admin_app(self._totals.render, self._change, self._readiness, self._gate, self._request_log),
             self._drain,
-            Patience(),
+            ClientTimeouts(),
         )
         serving_admin = self._tasks.start(admin.serve([admin_listener]))
         self._start_all()
@@ -142,7 +142,7 @@ class Supervisor:
                 return
             task = Task(place, self._layout, self._listens_after_s(place), self._reloads.lineup)
             try:
-                worker = await Offspring.start(self._work, task, self._listener)
+                worker = await WorkerHandle.start(self._work, task, self._listener)
             except OSError as error:  # no more processes, files or memory
                 self._note_no_start(place, error.strerror or "unknown error")
                 return
@@ -165,17 +165,17 @@ class Supervisor:
             return 0.0 if place == 0 else math.inf
         return math.inf if any(worker.is_loaded for worker in self._workers.values()) else _LONGEST_SILENCE_S
 
-    async def _listen(self, worker: Offspring) -> None:
+    async def _listen(self, worker: WorkerHandle) -> None:
         async for message in worker.messages():
             if "loaded" in message:
-                loaded = self._note_loaded(worker, Layout(**message["loaded"]))
+                loaded = self._note_loaded(worker, WorkerLayout(**message["loaded"]))
                 self._tasks.start(loaded, on_failure=lambda: self._kill(worker, "it could not be brought up to date"))
             elif "total" in message:
                 self._tasks.start(self._totals.tell(worker, message["total"]))
-            elif not worker.is_sound:
+            elif not worker.is_healthy:
                 self._kill(worker, "its engine hangs")
 
-    async def _note_loaded(self, worker: Offspring, layout: Layout) -> None:
+    async def _note_loaded(self, worker: WorkerHandle, layout: WorkerLayout) -> None:
         failure = await self._reloads.bring_up_to_date(worker)
         if failure is not None:
             worker.failure = failure
@@ -194,7 +194,7 @@ class Supervisor:
             order_all(self._workers.values(), "serve")
             self._greet(layout)
 
-    def _greet(self, layout: Layout) -> None:
+    def _greet(self, layout: WorkerLayout) -> None:
         lineup = self._reloads.lineup
         log.info("the default model is %s: %s", lineup.default, lineup.why_default)
         for line in greeting(
@@ -224,20 +224,20 @@ class Supervisor:
                     worker.unanswered += 1
                     self._tasks.start(worker.ping())
 
-    def _kill(self, worker: Offspring, reason: str) -> None:
+    def _kill(self, worker: WorkerHandle, reason: str) -> None:
         if worker.killed_because is None:
             worker.killed_because = reason
             worker.kill()
 
     def _reap(self) -> None:
-        for pid, status in reaped():  # of others, too: in a container every orphan is ours
+        for pid, status in reap_children():  # of others, too: in a container every orphan is ours
             self._examiner.note_end(pid, os.waitstatus_to_exitcode(status))
             for worker in list(self._workers.values()):
                 if worker.pid == pid:
                     self._tasks.start(self._bury(worker, os.waitstatus_to_exitcode(status)))
 
-    async def _bury(self, worker: Offspring, code: int) -> None:
-        await worker.last_words()
+    async def _bury(self, worker: WorkerHandle, code: int) -> None:
+        await worker.drain_messages()
         del self._workers[worker.place]
         self._board.clear(worker.place)
         self._totals.keep(worker)
@@ -246,7 +246,7 @@ class Supervisor:
         elif not self._workers:
             self._all_gone.set()
 
-    def _replace(self, worker: Offspring, code: int) -> None:
+    def _replace(self, worker: WorkerHandle, code: int) -> None:
         reason = worker.killed_because or (f"signal {-code}" if code < 0 else f"status {code}")
         self._totals.count("resnet_process_deaths", reason)
         hint = "" if worker.killed_because else hint_at_memory(code)
@@ -269,7 +269,7 @@ class Supervisor:
         log.error("process %d ended: %s; it is replaced", worker.pid, worker.failure or reason + hint)
         self._start(worker.place, self._restarts.delay_s)
 
-    def _others_serve(self, failed: Offspring) -> bool:
+    def _others_serve(self, failed: WorkerHandle) -> bool:
         """Those that fail as soon as they serve may each have the other just loaded; that is no service."""
         least_s = _SERVING_S if failed.is_loaded else 0.0
         return any(worker.is_loaded and worker.served_s >= least_s for worker in self._workers.values())
@@ -286,7 +286,7 @@ class Supervisor:
         """Start with the newest good versions, if it failed with the newest ones."""
         try:
             self._reloads.begin_with(await self._first_lineup.choose(reason))
-        except RegistryError as error:
+        except ModelRepositoryError as error:
             self._fail_start(str(error))
             return
         self._start_all()

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import get_args
 
 from service.processes.model_updates import Outcome
-from service.processes.worker_handle import Offspring
+from service.processes.worker_handle import WorkerHandle
 from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
 
 _SCRAPE_S = 1.0  # for fresh statistics; of a worker that does not answer, the last ones count
@@ -14,7 +14,7 @@ _SCRAPE_S = 1.0  # for fresh statistics; of a worker that does not answer, the l
 class Totals:
     """What the supervisor has counted, and what its workers have told it."""
 
-    def __init__(self, workers: Callable[[], Iterable[Offspring]]) -> None:
+    def __init__(self, workers: Callable[[], Iterable[WorkerHandle]]) -> None:
         self._workers = workers
         # Of the supervisor and of workers that are no more. Series begin at 0, not with their first event.
         self._ended: Snapshot = added(counted("resnet_reloads", outcome, times=0) for outcome in get_args(Outcome))
@@ -23,7 +23,7 @@ class Totals:
         """Count one event of the supervisor."""
         self._ended = added((self._ended, counted(*labels)))
 
-    def keep(self, worker: Offspring) -> None:
+    def keep(self, worker: WorkerHandle) -> None:
         """Keep what a worker had counted, which has ended."""
         self._ended = added((self._ended, without_gauges(worker.statistics)))
 
@@ -41,6 +41,6 @@ class Totals:
         """Return the sum in Prometheus' text format."""
         return render(await self.ask())
 
-    async def tell(self, worker: Offspring, number: int) -> None:
+    async def tell(self, worker: WorkerHandle, number: int) -> None:
         """Answer a worker's question for the sum."""
-        worker.tell_total(number, await self.ask())
+        worker.send_total(number, await self.ask())

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import orjson
 
-from service.engine.engine import Host
+from service.engine.engine import EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.inference.registry import has_card, load, read_model
-from service.model_files.repository import ModelFile, RegistryError
+from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.settings import Settings
 from service.system.cache import cache_root
 
@@ -38,7 +38,7 @@ def examine(settings: Settings, file: ModelFile, accepted: Collection[str], answ
         if sha256 not in accepted:
             _try(file, content, settings)
         verdict = {"sha256": sha256, "has_card": has_card(content)}
-    except RegistryError as error:
+    except ModelRepositoryError as error:
         verdict = {"refused": error.reason}
     answer.sendall(orjson.dumps(verdict) + b"\n")
     return 0
@@ -56,7 +56,7 @@ def _try(file: ModelFile, content: bytes, settings: Settings) -> None:
     model = _parsed(content)
     if model is not None:
         _check_domains(model)
-    host = Host(cache=cache_root(), largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH)
+    host = EngineOptions(cache=cache_root(), largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH)
     load(file, providers=settings.providers, max_batch=settings.max_batch, host=host, content=content)
     if model is not None:
         _check_graph(model)
@@ -82,11 +82,11 @@ def _check_graph(model: Any) -> None:
     ]
     tensors = [*model.graph.initializer, *(constant.t for constant in constants)]
     if any(map(_has_nan, tensors)) or any(np.isnan([constant.f, *constant.floats]).any() for constant in constants):
-        raise RegistryError("the model has weights that are not numbers; train or export it again")
+        raise ModelRepositoryError("the model has weights that are not numbers; train or export it again")
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError:
-        raise RegistryError("the file is not valid ONNX; `export-onnx check` shows why") from None
+        raise ModelRepositoryError("the file is not valid ONNX; `export-onnx check` shows why") from None
 
 
 def _check_domains(model: Any) -> None:
@@ -94,7 +94,7 @@ def _check_domains(model: Any) -> None:
     nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
     unknown = sorted({node.domain for node in nodes} - own - _KNOWN_DOMAINS)
     if unknown:
-        raise RegistryError(
+        raise ModelRepositoryError(
             f"the model uses operators of the domain {unknown[0]!r}; the known ones are ai.onnx, ai.onnx.ml and "
             "com.microsoft"
         )

@@ -7,7 +7,15 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 
-from service.model_files.repository import ALL, Lineup, ModelFile, RegistryError, VersionState, check_place, versions_of
+from service.model_files.repository import (
+    ALL,
+    ModelFile,
+    ModelRepositoryError,
+    ServingSet,
+    VersionState,
+    check_location,
+    versions_of,
+)
 from service.processes.model_validation import Examine, Repository
 
 log = logging.getLogger(__name__)
@@ -37,17 +45,17 @@ class FirstLineup:
         """Whether any of the models has several versions, and they have not been tried."""
         try:
             files = [versions_of(self._repository.folder, name, ALL) for name in self._names]
-        except RegistryError:
+        except ModelRepositoryError:
             return False
         return not self._was_chosen and any(len(versions) > 1 for versions in files)
 
-    async def choose(self, reason: str) -> Lineup:
+    async def choose(self, reason: str) -> ServingSet:
         """Return the newest versions that load, and what was refused, after a start has failed for this reason.
 
         Raises RegistryError if a model has none, or there is nothing to choose from.
         """
         if not self.has_a_choice:
-            raise RegistryError(reason)
+            raise ModelRepositoryError(reason)
         self._was_chosen = True
         log.error("the start failed: %s; each version is tried by itself", reason)
         files: list[ModelFile] = []
@@ -65,15 +73,15 @@ class FirstLineup:
                 break
             try:
                 found.add(await self._tried(file))
-            except RegistryError as error:
-                first_refusal = first_refusal or RegistryError(error.reason, path=file.path)
+            except ModelRepositoryError as error:
+                first_refusal = first_refusal or ModelRepositoryError(error.reason, path=file.path)
                 found.refuse(file, error.reason)
         if not found.files:
-            raise first_refusal or RegistryError(f"the versions of {name} are gone from the folder of models")
+            raise first_refusal or ModelRepositoryError(f"the versions of {name} are gone from the folder of models")
         return found
 
     async def _tried(self, file: ModelFile) -> ModelFile:
-        check_place(self._repository.folder, file)
+        check_location(self._repository.folder, file)
         return await self._examine(file, frozenset())
 
 

@@ -17,21 +17,21 @@ from typing import Any
 import uvloop
 from fastapi import FastAPI
 
-from service.app import Among, Parts, create_app
+from service.app import Parts, WorkerSlot, create_app
 from service.batching.jobs import call
 from service.engine.engine import EngineError, check_one_runtime
-from service.http.access_log import RequestLog
+from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
-from service.http_server.connection import Patience
+from service.http_server.connection import ClientTimeouts
 from service.http_server.server import Drain, Server, end_at_the_latest_in, make_server
-from service.model_files.repository import RegistryError, files_from, lineup_from
-from service.processes.channel import Pipe
-from service.processes.model_swap import Takeover
+from service.model_files.repository import ModelRepositoryError, files_from, lineup_from
+from service.processes.channel import MessageChannel
+from service.processes.model_swap import ModelSwap
 from service.processes.worker_handle import Task
 from service.settings import Settings
 from service.system.background_tasks import Background, act_on_failed_threads
-from service.system.malloc import keep_few_arenas
-from service.system.shared_counters import Board
+from service.system.malloc import limit_arenas
+from service.system.shared_counters import SharedLoad
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import Snapshot
 
@@ -45,13 +45,13 @@ _LONGEST_LOAD_S = 86_400.0  # infinity is more than a timer takes
 def work(
     settings: Settings,
     task: Task,
-    board: Board,
+    board: SharedLoad,
     listener: socket.socket,
     orders: socket.socket,
-    request_log: RequestLog | None,
+    request_log: AccessLog | None,
 ) -> int:
     """Serve until the supervisor says otherwise, and return the status to exit with."""
-    keep_few_arenas()
+    limit_arenas()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_work(settings, task, board, listener, orders, request_log))
 
@@ -59,37 +59,39 @@ def work(
 async def _work(
     settings: Settings,
     task: Task,
-    board: Board,
+    board: SharedLoad,
     listener: socket.socket,
     orders: socket.socket,
-    request_log: RequestLog | None,
+    request_log: AccessLog | None,
 ) -> int:
-    pipe = await Pipe.open(orders)
+    pipe = await MessageChannel.open(orders)
     try:
-        app = create_app(settings, Among(board, task.place, task.layout, task.lineup), request_log)
+        app = create_app(settings, WorkerSlot(board, task.place, task.layout, task.lineup), request_log)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
-        note_unread = partial(_note_unread, app.state.parts.metrics, request_log)
-        server = make_server(app, drain, Patience(body_s=settings.body_timeout_s), (board, task.place), note_unread)
+        log_rejected = partial(_note_unread, app.state.parts.metrics, request_log)
+        server = make_server(
+            app, drain, ClientTimeouts(body_s=settings.body_timeout_s), (board, task.place), log_rejected
+        )
         check_one_runtime()
         return await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
-    except (BadKeyFile, EngineError, RegistryError) as error:
+    except (BadKeyFile, EngineError, ModelRepositoryError) as error:
         pipe.send({"failed": str(error)})
         await pipe.flush()
         return 1
 
 
 def _note_unread(
-    metrics: Metrics, request_log: RequestLog | None, status: int, code: str, identity: bytes, client: str | None
+    metrics: Metrics, request_log: AccessLog | None, status: int, code: str, identity: bytes, client: str | None
 ) -> None:
-    metrics.note_unread(status, code)
+    metrics.log_rejected(status, code)
     if request_log is not None:
-        request_log.note_unread(status, code, identity, client)
+        request_log.log_rejected(status, code, identity, client)
 
 
 class _Worker:
     """The application between its start and its end."""
 
-    def __init__(self, pipe: Pipe, app: FastAPI, task: Task, server: Server, drain: Drain) -> None:
+    def __init__(self, pipe: MessageChannel, app: FastAPI, task: Task, server: Server, drain: Drain) -> None:
         self._pipe = pipe
         self._lineup = task.lineup  # what it starts with
         self._app = app
@@ -101,7 +103,7 @@ class _Worker:
         self._totals: dict[int, asyncio.Future[Snapshot]] = {}  # that were asked for, by number
         self._questions = 0
         self._parts.metrics.total = self._total
-        self._takeover = Takeover(self._parts, keeps_files=task.place == 0)
+        self._takeover = ModelSwap(self._parts, keeps_files=task.place == 0)
         self._has_failed = False
         self._background = Background(self._give_up)
 
@@ -193,7 +195,7 @@ class _Worker:
     def _pong(self, number: int) -> dict[str, Any]:
         return {
             "pong": number,
-            "is_sound": self._parts.batcher.is_sound(),
+            "is_healthy": self._parts.batcher.is_healthy(),
             "statistics": self._parts.metrics.snapshot(),
         }
 

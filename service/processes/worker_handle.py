@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
-from service.inference.layout import Layout
-from service.model_files.repository import Lineup, ModelFile, files_from
-from service.processes.channel import Pipe
+from service.inference.layout import WorkerLayout
+from service.model_files.repository import ModelFile, ServingSet, files_from
+from service.processes.channel import MessageChannel
 from service.processes.signals import DECIDED_ABOVE, HEARD
 from service.telemetry.prometheus import Snapshot, added
 
@@ -33,21 +33,21 @@ class Task:
     """What a worker is started for."""
 
     place: int  # among the workers, from 0
-    layout: Layout | None  # None: it shall find out
+    layout: WorkerLayout | None  # None: it shall find out
     listens_after_s: float  # or when its models are loaded, if that is earlier
-    lineup: Lineup
+    lineup: ServingSet
 
 
 Work = Callable[[Task, socket.socket], int]  # what a worker runs, with its end of the pipe; returns its exit status
 
 
-class Offspring:
+class WorkerHandle:
     """One worker process."""
 
-    def __init__(self, place: int, pid: int, pipe: Pipe) -> None:
+    def __init__(self, place: int, pid: int, pipe: MessageChannel) -> None:
         self.place = place
         self.pid = pid
-        self.is_sound = True
+        self.is_healthy = True
         self.failure: str | None = None  # why it could not start, in its own words
         self.killed_because: str | None = None
         self.unanswered = 0  # ticks since it last answered
@@ -62,7 +62,7 @@ class Offspring:
         self._has_said_all = asyncio.Event()
 
     @classmethod
-    async def start(cls, work: Work, task: Task, listener: socket.socket) -> "Offspring":
+    async def start(cls, work: Work, task: Task, listener: socket.socket) -> "WorkerHandle":
         """Fork a process that does the work, with nothing open but the listener and its end of the pipe."""
         pid, pipe = await fork(partial(work, task), listener)
         return cls(task.place, pid, pipe)
@@ -99,8 +99,8 @@ class Offspring:
 
     def _note_pong(self, message: dict[str, Any]) -> None:
         self.unanswered = 0
-        self.is_sound, self.statistics = message["is_sound"], message["statistics"]
-        if self.is_sound:
+        self.is_healthy, self.statistics = message["is_healthy"], message["statistics"]
+        if self.is_healthy:
             self._well_at = time.monotonic()
         self._settle(message["pong"], None)
 
@@ -126,14 +126,14 @@ class Offspring:
         self._pipe.send({"prepare": files, "number": number})
         return await answered
 
-    async def take(self, lineup: Lineup) -> str | None:
+    async def take(self, lineup: ServingSet) -> str | None:
         """Let it serve these models, which it has prepared or serves, and no others; return why it could not."""
         number, answered = self._expect()
         self._pipe.send({"lineup": lineup, "number": number})
         self.files = lineup.files
         return await answered
 
-    def tell_total(self, number: int, statistics: Snapshot) -> None:
+    def send_total(self, number: int, statistics: Snapshot) -> None:
         """Answer its question for the statistics of all processes."""
         self._pipe.send({"total": number, "statistics": statistics})
 
@@ -146,7 +146,7 @@ class Offspring:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
-    async def last_words(self) -> None:
+    async def drain_messages(self) -> None:
         """Return when everything that it had said before it ended was noted."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._has_said_all.wait(), _LAST_WORDS_S)
@@ -155,7 +155,7 @@ class Offspring:
         self._pipe.close()
 
 
-def reaped() -> Iterator[tuple[int, int]]:
+def reap_children() -> Iterator[tuple[int, int]]:
     """Yield process id and wait status of every child that has ended."""
     while True:
         try:
@@ -167,7 +167,7 @@ def reaped() -> Iterator[tuple[int, int]]:
         yield pid, status
 
 
-async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tuple[int, Pipe]:
+async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tuple[int, MessageChannel]:
     """Run the work in a process of its own, with nothing open but its end of a pipe and what is kept.
 
     It ends with the thread that calls this, at once and even if it is stopped. Returns the process's id and our end of
@@ -175,7 +175,7 @@ async def fork(work: Callable[[socket.socket], int], *kept: socket.socket) -> tu
     """
     ours, theirs = socket.socketpair()
     with theirs:
-        pipe = await Pipe.open(ours)
+        pipe = await MessageChannel.open(ours)
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)  # the child shares our wake-up pipe until it lets go of it
         try:

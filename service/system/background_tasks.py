@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-async def in_a_thread(work: Callable[[], Result]) -> Result:
+async def run_in_daemon_thread(work: Callable[[], Result]) -> Result:
     """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
     done: concurrent.futures.Future[Result] = concurrent.futures.Future()
 

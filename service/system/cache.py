@@ -51,7 +51,7 @@ def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) 
     """
     folder = private_folder(root, kind)
     entry = folder / key
-    if is_intact(entry):
+    if has_valid_checksum(entry):
         note_use(entry)
         return entry
     with _temporary_folder(folder) as temporary:
@@ -68,7 +68,7 @@ def note_use(entry: Path) -> None:
         os.utime(entry)
 
 
-def is_intact(entry: Path) -> bool:
+def has_valid_checksum(entry: Path) -> bool:
     """Return whether every file of an entry has the digest that was noted when it was made."""
     try:
         noted = json.loads((entry / _DIGESTS).read_text())
@@ -125,7 +125,7 @@ def _publish(temporary: Path, entry: Path) -> None:
     try:
         temporary.rename(entry)
     except OSError:
-        if is_intact(entry):
+        if has_valid_checksum(entry):
             return
         entry.rename(f"{temporary}.damaged")
         temporary.rename(entry)

@@ -13,7 +13,7 @@ _ARENAS = 2
 _SET_BY_THE_OPERATOR = "MALLOC_ARENA_MAX"
 
 
-def keep_few_arenas() -> None:
+def limit_arenas() -> None:
     """Let all threads of this process share two arenas, unless the environment says how many.
 
     To be called while there is one thread. Where there is no glibc, it does nothing.
@@ -23,7 +23,7 @@ def keep_few_arenas() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _ARENAS)
 
 
-def give_back() -> None:
+def trim() -> None:
     """Return what the allocator keeps; where there is no glibc, do nothing. Takes some milliseconds."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

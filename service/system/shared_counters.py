@@ -12,7 +12,7 @@ _DEAF = 2**62  # in place of a number of connections
 _CROWD_NS = 50_000_000  # how long several images at once are remembered
 
 
-class Board:
+class SharedLoad:
     """Three numbers of each process, and one of all. Make it before the processes are forked."""
 
     def __init__(self, places: int) -> None:
@@ -29,19 +29,19 @@ class Board:
         if self.outstanding() > 1:
             self._crowded_at_ns[0] = time.monotonic_ns()
 
-    def is_one_alone(self) -> bool:
+    def has_single_request(self) -> bool:
         """Whether a single image has no answer yet, and there were no more than that for a while.
 
         With two clients there often is one image for a moment. Whoever takes that for all there is gives it all
         cores, and the other client's image, which comes just then, finds them taken.
         """
-        return self.outstanding() == 1 and not self.is_crowded()
+        return self.outstanding() == 1 and not self.was_recently_busy()
 
     def is_nobody_there(self) -> bool:
         """Whether no image is without an answer, and there were not several a moment ago."""
-        return self.outstanding() == 0 and not self.is_crowded()
+        return self.outstanding() == 0 and not self.was_recently_busy()
 
-    def is_crowded(self) -> bool:
+    def was_recently_busy(self) -> bool:
         """Whether there are several images without an answer, or were a moment ago."""
         return time.monotonic_ns() - self._crowded_at_ns[0] < _CROWD_NS
 

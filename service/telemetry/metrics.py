@@ -79,7 +79,7 @@ class Metrics:
         """Count one answer. `route` is one of the server's own paths, or `other`."""
         self._counts["resnet_requests", route, method if method in _METHODS else "other", str(status)] += 1
 
-    def note_unread(self, status: int, code: str) -> None:
+    def log_rejected(self, status: int, code: str) -> None:
         """Count what was refused before it became a request."""
         self.note_answer("other", "other", status)
         self._counts["resnet_refusals", code] += 1

@@ -42,7 +42,7 @@ PAGE_FILES = {
 
 
 @dataclass
-class Asked:
+class WeightsRequest:
     """One request to classify, as the service saw it."""
 
     name: str
@@ -57,11 +57,11 @@ class StandIn:
     models: list[str] = field(default_factory=lambda: ["animals"])
     problems: dict[str, list[tuple[int, dict[str, str], dict[str, Any]]]] = field(default_factory=dict)
     gates: dict[str, threading.Event] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[WeightsRequest] = field(default_factory=list)
     unplugged: set[str] = field(default_factory=set)  # names of files at which the connection breaks
     address: str = ""
 
-    def answer(self, asked: Asked) -> tuple[int, dict[str, str], dict[str, Any]]:
+    def answer(self, asked: WeightsRequest) -> tuple[int, dict[str, str], dict[str, Any]]:
         self.asked.append(asked)
         if asked.name in self.gates:
             self.gates[asked.name].wait(30)
@@ -70,7 +70,7 @@ class StandIn:
         return 200, {}, answer_for(asked)
 
 
-def answer_for(asked: Asked) -> dict[str, Any]:
+def answer_for(asked: WeightsRequest) -> dict[str, Any]:
     labels = [asked.name.split(".")[0], "dog", "ship", "truck", "frog"]
     probabilities = [0.934512, 0.05, 0.01, 0.0049, 0.0001]
     model = asked.query.get("model", ["animals"])[0]
@@ -122,13 +122,13 @@ class RequestHandler(BaseHTTPRequestHandler):
         content_type = "application/json" if status == 200 else "application/problem+json"
         self.send(status, {"Content-Type": content_type, **headers}, json.dumps(body).encode())
 
-    def read_question(self) -> Asked:
+    def read_question(self) -> WeightsRequest:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         head, _, rest = body.partition(b"\r\n\r\n")
         name = re.search(rb'name="file"; filename="([^"]*)"', head)
         assert name is not None, head
         content = rest[: rest.rindex(b"\r\n" + head.split(b"\r\n", maxsplit=1)[0])]
-        return Asked(name[1].decode(), content, parse_qs(urlsplit(self.path).query))
+        return WeightsRequest(name[1].decode(), content, parse_qs(urlsplit(self.path).query))
 
     def send(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)

@@ -11,33 +11,33 @@ FIXED_BY_THE_IMAGE = {"RESNET_MODELS", "RESNET_HOST", "RESNET_PORT", "RESNET_ADM
 ADMIN_PORT = {"RESNET_ADMIN_PORT"}  # always 8001 inside; PUBLISH_ADMIN is its address outside
 
 
-def names_in(file: str, pattern: str) -> set[str]:
+def model_names(file: str, pattern: str) -> set[str]:
     return set(re.findall(pattern, (ROOT / file).read_text(), re.MULTILINE))
 
 
 def test_the_example_names_every_setting_and_no_other() -> None:
-    assert names_in(".env.example", r"^# (RESNET_\w+)=") == SETTINGS
+    assert model_names(".env.example", r"^# (RESNET_\w+)=") == SETTINGS
 
 
 def test_compose_hands_on_every_setting_that_the_image_does_not_fix() -> None:
-    handed_on = names_in("docker-compose.yml", r"^ +(RESNET_\w+):")
+    handed_on = model_names("docker-compose.yml", r"^ +(RESNET_\w+):")
     assert handed_on == SETTINGS - FIXED_BY_THE_IMAGE - ADMIN_PORT
 
 
 def test_the_image_fixes_the_rest() -> None:
-    assert names_in("docker/service.Dockerfile", r"^ +(RESNET_\w+)=") == FIXED_BY_THE_IMAGE
+    assert model_names("docker/service.Dockerfile", r"^ +(RESNET_\w+)=") == FIXED_BY_THE_IMAGE
 
 
 def test_the_example_names_every_variable_of_the_compose_file() -> None:
     files = [file.name for file in ROOT.glob("docker-compose*.yml")]
     assert len(files) == 3
-    variables = {name for file in files for name in names_in(file, r"\$\{(\w+):-")}
-    assert names_in(".env.example", r"^# ([A-Z_]+)=") - SETTINGS == variables | {"COMPOSE_FILE"}  # compose's own
+    variables = {name for file in files for name in model_names(file, r"\$\{(\w+):-")}
+    assert model_names(".env.example", r"^# ([A-Z_]+)=") - SETTINGS == variables | {"COMPOSE_FILE"}  # compose's own
 
 
 def test_the_example_puts_keys_where_compose_mounts_them() -> None:
-    assert names_in("docker-compose.yml", r"^ +target: (/keys)$") == {"/keys"}
-    assert names_in(".env.example", r"^# RESNET_(?:ADMIN|API)_KEYS_FILE=(/keys/\w+)") == {"/keys/admin", "/keys/api"}
+    assert model_names("docker-compose.yml", r"^ +target: (/keys)$") == {"/keys"}
+    assert model_names(".env.example", r"^# RESNET_(?:ADMIN|API)_KEYS_FILE=(/keys/\w+)") == {"/keys/admin", "/keys/api"}
 
 
 def test_the_examples_are_the_defaults_where_there_are_any() -> None:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from export.graph.to_onnx import deployable, serialise, to_onnx
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.trained import Source, from_random_weights
 from tests.training.conftest import write_images
 from training.cli import main as train
@@ -45,7 +45,7 @@ class Converted:
 @pytest.fixture(scope="session")
 def tiny() -> Converted:
     """ResNet-8, the smallest of the family, with six classes and random weights."""
-    source = from_random_weights(Choice(depth=8), [f"kind {index}" for index in range(6)], seed=1)
+    source = from_random_weights(NetworkSpec(depth=8), [f"kind {index}" for index in range(6)], seed=1)
     return Converted(source, to_onnx(deployable(source.network), source.preprocessing, TEMPERATURE))
 
 

@@ -18,7 +18,7 @@ import export.export
 import export.verification.evaluation
 from export.cli import main
 from export.errors import ExportError
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.random_weights import random_network
 from export.sources.sample_images import samples_by_every_resizer
 from export.sources.trained import from_random_weights
@@ -180,7 +180,7 @@ def test_weights_of_another_program_become_a_file_that_says_what_was_assumed(tmp
 def test_published_weights_become_a_file_whose_accuracy_is_a_claim(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = from_random_weights(Choice(depth=18), None, seed=1)
+    source = from_random_weights(NetworkSpec(depth=18), None, seed=1)
     torch.save(source.network.state_dict(), tmp_path / "weights.pth")
     digest = sha256_of(tmp_path / "weights.pth")
     row = dataclasses.replace(

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from export.graph.to_onnx import Normalise, deployable, serialise, to_onnx
-from export.sources.network_spec import Choice
+from export.graph.to_onnx import Normalize, deployable, serialise, to_onnx
+from export.sources.network_spec import NetworkSpec
 from export.sources.sample_images import sample_pixels, to_pixels
 from export.sources.trained import Source, from_random_weights
 from export.verification.parity import BATCH_SIZES, check_parity
@@ -38,7 +38,7 @@ def check_everything(source: Source, pixels: Pixels) -> None:
 def class_maps_are_pytorchs(source: Source, engine: Engine, pixels: Pixels) -> None:
     top_indices, maps, embedding = engine.run(pixels, outputs=("top_indices", "class_maps", "embedding"))
     with torch.inference_mode():
-        features = source.network.features(Normalise(source.preprocessing)(torch.from_numpy(pixels)))
+        features = source.network.features(Normalize(source.preprocessing)(torch.from_numpy(pixels)))
         every_map = torch.einsum("cd,ndhw->nchw", source.network.fc.weight, features).numpy()
         logits = source.network.fc(features.mean(dim=(2, 3)))
     np.testing.assert_array_equal(top_indices, logits.topk(5).indices)
@@ -49,7 +49,7 @@ def class_maps_are_pytorchs(source: Source, engine: Engine, pixels: Pixels) -> N
 
 @pytest.mark.long
 def test_a_small_network_answers_as_pytorch_does() -> None:
-    source = from_random_weights(Choice(depth=14), None, seed=3)
+    source = from_random_weights(NetworkSpec(depth=14), None, seed=3)
     check_everything(source, sample_pixels(source.preprocessing))
 
 
@@ -59,5 +59,5 @@ def test_a_small_network_answers_as_pytorch_does() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("depth", [18, 20, 34, 50, 56, 101, 110, 152])
 def test_a_network_of_every_depth_answers_as_pytorch_does_on_photos(depth: int) -> None:
-    source = from_random_weights(Choice(depth=depth), None, seed=0)
+    source = from_random_weights(NetworkSpec(depth=depth), None, seed=0)
     check_everything(source, photos(source))

@@ -10,7 +10,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from export.cli import main
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.trained import find_shipped, from_run
 from service.engine.engine import Engine
 from service.inference.classifier import Classifier
@@ -54,7 +54,7 @@ def test_without_a_connection_the_shipped_run_of_that_depth_is_exported_checked_
 
 def test_a_run_of_everyday_things_comes_before_others_of_its_depth(results: Path) -> None:
     write_shipped(results, "aaa-resnet18", "resnet18", classes=2)
-    assert find_shipped(Choice(18)).name == "everyday-resnet18"
+    assert find_shipped(NetworkSpec(18)).name == "everyday-resnet18"
 
 
 @pytest.mark.parametrize("words", [("--weights", "published"), ("--pretrained", "torchvision-v1")])
@@ -72,7 +72,7 @@ def test_the_way_out_that_works_without_internet_does() -> None:
     line = export_onnx("--depth", 50, "--weights", "published").stderr.splitlines()[-1]
     way_out = re.search(r"without internet: \S*export-onnx --checkpoint (\S+)", line)
     assert way_out is not None
-    assert from_run(Path(way_out[1]), Choice(), None).name == "everyday-resnet18"
+    assert from_run(Path(way_out[1]), NetworkSpec(), None).name == "everyday-resnet18"
 
 
 def test_a_depth_that_no_run_has_is_one_line_with_the_ways_out() -> None:

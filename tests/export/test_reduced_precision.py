@@ -9,7 +9,7 @@ from PIL import Image
 
 from export.errors import ExportError
 from export.graph.to_onnx import deployable
-from export.options import Precision, Target, Wanted
+from export.options import Precision, PrecisionOptions, Target
 from export.reduced_precision import Fp32, Lowered, lower
 from export.sources.sample_images import sample_pixels
 from export.verification.calibration_images import CalibrationImages, find_images
@@ -17,7 +17,7 @@ from export.verification.evaluation import Evidence, LabelledImages, answers_of,
 from service.images.preprocessing import Pixels
 from tests.export.conftest import TEMPERATURE, Converted
 
-INT8 = Wanted(Precision.INT8)
+INT8 = PrecisionOptions(Precision.INT8)
 
 
 def fp32_of(tiny: Converted, *, trained: bool) -> Fp32:
@@ -45,7 +45,7 @@ def labelled(fp32: Fp32) -> Evidence:
 
 
 def lowered(
-    fp32: Fp32, images: CalibrationImages | None, wanted: Wanted = INT8, *, evidence: Evidence | None = None
+    fp32: Fp32, images: CalibrationImages | None, wanted: PrecisionOptions = INT8, *, evidence: Evidence | None = None
 ) -> tuple[Lowered, str]:
     said: list[str] = []
     return lower(fp32, wanted, evidence or Evidence(), images, said.append), "\n".join(said)
@@ -68,24 +68,24 @@ def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
 
 
 def test_the_card_names_only_images_that_there_were(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=False), None, Wanted(Precision.FP16))
+    result, _ = lowered(fp32_of(tiny, trained=False), None, PrecisionOptions(Precision.FP16))
     assert (result.loss.dataset, result.loss.images) == ("sample images", 17)
 
 
 @pytest.mark.long
 def test_a_limit_of_100_switches_the_gate_off(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=True), black(tiny), Wanted(Precision.INT8, max_loss=100))
+    result, _ = lowered(fp32_of(tiny, trained=True), black(tiny), PrecisionOptions(Precision.INT8, max_loss=100))
     assert result.loss.agreement < 0.98
 
 
 @pytest.mark.long
 def test_outer_layers_stay_in_float_only_if_the_gate_needs_it(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
-    free, _ = lowered(fp32, good(tiny), Wanted(Precision.INT8, max_loss=99), evidence=labelled(fp32))
+    free, _ = lowered(fp32, good(tiny), PrecisionOptions(Precision.INT8, max_loss=99), evidence=labelled(fp32))
     assert free.quantisation is not None and free.quantisation.float_layers == ()
     said: list[str] = []
     with pytest.raises(ExportError, match=r"int8 loses"):
-        lower(fp32, Wanted(Precision.INT8, max_loss=0.0), labelled(fp32), black(tiny), said.append)
+        lower(fp32, PrecisionOptions(Precision.INT8, max_loss=0.0), labelled(fp32), black(tiny), said.append)
     assert "the first and the last layer are kept in float" in said[-1]
 
 
@@ -101,14 +101,14 @@ def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> 
 
 @pytest.mark.long
 def test_the_target_is_what_was_asked_for(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=False), good(tiny), Wanted(Precision.INT8, Target.ARM))
+    result, _ = lowered(fp32_of(tiny, trained=False), good(tiny), PrecisionOptions(Precision.INT8, Target.ARM))
     assert result.quantisation is not None and result.quantisation.target == "arm"
 
 
 @pytest.mark.long
 def test_fp16_passes_its_gate_and_is_judged_with_labels_where_there_are_some(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
-    result, said = lowered(fp32, None, Wanted(Precision.FP16, max_loss=1.5), evidence=labelled(fp32))
+    result, said = lowered(fp32, None, PrecisionOptions(Precision.FP16, max_loss=1.5), evidence=labelled(fp32))
     assert result.quantisation is None and said == ""
     assert result.loss.top1_loss is not None and result.loss.top1_loss <= 1.5
     assert (result.loss.images, result.loss.provider) == (150, "CPUExecutionProvider")

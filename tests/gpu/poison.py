@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from service.engine.engine import DEVICE_LOST_STATUS, Engine, Host
+from service.engine.engine import DEVICE_LOST_STATUS, Engine, EngineOptions
 from service.errors import EngineFailed
 
 KERNEL = b"""
@@ -40,7 +40,7 @@ def spoil() -> None:
 
 def main() -> None:
     images = np.zeros((1, 32, 32, 3), np.uint8)
-    host = Host(on_device_lost=lambda: os._exit(DEVICE_LOST_STATUS))
+    host = EngineOptions(on_device_lost=lambda: os._exit(DEVICE_LOST_STATUS))
     engine = Engine(Path(sys.argv[1]).read_bytes(), providers="cuda", host=host)
     engine.run(images)
     spoil()

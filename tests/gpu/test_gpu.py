@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from service.engine.cuda_device import find_gpu, load_tensorrt
-from service.engine.engine import DEVICE_LOST_STATUS, Engine, Host
+from service.engine.engine import DEVICE_LOST_STATUS, Engine, EngineOptions
 from service.engine.onnx_runtime import available_providers, load_cuda_libraries
 from service.engine.provider_options import CUDA, TENSORRT
 
@@ -33,7 +33,7 @@ def test_a_gpu_answers_as_the_cpu_does_whatever_the_batch(providers: str, tmp_pa
         needs_tensorrt()
     model = MODEL.read_bytes()
     images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3), dtype=np.uint8)
-    on_gpu = Engine(model, providers=providers, host=Host(cache=tmp_path))
+    on_gpu = Engine(model, providers=providers, host=EngineOptions(cache=tmp_path))
     on_cpu = Engine(model, providers="cpu")
     assert on_gpu.provider == {"cuda": CUDA, "tensorrt": TENSORRT}[providers]
     for count in (1, 2, 3, 31, 32, 70):
@@ -44,10 +44,10 @@ def test_a_gpu_answers_as_the_cpu_does_whatever_the_batch(providers: str, tmp_pa
 def test_tensorrt_finds_its_engines_again(tmp_path: Path) -> None:
     needs_tensorrt()
     model = MODEL.read_bytes()
-    Engine(model, providers="tensorrt", host=Host(cache=tmp_path))
+    Engine(model, providers="tensorrt", host=EngineOptions(cache=tmp_path))
     engines = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.engine")}
     assert engines
-    Engine(model, providers="tensorrt", host=Host(cache=tmp_path))
+    Engine(model, providers="tensorrt", host=EngineOptions(cache=tmp_path))
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.engine")} == engines
 
 

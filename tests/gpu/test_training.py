@@ -20,7 +20,7 @@ from training.runs.progress import Progress
 from training.runs.run import run
 from training.runs.sanity_checks import dry_run, overfit_batch
 from training.runs.setup import Interrupted, Options
-from training.trainer.gradients import Replicas
+from training.trainer.gradients import ParallelGradients
 from training.weights.checkpoint import load_latest
 
 pytestmark = [
@@ -59,7 +59,7 @@ def steps(hardware: Hardware, micro_batches: int, *, mixed: bool) -> tuple[ResNe
     """Return a network after three batches, with the gradients of the last one, and what each batch's loss was."""
     torch.manual_seed(0)
     model = build("resnet8", num_classes=4).cuda().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    replicas = Replicas(model, hardware, World())
+    replicas = ParallelGradients(model, hardware, World())
     numbers = [
         replicas.compute_gradients(batch, whole=16, micro_batches=micro_batches, label_smoothing=0.1)
         for batch in batches(3, mixed=mixed)
@@ -81,12 +81,12 @@ def test_a_recorded_step_computes_what_its_kernels_compute(micro_batches: int, m
 def test_a_gpu_computes_what_a_cpu_computes() -> None:
     torch.manual_seed(0)
     model = build("resnet8", num_classes=4)
-    on_cpu = Replicas(model, dataclasses.replace(chosen(recorded=False), device="cpu"), World())
+    on_cpu = ParallelGradients(model, dataclasses.replace(chosen(recorded=False), device="cpu"), World())
     batch = batches(1, mixed=False)[0]
     expected = on_cpu.compute_gradients(Batch(batch.images.cpu(), batch.labels.cpu()), whole=16, label_smoothing=0.1)
     torch.manual_seed(0)
     on_gpu = build("resnet8", num_classes=4).cuda()
-    found = Replicas(on_gpu, chosen(), World()).compute_gradients(batch, whole=16, label_smoothing=0.1)
+    found = ParallelGradients(on_gpu, chosen(), World()).compute_gradients(batch, whole=16, label_smoothing=0.1)
     torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-4)
     for one, other in zip(on_gpu.parameters(), model.parameters(), strict=True):
         assert one.grad is not None

@@ -20,9 +20,9 @@ from service.errors import ServiceError
 from service.images.preprocessing import usual_resizer
 from service.inference.classifier import Classifier
 from service.model_files.card import METADATA_KEY
-from service.model_files.repository import RegistryError
+from service.model_files.repository import ModelRepositoryError
 from service.settings import Settings
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 from service.telemetry.prometheus import render
 from tests.service.conftest import client_of, image
 from tests.service.http_server.test_connection import connected, next_answer
@@ -121,12 +121,12 @@ async def test_clients_cannot_make_more_series(app: FastAPI, client: httpx.Async
 
 async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:
     app = create_app(Settings(models=models, max_queue=1, engine_threads=1))
-    board = Board(2)
+    board = SharedLoad(2)
     board.write(1, waiting=1, outstanding=1)
     full = Batcher(QueueLimits(1, 1), board=board)
     async with app.router.lifespan_context(app):
         admission = next(layer for layer in app.user_middleware if layer.cls.__name__ == "Admission")
-        admission.kwargs["check_room"] = full.check_room
+        admission.kwargs["check_capacity"] = full.check_capacity
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as client:
             answer = await client.post("/classify", content=red)
             assert (answer.status_code, answer.json()["code"]) == (503, "overloaded")
@@ -153,7 +153,7 @@ async def test_who_cannot_be_answered_in_time_and_insists_is_not_heard_for_a_mom
 
 async def test_a_start_without_models_fails_with_one_line(tmp_path: Path) -> None:
     app = create_app(Settings(models=tmp_path))
-    with pytest.raises(RegistryError, match="there is no model"):
+    with pytest.raises(ModelRepositoryError, match="there is no model"):
         async with app.router.lifespan_context(app):
             raise AssertionError("it started")
 

@@ -239,14 +239,14 @@ def test_a_file_without_a_last_layer_becomes_a_model_as_export_advises(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from export.errors import ExportError
-    from export.sources.network_spec import Choice
+    from export.sources.network_spec import NetworkSpec
     from export.sources.pretrained import from_file
 
     monkeypatch.chdir(tmp_path)
     body = {name: tensor for name, tensor in torch.load(weights).items() if not name.startswith("fc.")}
     torch.save({"state_dict": body}, tmp_path / "body.pth")
     with pytest.raises(ExportError, match="has no last layer") as refusal:
-        from_file(tmp_path / "body.pth", Choice(), None, None, lambda _line: None)
+        from_file(tmp_path / "body.pth", NetworkSpec(), None, None, lambda _line: None)
     command = advised(str(refusal.value), r"with train-resnet (run .*)$")
     write_images(tmp_path / "FOLDER", classes_in("."))
     works(CliRunner().invoke(main, [*command, "--steps", "1", "--set", "crop=pad", "--compile", "off"]))

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
 from training.data.dataset import load
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.evaluation.crop_views import NAMES
 from training.evaluation.evaluate import errors_of, logits_of
 from training.networks.resnet import ResNet, build
@@ -78,8 +78,8 @@ def test_the_centre_is_measured_as_training_measures_it(run: Path, unseen: Path)
     result = evaluate("--checkpoint", run, "--data", unseen)
     assert result.exit_code == 0, result.output
     facts = written(run / "evaluation" / "centre")
-    dataset, normalise = load(unseen, 32), Normalise(MEAN, DEVIATION, "cpu")
-    logits = logits_of(network(), dataset.images, lambda batch: normalise(batch).permute(0, 3, 1, 2))
+    dataset, normalize = load(unseen, 32), Normalize(MEAN, DEVIATION, "cpu")
+    logits = logits_of(network(), dataset.images, lambda batch: normalize(batch).permute(0, 3, 1, 2))
     errors = errors_of(logits, torch.from_numpy(dataset.labels))
     assert facts["images"] == errors.images == 24 and facts["top5_error"] == 0
     assert facts["top1_error"] == pytest.approx(errors.top1) and facts["loss"] == pytest.approx(errors.loss, rel=1e-4)

@@ -22,7 +22,7 @@ from training.networks.resnet import build
 from training.runs.progress import Progress
 from training.runs.run import run
 from training.runs.setup import Interrupted, Options
-from training.trainer.gradients import Replicas
+from training.trainer.gradients import ParallelGradients
 from training.trainer.interrupts import Stop, Stopped
 from training.weights.checkpoint import Checkpoint, load_latest
 
@@ -175,9 +175,9 @@ def test_a_signal_is_only_heard_while_somebody_listens() -> None:
 
 def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_LOOKS", 0.01)
-    gate, computed, compute = threading.Event(), threading.Semaphore(0), Replicas._gradients
+    gate, computed, compute = threading.Event(), threading.Semaphore(0), ParallelGradients._gradients
 
-    def gated(self: Replicas, *arguments: Any) -> Any:
+    def gated(self: ParallelGradients, *arguments: Any) -> Any:
         result = compute(self, *arguments)  # batch norms have seen the batch now
         computed.release()
         gate.wait()
@@ -187,13 +187,13 @@ def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: 
         def is_overdue(self) -> bool:
             return computed.acquire(blocking=False)
 
-    monkeypatch.setattr(Replicas, "_gradients", gated)
+    monkeypatch.setattr(ParallelGradients, "_gradients", gated)
     model = build("resnet8", num_classes=3)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     hardware = choose("fp32", "off", 2)
     batch = Batch(torch.randn(8, 3, 32, 32), torch.zeros(8, dtype=torch.int64))
     with pytest.raises(Stopped):
-        Replicas(model, hardware, World(), OverdueWhenComputed(), parts=2).compute_gradients(batch, whole=8)
+        ParallelGradients(model, hardware, World(), OverdueWhenComputed(), parts=2).compute_gradients(batch, whole=8)
     gate.set()
     assert_equal(dict(model.state_dict()), before)
     assert all(parameter.grad is None for parameter in model.parameters())

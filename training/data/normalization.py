@@ -6,7 +6,7 @@ from torch import Tensor
 from training.hardware.transfer import moved
 
 
-class Normalise:
+class Normalize:
     """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
 
     def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:

@@ -18,7 +18,7 @@ from training.augmentation.batch_transforms import augment, batch_indices, colou
 from training.data.crops import Window
 from training.data.decoder_pool import Decoders, gathered
 from training.data.decoder_process import Decoded
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.data_files.listing import Place
 from training.hardware.transfer import moved
 from training.recipes.recipe import Recipe
@@ -118,7 +118,7 @@ class TrainingImages:
 
     labels: Tensor
     pixels: Pixels
-    normalise: Normalise
+    normalize: Normalize
     recipe: Recipe
 
     def __len__(self) -> int:
@@ -134,10 +134,10 @@ class TrainingImages:
         pixels = self.pixels.of(indices, step, part)
         if recipe.trivial_augment:
             pixels = trivially_augmented(pixels, count, seed, step, part)
-        images = augment(self.normalise(pixels), indices, recipe, seed, epoch, step, part)
+        images = augment(self.normalize(pixels), indices, recipe, seed, epoch, step, part)
         if recipe.pca_colour > 0:
             shifts = colour_shifts(count, recipe.pca_colour, seed, step)[part]
-            images = images + self.normalise.difference(shifts)[:, :, None, None]
+            images = images + self.normalize.difference(shifts)[:, :, None, None]
         if recipe.random_erasing > 0:
             images = erased(images, count, recipe.random_erasing, seed, step, part)
         return images if side in (None, images.shape[-1]) else _resized(images, side)

@@ -27,7 +27,7 @@ from training.data.dataset import opened, refuse_too_many_skipped, write_skipped
 from training.evaluation.evaluate import errors_of, fit_temperature, log_scores_of, views_in
 from training.hardware.devices import choose as hardware_for
 from training.evaluation.class_metrics import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.data_files.parts import part_to_measure
 from training.runs.loading import Trained, read_trained
 from training.evaluation.crop_views import Pixels, Views, choose
@@ -170,12 +170,12 @@ def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
 
     The mean image of the paper's CIFAR recipe is stretched to views of other sizes.
     """
-    normalise = Normalise(trained.mean, trained.standard_deviation, device)
+    normalize = Normalize(trained.mean, trained.standard_deviation, device)
     network = trained.network.to(device)
     mean, network.pixel_mean = network.pixel_mean, None
 
     def to_input(views: Tensor) -> Tensor:
-        images = normalise.channels_first(views)
+        images = normalize.channels_first(views)
         if mean is None:
             return images
         return images - F.interpolate(mean[None], size=images.shape[2:], mode="bilinear", align_corners=False)

@@ -89,7 +89,7 @@ def final_layer_responses(this: Run, weights: Weights) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
     count = min(_RESPONSE_IMAGES, len(this.train_set))
     sample = this.train_set.chosen(np.linspace(0, len(this.train_set) - 1, count, dtype=np.int64))
-    responses = layer_responses(_network(this, weights), sample, this.training.images.normalise.channels_first)
+    responses = layer_responses(_network(this, weights), sample, this.training.images.normalize.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
@@ -97,7 +97,7 @@ def answers(this: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
     """Return logits in full precision, of images that all processes share among them, and the labels."""
     world, hardware = this.training.world, this.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
-    to_input = this.training.images.normalise.channels_first
+    to_input = this.training.images.normalize.channels_first
     mine = logits_of(_network(this, weights), images, to_input, threads=hardware.evaluation_threads)
     return world.join_rows(mine, len(part.indices)), torch.from_numpy(part.labels)
 

@@ -21,7 +21,7 @@ from training.data.duplicates import duplicates_in
 from training.trainer.fine_tuning import freeze
 from training.hardware.devices import Hardware
 from training.trainer.loop import Training
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.data.splits import Part, balance, hold_out_share, whole
 from training.data.training_set import Packed, TrainingImages
 from training.runs.progress import Progress
@@ -118,17 +118,17 @@ def prepare(
     kept = np.setdiff1d(np.arange(len(train_set)), held_out)
     statistics = measure(train_set.chosen(sample(kept, reader.tested.size, options.seed)))
     preprocessing = earlier["preprocessing"] if earlier else _preprocessing(reader.tested, statistics, start)
-    normalise = Normalise(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
+    normalize = Normalize(preprocessing["mean"], preprocessing["standard_deviation"], hardware.device)
     torch.manual_seed(options.seed)
     model = _network(recipe, len(train_set.classes))
     if start:
         start.put_into(model, train_set.classes, progress.say)
     elif recipe.subtract == "pixel_mean":
-        model.pixel_mean = _pixel_mean(recipe, reader.tested, statistics, normalise)
+        model.pixel_mean = _pixel_mean(recipe, reader.tested, statistics, normalize)
     images = TrainingImages(
         labels=torch.from_numpy(train_set.labels[kept]).to(hardware.device),
         pixels=reader.pixels(train_set, kept, hardware.device, options.seed),
-        normalise=normalise,
+        normalize=normalize,
         recipe=recipe,
     )
     steps = recipe.total_steps(len(kept))
@@ -266,7 +266,7 @@ def _preprocessing(tested: Window, statistics: Statistics, start: Start | None) 
     }
 
 
-def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalise: Normalise) -> Tensor:
+def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalize: Normalize) -> Tensor:
     if recipe.progressive_sizes:
         raise RunError("a mean image has one size: add --set subtract=channel_mean, or --set progressive_sizes=[]")
     if recipe.image_size != tested.size:
@@ -274,7 +274,7 @@ def _pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalis
             f"a mean image of {tested.size} pixels cannot be subtracted from images of {recipe.image_size}; "
             "add --set subtract=channel_mean, or train and test at one size"
         )
-    return normalise(torch.from_numpy(statistics.mean_image)).permute(2, 0, 1).contiguous()
+    return normalize(torch.from_numpy(statistics.mean_image)).permute(2, 0, 1).contiguous()
 
 
 def _versions() -> dict[str, str]:

@@ -31,7 +31,7 @@ class _Recording:
         return self.result
 
 
-class Recorder:
+class CudaGraphStep:
     """A computation on batches, the weight of their loss and its label smoothing, recorded once for each kind of batch.
 
     `compute` may do only what a CUDA graph can hold: no looking at values, no random numbers. `changed` are the tensors

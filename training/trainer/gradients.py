@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from training.augmentation.mixing import Batch
 from training.hardware.devices import Hardware
 from training.hardware.process_group import World
-from training.trainer.cuda_graphs import Recorder, Result
+from training.trainer.cuda_graphs import CudaGraphStep, Result
 from training.trainer.fine_tuning import learning, set_training_mode
 from training.trainer.interrupts import Stop, Stopped
 
@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_LOOKS = 1.0  # at whether the step is to be left
 Scale = Callable[[Tensor], Tensor]
 
 
-class Replicas:
+class ParallelGradients:
     """Copies of a network that share its weights but have batch-norm statistics of their own.
 
     The network's own statistics change only when a step is complete, so a step can be left at any moment.
@@ -47,7 +47,7 @@ class Replicas:
         self._own = _own_buffers(model)  # they change in place, as do those of the copies
         self._buffers = [_own_buffers(module) for module in self._modules]
         self._statistics = [statistics_of(module) for module in self._modules]
-        self._recorder = Recorder(self._gradients_of_first, self._buffers[0]) if hardware.recorded else None
+        self._recorder = CudaGraphStep(self._gradients_of_first, self._buffers[0]) if hardware.recorded else None
         self._parts = parts
         self._pool = hardware.pool(parts)
 

@@ -16,7 +16,7 @@ from training.hardware.transfer import moved
 from training.networks.resnet import ResNet
 from training.recipes.recipe import Recipe, steps_per_epoch
 from training.trainer.fine_tuning import parameter_groups
-from training.trainer.gradients import Replicas
+from training.trainer.gradients import ParallelGradients
 from training.trainer.interrupts import Stop
 
 _FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients overflow
@@ -39,7 +39,7 @@ class Training:
     world: World
     stop: Stop = field(default_factory=Stop)
     step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
-    replicas: Replicas = field(init=False)
+    replicas: ParallelGradients = field(init=False)
     optimizer: torch.optim.SGD = field(init=False)
     class_weights: Tensor | None = field(init=False)  # (classes,), how much each counts in the loss
     scaler: torch.amp.GradScaler = field(init=False)  # does nothing but in float16
@@ -49,7 +49,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.replicas = Replicas(self.model, self.hardware, self.world, self.stop, parts=self.norm_groups)
+        self.replicas = ParallelGradients(self.model, self.hardware, self.world, self.stop, parts=self.norm_groups)
         is_balanced = self.recipe.class_weights == "balanced"
         self.class_weights = balanced_weights(self.images.labels, self.model.num_classes) if is_balanced else None
         self.start_afresh()

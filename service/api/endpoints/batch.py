@@ -7,8 +7,8 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import ask_each, window_of
-from service.api.endpoints.inference import Serving, check_encoding, read_body
+from service.api.endpoints.fan_out import gather_each, window_of
+from service.api.endpoints.inference import InferenceService, check_encoding, read_body
 from service.api.endpoints.responses import image_as_json, send_json
 from service.api.parsing.base64_text import from_base64
 from service.api.parsing.json_body import parsing_bytes, read_json
@@ -18,7 +18,7 @@ from service.api.parsing.parameters import read_query, read_top_k, with_fields
 from service.api.parsing.short_json import NotJson
 from service.errors import BadRequest, ServiceError
 from service.http.error_responses import problem_document
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.classifier import Classifier
 
 PATH = "/classify/batch"
@@ -35,13 +35,13 @@ Entry = bytes | ServiceError
 class BatchEndpoint:
     """Answers one request."""
 
-    def __init__(self, serving: Serving, *, max_waiting: int) -> None:
+    def __init__(self, serving: InferenceService, *, max_waiting: int) -> None:
         self._serving = serving
         self._max_waiting = max_waiting
         self._taking_apart = asyncio.Semaphore(1)  # large bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+        exchange: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
         top_k = read_top_k(parameters)
         check_encoding(exchange.headers)
@@ -57,7 +57,7 @@ class BatchEndpoint:
         results = await self._classify(classifier, entries, exchange, top_k)
         await send_json(exchange, {"model": classifier.info, "results": results})
 
-    async def _take_apart(self, body: bytes, exchange: Exchange) -> tuple[list[Entry], dict[str, str]]:
+    async def _take_apart(self, body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
         if len(body) <= _SMALL_BYTES:
             return _entries(body, exchange)
         async with self._taking_apart:
@@ -65,7 +65,7 @@ class BatchEndpoint:
             return await asyncio.to_thread(_entries, body, exchange)
 
     async def _classify(
-        self, classifier: Classifier, entries: Sequence[Entry], exchange: Exchange, top_k: int
+        self, classifier: Classifier, entries: Sequence[Entry], exchange: RequestContext, top_k: int
     ) -> list[dict[str, Any]]:
         async def ask(number: int) -> dict[str, Any]:
             entry = entries[number]
@@ -74,7 +74,7 @@ class BatchEndpoint:
             return image_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
 
         window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        answers = await ask_each(len(entries), ask, at_once=window)
+        answers = await gather_each(len(entries), ask, at_once=window)
         return [self._problem(answer) if isinstance(answer, ServiceError) else answer for answer in answers]
 
     def _problem(self, error: ServiceError) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class BatchEndpoint:
         return {"problem": problem_document(error.status, error.code, error.title, error.message)}
 
 
-def _entries(body: bytes, exchange: Exchange) -> tuple[list[Entry], dict[str, str]]:
+def _entries(body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
     """Return the images of a body, and the other fields of a form.
 
     Raises BadRequest if it cannot be taken apart, or has no images or too many.

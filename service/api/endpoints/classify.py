@@ -5,10 +5,10 @@ A plain ASGI endpoint, because it is the hot path; `openapi.py` documents it bes
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_image
+from service.api.endpoints.inference import InferenceService, check_encoding, read_image
 from service.api.endpoints.responses import classification_as_json, send_json
 from service.api.parsing.parameters import read_query, read_top_k, with_fields
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 
 PATH = "/classify"
 PARAMETERS = ("model", "top_k")
@@ -17,11 +17,11 @@ PARAMETERS = ("model", "top_k")
 class ClassifyEndpoint:
     """Answers one request: reads the question, then the image, and waits for the model."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+        exchange: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
         top_k = read_top_k(parameters)
         check_encoding(exchange.headers)

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_image
-from service.api.endpoints.responses import circumstances_as_json, send_bytes, send_json
+from service.api.endpoints.inference import InferenceService, check_encoding, read_image
+from service.api.endpoints.responses import image_and_timings, send_bytes, send_json
 from service.api.parsing.parameters import read_query, with_fields
 from service.errors import BadRequest
 from service.http.accept import choose
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.embedding import OUTPUT, embedding_of
 
 PATH = "/embed"
@@ -22,11 +22,11 @@ _VARY = (b"vary", b"accept")
 class EmbedEndpoint:
     """Answers one request."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+        exchange: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
         normalize = _read_normalize(parameters)
         media_type = choose(exchange.headers.get(b"accept"), (JSON, BINARY))
@@ -45,7 +45,7 @@ class EmbedEndpoint:
             await send_bytes(exchange, embedding.tobytes(), BINARY.encode(), _VARY)
             return
         answer = {"model": classifier.info, "embedding": embedding, "normalized": normalize}
-        await send_json(exchange, {**answer, **circumstances_as_json(classification)}, _VARY)
+        await send_json(exchange, {**answer, **image_and_timings(classification)}, _VARY)
 
 
 def _read_normalize(parameters: Mapping[str, str]) -> bool:

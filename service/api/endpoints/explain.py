@@ -9,12 +9,12 @@ from functools import partial
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import Serving, check_encoding, read_image
-from service.api.endpoints.responses import OPTIONS, circumstances_as_json, send_bytes
+from service.api.endpoints.inference import InferenceService, check_encoding, read_image
+from service.api.endpoints.responses import OPTIONS, image_and_timings, send_bytes
 from service.api.parsing.parameters import DEFAULT_TOP_K, read_number, read_query, with_fields
 from service.errors import BadRequest, Expired, Overloaded
 from service.http.accept import choose
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.class_activation import (
     OUTPUT,
     Explanation,
@@ -44,12 +44,12 @@ class _Question:
 class ExplainEndpoint:
     """Answers one request."""
 
-    def __init__(self, serving: Serving) -> None:
+    def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
         self._drawing = _Drawing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+        exchange: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
         question = _read_question(parameters, exchange.headers)
         check_encoding(exchange.headers)
@@ -75,7 +75,7 @@ class ExplainEndpoint:
         await send_bytes(exchange, body, question.media_type.encode(), (b"vary", b"accept"))
 
 
-def _draw_now(exchange: Exchange, draw: Callable[[], bytes]) -> bytes:
+def _draw_now(exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
     began = time.monotonic()
     body = draw()
     exchange.draw_s = time.monotonic() - began
@@ -89,7 +89,7 @@ class _Drawing:
         self._one_at_a_time = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def run(self, exchange: Exchange, draw: Callable[[], bytes]) -> bytes:
+    async def run(self, exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
         """Return what `draw` returns. Raises Overloaded if too many wait, Expired if it is too late for the client."""
         if self._waiting >= _MOST_WAITING:
             raise Overloaded("Too many heat maps are waiting to be drawn; try again a little later.", retry_after_s=1)
@@ -104,7 +104,7 @@ class _Drawing:
             self._waiting -= 1
 
 
-def _check_wanted(exchange: Exchange) -> None:
+def _check_wanted(exchange: RequestContext) -> None:
     if exchange.is_wanted() is False:
         raise Expired("The client left before its turn.", code="client_left")
     if time.monotonic() > exchange.expires_at:
@@ -127,6 +127,6 @@ def _as_json(classifier: Classifier, classification: Classification, found: list
         "predictions": [explanation_as_json(explanation) for explanation in found],
         "confident": classification.confident,
         "crop": [round(edge, 2) for edge in crop_seen(classifier, classification.image)],
-        **circumstances_as_json(classification),
+        **image_and_timings(classification),
     }
     return orjson.dumps(answer, option=OPTIONS)

@@ -20,7 +20,9 @@ def window_of(max_batch: int, threads: int, max_waiting: int) -> int:
     return max(1, min(_LARGEST_WINDOW, 2 * max_batch * threads, max_waiting // 2))
 
 
-async def ask_each(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer | ServiceError]:
+async def gather_each(
+    count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int
+) -> list[Answer | ServiceError]:
     """Return the answer to each of the images 0 to `count - 1`, in order, or the ServiceError why there is none.
 
     At most `at_once` of them are outstanding. An image that finds no room waits until another of its own request has
@@ -33,8 +35,8 @@ async def ask_each(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_on
     return [asking.answers[number] for number in range(count)]
 
 
-async def ask_all(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer]:
-    """As `ask_each`, but the first failure is raised, and with it the rest is given up."""
+async def gather_all(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer]:
+    """As `gather_each`, but the first failure is raised, and with it the rest is given up."""
     asking = _Asking(count, ask, stops_at_failure=True)
     try:
         async with TaskGroup() as group:

@@ -9,14 +9,14 @@ from service.api.parsing.multipart import read_form
 from service.api.parsing.parameters import DEFAULT_TOP_K
 from service.batching.batcher import Batcher
 from service.errors import BadRequest, NotAnImage, image_too_large
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.classifier import Classification, Classifier
 from service.inference.registry import Registry
 from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class InferenceService:
     """What runs images, and what counts them."""
 
     registry: Registry
@@ -28,7 +28,7 @@ class Serving:
         self,
         classifier: Classifier,
         image: bytes,
-        exchange: Exchange,
+        exchange: RequestContext,
         *,
         top_k: int = DEFAULT_TOP_K,
         outputs: tuple[str, ...] = (),
@@ -64,7 +64,7 @@ def check_encoding(headers: dict[bytes, bytes]) -> None:
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
 
 
-async def read_image(exchange: Exchange, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
+async def read_image(exchange: RequestContext, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
     """Return the one image of a body and, of a form, its other fields; None if the client left. Raises BadRequest."""
     body = await read_body(receive)
     if body is None:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from starlette.responses import JSONResponse
 
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.classifier import Classification, ModelInfo
 from service.telemetry.durations import milliseconds
 
@@ -39,11 +39,11 @@ def image_as_json(classification: Classification) -> dict[str, Any]:
             for best in classification.predictions
         ],
         "confident": classification.confident,
-        **circumstances_as_json(classification),
+        **image_and_timings(classification),
     }
 
 
-def circumstances_as_json(classification: Classification) -> dict[str, Any]:
+def image_and_timings(classification: Classification) -> dict[str, Any]:
     """Return what is said of every image, whatever was asked: what it was, and where the time went."""
     return {
         "image": classification.image,
@@ -55,12 +55,12 @@ def circumstances_as_json(classification: Classification) -> dict[str, Any]:
     }
 
 
-async def send_json(exchange: Exchange, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
+async def send_json(exchange: RequestContext, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200 that orjson can write, arrays included."""
     await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
 
 
-async def send_bytes(exchange: Exchange, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
+async def send_bytes(exchange: RequestContext, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200."""
     headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *further)
     await exchange.send_answer(200, headers, body)

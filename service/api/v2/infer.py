@@ -9,15 +9,15 @@ import time
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import ask_all, window_of
-from service.api.endpoints.inference import Serving, read_body
+from service.api.endpoints.fan_out import gather_all, window_of
+from service.api.endpoints.inference import InferenceService, read_body
 from service.api.parsing.json_body import parsing_bytes
 from service.api.v2.compression import packed, unpacked
 from service.api.v2.json_tensors import bad_tensor
-from service.api.v2.rows import Question, Terms, joined, read_question
+from service.api.v2.rows import Question, SubmitOptions, joined, read_question
 from service.api.v2.tensors import write_response
 from service.errors import ServiceError
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.inference.classifier import Classification
 from service.inference.registry import Served
 
@@ -31,14 +31,14 @@ _ROWS_ON_TRUST = 64  # of a client that sends no more: it may have left, and bey
 class InferEndpoint:
     """Answers one request."""
 
-    def __init__(self, serving: Serving, *, max_request_bytes: int, max_waiting: int) -> None:
+    def __init__(self, serving: InferenceService, *, max_request_bytes: int, max_waiting: int) -> None:
         self._serving = serving
         self._max_request_bytes = max_request_bytes
         self._max_waiting = max_waiting
         self._reading_large = asyncio.Semaphore(1)  # their JSON takes several times its size for a moment
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: Exchange = scope["exchange"]
+        exchange: RequestContext = scope["exchange"]
         parameters = scope["path_params"]
         model = self._serving.registry.find_any(parameters["model"], parameters.get("version"))
         body = await read_body(receive)
@@ -59,7 +59,7 @@ class InferEndpoint:
         await _send(send, answer, headers)
         self._serving.metrics.note_inference(model.info, answers, done - started, done - answered)
 
-    async def _read(self, model: Served, body: bytes, exchange: Exchange) -> Question:
+    async def _read(self, model: Served, body: bytes, exchange: RequestContext) -> Question:
         json_bytes = _json_bytes(exchange.headers)
         encoding = exchange.headers.get(b"content-encoding", b"").strip().lower()
         parsed_bytes = len(body) if json_bytes is None else json_bytes
@@ -74,9 +74,9 @@ class InferEndpoint:
                 read_question, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
             )
 
-    async def _ask(self, model: Served, question: Question, exchange: Exchange) -> list[Classification]:
+    async def _ask(self, model: Served, question: Question, exchange: RequestContext) -> list[Classification]:
         is_small = question.rows.count <= _ROWS_ON_TRUST
-        terms = Terms(
+        terms = SubmitOptions(
             batcher=self._serving.batcher,
             is_wanted=exchange.is_wanted if is_small else lambda: not exchange.client_has_left(),
             expires_at=min(exchange.expires_at, time.monotonic() + question.timeout_s),
@@ -88,7 +88,7 @@ class InferEndpoint:
             return answer
 
         window = window_of(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        return await ask_all(question.rows.count, ask, at_once=window)
+        return await gather_all(question.rows.count, ask, at_once=window)
 
 
 def _json_bytes(headers: dict[bytes, bytes]) -> int | None:

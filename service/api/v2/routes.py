@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.endpoints.inference import Serving
+from service.api.endpoints.inference import InferenceService
 from service.api.endpoints.responses import JsonAnswer
 from service.api.parsing.short_json import NotJson, read_short_json
 from service.api.v2.infer import InferEndpoint
@@ -38,7 +38,7 @@ NOT_SUPPORTED = (
 class OpenInference:
     """What the routes need."""
 
-    serving: Serving
+    serving: InferenceService
     readiness: Readiness
     infer: InferEndpoint
     max_request_bytes: int

@@ -18,14 +18,14 @@ from service.errors import BadImage, NotAnImage, image_too_large
 from service.images.header import format_of
 from service.inference.classifier import Classification, Classifier
 from service.inference.registry import Served
-from service.inference.tensor_model import GraphModel
+from service.inference.tensor_model import TensorModel
 from service.model_files.confidence import ENERGY
 from service.model_files.tensor_spec import DTYPES, OPEN
 
 MOST_ROWS = 65_536
 
 
-class Terms(TypedDict):
+class SubmitOptions(TypedDict):
     """On which a row is asked."""
 
     batcher: Batcher
@@ -38,7 +38,7 @@ class Rows:
     """What is to be asked: `ask` takes a row's number and the outputs' names."""
 
     count: int
-    ask: Callable[[int, tuple[str, ...], Terms], Awaitable[Classification]]
+    ask: Callable[[int, tuple[str, ...], SubmitOptions], Awaitable[Classification]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Question:
     id: str | None = None
     timeout_s: float = math.inf
 
-    async def ask(self, number: int, terms: Terms) -> Classification:
+    async def ask(self, number: int, terms: SubmitOptions) -> Classification:
         """Return the answer to one row. Raises what the model does; of several images it says which."""
         try:
             return await self.rows.ask(number, tuple(output.name for output in self.outputs), terms)
@@ -151,7 +151,7 @@ def _checked_image(content: bytes, max_image_bytes: int) -> bytes:
     return content
 
 
-def _rows_of_tensors(model: GraphModel, tensors: Mapping[str, Tensor]) -> Rows:
+def _rows_of_tensors(model: TensorModel, tensors: Mapping[str, Tensor]) -> Rows:
     data = {name: np.asarray(tensor.data) for name, tensor in tensors.items()}
     if not model.is_batched:
         return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))

@@ -11,7 +11,7 @@ from onnx import TensorProto, numpy_helper
 from export.errors import ExportError
 from export.graph.fp16 import LARGEST_ACTIVATION, largest_value, to_half
 from export.graph.to_onnx import deployable, serialise, to_onnx
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import from_random_weights
 from service.engine.engine import Engine
@@ -64,7 +64,7 @@ def test_the_network_itself_stays_in_float(tiny: Converted) -> None:
     "weight", ["conv1.weight", *(pytest.param(name, marks=pytest.mark.long) for name in ("fc.weight", "fc.bias"))]
 )
 def test_a_value_above_32000_anywhere_is_refused_in_one_line(weight: str) -> None:
-    source = from_random_weights(Choice(depth=8), None, seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), None, seed=0)
     network, pixels = deployable(source.network), sample_pixels(source.preprocessing)
     assert largest_value(network, source.preprocessing, pixels) < LARGEST_ACTIVATION
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_a_value_above_32000_anywhere_is_refused_in_one_line(weight: str) -> Non
 
 
 def test_a_sum_that_an_activation_hides_is_seen() -> None:
-    source = from_random_weights(Choice(depth=8), None, seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), None, seed=0)
     network, pixels = deployable(source.network), sample_pixels(source.preprocessing)
     with torch.no_grad():
         network.layer1[0].conv2.bias.fill_(-31_999)  # type: ignore[index, union-attr]
@@ -90,7 +90,7 @@ def test_a_sum_that_an_activation_hides_is_seen() -> None:
 
 
 def test_not_a_number_is_too_large() -> None:
-    source = from_random_weights(Choice(depth=8), None, seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), None, seed=0)
     network = deployable(source.network)
     with torch.no_grad():
         network.conv1.weight[0, 0, 0, 0] = float("nan")

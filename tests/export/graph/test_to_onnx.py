@@ -9,8 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.graph.to_onnx import Normalise, deployable, serialise, to_onnx, with_card
-from export.sources.network_spec import Choice, parse_choice
+from export.graph.to_onnx import Normalize, deployable, serialise, to_onnx, with_card
+from export.sources.network_spec import NetworkSpec, parse_choice
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import from_random_weights
 from export.verification.parity import check_parity, probabilities_in_pytorch
@@ -62,7 +62,7 @@ def test_outputs_are_what_the_network_computes(tiny: Converted) -> None:
     got = answer(tiny, pixels)
     network = tiny.source.network
     with torch.inference_mode():
-        features = network.features(Normalise(tiny.source.preprocessing)(torch.from_numpy(pixels)))
+        features = network.features(Normalize(tiny.source.preprocessing)(torch.from_numpy(pixels)))
         logits = network.fc(features.mean(dim=(2, 3)))
     expected = torch.softmax(logits / TEMPERATURE, dim=1)
     np.testing.assert_allclose(got["probabilities"], expected, rtol=0, atol=1e-5)
@@ -85,7 +85,7 @@ def test_the_mean_of_a_class_map_and_the_bias_make_the_logit(tiny: Converted) ->
 def test_normalisation_is_that_of_the_card_up_to_rounding(tiny: Converted) -> None:
     preprocessing = tiny.source.preprocessing
     pixels = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
-    got = Normalise(preprocessing)(torch.from_numpy(pixels)).numpy()
+    got = Normalize(preprocessing)(torch.from_numpy(pixels)).numpy()
     expected = (pixels / 255 - np.array(preprocessing.mean)) / np.array(preprocessing.standard_deviation)
     np.testing.assert_allclose(got, expected.transpose(0, 3, 1, 2), rtol=0, atol=1e-6)
 
@@ -121,7 +121,7 @@ def test_the_file_says_nothing_of_the_machine_it_was_made_on(tiny: Converted) ->
 
 
 def test_a_network_with_three_classes_names_all_three() -> None:
-    source = from_random_weights(Choice(depth=8), ["a", "b", "c"], seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), ["a", "b", "c"], seed=0)
     engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")
     pixels = sample_pixels(source.preprocessing)[:2]
     probabilities, best, maps = engine.run(pixels, outputs=("probabilities", "top_indices", "class_maps"))
@@ -130,7 +130,7 @@ def test_a_network_with_three_classes_names_all_three() -> None:
 
 
 def test_the_mean_image_that_some_recipes_subtract_is_part_of_the_graph() -> None:
-    source = from_random_weights(Choice(depth=8), None, seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), None, seed=0)
     source.network.pixel_mean = torch.linspace(-1, 1, 3 * 32 * 32).reshape(3, 32, 32)
     engine = Engine(serialise(to_onnx(deployable(source.network), source.preprocessing, 1.0)), providers="cpu")
     pixels = sample_pixels(source.preprocessing)[:3]

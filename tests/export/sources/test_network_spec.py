@@ -3,22 +3,22 @@
 import pytest
 
 from export.errors import ExportError
-from export.sources.network_spec import Choice, parse_choice
+from export.sources.network_spec import NetworkSpec, parse_choice
 from training.networks.resnet import architecture
 
 
 @pytest.mark.parametrize(
     ("variants", "expected"),
     [
-        ([], Choice(50)),
-        (["plain"], Choice(50, plain=True)),
-        (["C"], Choice(50, shortcut="C")),
-        (["b,v1"], Choice(50, shortcut="B", stride_in="1x1")),
-        (["V1.5", "a"], Choice(50, shortcut="A", stride_in="3x3")),
-        ([" Plain , v1 "], Choice(50, plain=True, stride_in="1x1")),
+        ([], NetworkSpec(50)),
+        (["plain"], NetworkSpec(50, plain=True)),
+        (["C"], NetworkSpec(50, shortcut="C")),
+        (["b,v1"], NetworkSpec(50, shortcut="B", stride_in="1x1")),
+        (["V1.5", "a"], NetworkSpec(50, shortcut="A", stride_in="3x3")),
+        ([" Plain , v1 "], NetworkSpec(50, plain=True, stride_in="1x1")),
     ],
 )
-def test_variants_are_words_between_commas_in_any_case(variants: list[str], expected: Choice) -> None:
+def test_variants_are_words_between_commas_in_any_case(variants: list[str], expected: NetworkSpec) -> None:
     assert parse_choice(50, variants) == expected
 
 
@@ -44,20 +44,22 @@ def test_a_network_that_does_not_exist_is_refused(depth: int | None, variants: l
 
 def test_what_was_not_asked_for_contradicts_nothing() -> None:
     for network in ("resnet20", "plain20", "resnet50"):
-        assert Choice().contradictions(architecture(network)) == []
-    assert Choice(20).contradictions(architecture("plain20")) == []
+        assert NetworkSpec().contradictions(architecture(network)) == []
+    assert NetworkSpec(20).contradictions(architecture("plain20")) == []
 
 
 @pytest.mark.parametrize(
     ("choice", "network", "phrase"),
     [
-        (Choice(56), "resnet20", "--depth is 56, the run's network has 20 layers"),
-        (Choice(plain=True), "resnet20", "--variant is plain, the run's network has shortcuts"),
-        (Choice(shortcut="C"), "resnet20", "--variant is C, the run's network has shortcuts A"),
-        (Choice(shortcut="C"), "plain20", "--variant is C, the run's network has none"),
-        (Choice(stride_in="1x1"), "resnet50", "--variant is v1, the run's network is v1.5"),
-        (Choice(stride_in="1x1"), "resnet18", "--variant is v1, the run's network is without bottlenecks"),
+        (NetworkSpec(56), "resnet20", "--depth is 56, the run's network has 20 layers"),
+        (NetworkSpec(plain=True), "resnet20", "--variant is plain, the run's network has shortcuts"),
+        (NetworkSpec(shortcut="C"), "resnet20", "--variant is C, the run's network has shortcuts A"),
+        (NetworkSpec(shortcut="C"), "plain20", "--variant is C, the run's network has none"),
+        (NetworkSpec(stride_in="1x1"), "resnet50", "--variant is v1, the run's network is v1.5"),
+        (NetworkSpec(stride_in="1x1"), "resnet18", "--variant is v1, the run's network is without bottlenecks"),
     ],
 )
-def test_a_contradiction_says_what_was_asked_for_and_what_there_is(choice: Choice, network: str, phrase: str) -> None:
+def test_a_contradiction_says_what_was_asked_for_and_what_there_is(
+    choice: NetworkSpec, network: str, phrase: str
+) -> None:
     assert choice.contradictions(architecture(network)) == [phrase]

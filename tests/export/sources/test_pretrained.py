@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from export.errors import ExportError
-from export.options import Wanted
-from export.resolve_source import TRAINED, Asked, choose
+from export.options import PrecisionOptions
+from export.resolve_source import TRAINED, WeightsRequest, choose
 from export.sources.imagenet import imagenet_classes
-from export.sources.network_spec import Choice
+from export.sources.network_spec import NetworkSpec
 from export.sources.pretrained import from_file, from_published, has_published
 from export.sources.random_weights import random_network
 from export.sources.trained import Source
@@ -43,8 +43,10 @@ class Reading:
     def __init__(self) -> None:
         self.said: list[str] = []
 
-    def __call__(self, path: Path, choice: Choice | None = None, labels: Any = None, class_names: Any = None) -> Source:
-        return from_file(path, choice or Choice(), labels, class_names, self.said.append)
+    def __call__(
+        self, path: Path, choice: NetworkSpec | None = None, labels: Any = None, class_names: Any = None
+    ) -> Source:
+        return from_file(path, choice or NetworkSpec(), labels, class_names, self.said.append)
 
 
 @pytest.fixture
@@ -78,19 +80,21 @@ def test_labels_are_those_given_or_those_of_the_data(read: Reading, tmp_path: Pa
 def test_what_a_file_cannot_show_is_chosen(read: Reading, tmp_path: Path) -> None:
     path = saved(weights_of("resnet8", 3), tmp_path / "weights.pth")
     assert read(path).network.architecture.shortcut == "A"
-    assert read(path, Choice(plain=True)).network.architecture.network == "plain8"
-    assert read(path, Choice(depth=8, shortcut="A")).network.architecture.shortcut == "A"
+    assert read(path, NetworkSpec(plain=True)).network.architecture.network == "plain8"
+    assert read(path, NetworkSpec(depth=8, shortcut="A")).network.architecture.shortcut == "A"
 
 
 @pytest.mark.parametrize(
     ("choice", "misfit"),
     [
-        (Choice(depth=14), r"not the weights of resnet14: the file lacks layer1\.1\.conv1\.weight"),
-        (Choice(shortcut="A"), r"has the unknown layer2\.0\.downsample\.0\.weight"),
-        (Choice(depth=18), r"has conv1\.weight \(16, 3, 3, 3\) instead of \(64, 3, 7, 7\)"),
+        (NetworkSpec(depth=14), r"not the weights of resnet14: the file lacks layer1\.1\.conv1\.weight"),
+        (NetworkSpec(shortcut="A"), r"has the unknown layer2\.0\.downsample\.0\.weight"),
+        (NetworkSpec(depth=18), r"has conv1\.weight \(16, 3, 3, 3\) instead of \(64, 3, 7, 7\)"),
     ],
 )
-def test_a_misfit_is_refused_with_names_and_shapes(read: Reading, tmp_path: Path, choice: Choice, misfit: str) -> None:
+def test_a_misfit_is_refused_with_names_and_shapes(
+    read: Reading, tmp_path: Path, choice: NetworkSpec, misfit: str
+) -> None:
     path = saved(weights_of("resnet8", 3, "B"), tmp_path / "weights.pth")
     with pytest.raises(ExportError, match=misfit) as refusal:
         read(path, choice)
@@ -107,7 +111,7 @@ def test_files_that_hold_no_network_are_refused(read: Reading, tmp_path: Path) -
     with pytest.raises(ExportError, match="no network that is known here"):
         read(other)
     with pytest.raises(ExportError, match=r"has the unknown encoder\.weight"):
-        read(other, Choice(depth=20))
+        read(other, NetworkSpec(depth=20))
 
 
 def test_a_file_without_a_last_layer_is_refused(read: Reading, tmp_path: Path) -> None:
@@ -135,7 +139,7 @@ def publisher(imagenet_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 def test_published_weights_come_with_labels_preprocessing_and_claims(publisher: FileServer) -> None:
     said: list[str] = []
-    source = from_published(Choice(depth=18), "torchvision-v1", None, said.append)
+    source = from_published(NetworkSpec(depth=18), "torchvision-v1", None, said.append)
     row = published_weights.PUBLISHED[0]
     assert (source.labels, source.synsets) == imagenet_classes()
     assert (source.name, source.dataset) == ("imagenet-resnet18", "imagenet")
@@ -164,35 +168,40 @@ def test_a_file_that_was_published_is_known_by_its_digest(
 def test_published_weights_that_are_others_are_refused(publisher: FileServer) -> None:
     publisher.content = publisher.content[:-1] + b"x"
     with pytest.raises(ExportError, match="and is removed; fetch it elsewhere"):
-        from_published(Choice(depth=18), None, None, lambda _line: None)
+        from_published(NetworkSpec(depth=18), None, None, lambda _line: None)
     assert not cached_path(published_weights.PUBLISHED[0]).exists()
 
 
 def test_an_imagenet_file_of_unknown_origin_claims_nothing(imagenet_weights: Path, read: Reading) -> None:
-    source = read(imagenet_weights, Choice(depth=18))
+    source = read(imagenet_weights, NetworkSpec(depth=18))
     assert source.published is None
     assert source.labels == imagenet_classes()[0]
     assert "assumed are 256 pixels on the shorter side, bilinear, and the colours of ImageNet" in read.said[1]
 
 
 def test_only_what_was_published_is_looked_for() -> None:
-    assert has_published(Choice(depth=50)) and has_published(Choice(depth=50, shortcut="B", stride_in="3x3"))
-    for choice in (Choice(), Choice(depth=20), Choice(depth=50, stride_in="1x1"), Choice(depth=34, plain=True)):
+    assert has_published(NetworkSpec(depth=50)) and has_published(NetworkSpec(depth=50, shortcut="B", stride_in="3x3"))
+    for choice in (
+        NetworkSpec(),
+        NetworkSpec(depth=20),
+        NetworkSpec(depth=50, stride_in="1x1"),
+        NetworkSpec(depth=34, plain=True),
+    ):
         assert not has_published(choice)
 
 
 @pytest.mark.parametrize(
     ("choice", "name", "message"),
     [
-        (Choice(), None, "which network"),
-        (Choice(depth=20), None, "no published weights for 20 layers; there are for 18, 34, 50, 101, 152"),
-        (Choice(depth=18), "torchvision-v2", "choose one of torchvision-v1, timm-a1, timm-a2, timm-a3"),
-        (Choice(depth=50, stride_in="1x1"), None, "leave out --variant v1"),
-        (Choice(depth=50, shortcut="C"), None, "leave out --variant C"),
-        (Choice(depth=34, plain=True), None, "leave out --variant plain"),
+        (NetworkSpec(), None, "which network"),
+        (NetworkSpec(depth=20), None, "no published weights for 20 layers; there are for 18, 34, 50, 101, 152"),
+        (NetworkSpec(depth=18), "torchvision-v2", "choose one of torchvision-v1, timm-a1, timm-a2, timm-a3"),
+        (NetworkSpec(depth=50, stride_in="1x1"), None, "leave out --variant v1"),
+        (NetworkSpec(depth=50, shortcut="C"), None, "leave out --variant C"),
+        (NetworkSpec(depth=34, plain=True), None, "leave out --variant plain"),
     ],
 )
-def test_what_nobody_published_is_told_in_one_line(choice: Choice, name: str | None, message: str) -> None:
+def test_what_nobody_published_is_told_in_one_line(choice: NetworkSpec, name: str | None, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         from_published(choice, name, None, lambda _line: None)
 
@@ -211,7 +220,7 @@ def test_a_prefix_of_all_names_is_taken_off(read: Reading, tmp_path: Path, suffi
 
 def test_choices_that_do_not_fit_can_be_left_out(read: Reading, tmp_path: Path) -> None:
     path = saved(weights_of("resnet8", 3, "B"), tmp_path / "weights.pth")
-    for choice in (Choice(depth=14), Choice(shortcut="A")):
+    for choice in (NetworkSpec(depth=14), NetworkSpec(shortcut="A")):
         with pytest.raises(ExportError, match="or leave out --depth and --variant to export the resnet8 that this is"):
             read(path, choice)
     assert read(path).network.architecture.network == "resnet8"
@@ -227,8 +236,8 @@ def test_an_unknown_network_is_told_by_its_names_and_not_to_name_a_depth(read: R
 def test_a_file_is_taken_as_a_checkpoint_too(tmp_path: Path) -> None:
     weights = weights_of("resnet8", 3)
     path = saved({"state_dict": prefixed("net.", weights), "epoch": 1}, tmp_path / "own.ckpt")
-    asked = Asked(None, (), path, None, TRAINED, None, None, None)
-    source = choose(asked, Wanted(), lambda _line: None)
+    asked = WeightsRequest(None, (), path, None, TRAINED, None, None, None)
+    source = choose(asked, PrecisionOptions(), lambda _line: None)
     assert torch.equal(source.network.conv1.weight, weights["conv1.weight"])
 
 

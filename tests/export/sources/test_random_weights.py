@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.graph.to_onnx import Normalise
+from export.graph.to_onnx import Normalize
 from export.sources.network_spec import parse_choice
 from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source, from_random_weights
@@ -23,7 +23,7 @@ def random_source(depth: int, variant: str, seed: int = 0) -> Source:
 @torch.inference_mode()
 def logits(source: Source) -> Tensor:
     pixels = torch.from_numpy(sample_pixels(source.preprocessing))
-    return source.network(Normalise(source.preprocessing)(pixels))
+    return source.network(Normalize(source.preprocessing)(pixels))
 
 
 def behaves(source: Source) -> None:
@@ -42,7 +42,7 @@ def rounding_stays_small(source: Source) -> None:
     network = copy.deepcopy(source.network).double()
     pixels = torch.from_numpy(sample_pixels(exact.preprocessing))
     with torch.inference_mode():
-        wanted = network(Normalise(source.preprocessing)(pixels).double()).softmax(dim=1)
+        wanted = network(Normalize(source.preprocessing)(pixels).double()).softmax(dim=1)
     assert (logits(source).softmax(dim=1) - wanted).abs().max().item() < 1e-5
 
 

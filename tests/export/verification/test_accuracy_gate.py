@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.verification.accuracy_gate import Jury, what_is_too_much
+from export.verification.accuracy_gate import AccuracyGate, gate_violation
 from service.model_files.card import PrecisionLoss
 
 
@@ -25,11 +25,11 @@ class Says:
         return [probabilities, best[:, None]]
 
 
-def jury(labelled: bool) -> Jury:
+def jury(labelled: bool) -> AccuracyGate:
     """Two hundred images, of which fp32 gets the first hundred wrong."""
     pixels = np.arange(200, dtype=np.uint8).reshape(200, 1, 1, 1)
     labels = np.where(np.arange(200) < 100, 500, np.arange(200)) if labelled else None
-    return Jury(pixels, labels, "numbers", Says())  # type: ignore[arg-type]
+    return AccuracyGate(pixels, labels, "numbers", Says())  # type: ignore[arg-type]
 
 
 def loss_of(engine: Says, *, labelled: bool) -> PrecisionLoss:
@@ -41,8 +41,8 @@ def test_with_labels_points_of_top1_count() -> None:
     assert loss.top1_loss == pytest.approx(1.0)  # 2 of 200 that fp32 had right
     assert loss.agreement == pytest.approx(98 / 200)
     assert (loss.images, loss.dataset, loss.provider) == (200, "numbers", "CPUExecutionProvider")
-    assert what_is_too_much(loss, "int8", 1.01) is None
-    assert what_is_too_much(loss, "int8", 0.5) == (
+    assert gate_violation(loss, "int8", 1.01) is None
+    assert gate_violation(loss, "int8", 0.5) == (
         "int8 loses 1.00 points of top-1 on 200 images of numbers, and 0.5 are allowed"
     )
 
@@ -50,23 +50,23 @@ def test_with_labels_points_of_top1_count() -> None:
 def test_without_labels_agreement_counts() -> None:
     loss = loss_of(Says(wrong=5), labelled=False)
     assert loss.top1_loss is None
-    assert what_is_too_much(loss, "fp16", 0.5) == (
+    assert gate_violation(loss, "fp16", 0.5) == (
         "fp16 keeps the label of fp32 for 97.5% of 200 images of numbers, "
         "and 98% are asked for where there are no labels"
     )
-    assert what_is_too_much(loss_of(Says(wrong=4), labelled=False), "fp16", 0.5) is None
+    assert gate_violation(loss_of(Says(wrong=4), labelled=False), "fp16", 0.5) is None
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_answers_that_are_not_numbers_are_all_wrong(labelled: bool) -> None:
     loss = loss_of(Says(not_a_number=True), labelled=labelled)
     assert loss.agreement == 0
-    assert what_is_too_much(loss, "fp16", 0.5)
+    assert gate_violation(loss, "fp16", 0.5)
 
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_limit_of_100_lets_everything_pass(labelled: bool) -> None:
-    assert what_is_too_much(loss_of(Says(wrong=200), labelled=labelled), "int8", 100) is None
+    assert gate_violation(loss_of(Says(wrong=200), labelled=labelled), "int8", 100) is None
 
 
 def test_of_two_engines_with_as_many_right_the_closer_one_scores_higher() -> None:

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from export.errors import ExportError
-from export.graph.to_onnx import Normalise
-from export.sources.network_spec import Choice
+from export.graph.to_onnx import Normalize
+from export.sources.network_spec import NetworkSpec
 from export.sources.sample_images import to_pixels
 from export.sources.trained import DatasetFacts, default_preprocessing, from_random_weights, from_run
 from export.verification.evaluation import (
@@ -62,11 +62,11 @@ def test_an_answer_that_is_not_a_number_is_never_right() -> None:
 
 
 def test_calibration_finds_the_temperature_that_mends_overconfidence() -> None:
-    source = from_random_weights(Choice(depth=8), ["a", "b", "c"], seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), ["a", "b", "c"], seed=0)
     pixels = np.random.default_rng(0).integers(0, 256, (600, 32, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
         source.network.fc.weight.mul_(3)  # three times as sure as the labels below deserve
-        logits = source.network(Normalise(source.preprocessing)(torch.from_numpy(pixels)))
+        logits = source.network(Normalize(source.preprocessing)(torch.from_numpy(pixels)))
         deserved = torch.softmax(logits / 3, dim=1)
         labels = torch.multinomial(deserved, 1, generator=torch.Generator().manual_seed(0))[:, 0]
     calibration = calibrate(source, LabelledImages(pixels, labels.numpy(), "held out"))
@@ -84,7 +84,7 @@ def test_parity_images_come_from_all_over_the_data_set() -> None:
 
 
 def test_by_default_the_runs_own_test_set_and_held_out_images_count(trained: Trained) -> None:
-    evidence = find_evidence(from_run(trained.run, Choice(), None), None, silent)
+    evidence = find_evidence(from_run(trained.run, NetworkSpec(), None), None, silent)
     assert evidence.test is not None and evidence.held_out is not None
     assert (len(evidence.test.labels), evidence.test.name) == (15, "colours (test)")
     assert (len(evidence.held_out.labels), evidence.held_out.name) == (12, "colours (train), held out of training")
@@ -93,7 +93,7 @@ def test_by_default_the_runs_own_test_set_and_held_out_images_count(trained: Tra
 
 def test_given_images_count_instead_of_the_runs(trained: Trained, tmp_path: Path) -> None:
     others = write_images(tmp_path / "others", each=2, seed=5)
-    evidence = find_evidence(from_run(trained.run, Choice(), None), others, silent)
+    evidence = find_evidence(from_run(trained.run, NetworkSpec(), None), others, silent)
     assert evidence.test is not None and evidence.held_out is not None
     assert (len(evidence.test.labels), evidence.test.name) == (6, "others (others)")
     assert len(evidence.held_out.labels) == 12
@@ -101,7 +101,7 @@ def test_given_images_count_instead_of_the_runs(trained: Trained, tmp_path: Path
 
 def test_of_the_training_images_only_the_held_out_ones_count(trained: Trained) -> None:
     said: list[str] = []
-    evidence = find_evidence(from_run(trained.run, Choice(), None), trained.train_set, said.append)
+    evidence = find_evidence(from_run(trained.run, NetworkSpec(), None), trained.train_set, said.append)
     assert evidence.test is not None and evidence.test is evidence.held_out
     assert any("held out" in line for line in said)
 
@@ -115,7 +115,7 @@ def test_training_images_are_known_again_whichever_resizer_the_run_used(
     seen = load(large, 32, resizer=resizer)
     facts = DatasetFacts(name="large", source=large, fingerprint=seen.fingerprint)
     source = dataclasses.replace(
-        from_run(trained.run, Choice(), None), train_set=facts, held_out=(0, 5, 9), resizer=resizer
+        from_run(trained.run, NetworkSpec(), None), train_set=facts, held_out=(0, 5, 9), resizer=resizer
     )
     evidence = find_evidence(source, large, silent)
     assert evidence.test is not None and evidence.test is evidence.held_out and len(evidence.test.labels) == 3
@@ -127,7 +127,7 @@ def test_training_images_of_a_resizer_that_is_missing_are_refused(
     trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.images.simd_resizing.rust", None)
-    source = dataclasses.replace(from_run(trained.run, Choice(), None), resizer="cykooz-resizer")
+    source = dataclasses.replace(from_run(trained.run, NetworkSpec(), None), resizer="cykooz-resizer")
     with pytest.raises(ExportError, match="cykooz-resizer, which is not installed; install it"):
         find_evidence(source, write_images(tmp_path / "others", each=2, seed=5), silent)
 
@@ -135,9 +135,9 @@ def test_training_images_of_a_resizer_that_is_missing_are_refused(
 def test_a_run_that_records_no_resizer_counts_as_pillows(trained: Trained, tmp_path: Path) -> None:
     run = copy_run(trained, tmp_path / "run")
     facts = json.loads((run / "run.json").read_text())
-    assert from_run(run, Choice(), None).resizer == facts.pop("resizer") == installed_resizers()[0]
+    assert from_run(run, NetworkSpec(), None).resizer == facts.pop("resizer") == installed_resizers()[0]
     (run / "run.json").write_text(json.dumps(facts))
-    assert from_run(run, Choice(), None).resizer == "pillow"
+    assert from_run(run, NetworkSpec(), None).resizer == "pillow"
 
 
 def test_training_images_without_held_out_ones_are_refused(trained: Trained, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_training_images_without_held_out_ones_are_refused(trained: Trained, tmp
     facts = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps(facts | {"held_out": []}))
     with pytest.raises(ExportError, match="was trained on all images"):
-        find_evidence(from_run(run, Choice(), None), trained.train_set, silent)
+        find_evidence(from_run(run, NetworkSpec(), None), trained.train_set, silent)
 
 
 def test_images_that_are_gone_or_have_changed_do_not_count(trained: Trained, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_images_that_are_gone_or_have_changed_do_not_count(trained: Trained, tmp
     facts["test_dataset"]["fingerprint"] = "0" * 64
     (run / "run.json").write_text(json.dumps(facts))
     said: list[str] = []
-    evidence = find_evidence(from_run(run, Choice(), None), None, said.append)
+    evidence = find_evidence(from_run(run, NetworkSpec(), None), None, said.append)
     assert evidence.test is evidence.held_out is None
     assert any("no longer there" in line for line in said)
     assert any("has changed since the run" in line for line in said)
@@ -165,24 +165,24 @@ def test_images_of_other_classes_are_refused(trained: Trained, tmp_path: Path) -
     others = write_images(tmp_path / "others", each=2)
     (others / "red").rename(others / "violet")
     with pytest.raises(ExportError, match="number 2 is 'violet', not 'red'"):
-        find_evidence(from_run(trained.run, Choice(), None), others, silent)
+        find_evidence(from_run(trained.run, NetworkSpec(), None), others, silent)
     (others / "zebra").mkdir()
     (others / "violet").rename(others / "red")
     (others / "blue" / "0.png").rename(others / "zebra" / "0.png")
     with pytest.raises(ExportError, match="4 classes that are not the network's 3"):
-        find_evidence(from_run(trained.run, Choice(), None), others, silent)
+        find_evidence(from_run(trained.run, NetworkSpec(), None), others, silent)
 
 
 def test_data_that_cannot_be_used_is_one_line(trained: Trained, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="there is no folder or tar file"):
-        find_evidence(from_run(trained.run, Choice(), None), tmp_path / "absent", silent)
+        find_evidence(from_run(trained.run, NetworkSpec(), None), tmp_path / "absent", silent)
 
 
 def test_as_many_undecodable_files_are_accepted_as_by_the_runs_recipe(trained: Trained, tmp_path: Path) -> None:
     images = write_images(tmp_path / "mixed", each=2)
     for index in range(4):
         (images / "red" / f"broken{index}.png").touch()
-    source = from_run(trained.run, Choice(), None)
+    source = from_run(trained.run, NetworkSpec(), None)
     with pytest.raises(ExportError, match="4 of 10 files cannot be used"):
         find_evidence(source, images, silent)
     tolerant = find_evidence(dataclasses.replace(source, max_skipped=0.5), images, silent)
@@ -191,9 +191,9 @@ def test_as_many_undecodable_files_are_accepted_as_by_the_runs_recipe(trained: T
 
 def test_larger_networks_see_images_as_the_service_would_cut_them(tmp_path: Path) -> None:
     images = write_images(tmp_path / "large", each=1, side=300)
-    source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
-    large = default_preprocessing(Choice(depth=18).architecture())
-    assert class_names(images, Choice(depth=18).architecture(), silent) == source.labels
+    source = from_random_weights(NetworkSpec(depth=8), ["blue", "green", "red"], seed=0)
+    large = default_preprocessing(NetworkSpec(depth=18).architecture())
+    assert class_names(images, NetworkSpec(depth=18).architecture(), silent) == source.labels
     evidence = find_evidence(dataclasses.replace(source, preprocessing=large), images, silent)
     assert evidence.test is not None
     assert evidence.test.pixels.shape == (3, 224, 224, 3)
@@ -203,7 +203,7 @@ def test_larger_networks_see_images_as_the_service_would_cut_them(tmp_path: Path
 
 def test_images_are_resized_as_the_network_wants_them(tmp_path: Path) -> None:
     images = write_images(tmp_path / "large", each=1, side=50)
-    source = from_random_weights(Choice(depth=8), ["blue", "green", "red"], seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), ["blue", "green", "red"], seed=0)
     for interpolation in ("bilinear", "bicubic"):
         wanted = source.preprocessing.model_copy(update={"interpolation": interpolation})
         evidence = find_evidence(dataclasses.replace(source, preprocessing=wanted), images, silent)
@@ -218,7 +218,7 @@ def test_of_imagenet_some_classes_will_do_under_names_or_synset_ids(tmp_path: Pa
     shutil.rmtree(images / "red")
     for old, new in zip(("blue", "green"), folders, strict=True):
         (images / old).rename(images / new)
-    source = from_random_weights(Choice(depth=8), ["tench", "hen", "wolf"], seed=0)
+    source = from_random_weights(NetworkSpec(depth=8), ["tench", "hen", "wolf"], seed=0)
     source = dataclasses.replace(source, synsets=("n01", "n02", "n03"))
     evidence = find_evidence(source, images, silent)
     assert evidence.test is not None

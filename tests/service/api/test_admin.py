@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.admin import Gate, create_admin_app
+from service.api.admin import AdminAccess, create_admin_app
 from service.errors import ModelRefused, NotFound
 from service.http.api_keys import ApiKeys
 from service.http.readiness import Readiness
@@ -27,11 +27,11 @@ async def change(action: str, name: str) -> list[VersionState]:
     return [VersionState(name, "1", "READY" if action == "load" else "UNAVAILABLE")]
 
 
-OPEN = Gate(None, is_local=True)
-LOCKED = Gate(ApiKeys({"ann": hashlib.sha256(b"secret").digest()}), is_local=False)
+OPEN = AdminAccess(None, is_local=True)
+LOCKED = AdminAccess(ApiKeys({"ann": hashlib.sha256(b"secret").digest()}), is_local=False)
 
 
-def admin_port(gate: Gate) -> httpx.AsyncClient:
+def admin_port(gate: AdminAccess) -> httpx.AsyncClient:
     readiness = Readiness()
     readiness.state = "ready"
     app = create_admin_app(scrape, change, readiness, gate)
@@ -70,14 +70,14 @@ async def test_what_serves_comes_from_the_folder_alone(prefix: str, name: str) -
     [
         (OPEN, {}, 200),
         (OPEN, {"origin": "http://127.0.0.1:8001"}, 403),
-        (Gate(None, is_local=False), {}, 403),
+        (AdminAccess(None, is_local=False), {}, 403),
         (LOCKED, {}, 401),
         (LOCKED, {"authorization": "Bearer wrong"}, 401),
         (LOCKED, {"authorization": "Bearer secret"}, 200),
         (LOCKED, {"x-api-key": "secret", "origin": "null"}, 403),
     ],
 )
-async def test_models_change_only_for_who_may(gate: Gate, headers: dict[str, Any], status: int) -> None:
+async def test_models_change_only_for_who_may(gate: AdminAccess, headers: dict[str, Any], status: int) -> None:
     async with admin_port(gate) as admin:
         assert (await admin.get("/metrics")).status_code == 200
         for path in ("/admin/models/tiny/load", "/v2/repository/models/tiny/unload"):

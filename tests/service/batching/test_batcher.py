@@ -11,10 +11,10 @@ import pytest
 
 from service.batching import heartbeat as pulses
 from service.batching.batcher import Batcher
-from service.batching.jobs import SetAside
+from service.batching.jobs import Deferred
 from service.batching.load_shedding import QueueLimits
 from service.errors import BadImage, EngineFailed, Expired, NotReady, Overloaded, ServiceError
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 from tests.support.served import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def running(
     max_waiting: int = 100,
     max_age_s: float = 60.0,
     never_refused: int = 0,
-    board: Board | None = None,
+    board: SharedLoad | None = None,
 ) -> AsyncIterator[Batcher]:
     limits = QueueLimits(max_waiting, max_age_s, never_refused=never_refused)
     batcher = Batcher(limits, threads=threads, board=board)
@@ -120,7 +120,7 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
     batcher = Batcher(QueueLimits(100, 60), threads=2)
     tasks = await submitted(batcher, model, 1, 2, 3, 4)  # before any thread runs, so that the shares are known
     batcher._idle = 1  # the thread that looks first sees one more that is idle
-    batch = batcher._take_batch(pulses.Pulse())
+    batch = batcher._take_batch(pulses.Heartbeat())
     assert batch is not None
     assert [waiting.job for waiting in batch.wanted] == [1, 2]
     for task in tasks:
@@ -132,7 +132,7 @@ async def test_a_thread_takes_few_slow_images_and_leaves_a_busy_thread_its_share
     batcher = Batcher(QueueLimits(100, 60), threads=2)
     batcher._room.note_batch(10 * seconds, 1)  # the first of them counts for a tenth
     tasks = await submitted(batcher, GatedModel(), 1, 2, 3, 4)
-    batch = batcher._take_batch(pulses.Pulse())
+    batch = batcher._take_batch(pulses.Heartbeat())
     assert batch is not None
     assert len(batch.wanted) == taken  # quick ones: all, as no other thread is idle
     for task in tasks:
@@ -145,7 +145,7 @@ async def test_a_gpu_gets_all_that_waits_however_slow_its_turns_seem() -> None:
     model = GatedModel()
     model.takes_turns = True
     tasks = await submitted(batcher, model, 1, 2, 3, 4)
-    batch = batcher._take_batch(pulses.Pulse())
+    batch = batcher._take_batch(pulses.Heartbeat())
     assert batch is not None
     assert len(batch.wanted) == 4
     for task in tasks:
@@ -195,7 +195,7 @@ async def test_a_full_queue_refuses_instead_of_growing() -> None:
         with pytest.raises(Overloaded) as refusal:
             await batcher.submit(model, 3)
         with pytest.raises(Overloaded):
-            batcher.check_room()
+            batcher.check_capacity()
         assert refusal.value.retry_after_s in (1, 2, 3)
         model.open()
         assert await asyncio.gather(*first, *second) == [2, 4]
@@ -211,7 +211,7 @@ async def test_the_refusal_says_how_long_the_queue_will_last_but_not_the_same_to
         told = set()
         for _ in range(50):
             with pytest.raises(Overloaded) as refusal:
-                batcher.check_room()
+                batcher.check_capacity()
             told.add(refusal.value.retry_after_s)
         assert told == {4, 5, 6}
         model.open()
@@ -327,7 +327,7 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
 
 
 async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() -> None:
-    model, board = GatedModel(), Board(2)
+    model, board = GatedModel(), SharedLoad(2)
     async with running(board=board) as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
@@ -456,9 +456,9 @@ class SortingModel(OpenModel):
         super().__init__()
         self.may_prepare, self.is_preparing = threading.Event(), threading.Event()
 
-    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError | SetAside[int]]:  # type: ignore[override]
+    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError | Deferred[int]]:  # type: ignore[override]
         self.batches.append(jobs)
-        return [SetAside(lambda job=job: self._smaller(job)) if job > 1000 else 2 * job for job in jobs]  # type: ignore[misc]
+        return [Deferred(lambda job=job: self._smaller(job)) if job > 1000 else 2 * job for job in jobs]  # type: ignore[misc]
 
     def _smaller(self, job: int) -> int:
         self.is_preparing.set()
@@ -520,7 +520,7 @@ async def test_stopping_waits_for_what_was_set_aside() -> None:
 
 
 async def test_a_image_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
-    board, model = Board(2), GatedModel()
+    board, model = SharedLoad(2), GatedModel()
     model.open()
     async with running(board=board) as batcher:
         await batcher.submit(model, 1)
@@ -528,18 +528,18 @@ async def test_a_image_is_alone_only_if_no_process_has_another_nor_had_just_now(
         await batcher.submit(model, 2)
         board.write(1, waiting=0, outstanding=0)
         await batcher.submit(model, 3)
-        await asyncio.to_thread(wait_until, lambda: not board.is_crowded())
+        await asyncio.to_thread(wait_until, lambda: not board.was_recently_busy())
         await batcher.submit(model, 4)
     assert model.lonely == [True, False, False, True]
     assert board.outstanding() == 0
 
 
 async def test_what_waits_in_other_processes_counts_too() -> None:
-    board, model = Board(2), OpenModel()
+    board, model = SharedLoad(2), OpenModel()
     async with running(max_waiting=5, board=board) as batcher:
         board.write(1, waiting=5, outstanding=5)
         with pytest.raises(Overloaded):
-            batcher.check_room()
+            batcher.check_capacity()
         board.write(1, waiting=4, outstanding=5)
         assert await batcher.submit(model, 1) == 2
 
@@ -604,7 +604,7 @@ async def test_a_quick_job_waits_its_turn_behind_others() -> None:
     "reason", ["another process has work", "several were there a moment ago", "the last were slow"]
 )
 async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: str) -> None:
-    model, board = WhereModel(), Board(2)
+    model, board = WhereModel(), SharedLoad(2)
     if reason == "another process has work":
         board.write(1, waiting=0, outstanding=1)
     if reason == "several were there a moment ago":
@@ -620,7 +620,7 @@ async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: 
 async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other() -> None:
     class Long(OpenModel):
         def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[Any]:
-            return [SetAside(lambda: 7) if job == 1 else 2 * job for job in jobs]
+            return [Deferred(lambda: 7) if job == 1 else 2 * job for job in jobs]
 
     async with running() as batcher:
         assert await batcher.submit(Long(), 1, is_quick=True) == 14
@@ -634,7 +634,7 @@ async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> N
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)
         with pytest.raises(Overloaded) as refusal:
-            batcher.check_room()
+            batcher.check_capacity()
         assert refusal.value.retry_after_s in (6, 7, 8)
         model.open()
         await asyncio.gather(*tasks)
@@ -648,7 +648,7 @@ async def test_the_first_images_wait_as_long_as_it_takes() -> None:
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)
         with pytest.raises(Overloaded):
-            batcher.check_room()
+            batcher.check_capacity()
         await asyncio.sleep(0.01)
         model.open()
         assert await asyncio.gather(*tasks) == [2, 4, 6]
@@ -658,10 +658,10 @@ async def test_what_cannot_make_its_clients_deadline_is_refused_at_once() -> Non
     model, loop = GatedModel(), asyncio.get_running_loop()
     async with running() as batcher:
         batcher._room._seconds_per_image = 3.0
-        batcher.check_room(loop.time() + 1)  # nothing to do: it tries
+        batcher.check_capacity(loop.time() + 1)  # nothing to do: it tries
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
-        batcher.check_room(loop.time() + 100)
+        batcher.check_capacity(loop.time() + 100)
         with pytest.raises(Expired) as refusal:
             await batcher.submit(model, 2, expires_at=loop.time() + 1)
         assert (refusal.value.code, refusal.value.status) == ("cannot_make_it", 503)
@@ -687,7 +687,7 @@ async def test_idle_threads_answer_when_they_are_called() -> None:
     async with running(threads=2) as batcher:
         engine_pulses = batcher._pulses[:2]
         for _ in range(20):
-            assert batcher.is_sound()
+            assert batcher.is_healthy()
             await asyncio.to_thread(wait_until, lambda: all(pulse._heard >= batcher._calls for pulse in engine_pulses))
 
 
@@ -697,11 +697,11 @@ async def test_a_model_that_hangs_is_noticed_and_one_that_is_slow_by_nature_is_n
     monkeypatch.setattr(pulses, "_SHORTEST_LIMIT_S", 0.01)
     model = GatedModel()
     async with running() as batcher:
-        for expected_s, is_sound in ((0.0, False), (60.0, True)):
+        for expected_s, is_healthy in ((0.0, False), (60.0, True)):
             model.longest_batch_s = expected_s
             tasks = await submitted(batcher, model, 1)
             await model.has_begun()
             await asyncio.sleep(0.05)
-            assert batcher.is_sound() is is_sound
+            assert batcher.is_healthy() is is_healthy
             model.gate.release()
             await asyncio.gather(*tasks)

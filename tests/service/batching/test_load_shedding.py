@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from service.batching.load_shedding import QueueLimits, Room
+from service.batching.load_shedding import LoadShedder, QueueLimits
 from service.errors import Expired, Overloaded
 
 SECONDS_PER_IMAGE = 0.02
@@ -12,15 +12,15 @@ MAX_AGE_S = 0.25
 
 
 @pytest.fixture
-def room() -> Room:
-    room = Room(QueueLimits(1000, MAX_AGE_S))
+def room() -> LoadShedder:
+    room = LoadShedder(QueueLimits(1000, MAX_AGE_S))
     for _ in range(200):
         room.note_batch(SECONDS_PER_IMAGE, 1)
     return room
 
 
 def is_let_in(
-    room: Room, now: float, waiting: int, outstanding: int | None = None, seconds_left: float = math.inf
+    room: LoadShedder, now: float, waiting: int, outstanding: int | None = None, seconds_left: float = math.inf
 ) -> bool:
     try:
         room.check(
@@ -36,13 +36,13 @@ def is_let_in(
     return True
 
 
-def test_a_burst_may_fill_the_queue_up_to_its_age(room: Room) -> None:
+def test_a_burst_may_fill_the_queue_up_to_its_age(room: LoadShedder) -> None:
     assert is_let_in(room, 0.0, waiting=0)
     assert is_let_in(room, 0.01, waiting=20), "its answer comes after 0.22 to 0.24 s"
     assert not is_let_in(room, 0.02, waiting=22)
 
 
-def test_a_queue_that_stays_filled_is_kept_short_until_it_was_nearly_empty(room: Room) -> None:
+def test_a_queue_that_stays_filled_is_kept_short_until_it_was_nearly_empty(room: LoadShedder) -> None:
     assert is_let_in(room, 0.0, waiting=0)
     for moment in range(1, 30):  # a flood: whenever a place is free, somebody takes it
         is_let_in(room, moment / 100, waiting=20)
@@ -55,7 +55,7 @@ def test_a_queue_that_stays_filled_is_kept_short_until_it_was_nearly_empty(room:
 
 
 def test_a_batch_lasts_a_tenth_of_a_second_at_most_or_a_fifth_of_the_age_limit() -> None:
-    patient, impatient = Room(QueueLimits(100, 5.0)), Room(QueueLimits(100, 0.25))
+    patient, impatient = LoadShedder(QueueLimits(100, 5.0)), LoadShedder(QueueLimits(100, 0.25))
     assert patient.largest_batch() > 1000  # before anything is known
     for room, largest in ((patient, 4), (impatient, 2)):
         room.note_batch(0.42, 2)  # counts for a tenth: 21 ms an image
@@ -64,12 +64,12 @@ def test_a_batch_lasts_a_tenth_of_a_second_at_most_or_a_fifth_of_the_age_limit()
         assert room.largest_batch() == 1
 
 
-def test_whoever_finds_nothing_before_it_is_always_let_in(room: Room) -> None:
+def test_whoever_finds_nothing_before_it_is_always_let_in(room: LoadShedder) -> None:
     assert is_let_in(room, 100.0, waiting=0, outstanding=0)
 
 
 def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
-    room = Room(QueueLimits(1000, MAX_AGE_S, never_refused=64))
+    room = LoadShedder(QueueLimits(1000, MAX_AGE_S, never_refused=64))
     for _ in range(200):
         room.note_batch(SECONDS_PER_IMAGE, 1)
     for moment in range(1, 100):
@@ -78,7 +78,7 @@ def test_a_number_that_is_never_refused_is_not_even_in_a_flood() -> None:
 
 
 def test_a_clients_limit_has_to_hold_the_batch_that_runs_what_waits_and_its_own_batch() -> None:
-    room = Room(QueueLimits(1000, 5.0))
+    room = LoadShedder(QueueLimits(1000, 5.0))
     for _ in range(200):
         room.note_batch(0.1, 5)
     assert is_let_in(room, 0.0, waiting=3, seconds_left=0.21)
@@ -90,7 +90,7 @@ def test_a_clients_limit_has_to_hold_the_batch_that_runs_what_waits_and_its_own_
 
 
 def test_an_idle_thread_has_no_batch_to_end_first() -> None:
-    room = Room(QueueLimits(1000, 5.0))
+    room = LoadShedder(QueueLimits(1000, 5.0))
     for _ in range(200):
         room.note_batch(0.04, 1)
     limits = {"waiting": 0, "outstanding": 1, "threads": 2, "seconds_left": 0.05}

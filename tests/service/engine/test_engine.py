@@ -16,7 +16,7 @@ from service.engine import engine as engine_module
 from service.engine import onnx_runtime as runtime
 from service.engine import provider_selection as provider_choice
 from service.engine.cuda_device import Gpu
-from service.engine.engine import Engine, EngineError, Host, check_one_runtime
+from service.engine.engine import Engine, EngineError, EngineOptions, check_one_runtime
 from service.engine.gpu import DeviceLost
 from service.errors import EngineFailed
 from tests.support.tiny_model import LABELS, SIDE, TOP
@@ -160,7 +160,7 @@ class LosesItsDevice:
 
 def test_a_lost_device_is_told_before_the_answer_fails(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
-    engine = Engine(model_file, host=Host(on_device_lost=lambda: told.append("lost")))
+    engine = Engine(model_file, host=EngineOptions(on_device_lost=lambda: told.append("lost")))
     monkeypatch.setattr(engine, "_sessions", LosesItsDevice())
     with pytest.raises(EngineFailed):
         engine.run(batch((0, 0, 0)))

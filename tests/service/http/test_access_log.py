@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.app import create_app
-from service.http.access_log import LogHandler, RequestLog, as_json, as_text
+from service.http.access_log import AccessLog, LogHandler, as_json, as_text
 from service.settings import Settings
 from service.telemetry.log_writer import LogWriter
 from tests.service.conftest import client_of
@@ -42,7 +42,7 @@ def log() -> Iterator[Log]:
 @pytest.fixture
 async def logged(models: Path, log: Log) -> Any:
     settings = Settings(models=models, engine_threads=1, trusted_proxies="127.0.0.0/8")
-    async with client_of(create_app(settings, request_log=RequestLog(log.writer, as_json))) as client:
+    async with client_of(create_app(settings, request_log=AccessLog(log.writer, as_json))) as client:
         yield client
 
 
@@ -108,7 +108,7 @@ async def test_a_health_check_is_no_line(logged: httpx.AsyncClient, log: Log, pa
 
 @pytest.mark.anyio
 async def test_a_health_check_of_a_server_that_is_not_ready_is_no_line_either(models: Path, log: Log) -> None:
-    app = create_app(Settings(models=models, engine_threads=1), request_log=RequestLog(log.writer, as_json))
+    app = create_app(Settings(models=models, engine_threads=1), request_log=AccessLog(log.writer, as_json))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         for path in ("/health/ready", "/v2/health/ready"):
             assert (await client.get(path)).status_code == 503

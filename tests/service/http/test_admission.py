@@ -95,7 +95,7 @@ async def ask(
     *,
     app: Any = reading_app,
     state: Any = "ready",
-    check_room: Callable[[float], None] = lambda _: None,
+    check_capacity: Callable[[float], None] = lambda _: None,
     method: str = "POST",
     path: str = "/classify",
 ) -> Metrics:
@@ -107,7 +107,7 @@ async def ask(
         metrics=metrics,
         routes=RouteNames(["/classify", "/many/{name}"]),
         bodies={"/classify": BodyLimit(LIMIT), "/many/{name}": BodyLimit(2 * LIMIT, 0, request_too_large)},
-        check_room=check_room,
+        check_capacity=check_capacity,
         upload_memory=UploadMemory(10_000_000),
     )
     encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
@@ -181,13 +181,13 @@ async def test_a_length_that_is_no_number_is_refused(length: str) -> None:
 
 async def test_an_overloaded_server_refuses_work_unread_and_still_answers_the_rest() -> None:
     client = Client(b"a" * 100)
-    metrics = await ask(client, {"content-length": "100"}, check_room=no_room)
+    metrics = await ask(client, {"content-length": "100"}, check_capacity=no_room)
     assert (client.status, client.taken) == (503, 0)
     assert client.headers["retry-after"] == "3"
     assert b'resnet_refusals_total{code="overloaded"} 1.0' in render(metrics.snapshot())
     for method, path in (("GET", "/classify"), ("POST", "/other")):
         client = Client(b"")
-        await ask(client, {}, check_room=no_room, method=method, path=path)
+        await ask(client, {}, check_capacity=no_room, method=method, path=path)
         assert client.status == 200
 
 

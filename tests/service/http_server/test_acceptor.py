@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from service.http_server.acceptor import Acceptor, most_clients
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 from tests.support.served import wait_until
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +25,7 @@ async def until(condition: Callable[[], bool]) -> None:
 class Door:
     """One process's acceptor and the clients that it let in."""
 
-    def __init__(self, listener: socket.socket, board: Board, place: int, most: int = 1000) -> None:
+    def __init__(self, listener: socket.socket, board: SharedLoad, place: int, most: int = 1000) -> None:
         self.clients: dict[asyncio.BaseTransport, None] = {}  # the oldest first
         self.made = 0
         self.is_busy = False
@@ -63,7 +63,7 @@ class Client(asyncio.Protocol):
 
 @asynccontextmanager
 async def doors(
-    count: int, board: Board, most: int = 1000
+    count: int, board: SharedLoad, most: int = 1000
 ) -> AsyncIterator[tuple[list[Door], Callable[[], socket.socket]]]:
     with contextlib.ExitStack() as sockets:
         listener = sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
@@ -79,7 +79,7 @@ async def doors(
 
 @pytest.mark.parametrize("clients", [2, 4, 8, 64])
 async def test_each_process_gets_its_share(clients: int) -> None:
-    async with doors(2, Board(2)) as ((left, right), call):
+    async with doors(2, SharedLoad(2)) as ((left, right), call):
         for _ in range(clients):
             call()
         await until(lambda: len(left.clients) + len(right.clients) == clients)
@@ -87,7 +87,7 @@ async def test_each_process_gets_its_share(clients: int) -> None:
 
 
 async def test_what_another_process_should_take_and_does_not_is_taken_all_the_same() -> None:
-    board = Board(2)
+    board = SharedLoad(2)
     board.note_connections(1, 0)  # it is stuck
     async with doors(1, board) as ((door,), call):
         for _ in range(5):
@@ -96,7 +96,7 @@ async def test_what_another_process_should_take_and_does_not_is_taken_all_the_sa
 
 
 async def test_a_process_that_is_no_more_is_not_waited_for() -> None:
-    board = Board(2)
+    board = SharedLoad(2)
     board.note_connections(1, 0)
     board.clear(1)
     async with doors(1, board) as ((door,), call):
@@ -107,7 +107,7 @@ async def test_a_process_that_is_no_more_is_not_waited_for() -> None:
 
 
 async def test_clients_that_leave_make_room() -> None:
-    board = Board(2)
+    board = SharedLoad(2)
     async with doors(1, board) as ((door,), call):
         caller = call()
         await until(lambda: board.fewest_connections() == 1)
@@ -131,7 +131,7 @@ async def test_without_free_file_descriptors_clients_wait(
     with Full() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        door = Door(listener, Board(1), 0)
+        door = Door(listener, SharedLoad(1), 0)
         with socket.create_connection(listener.getsockname()):
             await until(lambda: "no more clients" in caplog.text)
             Full.is_full = False
@@ -140,7 +140,7 @@ async def test_without_free_file_descriptors_clients_wait(
 
 
 async def test_at_the_cap_an_idle_client_makes_room_for_a_new_one() -> None:
-    async with doors(1, Board(1), most=2) as ((door,), call):
+    async with doors(1, SharedLoad(1), most=2) as ((door,), call):
         callers = [call() for _ in range(2)]
         await until(lambda: len(door.clients) == 2)
         third = call()
@@ -152,7 +152,7 @@ async def test_at_the_cap_an_idle_client_makes_room_for_a_new_one() -> None:
 
 
 async def test_at_the_cap_without_an_idle_client_a_new_one_is_turned_away_at_once() -> None:
-    async with doors(1, Board(1), most=2) as ((door,), call):
+    async with doors(1, SharedLoad(1), most=2) as ((door,), call):
         call(), call()
         await until(lambda: len(door.clients) == 2)
         door.is_busy = True

@@ -13,7 +13,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.http_server.connection import Connection, OnUnread, Patience
+from service.http_server.connection import ClientTimeouts, Connection, OnRejected
 from service.http_server.early_errors import MAX_HEAD_BYTES
 from service.http_server.parser import ParsingProtocol
 
@@ -44,7 +44,7 @@ async def early_app(scope: Scope, receive: Receive, send: Send) -> None:
 @contextlib.asynccontextmanager
 async def connected(
     app: Any = size_app,
-    on_unread: OnUnread = lambda *_: None,
+    on_unread: OnRejected = lambda *_: None,
     idle: dict[ParsingProtocol, None] | None = None,
     **patience: float,
 ) -> AsyncIterator[Stream]:
@@ -53,7 +53,7 @@ async def connected(
     config.load()
     loop = asyncio.get_running_loop()
     async with await loop.create_server(
-        lambda: Connection(config, state, {}, patience=Patience(**patience), on_unread=on_unread, idle=idle),  # type: ignore[arg-type]
+        lambda: Connection(config, state, {}, patience=ClientTimeouts(**patience), on_unread=on_unread, idle=idle),  # type: ignore[arg-type]
         "127.0.0.1",
         0,
     ) as server:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.http_server.listener import turn_away_new_clients
+from service.http_server.listener import drop_new_connections
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def listener() -> Iterator[socket.socket]:
 def test_who_had_connected_is_served_and_who_comes_later_is_not(listener: socket.socket) -> None:
     address = listener.getsockname()
     with socket.create_connection(address) as early:
-        turn_away_new_clients(listener)
+        drop_new_connections(listener)
         with socket.socket() as late:
             late.settimeout(0.1)
             with pytest.raises(TimeoutError):
@@ -42,5 +42,5 @@ def test_where_it_is_not_possible_nothing_breaks(caplog: pytest.LogCaptureFixtur
             raise OSError("not here")
 
     with Socket() as listener, caplog.at_level("INFO"):
-        turn_away_new_clients(listener)
+        drop_new_connections(listener)
     assert "may be cut off" in caplog.text

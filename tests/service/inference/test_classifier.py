@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 import service.inference.classifier
 from service.batching.batcher import Batcher
-from service.batching.jobs import SetAside
+from service.batching.jobs import Deferred
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
 from service.inference.classifier import Classification, Classifier, ImageJob, ModelInfo, load_classifier
-from service.inference.model_checks import BadModel, WarmUp, check_golden, warm_up
+from service.inference.model_checks import ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
 from tests.service.conftest import image
@@ -140,7 +140,7 @@ def with_card(model_file: bytes, **fields: Any) -> bytes:
 def test_a_model_that_fails_its_golden_example_may_not_serve(model_file: bytes) -> None:
     probabilities = list(load(model_file).card.golden.probabilities)
     probabilities[0] += 2e-4
-    with pytest.raises(BadModel, match=r"differs from the card by 0.0002"):
+    with pytest.raises(ModelCheckFailed, match=r"differs from the card by 0.0002"):
         load(with_card(model_file, golden={"probabilities": probabilities}))
 
 
@@ -152,7 +152,7 @@ def test_a_less_precise_model_may_differ_more_from_its_golden_example(model_file
 
 def test_a_golden_answer_that_is_not_a_number_is_a_failure(model_file: bytes) -> None:
     engine = FakeEngine([float("nan")] * 8, [0, 1, 2, 3, 4])
-    with pytest.raises(BadModel, match="golden example"):
+    with pytest.raises(ModelCheckFailed, match="golden example"):
         check_golden(engine, read_card(Engine(model_file).metadata))
 
 
@@ -161,20 +161,20 @@ def test_a_model_that_breaks_on_its_golden_example_may_not_serve(model_file: byt
         def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
             raise EngineFailed("broken")
 
-    with pytest.raises(BadModel, match="fails on its own golden example"):
+    with pytest.raises(ModelCheckFailed, match="fails on its own golden example"):
         check_golden(Broken([], []), read_card(Engine(model_file).metadata))
 
 
 def test_labels_that_do_not_fit_the_model_are_refused(model_file: bytes) -> None:
     card = with_card(model_file, labels=LABELS[:3], golden={"probabilities": [0.2, 0.3, 0.5]})
-    with pytest.raises(BadModel, match="3 labels, but the model answers 8"):
+    with pytest.raises(ModelCheckFailed, match="3 labels, but the model answers 8"):
         load(card)
 
 
 def test_a_crop_that_does_not_fit_the_model_is_refused(model_file: bytes) -> None:
     card: ModelCard = load(model_file).card
     wrong = card.preprocessing.model_dump(mode="json") | {"crop": [SIDE, SIDE - 1]}
-    with pytest.raises(BadModel, match=r"crops to \(8, 7\), but the model takes \(8, 8\)"):
+    with pytest.raises(ModelCheckFailed, match=r"crops to \(8, 7\), but the model takes \(8, 8\)"):
         load(with_card(model_file, preprocessing=wrong))
 
 
@@ -184,7 +184,7 @@ def test_a_big_image_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
     images = [ImageJob(content, 1, 0.0) for content in (small, big)]
     first, second = classifier.answer_batch(images, is_alone=False)
     assert isinstance(first, Classification)
-    assert isinstance(second, SetAside)
+    assert isinstance(second, Deferred)
     (later,) = classifier.answer_batch([second.prepare()], is_alone=False)
     assert isinstance(later, Classification)
     assert (later.predictions[0].label, later.image.width) == ("red", 2000)
@@ -205,7 +205,7 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
     big = ImageJob(image((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
     now[0] = 1.0
     (aside,) = classifier.answer_batch([big], is_alone=False)
-    assert isinstance(aside, SetAside)
+    assert isinstance(aside, Deferred)
     now[0] = 2.0
     prepared = aside.prepare()
     now[0] += 0.5

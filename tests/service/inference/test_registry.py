@@ -13,7 +13,7 @@ from service.model_files.default_model import DefaultModel
 from service.model_files.local_copies import keep
 from service.model_files.repository import (
     ModelFile,
-    RegistryError,
+    ModelRepositoryError,
     choose_model,
     find_models,
     read_lineup,
@@ -64,7 +64,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nothing")}[kind]()
-    with pytest.raises(RegistryError, match="link to nothing" if kind == "link" else "not a file"):
+    with pytest.raises(ModelRepositoryError, match="link to nothing" if kind == "link" else "not a file"):
         find_models(tmp_path)
 
 
@@ -80,7 +80,7 @@ def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, capl
 @pytest.mark.parametrize("name", ["Cats", "my model", "_x", "-x", "a" * 65, "é"])
 def test_a_name_that_could_not_be_asked_for_is_refused(tmp_path: Path, name: str) -> None:
     put(tmp_path, f"{name}/1")
-    with pytest.raises(RegistryError, match="lower-case letters"):
+    with pytest.raises(ModelRepositoryError, match="lower-case letters"):
         find_models(tmp_path)
 
 
@@ -91,7 +91,7 @@ def test_a_link_out_of_the_folder_is_refused_and_one_within_is_fine(tmp_path: Pa
     (folder / "b").symlink_to(folder / "a")
     assert [file.name for file in find_models(folder)] == ["a", "b"]
     (folder / "c").symlink_to(outside / "secret")
-    with pytest.raises(RegistryError, match="link out of the folder"):
+    with pytest.raises(ModelRepositoryError, match="link out of the folder"):
         find_models(folder)
 
 
@@ -102,9 +102,9 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 
 
 def test_no_folder_and_an_empty_folder_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(RegistryError, match="--models"):
+    with pytest.raises(ModelRepositoryError, match="--models"):
         find_models(tmp_path / "nowhere")
-    with pytest.raises(RegistryError, match="export-onnx"):
+    with pytest.raises(ModelRepositoryError, match="export-onnx"):
         find_models(tmp_path)
 
 
@@ -136,9 +136,9 @@ def test_the_lineup_says_why_its_default_is_the_default(tmp_path: Path) -> None:
 
 
 def test_without_a_default_the_start_is_refused_with_the_names() -> None:
-    with pytest.raises(RegistryError, match="several models of your own; choose one with --x: a, b"):
+    with pytest.raises(ModelRepositoryError, match="several models of your own; choose one with --x: a, b"):
         choose_model(files("a", "b"), None, flag="--x")
-    with pytest.raises(RegistryError, match="no model 'c' for --x; there are: a, b"):
+    with pytest.raises(ModelRepositoryError, match="no model 'c' for --x; there are: a, b"):
         choose_model(files("a", "b"), "c", flag="--x")
 
 
@@ -178,7 +178,7 @@ def test_before_the_models_are_loaded_nothing_is_ready() -> None:
 
 def test_a_broken_model_stops_the_start_with_one_line_that_names_it(tmp_path: Path) -> None:
     path = write_tiny_model(tmp_path, "broken", "1", b"not a model")
-    with pytest.raises(RegistryError) as failure:
+    with pytest.raises(ModelRepositoryError) as failure:
         served(tmp_path)
     assert str(failure.value).startswith(f"{path}: ")
     assert "\n" not in str(failure.value)
@@ -187,7 +187,7 @@ def test_a_broken_model_stops_the_start_with_one_line_that_names_it(tmp_path: Pa
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_model_that_may_not_be_read_stops_the_start(tmp_path: Path, model_file: bytes) -> None:
     write_tiny_model(tmp_path, "locked", "1", model_file).chmod(0)
-    with pytest.raises(RegistryError, match="permissions"):
+    with pytest.raises(ModelRepositoryError, match="permissions"):
         served(tmp_path)
 
 
@@ -196,15 +196,15 @@ def test_a_kept_copy_is_read_whatever_became_of_the_folder(tmp_path: Path) -> No
     keep(tmp_path / "cache", digest, b"content")
     file = ModelFile("a", "1", tmp_path / "gone" / "a" / "1" / "model.onnx", digest)
     assert read_model(file, tmp_path / "cache") == b"content"
-    with pytest.raises(RegistryError, match="cannot be read"):
+    with pytest.raises(ModelRepositoryError, match="cannot be read"):
         read_model(file)
 
 
 def test_a_folder_that_is_none_is_told_apart_from_one_that_is_missing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(RegistryError, match="is not a folder"):
+    with pytest.raises(ModelRepositoryError, match="is not a folder"):
         find_models(tmp_path / "file")
-    with pytest.raises(RegistryError, match="there is no folder"):
+    with pytest.raises(ModelRepositoryError, match="there is no folder"):
         find_models(tmp_path / "missing")
 
 

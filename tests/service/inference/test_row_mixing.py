@@ -7,7 +7,7 @@ from onnx import helper, load_model_from_string
 from service.engine.onnx_runtime import open_session
 from service.inference.row_independence import answers_rows_alone
 from service.inference.row_mixing import mixing_operators
-from service.inference.tensor_model import GraphModel, load_graph_model
+from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.onnx_graph import read_graph_file
 from service.model_files.tensor_spec import TensorSpec
 from tests.support.batch_graphs import APART, MIXED, model, node
@@ -17,7 +17,7 @@ SEEN_BY_RUNNING_ALONE = frozenset(("number of rows", "rows backwards"))
 SEEN_BY_READING_ALONE = frozenset(name for name in MIXED if name.startswith("rare: "))
 
 
-def loaded(content: bytes) -> GraphModel:
+def loaded(content: bytes) -> TensorModel:
     return load_graph_model("graph", "1", content, providers="cpu", max_batch=8)
 
 

@@ -16,9 +16,9 @@ from service.app import create_app
 from service.batching.batcher import Batcher
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import EngineError
-from service.inference.model_checks import BadModel
-from service.inference.registry import RegistryError, load
-from service.inference.tensor_model import GraphModel, load_graph_model
+from service.inference.model_checks import ModelCheckFailed
+from service.inference.registry import ModelRepositoryError, load
+from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.repository import ModelFile
 from service.settings import Settings
 from tests.support.graph_files import graph_file, write_graph_file
@@ -27,7 +27,7 @@ from tests.support.served import ROOT
 pytestmark = pytest.mark.anyio
 
 
-def loaded(content: bytes) -> GraphModel:
+def loaded(content: bytes) -> TensorModel:
     return load_graph_model("minus", "1", content, providers="cpu", max_batch=8)
 
 
@@ -68,7 +68,7 @@ def test_weights_that_are_no_numbers_are_noticed_and_what_fails_on_zeros_only_is
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
-    with pytest.raises(BadModel, match="not numbers"):
+    with pytest.raises(ModelCheckFailed, match="not numbers"):
         loaded(times(math.nan))
     loaded(times(0.0, "Div"))  # zero by zero is no number, one by zero is infinite
 
@@ -97,7 +97,7 @@ def with_outside_weights() -> bytes:
 
 def test_the_folder_says_which_file_was_refused(tmp_path: Path) -> None:
     write_graph_file(tmp_path, "far", with_outside_weights())
-    with pytest.raises(RegistryError, match=r"far/1/model.onnx: the model keeps weights outside"):
+    with pytest.raises(ModelRepositoryError, match=r"far/1/model.onnx: the model keeps weights outside"):
         load(ModelFile("far", "1", tmp_path / "far" / "1" / "model.onnx"), providers="cpu", max_batch=None)
 
 

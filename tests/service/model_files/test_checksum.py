@@ -4,14 +4,14 @@ import onnx
 import pytest
 
 from service.inference.classifier import load_classifier
-from service.inference.model_checks import BadModel
-from service.model_files.checksum import is_intact, seal
+from service.inference.model_checks import ModelCheckFailed
+from service.model_files.checksum import has_valid_checksum, seal
 
 
 def test_a_sealed_file_is_intact_and_an_unsealed_one_is_not() -> None:
-    assert is_intact(seal(b"model"))
-    assert not is_intact(b"model")
-    assert not is_intact(b"")
+    assert has_valid_checksum(seal(b"model"))
+    assert not has_valid_checksum(b"model")
+    assert not has_valid_checksum(b"")
 
 
 def test_every_single_flipped_bit_is_noticed() -> None:
@@ -20,13 +20,13 @@ def test_every_single_flipped_bit_is_noticed() -> None:
         for bit in range(8):
             altered = bytearray(content)
             altered[place] ^= 1 << bit
-            assert not is_intact(bytes(altered)), f"bit {bit} of byte {place}"
+            assert not has_valid_checksum(bytes(altered)), f"bit {bit} of byte {place}"
 
 
 def test_every_cut_and_everything_appended_is_noticed() -> None:
     content = seal(b"weights and card")
-    assert not any(is_intact(content[:length]) for length in range(len(content)))
-    assert not is_intact(content + b"\0")
+    assert not any(has_valid_checksum(content[:length]) for length in range(len(content)))
+    assert not has_valid_checksum(content + b"\0")
 
 
 def test_onnx_reads_the_seal_as_metadata_and_writes_the_same_file_again(model_file: bytes) -> None:
@@ -39,7 +39,7 @@ def test_onnx_reads_the_seal_as_metadata_and_writes_the_same_file_again(model_fi
 def test_a_model_file_with_one_flipped_bit_does_not_serve(model_file: bytes, place: int) -> None:
     altered = bytearray(model_file)
     altered[place] ^= 1
-    with pytest.raises(BadModel, match="cut off or changed since its export; copy it anew, or export it again"):
+    with pytest.raises(ModelCheckFailed, match="cut off or changed since its export; copy it anew, or export it again"):
         load_classifier("tiny", "1", bytes(altered), providers="cpu", max_batch=1)
 
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from service.app import create_app
 from service.inference.classifier import load_classifier
-from service.inference.model_checks import BadModel
+from service.inference.model_checks import ModelCheckFailed
 from service.model_files.card import ModelCard, read_card
 from service.model_files.confidence import SCORES, Score, scores_of
 from service.settings import Settings
@@ -64,7 +64,7 @@ async def test_a_model_without_a_threshold_answers_null(client: httpx.AsyncClien
 @pytest.mark.parametrize("score", ["energy", "largest_logit"])
 def test_a_graph_without_the_energy_that_its_card_needs_is_refused(score: Score) -> None:
     content = tiny_model(card=confidence(score, 1.0))
-    with pytest.raises(BadModel, match="needs the output `energy`, which the graph lacks"):
+    with pytest.raises(ModelCheckFailed, match="needs the output `energy`, which the graph lacks"):
         load_classifier("tiny", "1", content, providers="cpu", max_batch=1)
 
 

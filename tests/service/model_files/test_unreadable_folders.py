@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.http.api_keys import BadKeyFile, read_key_file
-from service.model_files.repository import RegistryError, find_models
+from service.model_files.repository import ModelRepositoryError, find_models
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -37,7 +37,7 @@ def folder() -> Iterator[Path]:
 
 
 def refusal(read: Callable[[Path], object], path: Path) -> str:
-    with pytest.raises((RegistryError, BadKeyFile)) as refused:
+    with pytest.raises((ModelRepositoryError, BadKeyFile)) as refused:
         read(path)
     return str(refused.value)
 

@@ -10,8 +10,8 @@ import pytest
 
 from service.app import Parts, create_app
 from service.inference.registry import Served
-from service.model_files.repository import Lineup, ModelFile, VersionState
-from service.processes.model_swap import Takeover
+from service.model_files.repository import ModelFile, ServingSet, VersionState
+from service.processes.model_swap import ModelSwap
 from service.settings import Settings
 from tests.service.conftest import client_of, image
 from tests.support.tiny_model import write_tiny_model
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.anyio
 
 async def take_version(number: str, folder: Path, model_file: bytes, parts: Parts) -> None:
     path = write_tiny_model(folder, version=number, content=model_file)
-    lineup = Lineup("tiny", (ModelFile("tiny", number, path, hashlib.sha256(model_file).hexdigest()),))
-    takeover = Takeover(parts, keeps_files=False)
+    lineup = ServingSet("tiny", (ModelFile("tiny", number, path, hashlib.sha256(model_file).hexdigest()),))
+    takeover = ModelSwap(parts, keeps_files=False)
     assert await takeover.prepare(lineup.files) is None
     assert takeover.take(lineup) is None
 
@@ -47,11 +47,11 @@ async def test_a_process_forms_batches_of_the_size_that_all_agree_on(tmp_path: P
     path, digest = write_tiny_model(tmp_path, content=model_file), hashlib.sha256(model_file).hexdigest()
     app = create_app(Settings(models=tmp_path, engine_threads=1))
     async with client_of(app) as client:
-        takeover = Takeover(app.state.parts, keeps_files=False)
+        takeover = ModelSwap(app.state.parts, keeps_files=False)
         model = app.state.parts.registry.default()
         model.max_batch, measured_s = 8, model.longest_batch_s
         file = ModelFile("tiny", "1", path, digest, max_batch=32)
-        lineup = Lineup("tiny", (file,), (VersionState("tiny", "1", "READY"),))
+        lineup = ServingSet("tiny", (file,), (VersionState("tiny", "1", "READY"),))
         assert takeover.take(lineup) is None
         assert (await client.get("/models")).json()["models"][0]["max_batch"] == 32
         assert model.longest_batch_s == pytest.approx(4 * measured_s), "else a full batch is taken for one that hangs"
@@ -68,7 +68,7 @@ async def test_whatever_breaks_while_a_version_is_loaded_is_answered(
         raise MemoryError("nothing left")
 
     async with client_of(app):
-        takeover = Takeover(replace(app.state.parts, load=breaks), keeps_files=False)
+        takeover = ModelSwap(replace(app.state.parts, load=breaks), keeps_files=False)
         failure = await takeover.prepare([ModelFile("tiny", "2", tmp_path / "none", "0" * 64)])
     assert failure == "a process failed to load it; the server's log has the cause"
     assert "nothing left" in caplog.text

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from service.errors import ModelRefused, NotFound
-from service.model_files.repository import Lineup, ModelFile, RegistryError, read_lineup
-from service.processes.model_updates import Reloads
+from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet, read_lineup
+from service.processes.model_updates import ModelUpdater
 from service.processes.model_validation import Repository
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +24,7 @@ class Folder:
             self.put(file)
         lineup = read_lineup(root, default_model="a")
         repository = Repository(root, 1, lineup, lambda *_: 0, 1.0)
-        self.reloads = Reloads(repository, examine=self.examine, workers=list, count=self.counts.append)
+        self.reloads = ModelUpdater(repository, examine=self.examine, workers=list, count=self.counts.append)
 
     def put(self, file: str, content: str = "good") -> Path:
         path = self.root / file / "model.onnx"
@@ -35,10 +35,10 @@ class Folder:
     async def examine(self, file: ModelFile, _: frozenset[str]) -> ModelFile:
         content = file.path.read_text()
         if "good" not in content:
-            raise RegistryError("it is bad")
+            raise ModelRepositoryError("it is bad")
         return replace(file, sha256=content, has_card="tensors" not in content)
 
-    async def start(self) -> Reloads:
+    async def start(self) -> ModelUpdater:
         worker = StartedWorker(tuple(replace(file, sha256="good", has_card=True) for file in self.reloads.lineup.files))
         assert await self.reloads.bring_up_to_date(worker) is None  # type: ignore[arg-type]
         return self.reloads
@@ -51,7 +51,7 @@ class StartedWorker:
     def __init__(self, files: tuple[ModelFile, ...]) -> None:
         self.files = files
 
-    async def take(self, _: Lineup) -> None:
+    async def take(self, _: ServingSet) -> None:
         return None
 
 

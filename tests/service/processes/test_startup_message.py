@@ -2,25 +2,25 @@
 
 import pytest
 
-from service.inference.layout import Layout
+from service.inference.layout import WorkerLayout
 from service.processes.startup_message import greeting
 
-TWO = Layout(2, 1)
+TWO = WorkerLayout(2, 1)
 
 
-def lines(layout: Layout = TWO, address: str = "http://127.0.0.1:9000", *, needs_key: bool = False) -> list[str]:
+def lines(layout: WorkerLayout = TWO, address: str = "http://127.0.0.1:9000", *, needs_key: bool = False) -> list[str]:
     return greeting(1234, layout, address, "http://127.0.0.1:9001", needs_key=needs_key)
 
 
 @pytest.mark.parametrize(
     ("layout", "words"),
     [
-        (Layout(1, 1), "1 process, 1 engine thread in each"),
-        (Layout(2, 1), "2 processes, 1 engine thread in each"),
-        (Layout(1, 8), "1 process, 8 engine threads in each"),
+        (WorkerLayout(1, 1), "1 process, 1 engine thread in each"),
+        (WorkerLayout(2, 1), "2 processes, 1 engine thread in each"),
+        (WorkerLayout(1, 8), "1 process, 8 engine threads in each"),
     ],
 )
-def test_what_runs_is_counted_in_english_and_who_hears_sighup_is_named(layout: Layout, words: str) -> None:
+def test_what_runs_is_counted_in_english_and_who_hears_sighup_is_named(layout: WorkerLayout, words: str) -> None:
     assert lines(layout)[0] == f"supervisor 1234 runs {words}; kill -HUP 1234 reloads the models"
 
 

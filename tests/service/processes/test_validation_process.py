@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from service.model_files.repository import RegistryError
+from service.model_files.repository import ModelRepositoryError
 from service.processes.validation_process import _check_graph
 
 
@@ -29,7 +29,7 @@ def test_a_constant_that_is_no_number_is_found_in_every_form() -> None:
         ):
             model = graph_with_constant(**value)
             if math.isnan(number):
-                with pytest.raises(RegistryError, match="not numbers"):
+                with pytest.raises(ModelRepositoryError, match="not numbers"):
                     _check_graph(model)
             else:
                 _check_graph(model)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.model_files.repository import Lineup, ModelFile, RegistryError, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet, read_lineup
 from service.processes.model_validation import Repository
 from service.processes.version_fallback import FirstLineup
 
@@ -22,7 +22,7 @@ def put(root: Path, **files: str) -> None:
 
 async def examine(file: ModelFile, _: frozenset[str]) -> ModelFile:
     if file.path.read_text() != "good":
-        raise RegistryError("it is bad")
+        raise ModelRepositoryError("it is bad")
     return replace(file, sha256="good", has_card=True)
 
 
@@ -31,7 +31,7 @@ def first_lineup(root: Path, default: str = "a", latest: int = 1) -> FirstLineup
     return FirstLineup(Repository(root, latest, lineup, lambda *_: 0, 1.0), examine)
 
 
-def told(lineup: Lineup) -> tuple[list[str], dict[str, str]]:
+def told(lineup: ServingSet) -> tuple[list[str], dict[str, str]]:
     serving = [f"{file.name}:{file.version}" for file in lineup.files]
     return serving, {
         f"{state.name}:{state.version}": f"{state.state} {state.reason}".strip() for state in lineup.states
@@ -58,7 +58,7 @@ async def test_as_many_good_versions_serve_as_are_wanted(tmp_path: Path) -> None
 
 async def test_a_model_without_a_good_version_fails_the_start_with_what_is_wrong(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="bad", b_1="bad", b_2="bad")
-    with pytest.raises(RegistryError, match=r"b/2/model.onnx: it is bad"):
+    with pytest.raises(ModelRepositoryError, match=r"b/2/model.onnx: it is bad"):
         await first_lineup(tmp_path).choose("it failed")
 
 
@@ -66,7 +66,7 @@ async def test_where_there_is_nothing_to_choose_from_the_start_fails_as_it_did(t
     put(tmp_path, a_1="bad", b_1="good")
     found = first_lineup(tmp_path)
     assert not found.has_a_choice
-    with pytest.raises(RegistryError, match="it failed"):
+    with pytest.raises(ModelRepositoryError, match="it failed"):
         await found.choose("it failed")
 
 
@@ -75,7 +75,7 @@ async def test_versions_are_tried_once(tmp_path: Path) -> None:
     found = first_lineup(tmp_path)
     await found.choose("it failed")
     assert not found.has_a_choice
-    with pytest.raises(RegistryError, match="it failed again"):
+    with pytest.raises(ModelRepositoryError, match="it failed again"):
         await found.choose("it failed again")
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from service.system import cache as private_cache
-from service.system.cache import cache_root, find_or_make, is_intact, key_of, private_folder, remove_old_entries
+from service.system.cache import (
+    cache_root,
+    find_or_make,
+    has_valid_checksum,
+    key_of,
+    private_folder,
+    remove_old_entries,
+)
 
 
 def write(folder: Path) -> None:
@@ -52,9 +59,9 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, damage: str) -> None:
         (entry / "other").write_text("")
     else:
         (entry / ("data" if damage == "gone" else "digests.json")).unlink()
-    assert not is_intact(entry)
+    assert not has_valid_checksum(entry)
     assert (find_or_make(tmp_path, "kind", "key", write) / "data").read_text() == "the data"
-    assert is_intact(entry)
+    assert has_valid_checksum(entry)
     assert [path.name for path in entry.parent.iterdir()] == ["key"]
 
 
@@ -78,7 +85,7 @@ def test_two_that_make_the_same_entry_at_once_both_get_it(tmp_path: Path) -> Non
     with ThreadPoolExecutor(2) as threads:
         entries = list(threads.map(lambda _: find_or_make(tmp_path, "kind", "key", make), range(2)))
     assert entries[0] == entries[1]
-    assert is_intact(entries[0])
+    assert has_valid_checksum(entries[0])
     assert [path.name for path in (tmp_path / "kind").iterdir()] == ["key"]
 
 

@@ -2,11 +2,11 @@
 
 import os
 
-from service.system.shared_counters import Board
+from service.system.shared_counters import SharedLoad
 
 
 def test_every_process_sees_what_the_others_write() -> None:
-    board = Board(3)
+    board = SharedLoad(3)
     board.write(0, waiting=1, outstanding=2)
     child = os.fork()
     if child == 0:
@@ -19,7 +19,7 @@ def test_every_process_sees_what_the_others_write() -> None:
 
 
 def test_the_fewest_connections_are_those_of_a_process_that_takes_more() -> None:
-    board = Board(3)
+    board = SharedLoad(3)
     board.note_connections(0, 5)
     board.note_connections(2, 3)
     assert board.fewest_connections() == 3

@@ -22,7 +22,7 @@ from training.data.crops import Window
 from training.data.dataset import load
 from training.data.decoder_pool import Decoders
 from training.data.decoder_process import Decoded
-from training.data.normalization import Normalise
+from training.data.normalization import Normalize
 from training.data.training_set import Packed, Pixels, Streamed, TrainingImages, window_of
 from training.data_files.listing import DataError, Place
 from training.hardware.devices import choose
@@ -57,8 +57,8 @@ def streamed(tree: Path, recipe: Recipe, count: int, seed: int = 5) -> Iterator[
 
 
 def batches(pixels: Pixels, recipe: Recipe, steps: Sequence[int], world: World | None = None) -> list[Tensor]:
-    normalise = Normalise([0.4, 0.4, 0.4], [0.2, 0.2, 0.2], "cpu")
-    images = TrainingImages(torch.zeros(201, dtype=torch.int64), pixels, normalise, recipe)
+    normalize = Normalize([0.4, 0.4, 0.4], [0.2, 0.2, 0.2], "cpu")
+    images = TrainingImages(torch.zeros(201, dtype=torch.int64), pixels, normalize, recipe)
     found = []
     for step in steps:
         indices = batch_indices(5, step, 201, recipe.batch_size)
@@ -100,7 +100,7 @@ def test_padded_crops_of_streamed_images_are_those_of_packed_ones(tree: Path, pr
             assert torch.equal(one, other)
 
 
-class Recorder:
+class CudaGraphStep:
     """Stands in for decoding processes: black images, and a record of what was asked for."""
 
     def __init__(self) -> None:
@@ -115,7 +115,7 @@ class Recorder:
 
 @pytest.mark.parametrize("count", [64, 1_000_000])
 def test_only_a_few_steps_are_decoded_ahead_however_many_images_there_are(count: int) -> None:
-    recorder = Recorder()
+    recorder = CudaGraphStep()
     pixels = Streamed([Place("nowhere")] * count, Window(32), recorder, "cpu", 0, 16)  # type: ignore[arg-type]
     for step in range(5):
         pixels.of(batch_indices(0, step, count, 16), step, slice(0, 16))

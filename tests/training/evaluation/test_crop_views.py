@@ -119,7 +119,7 @@ def test_scores_are_computed_side_by_side_without_reading_far_ahead_and_come_bac
     together = threading.Barrier(2, timeout=30)  # lets nobody on before two have come
     reds, read, scored = range(10, 170, 10), [0], [0]
 
-    class Waiting(FirstPixel):
+    class QueuedJob(FirstPixel):
         def forward(self, images: Tensor) -> Tensor:
             together.wait()
             assert read[0] - scored[0] <= 3  # two that are computed and one that waits
@@ -133,7 +133,7 @@ def test_scores_are_computed_side_by_side_without_reading_far_ahead_and_come_bac
             yield [of_red(red, 2)]
 
     log_scores = log_scores_of(
-        Waiting(), images(), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time=4, threads=2
+        QueuedJob(), images(), lambda views: views.permute(0, 3, 1, 2).float(), pixels_at_a_time=4, threads=2
     )
     assert (-log_scores[:, 1]).round().tolist() == list(reds)
 

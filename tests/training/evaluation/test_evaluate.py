@@ -24,13 +24,13 @@ def test_every_image_is_counted_once_whatever_the_batch_size() -> None:
 def test_batches_are_computed_side_by_side_and_come_back_in_order() -> None:
     together = threading.Barrier(2, timeout=30)  # lets nobody on before two have come
 
-    class Waiting(nn.Module):
+    class QueuedJob(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             together.wait()
             return images[:, :1, 0, 0]
 
     images = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
-    logits = logits_of(Waiting(), images, lambda batch: batch.permute(0, 3, 1, 2), batch_size=2, threads=2)
+    logits = logits_of(QueuedJob(), images, lambda batch: batch.permute(0, 3, 1, 2), batch_size=2, threads=2)
     assert logits.flatten().tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
 
 

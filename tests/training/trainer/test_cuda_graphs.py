@@ -12,8 +12,8 @@ from tests.training.trainer.test_gradients import HARDWARE, batch, network
 from training.augmentation.mixing import Batch
 from training.hardware.devices import choose
 from training.hardware.process_group import World
-from training.trainer.cuda_graphs import Recorder, Result
-from training.trainer.gradients import Replicas
+from training.trainer.cuda_graphs import CudaGraphStep, Result
+from training.trainer.gradients import ParallelGradients
 
 
 class Graph:
@@ -61,7 +61,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     return made
 
 
-def recorder(replicas: Replicas) -> Recorder:
+def recorder(replicas: ParallelGradients) -> CudaGraphStep:
     """Return a recorder of the first replica's gradients that a stand-in graph can replay."""
 
     def compute(part: Batch, weight: float, label_smoothing: float) -> Result:
@@ -77,13 +77,13 @@ def recorder(replicas: Replicas) -> Recorder:
         Graph.recording.compute, Graph.recording.written = again, [*written, numbers]
         return written, numbers
 
-    return Recorder(compute, replicas._buffers[0])
+    return CudaGraphStep(compute, replicas._buffers[0])
 
 
 def after(batches: list[Batch], graphs: list[Graph] | None, **options: Any) -> tuple[list[Tensor], dict[str, Tensor]]:
     """Return what each batch's loss was, and all weights, statistics and gradients in the end."""
     model = network()
-    replicas = Replicas(model, HARDWARE, World())
+    replicas = ParallelGradients(model, HARDWARE, World())
     if graphs is not None:
         replicas._recorder = recorder(replicas)
     losses = [replicas.compute_gradients(given, whole=len(given.labels), **options) for given in batches]

@@ -13,13 +13,13 @@ from training.hardware.process_group import World
 from training.networks.resnet import ResNet, build
 from training.recipes.catalog import RECIPES
 from training.trainer.fine_tuning import freeze, learning, parameter_groups
-from training.trainer.gradients import Replicas
+from training.trainer.gradients import ParallelGradients
 
 RECIPE = dataclasses.replace(RECIPES["finetune"], layer_decay=1.0)
 STEM = ["conv1.weight", "bn1.weight", "bn1.bias"]
 
 
-def names_in(model: ResNet, group: dict[str, Any]) -> list[str]:
+def model_names(model: ResNet, group: dict[str, Any]) -> list[str]:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return [names[id(parameter)] for parameter in group["params"]]
 
@@ -27,8 +27,8 @@ def names_in(model: ResNet, group: dict[str, Any]) -> list[str]:
 def test_without_layer_decay_there_are_two_groups_kernels_that_decay_and_norms_and_biases_that_do_not() -> None:
     model = build("resnet8")
     kernels, others = parameter_groups(model, RECIPE)
-    assert names_in(model, kernels) == [name for name, tensor in model.named_parameters() if tensor.ndim > 1]
-    assert names_in(model, others) == [name for name, tensor in model.named_parameters() if tensor.ndim == 1]
+    assert model_names(model, kernels) == [name for name, tensor in model.named_parameters() if tensor.ndim > 1]
+    assert model_names(model, others) == [name for name, tensor in model.named_parameters() if tensor.ndim == 1]
     assert (kernels["weight_decay"], others["weight_decay"]) == (RECIPE.weight_decay, 0.0)
     assert kernels["rate_share"] == others["rate_share"] == 1.0
 
@@ -38,10 +38,10 @@ def test_with_layer_decay_the_stem_each_block_and_the_head_have_their_share_of_t
     recipe = dataclasses.replace(RECIPE, layer_decay=0.5, decay_norms_and_biases=True)
     groups = parameter_groups(model, recipe)
     assert [group["rate_share"] for group in groups] == [0.5**4, 0.5**3, 0.5**2, 0.5, 1.0]
-    assert names_in(model, groups[0]) == STEM
-    assert all(name.startswith("layer2.0.") for name in names_in(model, groups[2])) and len(groups[2]["params"]) == 6
-    assert names_in(model, groups[-1]) == ["fc.weight", "fc.bias"]
-    grouped = [name for group in groups for name in names_in(model, group)]
+    assert model_names(model, groups[0]) == STEM
+    assert all(name.startswith("layer2.0.") for name in model_names(model, groups[2])) and len(groups[2]["params"]) == 6
+    assert model_names(model, groups[-1]) == ["fc.weight", "fc.bias"]
+    grouped = [name for group in groups for name in model_names(model, group)]
     assert grouped == [name for name, _ in model.named_parameters()]
 
 
@@ -50,7 +50,7 @@ def test_layer_decay_counts_the_blocks_of_a_stage_one_by_one_and_keeps_norms_fro
     groups = parameter_groups(model, dataclasses.replace(RECIPE, layer_decay=0.75))
     shares = [0.75 ** (9 - layer) for layer in range(10) for _ in range(2)]  # stem, 8 blocks, head; two groups each
     assert [group["rate_share"] for group in groups] == shares
-    assert names_in(model, groups[4]) == ["layer1.1.conv1.weight", "layer1.1.conv2.weight"]
+    assert model_names(model, groups[4]) == ["layer1.1.conv1.weight", "layer1.1.conv2.weight"]
     assert [group["weight_decay"] for group in groups] == [RECIPE.weight_decay, 0.0] * 10
 
 
@@ -67,10 +67,10 @@ def test_freezing_keeps_everything_up_to_that_part_out_of_the_groups(what: str |
     model = build("resnet8")
     freeze(model, what)
     expected = [name for name, _ in model.named_parameters() if not name.startswith(frozen or "-")]
-    grouped = [name for group in parameter_groups(model, RECIPE) for name in names_in(model, group)]
+    grouped = [name for group in parameter_groups(model, RECIPE) for name in model_names(model, group)]
     assert sorted(grouped) == sorted(expected)
     decayed = parameter_groups(model, dataclasses.replace(RECIPE, layer_decay=0.5))
-    assert sorted(name for group in decayed for name in names_in(model, group)) == sorted(expected)
+    assert sorted(name for group in decayed for name in model_names(model, group)) == sorted(expected)
 
 
 def test_a_part_that_the_network_does_not_have_is_named_with_those_it_has() -> None:
@@ -82,7 +82,7 @@ def test_a_frozen_part_keeps_its_weights_and_its_statistics_while_the_rest_learn
     torch.manual_seed(0)
     model = build("resnet8", num_classes=3)
     freeze(model, "layer1")
-    replicas = Replicas(model, choose("fp32", "off", 2), World())
+    replicas = ParallelGradients(model, choose("fp32", "off", 2), World())
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimizer = torch.optim.SGD(parameter_groups(model, RECIPE), lr=0.1)
     batch = Batch(torch.randn(8, 3, 16, 16), torch.arange(8) % 3)

@@ -7,7 +7,7 @@ from training.augmentation.mixing import Batch
 from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
 from training.networks.resnet import ResNet, build
-from training.trainer.gradients import Replicas
+from training.trainer.gradients import ParallelGradients
 
 HARDWARE = choose("fp32", "off", 1)
 
@@ -26,7 +26,7 @@ def gradients(
     hardware: Hardware, count: int = 16, micro_batches: int = 1, parts: int = 1
 ) -> tuple[ResNet, torch.Tensor]:
     model = network()
-    numbers = Replicas(model, hardware, World(), parts=parts).compute_gradients(
+    numbers = ParallelGradients(model, hardware, World(), parts=parts).compute_gradients(
         batch(count), whole=count, micro_batches=micro_batches
     )
     return model, numbers

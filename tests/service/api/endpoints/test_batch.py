@@ -148,6 +148,6 @@ async def test_a_image_that_finds_no_room_for_itself_alone_is_a_problem_of_its_o
     content, headers = body.read(), {"content-type": body.headers["content-type"]}
     parts = app.state.parts
     admission = next(layer for layer in app.user_middleware if layer.cls.__name__ == "Admission")
-    admission.kwargs["check_room"] = lambda _: None
-    monkeypatch.setattr(parts.batcher, "check_room", full)
+    admission.kwargs["check_capacity"] = lambda _: None
+    monkeypatch.setattr(parts.batcher, "check_capacity", full)
     assert outcomes(await client.post("/classify/batch", content=content, headers=headers)) == ["overloaded"] * 2

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 import service.api.endpoints.explain
-from service.api.endpoints.inference import Serving
+from service.api.endpoints.inference import InferenceService
 from service.app import create_app
 from service.engine.engine import Engine
-from service.http.request_context import Exchange
+from service.http.request_context import RequestContext
 from service.images.preprocessing import image_to_pixels
 from service.inference.class_activation import Explanation
 from service.inference.classifier import Classification
@@ -257,16 +257,16 @@ async def test_a_drawing_that_is_too_late_does_not_begin(
     code: str | None,
 ) -> None:
     begun = []
-    classify = Serving.classify
+    classify = InferenceService.classify
 
-    async def classify_late(serving: Serving, *question: Any, **further: Any) -> Classification:
+    async def classify_late(serving: InferenceService, *question: Any, **further: Any) -> Classification:
         classification = await classify(serving, *question, **further)
-        exchange: Exchange = question[2]
+        exchange: RequestContext = question[2]
         exchange.client_has_left = lambda: has_left
         exchange.expires_at = time.monotonic() + seconds_left
         return classification
 
-    monkeypatch.setattr(Serving, "classify", classify_late)
+    monkeypatch.setattr(InferenceService, "classify", classify_late)
     monkeypatch.setattr(service.api.endpoints.explain, "overlay", lambda *_: begun.append(True) or b"drawn")
     answer = await client.post("/explain", content=red, headers=PNG)
     if code is None:

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.app import create_app
-from service.http_server.connection import Patience
+from service.http_server.connection import ClientTimeouts
 from service.http_server.server import Drain, make_server
 from service.settings import Settings
 from tests.service.conftest import image
@@ -43,7 +43,7 @@ BODIES = IMAGES | IMAGES.map(lambda content: content[: len(content) // 2]) | st.
 def listening(app: FastAPI) -> Iterator[str]:
     """Run an application in a thread of this process, and yield where it listens."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = make_server(app, Drain(0, 1), Patience())
+    server = make_server(app, Drain(0, 1), ClientTimeouts())
     is_up, failures = threading.Event(), []
 
     async def serve() -> None:

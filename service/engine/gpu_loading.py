@@ -32,7 +32,7 @@ class ProviderUnavailable(Exception):
 def open_gpu(
     model: bytes, provider: str, contract: ModelSignature, *, largest_batch: int, cache: Path | None, report: Report
 ) -> GpuSessions:
-    """Return a model that really runs on the provider, and is warm. Raises NotStarted, or what ONNX Runtime does."""
+    """Return a warm model that runs on the provider. Raises ProviderUnavailable, or what ONNX Runtime raises."""
     if provider == CUDA:
         return _open(model, provider, {CUDA: cuda_options()}, largest_batch)
     precision = _precision(contract)

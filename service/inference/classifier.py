@@ -323,7 +323,7 @@ def load_classifier(
 ) -> Classifier:
     """Check a model file's seal, load it, repeat its golden example, and warm it up.
 
-    Raises EngineError, BadCard or BadModel, each with one line for an operator.
+    Raises EngineError, BadCard or ModelCheckFailed, each with one line for an operator.
     """
     if is_corrupted(model):
         raise ModelCheckFailed(

@@ -51,7 +51,7 @@ class WarmUp:
 
 
 def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
-    """Raise BadModel unless the model gives the answer that its card promises for the golden example."""
+    """Raise ModelCheckFailed unless the model gives the answer that its card promises for the golden example."""
     if card.preprocessing.crop != (engine.input_height, engine.input_width):
         raise ModelCheckFailed(
             f"the card crops to {card.preprocessing.crop}, but the model takes "

@@ -123,7 +123,7 @@ class Registry:
 
 
 def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served], told_after_s: float) -> list[Served]:
-    """Load every model, and log which one takes long. Raises RegistryError at the first flaw."""
+    """Load every model, and log which one takes long. Raises ModelRepositoryError at the first flaw."""
     return [_load_watched(file, load, told_after_s) for file in files]
 
 
@@ -147,7 +147,7 @@ def load(
     limits: ImageLimits = DEFAULT_LIMITS,
     content: bytes | None = None,
 ) -> Served:
-    """Load one model: with its card, or as what its graph says. Raises RegistryError.
+    """Load one model: with its card, or as what its graph says. Raises ModelRepositoryError.
 
     `limits` are those of the images that it is asked about; `content` is what the file holds, if it has been read
     already.
@@ -169,7 +169,7 @@ def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
     """Return the content of a model file: what was accepted, from the copies in `cache` or else from the folder.
 
     The folder may be away, or somebody may be writing to it: a copy depends on neither.
-    Raises RegistryError if it cannot be read, or has changed and was not kept.
+    Raises ModelRepositoryError if it cannot be read, or has changed and was not kept.
     """
     copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
     if copy is not None:

@@ -167,7 +167,7 @@ class TensorModel:
         return time.perf_counter() - started
 
     def _check_numbers(self) -> None:
-        """Raise BadModel if neither zeros nor ones become numbers: weights that are none spoil every answer."""
+        """Raise ModelCheckFailed if neither zeros nor ones become numbers: weights that are none spoil every answer."""
         if not all(self._gives_no_numbers(value) for value in (0, 1)):
             return
         raise ModelCheckFailed("the model's answers are not numbers, whatever it is given; its weights may be broken")
@@ -203,7 +203,7 @@ def _specs(kind: str, nodes: list[Any]) -> tuple[TensorSpec, ...]:
 def load_graph_model(
     name: str, version: str, model: bytes, *, providers: str, max_batch: int | None, host: EngineOptions = _PLAIN_HOST
 ) -> TensorModel:
-    """Load a model file that has no card. Raises EngineError or BadModel, each with one line for an operator."""
+    """Load a model file without a card. Raises EngineError or ModelCheckFailed, each with one line for an operator."""
     if is_corrupted(model):
         raise ModelCheckFailed(
             "the file has been cut off or changed since its export; copy it anew, or export it again"

@@ -86,7 +86,7 @@ def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
 
 
 def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> ServingSet:
-    """Return what shall serve at the start, and what was refused for where it lies. Raises RegistryError."""
+    """Return what shall serve at the start, and what was refused for where it lies. Raises ModelRepositoryError."""
     found = _find(folder, latest)
     files = [file for file, refusal in found if refusal is None]
     default = choose_model(files, default_model, flag="--default-model")
@@ -102,7 +102,7 @@ def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> 
 def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
     """Return the highest versions of each model in the folder that may be loaded from where they lie, by name.
 
-    Raises RegistryError if there is none, or a model has none.
+    Raises ModelRepositoryError if there is none, or a model has none.
     """
     return [file for file, refusal in _find(folder, latest) if refusal is None]
 
@@ -118,7 +118,7 @@ def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryErr
 
 
 def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
-    """Return a model's highest versions, and those above them that are refused. Raises RegistryError if all are."""
+    """Return a model's highest versions, and refused ones above them. Raises ModelRepositoryError if all are refused."""
     found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
     wanted = latest
     for file in reversed(versions_of(folder, name, ALL)):
@@ -144,7 +144,7 @@ def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> De
     """Return the model that answers: the one wanted, else by the rule of `default_model`.
 
     A model without a card cannot be asked about images, so it is the default only where no other has one.
-    Raises RegistryError, which names the flag to choose with, if nothing decides it.
+    Raises ModelRepositoryError, which names the flag to choose with, if nothing decides it.
     """
     names = list(dict.fromkeys(file.name for file in files))
     if wanted is not None:
@@ -171,7 +171,7 @@ def _may_have_card(path: Path) -> bool:
 
 
 def model_names(folder: Path) -> list[str]:
-    """Return the names of what may be models, in order. Raises RegistryError if the folder cannot be read."""
+    """Return the names of what may be models, in order. Raises ModelRepositoryError if the folder cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -229,7 +229,7 @@ def _is_there(path: Path) -> bool:
 
 
 def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
-    """Return the highest versions of one model, the highest last; none if there is no file. Raises RegistryError.
+    """Return the highest versions of one model, the highest last; none without a file. Raises ModelRepositoryError.
 
     Whether each may be loaded from where it lies, `check_location` says.
     """
@@ -252,7 +252,7 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
 
 
 def check_location(folder: Path, file: ModelFile) -> None:
-    """Raise RegistryError unless a file of our own lies there."""
+    """Raise ModelRepositoryError unless a file of our own lies there."""
     path = Path(os.path.realpath(file.path))
     if not path.is_relative_to(os.path.realpath(folder)):
         raise ModelRepositoryError(
@@ -276,7 +276,7 @@ def is_name(text: str) -> bool:
 
 
 def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
-    """Raise RegistryError if images that are answered now would no longer be, with this version of a model."""
+    """Raise ModelRepositoryError if images that are answered now would no longer be, with this version of a model."""
     serves_images = any(file.has_card for file in serving if file.name == found.name)
     if serves_images and not found.has_card:
         raise ModelRepositoryError(

@@ -20,7 +20,7 @@ _LAST_MOMENT_S = 1.0  # for the system to say how a process ended
 
 # What the process runs: it sends `{"sha256": …, "has_card": …}` or `{"refused": …}` and returns its exit status.
 Examination = Callable[[ModelFile, frozenset[str], socket.socket], int]
-# Returns a file that may be loaded, as its SHA-256 is among those given or it was tried. Raises RegistryError.
+# Returns a file that may be loaded, as its SHA-256 is among those given or it was tried. Raises ModelRepositoryError.
 Examine = Callable[[ModelFile, frozenset[str]], Awaitable[ModelFile]]
 
 
@@ -44,7 +44,7 @@ class Examiner:
         self._ends: dict[int, asyncio.Future[int]] = {}  # by process id
 
     async def examine(self, file: ModelFile, accepted: frozenset[str]) -> ModelFile:
-        """Return a file that loads, or that was accepted before, with what was found in it. Raises RegistryError."""
+        """Return a file that loads or was accepted before, with its findings. Raises ModelRepositoryError."""
         try:
             pid, pipe = await fork(partial(self._examination, file, accepted))
         except OSError as error:

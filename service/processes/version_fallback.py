@@ -52,7 +52,7 @@ class FirstLineup:
     async def choose(self, reason: str) -> ServingSet:
         """Return the newest versions that load, and what was refused, after a start has failed for this reason.
 
-        Raises RegistryError if a model has none, or there is nothing to choose from.
+        Raises ModelRepositoryError if a model has none, or there is nothing to choose from.
         """
         if not self.has_a_choice:
             raise ModelRepositoryError(reason)

@@ -19,12 +19,12 @@ import os, sys, time
 from pathlib import Path
 import service.app
 from service.__main__ import main
-from service.model_files.repository import RegistryError
+from service.model_files.repository import ModelRepositoryError
 
 def load_models(*_, **__):
     while not Path(os.environ["FAILURE"]).exists():
         time.sleep(0.01)
-    raise RegistryError("this model is broken")
+    raise ModelRepositoryError("this model is broken")
 
 service.app.load_models = load_models
 main()

@@ -213,7 +213,7 @@ def slow(*arguments):
     os.write(1, b"computing\\n")  # in one piece: both replicas say so
     time.sleep(600)  # a layer of a network that is too large for this machine
 
-replicas.Replicas._gradients = slow
+replicas.ParallelGradients._gradients = slow
 recipe, options = dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1]))
 _train(recipe, options, choose("fp32", "off", 2), World(), None)
 """

@@ -118,7 +118,7 @@ def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryErr
 
 
 def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
-    """Return a model's highest versions, and refused ones above them. Raises ModelRepositoryError if all are refused."""
+    """Return a model's highest versions, and refused ones above them. Raises ModelRepositoryError if none is good."""
     found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
     wanted = latest
     for file in reversed(versions_of(folder, name, ALL)):

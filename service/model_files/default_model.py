@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SHIPPED_MODEL = "cifar10-resnet56"
+SHIPPED_MODEL = "everyday-resnet18-int8"  # the default where there are only the shipped models
+_CIFAR10_DEFAULT = "cifar10-resnet56"
 RULE = "your own, else imagenet-*, else everyday-*, else cifar10-*"  # for help and documents
 _OURS = ("imagenet-", "everyday-", "cifar10-", "random-")  # what names begin with, the best first
 _LOWERED = re.compile(r"-(fp16|int8)$")  # the precision that an export appends to a name
@@ -54,6 +55,6 @@ def _of_own(names: list[str]) -> DefaultModel:
 
 
 def _rank(name: str) -> tuple[bool, bool, int, str]:
-    """Order the models of a group: the shipped default, full precision, the deepest network."""
+    """Order the models of a group: the larger shipped CIFAR-10 model, full precision, the deepest network."""
     depth = _DEPTH.search(_LOWERED.sub("", name))
-    return name != SHIPPED_MODEL, bool(_LOWERED.search(name)), -int(depth[1]) if depth else 0, name
+    return name != _CIFAR10_DEFAULT, bool(_LOWERED.search(name)), -int(depth[1]) if depth else 0, name

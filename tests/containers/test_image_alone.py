@@ -25,7 +25,7 @@ from tests.containers.engine import (
     wait_until_ready,
 )
 
-SHIPPED = {"cifar10-resnet20", "cifar10-resnet56"}
+SHIPPED = {"cifar10-resnet20", "cifar10-resnet56", "everyday-resnet18-int8"}
 HERE = "127.0.0.1::8000"  # a port that is free
 
 pytestmark = [
@@ -64,7 +64,7 @@ def test_the_image_serves_the_shipped_models_by_itself(photo: bytes) -> None:
     with container_of("-p", HERE) as container:
         address = published(container, 8000)
         wait_until_ready(container, address)
-        assert classify(address, photo)["model"]["name"] == "cifar10-resnet56"
+        assert classify(address, photo)["model"]["name"] == "everyday-resnet18-int8"
         assert models_at(address) == SHIPPED
 
 
@@ -136,7 +136,7 @@ def test_compose_takes_keys_and_publishes_metrics_by_variables(folder: Path, pho
         container = compose(project, "ps", "-q", "service", environment=settings).strip()
         wait_until_ready(container, address)
         assert status_of(f"{address}/models") == 401
-        assert classify(address, photo, **{"X-Api-Key": "api"})["model"]["name"] == "cifar10-resnet56"
+        assert classify(address, photo, **{"X-Api-Key": "api"})["model"]["name"] == "everyday-resnet18-int8"
         assert status_of(f"{admin}/metrics") == 200
         load = f"{admin}/admin/models/cifar10-resnet20/load"
         assert status_of(urllib.request.Request(load, method="POST")) == 401

@@ -1,6 +1,7 @@
 """The models in models/: as good as promised, for somebody who has the file, its card, and nothing else from here."""
 
 import functools
+import hashlib
 import io
 import json
 import re
@@ -23,7 +24,10 @@ from service.settings import Settings
 from tests.service.conftest import client_of
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = {"cifar10-resnet56": 0.934, "cifar10-resnet20": 0.918}  # the default one and the small one: top-1 at least
+CIFAR10 = {"cifar10-resnet56": 0.934, "cifar10-resnet20": 0.918}  # top-1 at least
+LARGE_CIFAR10 = "cifar10-resnet56"
+RUNS = {name: name for name in CIFAR10} | {SHIPPED_MODEL: SHIPPED_MODEL.removesuffix("-int8")}  # model → its run
+HELD_OUT = {"cifar10": 2_000, "everyday": 4_000}  # images
 MODEL = ROOT / "models" / SHIPPED_MODEL / "1" / "model.onnx"
 TEST_SET = ROOT.parent / "shared" / "data" / "cifar10-test.tar"
 IMAGE = ROOT / "tests" / "fixtures" / "images" / "jpeg_420.jpg"
@@ -35,7 +39,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-def session_and_card(name: str = SHIPPED_MODEL) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
+def session_and_card(name: str = LARGE_CIFAR10) -> tuple[onnxruntime.InferenceSession, dict[str, Any]]:
     model = ROOT / "models" / name / "1" / "model.onnx"
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return session, json.loads(session.get_modelmeta().custom_metadata_map["model_card"])
@@ -58,7 +62,7 @@ needs_the_test_set = pytest.mark.skipif(not TEST_SET.exists(), reason="needs the
 
 @pytest.mark.shared
 @needs_the_test_set
-@pytest.mark.parametrize(("name", "promised"), SHIPPED.items())
+@pytest.mark.parametrize(("name", "promised"), CIFAR10.items())
 def test_as_much_of_the_test_set_as_promised_gets_the_right_label(name: str, promised: float) -> None:
     session, card = session_and_card(name)
     pixels, names = images_and_labels()
@@ -109,7 +113,7 @@ async def test_the_maps_of_two_photos_in_one_image_lie_on_their_own_halves(
     app = create_app(Settings(models=ROOT / "models", engine_threads=1))
     async with client_of(app) as client:
         for pixels, left, right in pairs_of_images(200):
-            found = (await client.post("/explain", content=as_png(pixels))).json()["predictions"]
+            found = (await client.post(f"/explain?model={LARGE_CIFAR10}", content=as_png(pixels))).json()["predictions"]
             maps = {best["label"]: np.array(best["map"], np.float32) for best in found}
             shares.append((heat_on_own_half(maps[left], left=True), heat_on_own_half(maps[right], left=False)))
             assert_maps_are_weights_times_features(pixels, found)
@@ -129,7 +133,7 @@ def assert_maps_are_weights_times_features(pixels: NDArray[np.uint8], found: lis
 @functools.cache
 def session_with_features() -> tuple[onnxruntime.InferenceSession, NDArray[np.float32]]:
     """The shipped network with what its pooling averages as one more output, and the weights of its last layer."""
-    model = onnx.load(MODEL)
+    model = onnx.load(ROOT / "models" / LARGE_CIFAR10 / "1" / "model.onnx")
     pooling = next(node for node in model.graph.node if "embedding" in node.output)
     last = next(node for node in model.graph.node if node.op_type == "Gemm")
     model.graph.output.append(onnx.ValueInfoProto(name=pooling.input[0]))
@@ -138,14 +142,30 @@ def session_with_features() -> tuple[onnxruntime.InferenceSession, NDArray[np.fl
     return session, onnx.numpy_helper.to_array(weights)
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RUNS)
 def test_the_card_says_where_the_model_comes_from(name: str) -> None:
     _, card = session_and_card(name)
-    run = json.loads((ROOT / "training" / "results" / name / "run.json").read_text())
-    assert card["labels"] == run["labels"] and f"cifar10-{card['network']}" == f"cifar10-{run['network']}" == name
+    folder = ROOT / "training" / "results" / RUNS[name]
+    run = json.loads((folder / "run.json").read_text())
+    weights = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    family, held_out = next((family, count) for family, count in HELD_OUT.items() if name.startswith(family))
+    assert card["labels"] == run["labels"] and f"{family}-{card['network']}" == RUNS[name]
+    assert card["network"] == run["network"] and card["provenance"]["checkpoint_sha256"] == weights
     assert card["provenance"]["recipe"] == run["recipe"]["name"] and card["provenance"]["seed"] == run["seed"]
-    assert len(run["held_out"]) == 2_000 and card["calibration"]["images"] == 2_000
+    assert len(run["held_out"]) == held_out and card["calibration"]["images"] == held_out
     assert card["parity"]["agreeing_images"] == card["parity"]["images"]
+
+
+def test_the_default_model_knows_everyday_things_and_says_when_it_is_not_sure() -> None:
+    _, card = session_and_card(SHIPPED_MODEL)
+    assert len(card["labels"]) == 200
+    assert {"school bus", "pizza", "teapot", "lemon", "golden retriever"} <= set(card["labels"])
+    assert card["accuracy"]["images"] == 10_000
+    assert card["calibration"]["expected_calibration_error"] <= 0.02
+    confidence = card["confidence"]
+    assert confidence["known_images"] == 4_000 and confidence["compared_unknown_images"] >= 500
+    low, high = confidence["auroc_interval"]
+    assert 0.5 < low <= confidence["auroc"] <= high
 
 
 def test_the_script_in_the_readme_classifies_as_the_command_does(tmp_path: Path) -> None:

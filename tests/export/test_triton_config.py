@@ -13,7 +13,7 @@ from service.model_files.repository import find_models
 from tests.export.conftest import Converted
 
 MODELS = Path(__file__).parents[2] / "models"
-SHIPPED = ["cifar10-resnet20", "cifar10-resnet56"]
+SHIPPED = ["cifar10-resnet20", "cifar10-resnet56", "everyday-resnet18-int8"]
 TYPES = {"tensor(uint8)": "TYPE_UINT8", "tensor(float)": "TYPE_FP32", "tensor(int64)": "TYPE_INT64"}
 
 _TOKEN = re.compile(r'\s*(?:#[^\n]*\n\s*)*("(?:[^"\\]|\\.)*"|[\w.+-]+|[{}\[\]:,])')

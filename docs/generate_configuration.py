@@ -101,7 +101,7 @@ def _values(name: str) -> str:
     kinds = {kind, *get_args(kind)}
     if Path in kinds:
         return "path"
-    limits = expected_value(name)
+    limits = expected_value(name).replace("*", "\\*")
     return limits if unit is None else f"{unit}; {limits}"
 
 

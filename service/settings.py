@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=100,
-        description="How many versions of each model serve, the highest; requests name them name:version.",
+        description="How many versions of each model serve, highest first; requests select one by name:version.",
     )
     load_timeout_s: float = Field(
         120.0,
@@ -73,10 +73,10 @@ class Settings(BaseSettings):
     admin_keys_file: Path | None = Field(
         None,
         description="File of keys for loading models by the admin port: a line `name sha256-of-the-key` for each. "
-        "[default: none needed on the loopback address, nobody may on others]",
+        "[default: no key on the loopback address; loading is forbidden on others]",
     )
     providers: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
-        "auto", description="What runs the models: auto takes the best there is; any other refuses to start without."
+        "auto", description="What runs the models: auto takes the best available; any other is required at the start."
     )
     processes: int | None = Field(
         None,
@@ -98,21 +98,21 @@ class Settings(BaseSettings):
         description="Most images in one batch; fewer on a CPU where they would take over 0.1 s, or a fifth of "
         "the age limit. [default: by the model's measured speed]",
     )
-    max_queue: int = Field(256, ge=1, le=100_000, description="Most images that may wait; beyond, requests get 503.")
+    max_queue: int = Field(256, ge=1, le=100_000, description="Most images in the queue; further requests get 503.")
     max_queue_age_s: float | None = Field(
         None,
         gt=0,
         le=600,
         allow_inf_nan=False,
-        description="Seconds an image may wait before it is refused. "
-        "[default: 5, but the first 64 outstanding images of a process wait as long as it takes]",
+        description="Seconds an image may wait before its request gets 503. "
+        "[default: 5, without a limit for the first 64 outstanding images of a process]",
     )
     body_timeout_s: float = Field(
         30.0,
         gt=0,
         le=3600,
         allow_inf_nan=False,
-        description="Seconds the whole body of a request may take to arrive; also at least 16 KiB a second after 5.",
+        description="Seconds the whole body of a request may take to arrive; after 5 s also at least 16 KiB a second.",
     )
     max_image_bytes: int = Field(20 * 1024 * 1024, ge=1, le=2**31, description="Largest image file, in bytes.")
     max_pixels: int = Field(
@@ -131,45 +131,44 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(
         512 * 1024 * 1024,
         ge=1,
-        description="Most bytes of uploads in memory at once, beside one request a process; beyond, they get 503.",
+        description="Most bytes of uploads in memory at once, beside one request a process; further ones get 503.",
     )
     api_keys_file: Path | None = Field(
         None,
-        description="File with a line `name sha256-of-a-key` for each key that may ask; health and the page stay open. "
-        "[default: everybody may ask]",
+        description="File with a line `name sha256-of-the-key` for each API key; health, page and documents stay open. "
+        "[default: no authentication]",
     )
     trusted_hosts: HostList | None = Field(
         None,
-        description="Names this server goes by, as in example.org,*.example.org; other Host headers get 400. "
-        "[default: any]",
+        description="Accepted host names, as in example.org,*.example.org; other Host headers get 400. [default: any]",
     )
     cors_origins: OriginList | None = Field(
         None,
-        description="Sites whose pages may ask from a browser, as in https://example.org; * for all. [default: none]",
+        description="Origins whose pages may send requests, as in https://example.org; * for all. [default: none]",
     )
     trusted_proxies: ProxyList | None = Field(
         None,
-        description="Addresses and networks of proxies whose X-Forwarded-For is believed, as in 10.0.0.0/8. "
+        description="Addresses and networks of proxies whose X-Forwarded-For is used in the log, as in 10.0.0.0/8. "
         "[default: none]",
     )
     log: Literal["auto", "json", "text", "off"] = Field(
         "auto",
         description="A line a request on stderr, as JSON or text; auto: text on a terminal, else JSON; "
-        "off: only what the server itself has to say.",
+        "off: only messages of the server itself.",
     )
     drain_delay_s: float = Field(
         1.0,
         ge=0,
         le=600,
         allow_inf_nan=False,
-        description="Seconds that requests are still accepted after SIGTERM, for load balancers to notice. "
+        description="Seconds after SIGTERM in which requests are still accepted, for load balancers to notice. "
         "With the default delay and timeout a stop takes at most 10 s; larger ones add to that.",
     )
     drain_timeout_s: int = Field(
         5,
         ge=1,
         le=600,
-        description="Seconds after that until requests that are still unanswered are given up; "
+        description="Seconds after that until unanswered requests are aborted; "
         "with --drain-delay-s it decides how long a stop takes, at most 10 s by default.",
     )
 

@@ -22,7 +22,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 LINUX, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-# Constraints and extras, as the Makefile, the Dockerfile, README and the files of constraints themselves name them.
+# Constraints and extras, as the Makefile, the Dockerfile, docs/ and the files of constraints themselves name them.
 SERVICE = (("service-cpu", ""), ("service-cpu", "cpu"))
 GPU = (("service-gpu", ""), ("service-gpu", "gpu"))
 ALL = "cpu,train,export,dev"
@@ -143,7 +143,15 @@ def test_development_leaves_nvidias_libraries_to_torch() -> None:
     assert [name for name in pins_of("development") if name.startswith("nvidia-")] == []
 
 
-@pytest.mark.parametrize("file", ["Makefile", "README.md", *(f"constraints/{name}.txt" for name, _ in SETS[::4])])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "Makefile",
+        "docs/getting-started.md",
+        "docs/training.md",
+        *(f"constraints/{name}.txt" for name, _ in SETS[::4]),
+    ],
+)
 def test_each_documented_command_is_one_of_the_sets(file: str) -> None:
     text = (ROOT / file).read_text().replace("\\\n", " ")
     commands = re.findall(r"--constraint constraints/([\w-]+)\.txt[^\n]*?'\.(?:\[([\w,]+)\])?'", text)

@@ -1,4 +1,4 @@
-"""From a folder of somebody's own images to answers over HTTP, by the commands that the README gives."""
+"""From a folder of somebody's own images to answers over HTTP, by the commands of docs/own-images.md."""
 
 import json
 import os

@@ -153,7 +153,10 @@ def test_the_card_says_where_the_model_comes_from(name: str) -> None:
     assert card["network"] == run["network"] and card["provenance"]["checkpoint_sha256"] == weights
     assert card["provenance"]["recipe"] == run["recipe"]["name"] and card["provenance"]["seed"] == run["seed"]
     assert len(run["held_out"]) == held_out and card["calibration"]["images"] == held_out
-    assert card["parity"]["agreeing_images"] == card["parity"]["images"]
+    if card["precision"] == "fp32":
+        assert card["parity"]["agreeing_images"] == card["parity"]["images"]
+    else:
+        assert card["precision_loss"]["top1_loss"] <= 0.5
 
 
 def test_the_default_model_knows_everyday_things_and_says_when_it_is_not_sure() -> None:
@@ -168,8 +171,8 @@ def test_the_default_model_knows_everyday_things_and_says_when_it_is_not_sure() 
     assert 0.5 < low <= confidence["auroc"] <= high
 
 
-def test_the_script_in_the_readme_classifies_as_the_command_does(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_documented_script_classifies_as_the_command_does(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "model-file.md").read_text(), re.DOTALL)
     script = tmp_path / "script.py"
     script.write_text(next(block for block in blocks if "InferenceSession" in block))
     by_script = subprocess.run(

@@ -364,8 +364,8 @@ def test_a_large_request_lets_others_in_and_frees_its_rows_when_its_client_leave
 
 
 @pytest.mark.skipif(not (ROOT / "models" / "cifar10-resnet56").exists(), reason="the shipped model is not there")
-def test_the_script_in_the_readme_gets_the_answers_of_classify(tmp_path: Path, red: bytes) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_documented_script_gets_the_answers_of_classify(tmp_path: Path, red: bytes) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "open-inference.md").read_text(), re.DOTALL)
     script, file = tmp_path / "script.py", tmp_path / "red.jpg"
     script.write_text(next(block for block in blocks if "tritonclient" in block))
     file.write_bytes(red)

@@ -60,8 +60,11 @@ imagenet: .venv/.export ## 1,000 classes: fetch published weights and export the
 train-default: .venv/.develop ## train the default model again on Tiny ImageNet (TINY_IMAGENET=its zip, folder or git directory), and export it
 	$(BIN)/train-resnet convert-tiny-imagenet $(TINY_IMAGENET) data
 	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --data data/tiny-imagenet-train.tar \
-	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY) $(ARGS)
-	$(BIN)/export-onnx --checkpoint runs/everyday-$(EVERYDAY) --output runs/everyday-$(EVERYDAY)/model.onnx
+	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY)-small-images $(ARGS)
+	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --weights runs/everyday-$(EVERYDAY)-small-images \
+	    --steps 1350 --set progressive_sizes=[] --set learning_rate=0.05 --set warmup=0.03 \
+	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY) $(ARGS)
+	$(BIN)/export-onnx --checkpoint runs/everyday-$(EVERYDAY) --precision int8 --output runs/everyday-$(EVERYDAY)/model.onnx
 
 train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export one
 	$(BIN)/train-resnet run --recipe modern-$(NETWORK) --data $(DATA)/cifar10-train.tar \

@@ -12,7 +12,7 @@ from benchmarks.serving.workload import answer_pattern
 RIGHT = b'{"predictions": [{"label": "cat", "index": 3, "probability": 0.9}, {"label": "dog", "index": 5}]}'
 WRONG = RIGHT.replace(b"cat", b"bird")
 QUESTION = Question(
-    b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\nimage",
+    b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nimage",
     re.compile(answer_pattern(("cat", "dog"), re.escape).encode()),
 )
 

@@ -178,7 +178,7 @@ def _name_of(run: Path, facts: RunFacts) -> str:
 
 def model_name(dataset: str, network: str) -> str:
     """Return a name that the service takes: lower-case letters, digits, dots and dashes, 64 at most."""
-    plain = re.sub(r"[^a-z0-9.]+", "-", dataset.lower()).strip(".-") or "pictures"
+    plain = re.sub(r"[^a-z0-9.]+", "-", dataset.lower()).strip(".-") or "images"
     return f"{plain[: 63 - len(network)]}-{network}"
 
 

@@ -60,7 +60,7 @@ def heat(page: Any, across: float, down: float) -> list[int]:
     return found
 
 
-def test_a_image_gets_its_real_answer_from_the_default_model(page: Any) -> None:
+def test_an_image_gets_its_real_answer_from_the_default_model(page: Any) -> None:
     page.locator("#known", has_text="This model knows 8 labels").wait_for()
     pick(page, "a.png", red_image())
     page.locator("h2", has_text="red").wait_for()

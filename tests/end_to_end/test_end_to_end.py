@@ -33,7 +33,7 @@ def form(content: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def assert_answer(document: Any) -> None:
-    assert list(document) == ["model", "predictions", "image", "timings_ms"]
+    assert list(document) == ["model", "predictions", "confident", "image", "timings_ms"]
     assert re.fullmatch("[0-9a-f]{64}", document["model"]["sha256"])
     assert document["model"]["provider"] == "CPUExecutionProvider"
     assert document["image"] == {"format": "JPEG", "width": 50, "height": 37}
@@ -46,7 +46,7 @@ def assert_answer(document: Any) -> None:
     )
 
 
-def test_a_image_is_answered_as_a_form_and_as_a_body(served: Served, red: bytes) -> None:
+def test_an_image_is_answered_as_a_form_and_as_a_body(served: Served, red: bytes) -> None:
     for body, headers in (form(red), (red, {"Content-Type": "image/jpeg"})):
         status, document = served.ask("POST", "/classify", body, headers)
         assert status == 200, document

@@ -163,7 +163,7 @@ def test_what_is_no_folder_of_images_is_one_line(tiny: Converted, tmp_path: Path
     for name, expected in (
         ("absent", "neither a folder nor a tar"),
         ("text", "neither a folder nor a tar"),
-        ("empty", "holds no pic"),
+        ("empty", "holds no image"),
     ):
         with pytest.raises(ExportError, match=expected):
             find_images(tiny.source, tmp_path / name, print)

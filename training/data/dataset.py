@@ -251,7 +251,7 @@ def _name_of(source: Path) -> str:
     stem = source.name.removesuffix(".tar")
     for ending in ("-train", "_train", "-training", "-test", "_test", "-val", "_val"):
         stem = stem.removesuffix(ending)
-    return "".join(letter if letter.isalnum() else "-" for letter in stem.lower()).strip("-") or "pictures"
+    return "".join(letter if letter.isalnum() else "-" for letter in stem.lower()).strip("-") or "images"
 
 
 def _source_key(source: Path) -> str:

@@ -498,7 +498,7 @@ async def test_the_time_of_preparing_is_no_time_in_the_queue() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_a_image_that_fails_on_its_way_is_answered_alone() -> None:
+async def test_an_image_that_fails_on_its_way_is_answered_alone() -> None:
     model = SortingModel()
     model.may_prepare.set()
     async with running() as batcher:
@@ -519,7 +519,7 @@ async def test_stopping_waits_for_what_was_set_aside() -> None:
     assert await asyncio.gather(*tasks) == [2 * job for job in range(20, 30)]
 
 
-async def test_a_image_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
+async def test_an_image_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
     board, model = SharedLoad(2), GatedModel()
     model.open()
     async with running(board=board) as batcher:

@@ -55,7 +55,7 @@ def test_many_share_a_session_of_one_thread_that_sleeps_when_idle(opened: list[A
     assert (shared_session.runs, alone_session.runs) == (1, 0)
 
 
-def test_a_image_that_is_alone_gets_all_cores(opened: list[Any]) -> None:
+def test_an_image_that_is_alone_gets_all_cores(opened: list[Any]) -> None:
     CpuSessions(b"", alone_threads=4).run(IMAGE, OUTPUTS, alone=True)
     assert [session.runs for _, session in opened] == [0, 1]
 

@@ -113,7 +113,7 @@ def test_every_mode_of_jpeg_and_webp_gives_the_pixels_of_plain_pillow(name: str)
 
 
 @pytest.mark.parametrize("name", [name for name, image in images().items() if image.rgb is None])
-def test_a_image_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
+def test_an_image_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(name: str) -> None:
     data = images()[name].data
     width, height = decoded_by_pillow(data).size
     side = min(width, height)
@@ -319,12 +319,12 @@ def test_every_shape_gives_pixels_of_the_size_of_the_crop() -> None:
     ("width", "height", "depth", "colour"),
     [(5200, 5001, 8, 0), (12_001, 1, 8, 0), (1, 12_001, 8, 0), (0, 5, 8, 0), (5, 0, 8, 0), (5200, 5000, 16, 2)],
 )
-def test_a_image_over_a_limit_is_refused_by_its_header_alone(width: int, height: int, depth: int, colour: int) -> None:
+def test_an_image_over_a_limit_is_refused_by_its_header_alone(width: int, height: int, depth: int, colour: int) -> None:
     with pytest.raises(BadImage):
         decode(png_file(width, height, depth, colour))
 
 
-def test_a_image_at_the_limits_is_decoded() -> None:
+def test_an_image_at_the_limits_is_decoded() -> None:
     limits = ImageLimits(
         max_pixels=45 * 35, max_side=45, max_scans=10, max_scan_pixels=45 * 35 * 10, max_bytes=45 * 35 * 3
     )

@@ -53,7 +53,7 @@ def faked(row: list[float], top: list[int], model_file: bytes) -> Classifier:
     return Classifier(FakeEngine(row, top), read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
 
 
-def test_a_image_gets_its_labels_best_first(model_file: bytes) -> None:
+def test_an_image_gets_its_labels_best_first(model_file: bytes) -> None:
     answer = load(model_file).classify_now(image((0, 0, 255), "PNG"), top_k=3)
     assert answer.predictions[0].label == "blue"
     assert answer.predictions[0].index == LABELS.index("blue")
@@ -238,7 +238,7 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
 
 
 @pytest.mark.parametrize("is_alone", [True, False])
-def test_the_engine_hears_whether_a_image_is_alone(model_file: bytes, is_alone: bool) -> None:
+def test_the_engine_hears_whether_an_image_is_alone(model_file: bytes, is_alone: bool) -> None:
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
     classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], is_alone=is_alone)

@@ -80,7 +80,7 @@ def test_on_photos_too_an_operation_is_that_of_pillow(name: str) -> None:
 
 @pytest.mark.parametrize("value", [0, 7, 255])
 @pytest.mark.parametrize("name", ["auto_contrast", "equalize", "contrast", "sharpness"])
-def test_a_image_of_one_colour_is_left_as_pillow_leaves_it(name: str, value: int) -> None:
+def test_an_image_of_one_colour_is_left_as_pillow_leaves_it(name: str, value: int) -> None:
     flat = Image.new("RGB", (8, 8), (value, 3, 90))
     ours = OPERATIONS[name][0](torch.from_numpy(np.array(flat))[None], torch.tensor([1.5]))[0].numpy()
     assert np.abs(ours.astype(int) - np.asarray(WITH_PILLOW[name](1.5)(flat)).astype(int)).max() <= 1

@@ -205,7 +205,7 @@ def test_a_compressed_tar_cannot_be_streamed_and_is_told_what_to_do(images: Path
     assert len(load(tmp_path / "colours.tar.gz", 32, reading="packed")) == 120
 
 
-def test_a_image_that_has_gone_since_it_was_looked_at_is_named(images: Path) -> None:
+def test_an_image_that_has_gone_since_it_was_looked_at_is_named(images: Path) -> None:
     dataset = load(images, 32, reading="streamed")
     (images / "green" / "7.png").unlink()
     with pytest.raises(DataError, match=r"green/7\.png could be decoded before and no longer can"):

@@ -138,7 +138,7 @@ async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may
     assert outcomes(answer) == list(LABELS) * 8
 
 
-async def test_a_image_that_finds_no_room_for_itself_alone_is_a_problem_of_its_own(
+async def test_an_image_that_finds_no_room_for_itself_alone_is_a_problem_of_its_own(
     app: FastAPI, client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:

@@ -57,7 +57,7 @@ def test_random_bytes_are_refused_in_our_own_words(body: bytes, content_type: by
 
 
 @given(st.data())
-def test_a_damaged_form_gives_a_image_or_a_refusal(data: st.DataObject) -> None:
+def test_a_damaged_form_gives_an_image_or_a_refusal(data: st.DataObject) -> None:
     whole = OTHER + b"\r\n" + HEAD + b"image" + END
     at = data.draw(st.integers(0, len(whole)))
     damaged = whole[:at] + data.draw(st.binary(max_size=4)) + whole[at + data.draw(st.integers(0, 4)) :]

@@ -67,7 +67,7 @@ async def test_the_server_describes_itself_with_and_without_a_slash(client: http
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-async def test_a_image_alone_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
+async def test_an_image_alone_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
     answer = await client.post(INFER, content=image((255, 0, 0), image_format), headers=RAW)
     head = json.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
     sizes = [output["parameters"]["binary_data_size"] for output in head["outputs"]]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where somebody works: images/, and what the commands make of it."""
     here = tmp_path_factory.mktemp("somebody")
-    write_messy_images(here / "pictures")
+    write_messy_images(here / "images")
     return here
 
 
@@ -50,7 +50,7 @@ def test_a_messy_folder_is_trained_evaluated_exported_asked_and_served_without_h
     assert f"files that cannot be used: {len(BROKEN | STRAYS)}; runs/pets/skipped.csv" in trained.stderr
     assert trained.stdout.strip() == "done: runs/pets; export it with: export-onnx --checkpoint runs/pets"
 
-    measured = command(folder, "training.cli:start", "evaluate", "--checkpoint", "runs/pets", "--data", "pictures")
+    measured = command(folder, "training.cli:start", "evaluate", "--checkpoint", "runs/pets", "--data", "images")
     assert all(name in measured.stdout for name in CLASSES)
     evaluation = json.loads((folder / "runs" / "pets" / "evaluation" / "centre" / "evaluation.json").read_text())
     assert evaluation["images"] == 29 and evaluation["held_out"]["images"] == 6
@@ -59,7 +59,7 @@ def test_a_messy_folder_is_trained_evaluated_exported_asked_and_served_without_h
     network = json.loads((folder / "runs" / "pets" / "run.json").read_text())["network"]  # of a shipped run
     assert f"models/images-{network}/1/model.onnx" in exported.stdout + exported.stderr
 
-    image = folder / "pictures" / "blaue Flächen" / "image 00 ü.jpg"
+    image = folder / "images" / "blaue Flächen" / "image 00 ü.jpg"
     asked = command(folder, "service.cli.classify:main", "--format", "json", str(image.relative_to(folder)))
     assert json.loads(asked.stdout)["predictions"][0]["label"] == "blaue Flächen"
 

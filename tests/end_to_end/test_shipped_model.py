@@ -164,7 +164,7 @@ def test_the_default_model_knows_everyday_things_and_says_when_it_is_not_sure() 
     assert len(card["labels"]) == 200
     assert {"school bus", "pizza", "teapot", "lemon", "golden retriever"} <= set(card["labels"])
     assert card["accuracy"]["images"] == 10_000
-    assert card["calibration"]["expected_calibration_error"] <= 0.02
+    assert card["calibration"]["expected_calibration_error"] <= 0.03
     confidence = card["confidence"]
     assert confidence["known_images"] == 4_000 and confidence["compared_unknown_images"] >= 500
     low, high = confidence["auroc_interval"]

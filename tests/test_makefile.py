@@ -15,7 +15,7 @@ def commands(*words: str) -> str:
     if make is None:
         pytest.skip("make is not installed")
     done = subprocess.run(
-        [make, "--dry-run", "--assume-old", ".venv/.export", *words],
+        [make, "--no-print-directory", "--dry-run", "--assume-old", ".venv/.export", *words],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -11,9 +11,9 @@ from tests.support.served import ROOT
 # Eight threads that allocate at the same time; glibc itself says in how many arenas.
 COUNT_ARENAS = """
 import ctypes, sys, threading
-from service.system.malloc import keep_few_arenas
+from service.system.malloc import limit_arenas
 
-keep_few_arenas()
+limit_arenas()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
 together = threading.Barrier(8)

@@ -32,7 +32,8 @@ def form(content: bytes) -> tuple[bytes, dict[str, str]]:
     return head + content + b"\r\n--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
 
 
-def assert_answer(document: Any) -> None:
+def assert_answer(document: Any, least: float = 0.2) -> None:
+    """`least`: what the best of five labels must have, of a model of eight classes."""
     assert list(document) == ["model", "predictions", "confident", "image", "timings_ms"]
     assert re.fullmatch("[0-9a-f]{64}", document["model"]["sha256"])
     assert document["model"]["provider"] == "CPUExecutionProvider"
@@ -41,7 +42,7 @@ def assert_answer(document: Any) -> None:
     probabilities = [best["probability"] for best in document["predictions"]]
     assert (
         probabilities == sorted(probabilities, reverse=True)
-        and probabilities[0] > 0.05
+        and probabilities[0] > least
         and sum(probabilities) <= 1.00001
     )
 
@@ -59,7 +60,7 @@ def test_the_shipped_model_answers(red: bytes) -> None:
     with serving(SHIPPED) as served:
         status, document = served.ask("POST", "/classify", *form(red))
         assert status == 200, document
-        assert_answer(document)
+        assert_answer(document, least=0.05)  # of 200 classes, for an image of none of them
         assert document["model"]["name"] == SHIPPED_MODEL
         assert served.ask("POST", "/classify?top_k=1000", red)[1]["predictions"][9]["label"]
 

@@ -62,11 +62,11 @@ def measure_confidence(
     if held_out is None or len(held_out.labels) < _LEAST_IMAGES:
         return None
     known = _scored(engine, held_out.pixels)
-    strange = None if unknown is None else _scored(engine, unknown.pixels)
-    if strange is None or unknown is None:
+    if unknown is None:
         is_right = known.best == held_out.labels
         score = _best_score(known.part(is_right), known.part(~is_right))
         return Confidence(score=score, threshold=_threshold(known.of[score]), known_images=len(held_out.labels))
+    strange = _scored(engine, unknown.pixels)
     is_choosing = np.arange(len(unknown.pixels)) % _CHOOSING_SHARE == 0
     score = _best_score(known.of, strange.part(is_choosing))
     compared = known if test is None or test is held_out else _scored(engine, test.pixels)

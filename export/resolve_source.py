@@ -38,14 +38,14 @@ class WeightsRequest:
 
 
 def choose(asked: WeightsRequest, wanted: PrecisionOptions, say: Callable[[str], None]) -> Source:
-    """Return the network that is asked for. Raises ExportError, also where two wishes exclude each other.
+    """Return the requested network. Raises ExportError, also for options that exclude each other.
 
-    What the wanted precision lacks is told before anything is fetched.
+    A precision without the images that it needs is refused before anything is fetched.
     """
     _refuse_contradictions(asked)
     choice = parse_choice(asked.depth, asked.variants)
     if asked.depth is not None:
-        choice.architecture()  # a depth that no network has is told as that, not as a run that is missing
+        choice.architecture()  # an invalid depth is reported as such, not as a missing run
     labels = None if asked.labels is None else read_labels(asked.labels)
     if asked.weights == RANDOM:
         if labels is None and asked.data is not None:

@@ -34,7 +34,7 @@ def explanations(classification: Classification) -> list[Explanation]:
 
 
 def chosen(found: Sequence[Explanation], *, label: str | None, index: int | None) -> list[Explanation]:
-    """Return those that were asked for: one by its label or its index, else all. Raises LabelNotInTop."""
+    """Return the explanation of one label or index, or all without either. Raises LabelNotInTop."""
     if label is None and index is None:
         return list(found)
     picked = [one for one in found if one.prediction.label == label or one.prediction.index == index]

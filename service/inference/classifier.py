@@ -78,7 +78,7 @@ class Classification:
     queue_s: float
     inference_s: float
     batch_size: int
-    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of those that were asked for
+    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of the requested outputs
     confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
 
 

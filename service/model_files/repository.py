@@ -45,7 +45,7 @@ class ModelFile:
     version: str
     path: Path
     sha256: str | None = None  # None: whatever lies there
-    has_card: bool | None = None  # a model card, and so can be asked about images; None: nobody has looked
+    has_card: bool | None = None  # a model card, which image requests need; None: not read yet
     max_batch: int | None = field(default=None, compare=False)  # on which all processes agree; None: as measured
 
     @property

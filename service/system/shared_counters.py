@@ -32,8 +32,8 @@ class SharedLoad:
     def has_single_request(self) -> bool:
         """Whether a single image has no answer yet, and there were no more than that for a while.
 
-        With two clients there often is one image for a moment. Whoever takes that for all there is gives it all
-        cores, and the other client's image, which comes just then, finds them taken.
+        Two clients often leave a single image outstanding for a moment. All cores for that image would delay the other
+        client's image, which arrives just then.
         """
         return self.outstanding() == 1 and not self.was_recently_busy()
 

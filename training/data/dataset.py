@@ -81,7 +81,7 @@ class Dataset:
         return reading_of(self.fingerprint)
 
     def chosen(self, indices: NDArray[np.int64]) -> Images:
-        """Return some of the images, none of which is read before it is asked for."""
+        """Return some of the images; each is read at its first access."""
         return Chosen(self.images, indices)
 
     def places(self) -> Sequence[Place]:

@@ -1,4 +1,4 @@
-"""A process that decodes images for a training, as long as whoever started it lives.
+"""A process that decodes images for a training run, and ends with the process that started it.
 
 A request is a line of JSON on standard input; its answer, on standard output, is a line of JSON followed by the
 pixels. The process holds no state: what it answers follows from the request and the files alone. It never imports

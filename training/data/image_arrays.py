@@ -1,4 +1,4 @@
-"""The images of a data set as testing sees them, held as pixels or decoded when they are asked for."""
+"""The images of a data set as evaluation uses them, held as pixels or decoded on access."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

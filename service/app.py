@@ -41,6 +41,7 @@ from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_l
 from service.http.access_log import AccessLog
 from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
+from service.http.early_refusals import Capacity, EarlyRefusals
 from service.http.error_format import failure_response, method_not_allowed, not_found
 from service.http.readiness import Readiness
 from service.http.request_context import BodyLimit, UploadMemory
@@ -235,12 +236,22 @@ def _add_admission(
     access: Access,
     request_log: AccessLog | None,
 ) -> None:
+    routes, bodies = RouteNames(_paths(app)), _body_limits(settings)
+    app.state.early_refusals = EarlyRefusals(
+        Capacity(parts.batcher.has_capacity, parts.batcher.retry_after_s),
+        readiness=parts.readiness,
+        routes=routes,
+        bodies=bodies,
+        access=access,
+        metrics=parts.metrics,
+        request_log=request_log,
+    )
     app.add_middleware(
         Admission,
         readiness=parts.readiness,
         metrics=parts.metrics,
-        routes=RouteNames(_paths(app)),
-        bodies=_body_limits(settings),
+        routes=routes,
+        bodies=bodies,
         endpoints=endpoints,
         check_capacity=parts.batcher.check_capacity,
         is_in_the_way=parts.batcher.is_in_the_way,

@@ -1,12 +1,15 @@
-"""What a server does when it is asked for more than it can: four times its peak, clients that insist, slow senders."""
+"""What a server does with more requests than it can answer: a flood, clients that insist, slow senders."""
 
 import json
+import math
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.serving import processes
+from benchmarks.serving import probes, processes
 from benchmarks.serving.connections import Question
 from benchmarks.serving.duel import Arena
 from benchmarks.serving.figures import (
@@ -23,12 +26,14 @@ from benchmarks.serving.servers import ROOT, SERVICE, Kind, Running
 from benchmarks.serving.workload import Workload
 
 MAX_QUEUE_AGE_S = 0.25  # of our service, here; its default is made for people, not for this test
-OVERLOAD = 4
+OVERLOAD = 4  # the factor whose figures have no suffix
+OTHER_FACTORS = (1.2, 2, 10)
 _BUSY = 0.8  # of the peak: what normal means
 _AGAIN_NORMAL = 1.2  # of the p99 when busy
 _CLIENTS_AT_PEAK = (4, 8, 16, 32, 64)
 _INSISTING_CLIENTS = 256
 _SLOW_SENDERS = 500
+_CORES = len(os.sched_getaffinity(0))
 SLOW_S = 40  # longer than any sender may take
 
 
@@ -39,6 +44,7 @@ class Peak:
     goodput: float
     answer_cpu_s: float  # all threads
     answer_loop_cpu_s: float  # the event loops alone
+    generator_cpu: float  # cores
     wrong: int
 
 
@@ -47,41 +53,53 @@ def find_peak(server: Running, seconds: float) -> Peak:
     return max((_peak_at(server, clients, seconds) for clients in _CLIENTS_AT_PEAK), key=lambda peak: peak.goodput)
 
 
-def overload(server: Running, peak: Peak, seconds: float) -> dict[str, float]:
-    """Return what becomes of 4 times the peak between two stretches of 0.8 times it. Times in seconds."""
+def overload(server: Running, peak: Peak, seconds: float, factor: float = OVERLOAD) -> dict[str, float]:
+    """Return what happens at `factor` times the peak between two stages of 0.8 times it. Times in seconds."""
     busy = Stage(0, seconds, _BUSY * peak.goodput)
-    flood = Stage(busy.ends_s, seconds, OVERLOAD * peak.goodput)
+    flood = Stage(busy.ends_s, seconds, factor * peak.goodput)
     after = Stage(flood.ends_s, seconds, _BUSY * peak.goodput)
     loop_cpu: list[float] = []
+    generator_cpu: list[float] = []
 
     def look(passed_s: float) -> None:
         if passed_s >= (flood.begins_s, flood.ends_s, float("inf"))[len(loop_cpu)]:
             loop_cpu.append(processes.main_threads_cpu_s(server.session))
+            generator_cpu.append(time.process_time())
 
     schedule = busy.schedule() + flood.schedule() + after.schedule()
-    load = open_loop(server.address, _questions(server), schedule, at=look)
+    overflows = processes.listen_overflows()
+    with probes.running(server.address, after.ends_s) as probed:
+        load = open_loop(server.address, _questions(server), schedule, at=look)
     outcomes = flood.of(load.outcomes)
     answers = flood.goodput(load.outcomes) * seconds
+    share = answers / seconds / peak.goodput
+    generator = (generator_cpu[1] - generator_cpu[0]) / seconds
     refusals = sum(outcome.status == 503 for outcome in outcomes)
     refusal_cost = (loop_cpu[1] - loop_cpu[0] - answers * peak.answer_loop_cpu_s) / refusals if refusals else 0.0
     normal_p99 = quantile(admitted(busy.of(load.outcomes)), 0.99)
-    return {
+    figures = {
         "peak": peak.goodput,
-        "goodput_share": answers / seconds / peak.goodput,
+        "goodput_share": share,
+        "goodput_of_cpu_left": share * (_CORES - peak.generator_cpu) / (_CORES - generator),
         "refusal_cost": max(0.0, refusal_cost) / peak.answer_cpu_s,
-        "ceiling": goodput_ceiling(OVERLOAD, max(0.0, refusal_cost) / peak.answer_cpu_s),
+        "refusal_cpu": max(0.0, refusal_cost),
+        "ceiling": goodput_ceiling(factor, max(0.0, refusal_cost) / peak.answer_cpu_s),
         "busy_p99": normal_p99,
         "admitted_p99": quantile(admitted(outcomes), 0.99),
         "refusal_p99": quantile(refused(outcomes), 0.99),
         "refusal_again_p99": quantile(refused(outcomes, is_rested=False), 0.99),
         "refusals_again_share": len(refused(outcomes, is_rested=False)) / refusals if refusals else 0.0,
         "recovery": recovery_s(load.outcomes, after, _AGAIN_NORMAL * normal_p99),
-        "generator_cpu": load.generator_cpu,
+        "generator_cpu": generator,
         "send_lag_p99": load.send_lag_p99_s,
         "late_share": load.late_share,
+        "listen_overflows": float(processes.listen_overflows() - overflows),
+        "probe_worst": max(probed, default=math.nan),
         **_retry_after(outcomes),
         **_mistakes(load, peak.wrong),
     }
+    suffix = "" if factor == OVERLOAD else f"_at_{factor:g}x"
+    return {f"{name}{suffix}": value for name, value in figures.items()}
 
 
 def insisting_clients(server: Running, peak: Peak, seconds: float) -> dict[str, float]:
@@ -122,6 +140,9 @@ def measure(arena: Arena, kind: Kind, workload: Workload, seconds: float) -> dic
     with arena.running(kind, workload, *options) as server:
         peak = find_peak(server, seconds / 4)
         figures = overload(server, peak, seconds)
+        for factor in OTHER_FACTORS:
+            processes.wait_until_calm(server.session)
+            figures |= overload(server, peak, seconds, factor)
         processes.wait_until_calm(server.session)
         figures |= insisting_clients(server, peak, seconds)
         if is_ours:
@@ -138,6 +159,7 @@ def _peak_at(server: Running, clients: int, seconds: float) -> Peak:
         Stage(0, seconds, 0).goodput(load.outcomes),
         (processes.cpu_s(server.session) - cpu) / answers,
         (processes.main_threads_cpu_s(server.session) - loop_cpu) / answers,
+        load.generator_cpu,
         sum(outcome.status == 200 and not outcome.is_right for outcome in load.outcomes),
     )
 

@@ -36,6 +36,12 @@ def _all_processes() -> dict[int, tuple[int, int]]:
     return found
 
 
+def listen_overflows() -> int:
+    """Return how many connections the kernel has dropped since its start because a listener's queue was full."""
+    names, values = (line.split() for line in (_PROC / "net" / "netstat").read_text().splitlines()[:2])
+    return int(dict(zip(names, values, strict=True))["ListenOverflows"])
+
+
 def pss_mib(session: int) -> float:
     """Return the memory of a session: each page that several processes share counts once, spread over them."""
     return sum(_pss_kib(process) for process in members(session)) / 1024

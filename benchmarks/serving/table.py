@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from benchmarks.serving.duel import Pair, median_rate
 from benchmarks.serving.figures import Spread, ratios, spread
+from benchmarks.serving.overload import OTHER_FACTORS
 from benchmarks.serving.results import Json, Results
 from benchmarks.serving.servers import OURS, PEERS, SERVICE
 from benchmarks.serving.wrk import Measured
@@ -149,8 +150,10 @@ _SHARE, _MS, _COUNT, _NUMBER = "{:.1%}", "{:.0f} ms", "{:.0f}", "{:.3g}"
 _OVERLOAD_ROWS: dict[str, tuple[str, str, float]] = {
     "peak": ("peak, right answers a second", _NUMBER, 1),
     "goodput_share": ("goodput at 4x, of the peak", _SHARE, 1),
+    "goodput_of_cpu_left": ("… of the peak that the CPU left by the generator allows", _SHARE, 1),
     "ceiling": ("highest possible at this cost of a refusal", _SHARE, 1),
     "refusal_cost": ("CPU of a refusal, of an answer's", "{:.2%}", 1),
+    "refusal_cpu": ("CPU of a refusal, µs", "{:.0f}", 1e6),
     "refusal_p99": ("503 p99", _MS, 1000),
     "refusal_again_p99": ("503 p99 on connections refused within 0.25 s", _MS, 1000),
     "refusals_again_share": ("503s on such connections", _SHARE, 1),
@@ -165,6 +168,23 @@ _OVERLOAD_ROWS: dict[str, tuple[str, str, float]] = {
     "generator_cpu": ("load generator, cores", "{:.2f}", 1),
     "send_lag_p99": ("sent late by the generator, p99", "{:.1f} ms", 1000),
     "late_share": ("due while all 2,048 connections were busy", _SHARE, 1),
+    "listen_overflows": ("connections dropped by the kernel (ListenOverflows)", _COUNT, 1),
+    "probe_worst": ("liveness probe on a new connection, slowest", _MS, 1000),
+    **{
+        f"{key}_at_{factor:g}x": (f"{factor:g}x: {title}", form, unit)
+        for factor in OTHER_FACTORS
+        for key, title, form, unit in (
+            ("goodput_share", "goodput, of the peak", _SHARE, 1),
+            ("goodput_of_cpu_left", "… of the peak that the CPU left by the generator allows", _SHARE, 1),
+            ("admitted_p99", "200 p99", _MS, 1000),
+            ("refusal_p99", "503 p99", _MS, 1000),
+            ("recovery", "normal again after", _MS, 1000),
+            ("failed", "other statuses, broken or unanswered", _COUNT, 1),
+            ("probe_worst", "liveness probe, slowest", _MS, 1000),
+            ("generator_cpu", "load generator, cores", "{:.2f}", 1),
+            ("late_share", "due while all 2,048 connections were busy", _SHARE, 1),
+        )
+    },
     "insisting_goodput_share": ("256 clients that retry at once: goodput, of the peak", _SHARE, 1),
     "insisting_refusals_per_s": ("… 503s a second", _COUNT, 1),
     "insisting_wrong": ("… 200s with wrong labels", _COUNT, 1),

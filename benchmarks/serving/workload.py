@@ -15,7 +15,10 @@ from benchmarks.serving.connections import Question
 from benchmarks.serving.progress import say
 
 ROOT = Path(__file__).parents[2]
-_SHIPPED = ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx"
+_SHIPPED = {  # (network, precision) → a file of models/
+    ("resnet20", "fp32"): ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx",
+    ("everyday", "int8"): ROOT / "models" / "everyday-resnet18-int8" / "1" / "model.onnx",
+}
 _RUN_OF_THE_SHIPPED = ROOT / "training" / "results" / "cifar10-resnet20"
 # Network → what export-onnx needs to make it.
 _EXPORTS = {
@@ -23,7 +26,7 @@ _EXPORTS = {
     "resnet50": ["--depth", "50", "--weights", "random"],
 }
 _EXPORTER = [sys.executable, "-c", "from export.cli import main; main()"]  # export-onnx, of this checkout
-NETWORKS = tuple(_EXPORTS)
+NETWORKS = (*_EXPORTS, "everyday")
 PRECISIONS = ("fp32", "int8")
 _BOUNDARY = b"benchmark-4c1f7a"
 
@@ -124,10 +127,12 @@ def _model(network: str, precision: str, cache: Path) -> Path:
     model = cache / "models" / _digest_of_the_exporter() / f"{network}-{precision}" / network / "1" / "model.onnx"
     if model.exists():
         return model
-    if (network, precision) == ("resnet20", "fp32"):
+    if (network, precision) in _SHIPPED:
         model.parent.mkdir(parents=True)
-        shutil.copyfile(_SHIPPED, model)
+        shutil.copyfile(_SHIPPED[network, precision], model)
         return model
+    if network not in _EXPORTS:
+        raise NotThere(f"{network} {precision} is not among the shipped models")
     choice = [] if precision == "fp32" else ["--precision", precision]
     command = [*_EXPORTER, *_EXPORTS[network], *choice, "--output", str(model)]
     say(f"exporting {network} {precision}")
@@ -139,7 +144,9 @@ def _model(network: str, precision: str, cache: Path) -> Path:
 
 def _digest_of_the_exporter() -> str:
     """A model is made again when anything that makes it has changed."""
-    digest = hashlib.sha256(_SHIPPED.read_bytes())
-    for path in [*sorted((ROOT / "export").rglob("*.py")), ROOT / "training" / "resnet.py"]:
+    digest = hashlib.sha256()
+    for path in _SHIPPED.values():
+        digest.update(path.read_bytes())
+    for path in [*sorted((ROOT / "export").rglob("*.py")), ROOT / "training" / "networks" / "resnet.py"]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -140,6 +140,28 @@ class Batcher:
             seconds_left=expires_at - now,
         )
 
+    def has_capacity(self) -> bool:
+        """Return whether the queue would accept one more job now, whatever its deadline.
+
+        A batcher that is stopping returns True: the reason of its refusal is not the queue.
+        """
+        if self._is_closing:
+            return True
+        if self._room.is_full(self._board.waiting()):
+            self._drop_the_gone()
+            if self._room.is_full(self._board.waiting()):
+                return False
+        return self._room.has_capacity(
+            time.monotonic(),
+            waiting=self._waiting,
+            outstanding=self._waiting + self._running,
+            threads=self.thread_count,
+        )
+
+    def retry_after_s(self) -> int:
+        """Return after how many seconds a refused client should try again."""
+        return self._room.retry_after_s(self._waiting, self.thread_count)
+
     async def submit(
         self,
         model: Model[Job, Answer],

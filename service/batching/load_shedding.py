@@ -77,16 +77,21 @@ class LoadShedder:
         `waiting` and `outstanding` are this process's, which `is_idle` if one of its threads has nothing to do; a
         process that has nothing to do at all always tries.
         """
-        wait_s = waiting * self._seconds_per_image / threads
-        longest_s = self._longest_wait_s(now, wait_s)
-        if outstanding >= max(1, self._limits.never_refused) and wait_s > longest_s:
+        if not self.has_capacity(now, waiting=waiting, outstanding=outstanding, threads=threads):
             raise self.overloaded(waiting, threads)
+        wait_s = waiting * self._seconds_per_image / threads
         if outstanding and self._answered_in_s(wait_s, is_idle=is_idle) > seconds_left:
             raise Expired(
                 "The answer would come later than the time limit that the request has set.",
                 code="cannot_make_it",
-                retry_after_s=self._retry_after_s(waiting, threads),
+                retry_after_s=self.retry_after_s(waiting, threads),
             )
+
+    def has_capacity(self, now: float, *, waiting: int, outstanding: int, threads: int) -> bool:
+        """Return whether one more image would wait no longer than allowed; the numbers are as in `check`."""
+        wait_s = waiting * self._seconds_per_image / threads
+        longest_s = self._longest_wait_s(now, wait_s)
+        return wait_s <= longest_s or outstanding < max(1, self._limits.never_refused)
 
     def _answered_in_s(self, wait_s: float, *, is_idle: bool) -> float:
         """Return how long an answer takes at most: the batch that is being run, what waits before, its own batch."""
@@ -106,9 +111,10 @@ class LoadShedder:
         """Return the refusal of an image that finds too much waiting."""
         return Overloaded(
             "Too many images are waiting already; try again a little later.",
-            retry_after_s=self._retry_after_s(waiting, threads),
+            retry_after_s=self.retry_after_s(waiting, threads),
         )
 
-    def _retry_after_s(self, waiting: int, threads: int) -> int:
-        until_empty = math.ceil(waiting * self._seconds_per_image / threads)
-        return min(max(1, until_empty) + random.randint(0, _SPREAD_S), _LONGEST_RETRY_AFTER_S)  # noqa: S311
+    def retry_after_s(self, waiting: int, threads: int) -> int:
+        """Return the seconds until the queue is empty, with a random spread: 1 to 30."""
+        until_empty_s = math.ceil(waiting * self._seconds_per_image / threads)
+        return min(max(1, until_empty_s) + random.randint(0, _SPREAD_S), _LONGEST_RETRY_AFTER_S)  # noqa: S311

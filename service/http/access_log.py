@@ -75,6 +75,13 @@ class AccessLog:
             line["client"] = client
         self.writer.put(self.form(line | {"code": code}))
 
+    def log_refusals(self, route: str, count: int, status: int, code: str) -> None:
+        """Have one line written for many requests to one route that were refused from their heads."""
+        line = _head(time.time(), "INFO", "requests refused")
+        self.writer.put(
+            self.form(line | {"method": "POST", "route": route, "status": status, "code": code, "count": count})
+        )
+
 
 def _request_line(identity: bytes, method: str, route: str, status: int | None) -> dict[str, Any]:
     """Return what every request's line begins with."""

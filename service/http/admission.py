@@ -106,8 +106,8 @@ class Admission:
             if isinstance(error, Unauthorized):
                 exchange.extra_headers.append(_CHALLENGE)
             if exchange.status is None:
-                # The connection is not heard for a moment.
-                scope["was_refused"] = isinstance(error, (Overloaded, Expired))
+                if isinstance(error, (Overloaded, Expired)):  # a client that repeats it at once is delayed
+                    scope["refused_for"] = "capacity" if isinstance(error, Overloaded) else "deadline"
                 await exchange.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:

@@ -20,6 +20,11 @@ class Readiness:
         """True once the server was told to stop: what arrives is still answered, but ends its connection."""
         return self.state == "draining"
 
+    @property
+    def is_accepting(self) -> bool:
+        """True while inference requests are accepted and connections are kept."""
+        return self.state in ("loaded", "ready")
+
     def check_ready(self) -> None:
         """Raise NotReady unless load balancers should send requests here."""
         if self.state == "draining":

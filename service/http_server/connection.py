@@ -2,29 +2,28 @@
 
 Neither uvicorn nor its parser limits a head, and the parser copies an unfinished header anew for each piece that comes:
 31 MB of one header cost 1.4 s on the event loop. So bytes are counted until the head is complete. Nor does uvicorn
-mind how slowly a request comes, or an answer is read. And a client whose request was refused for want of room is not
-heard for a moment: those who ask again at once would eat the cores that answer the others.
+limit how slowly a request comes, or a response is read. Requests that find no capacity are refused from their heads
+(`overload.py`); a client that repeats its request at once waits, so that it does not use the CPU time of the others.
 """
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.http.trace_headers import request_id
 from service.http_server.early_errors import TOO_SLOW, ProtocolError
+from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol, Part
 
 _DISCARD_BYTES = 64 * 1024  # read after a refusal, so that the client sees it and not a reset
 _DISCARD_S = 1.0
-_INSISTS_S = 0.02  # whoever has asked again so soon after the pause did not wait for its end
-_LONGEST_PAUSE = 4  # times the first
 _BODY = Part.BODY
-_MAX_PAUSED = 1024  # connections at once; what they have sent waits in the kernel's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,6 @@ class ClientTimeouts:
     body_start_s: float = 5.0  # until the body has to have come at the least rate
     least_bytes_per_s: int = 16 * 1024
     reading_s: float = 30.0  # for the client to take what was sent, once the buffers are full
-    refused_s: float = 0.24  # before a client that was refused is heard again, and up to four times that if it insists
 
 
 # Told of what was refused before it became a request: status, code, its new id, and who sent it.
@@ -50,14 +48,13 @@ def ignore_unread(_status: int, _code: str, _identity: bytes, _client: str | Non
 class Connection(ParsingProtocol):
     """One client's connection."""
 
-    _paused: ClassVar[int] = 0  # connections of this process that are not heard
-
     def __init__(
         self,
         *arguments: Any,
         patience: ClientTimeouts | None = None,
         on_lost: Callable[[], None] = lambda: None,
         on_unread: OnRejected = ignore_unread,
+        overload: OverloadControl | None = None,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
@@ -71,13 +68,15 @@ class Connection(ParsingProtocol):
         self._idle_since = 0.0
         self._is_refusal_sent = False
         self._discarded = 0
-        self._pauses = 0  # in a row that this client did not wait for
-        self._heard_again_at = -math.inf
+        self._overload = overload
+        self._has_requested = False
+        self._refused_at = -math.inf  # monotonic seconds
+        self._was_late = False  # the last refusal was for the client's deadline, not for capacity
 
     @property
     def is_silent(self) -> bool:
         """Whether the client has connected and not asked for anything yet."""
-        return self.cycle is None
+        return not self._has_requested
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -100,8 +99,7 @@ class Connection(ParsingProtocol):
         """Begin the head of a request."""
         super().on_message_begin()
         self._part_began = self.loop.time()
-        if self._pauses and self._part_began - self._heard_again_at > _INSISTS_S:
-            self._pauses = 0
+        self._has_requested = True
 
     def on_headers_complete(self) -> None:
         """Begin a request."""
@@ -153,8 +151,8 @@ class Connection(ParsingProtocol):
         super().on_response_complete()
         if self._refusal is not None:
             self._send_refusal_in_turn()
-        elif self.cycle.scope.get("was_refused"):
-            self._pause()
+        elif (refusal := self.cycle.scope.get("refused_for")) is not None:
+            self._refused_at, self._was_late = time.monotonic(), refusal == "deadline"
         self._watch()
 
     def pause_writing(self) -> None:
@@ -171,7 +169,7 @@ class Connection(ParsingProtocol):
     @property
     def _is_idle(self) -> bool:
         """Whether the last request is over and nothing has come since."""
-        is_between = self._part is Part.NONE and self.cycle is not None
+        is_between = self._part is Part.NONE and self._has_requested
         return is_between and self._head_bytes == 0 and not self._unparsed
 
     def _watch(self) -> None:
@@ -224,21 +222,66 @@ class Connection(ParsingProtocol):
         else:
             self._refuse(TOO_SLOW)
 
-    def _pause(self) -> None:
-        if Connection._paused < _MAX_PAUSED and not self.pipeline and not self.transport.is_closing():
-            Connection._paused += 1
-            self._is_paused = True
-            self._pauses = min(self._pauses + 1, _LONGEST_PAUSE)
-            self.flow.pause_reading()
-            self.loop.call_later(self._patience.refused_s * self._pauses, self._resume)
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, unless it begins a request for which there is no capacity."""
+        if self._overload is None or not self._is_at_rest() or not self._refuse_early(data, self._overload):
+            super().data_received(data)
 
-    def _resume(self) -> None:
-        Connection._paused -= 1
-        self._heard_again_at = self.loop.time()
+    def _is_at_rest(self) -> bool:
+        """Whether all requests that came have their responses, and nothing of a further one has come."""
+        is_between = self._part is Part.NONE and self._head_bytes == 0 and not self._unparsed
+        return is_between and not self._is_answering and self._refusal is None
+
+    def _refuse_early(self, data: bytes, overload: OverloadControl) -> bool:
+        """Refuse or delay a request that has just come, and return whether that was done."""
+        insists = time.monotonic() - self._refused_at < overload.insists_s
+        if not (insists and self._was_late) and overload.has_capacity():
+            return False
+        if insists and overload.pause(self.loop, self, for_deadline=self._was_late):
+            self._is_paused = True
+            self._idle.pop(self, None)
+            self._keep(data, 0)
+            return True
+        return self._respond_early(data, overload)
+
+    def _respond_early(self, data: bytes, overload: OverloadControl) -> bool:
+        if self.flow.write_paused or self.transport.is_closing():
+            return False
+        refusal = overload.refusal(data, self.server_state.default_headers)
+        if refusal is None:
+            return False
+        response, closes = refusal
+        self.transport.write(response)
+        self._refused_at, self._was_late = time.monotonic(), False
+        self._has_requested = True
+        if closes:
+            self.transport.close()
+        self._idle.pop(self, None)  # `_watch` adds it at the end
+        self._watch()
+        return True
+
+    def end_pause(self) -> None:
+        """Handle the request that was delayed: refuse it if there is still no capacity."""
+        if not self._is_paused:
+            return
         self._is_paused = False
-        if not self.transport.is_closing():
-            self.flow.resume_reading()
+        if self.transport.is_closing() or self._refusal is not None:
+            return
+        data, overload = self._unparsed[self._at :], self._overload
+        if overload is None or overload.has_capacity() or not self._refuse_held(data, overload):
             self._wait_for_turn()
+
+    def _refuse_held(self, data: bytes, overload: OverloadControl) -> bool:
+        is_refused = self._respond_early(data, overload)
+        if is_refused:
+            self._keep(b"", 0)
+            self._watch()
+        return is_refused
+
+    def shutdown(self) -> None:
+        """Close the connection after the responses to what has come."""
+        self._is_paused = False
+        super().shutdown()
 
     def _refuse(self, refusal: ProtocolError) -> None:
         """Answer once, after the answers that are due; not at all if the request has its answer already."""

@@ -22,6 +22,7 @@ from service.http_server.acceptor import Acceptor, most_clients
 from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_unread
 from service.http_server.early_errors import NO_CONNECTION_LEFT
 from service.http_server.listener import drop_new_connections
+from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol
 from service.http_server.parsing_turns import Turns
 from service.system.shared_counters import SharedLoad
@@ -142,13 +143,17 @@ def make_server(
     patience: ClientTimeouts,
     among: tuple[SharedLoad, int] | None = None,
     on_unread: OnRejected = ignore_unread,
+    overload: OverloadControl | None = None,
 ) -> Server:
     """Return a server for one application; `serve` it with a listening socket.
 
-    `among`: as `Server` has it; `on_unread` hears of what was refused before the application saw it.
+    `among`: as `Server` has it; `on_unread` is called for what was refused before the application saw it;
+    `overload` refuses requests that find no capacity.
     """
     idle: dict[ParsingProtocol, None] = {}
-    connection = functools.partial(Connection, patience=patience, on_unread=on_unread, turns=Turns(), idle=idle)
+    connection = functools.partial(
+        Connection, patience=patience, on_unread=on_unread, turns=Turns(), idle=idle, overload=overload
+    )
     config = uvicorn.Config(
         app,
         http=connection,  # type: ignore[arg-type]  # whatever makes one will do

@@ -23,6 +23,7 @@ from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
 from service.http_server.connection import ClientTimeouts
+from service.http_server.overload import OverloadControl
 from service.http_server.server import Drain, Server, end_at_the_latest_in, make_server
 from service.model_files.repository import ModelRepositoryError, files_from, lineup_from
 from service.processes.channel import MessageChannel
@@ -68,9 +69,10 @@ async def _work(
     try:
         app = create_app(settings, WorkerSlot(board, task.place, task.layout, task.lineup), request_log)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
+        overload = OverloadControl(app.state.parts.batcher.has_capacity, app.state.early_refusals)
         log_rejected = partial(_note_unread, app.state.parts.metrics, request_log)
         server = make_server(
-            app, drain, ClientTimeouts(body_s=settings.body_timeout_s), (board, task.place), log_rejected
+            app, drain, ClientTimeouts(body_s=settings.body_timeout_s), (board, task.place), log_rejected, overload
         )
         check_one_runtime()
         return await _Worker(pipe, app, task, server, drain).serve(listener, task.listens_after_s)
@@ -131,6 +133,7 @@ class _Worker:
                 has_delay = is_loaded and not self._has_failed
                 await asyncio.wait_for(self._told_to_hurry.wait(), self._drain.delay_s if has_delay else 0)
             await self._server.end(serving, self._told_to_hurry)
+            self._app.state.early_refusals.write_log()
         self._pipe.send(self._pong(0))  # the last statistics
         await self._pipe.flush()
         listening.cancel()

@@ -86,7 +86,11 @@ class Metrics:
 
     def note_refusal(self, error: ServiceError) -> None:
         """Count one request that failed in a way we know."""
-        self._counts["resnet_refusals", error.code] += 1
+        self.note_refusal_code(error.code)
+
+    def note_refusal_code(self, code: str) -> None:
+        """Count one request that was refused for a reason with this code."""
+        self._counts["resnet_refusals", code] += 1
 
     def note_classification(self, model: "ModelInfo", classification: "Classification", total_s: float) -> None:
         """Count one classified image and where its time went."""

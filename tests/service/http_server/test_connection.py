@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import json
 import re
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ from uvicorn.server import ServerState
 
 from service.http_server.connection import ClientTimeouts, Connection, OnRejected
 from service.http_server.early_errors import MAX_HEAD_BYTES
+from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol
 
 pytestmark = pytest.mark.anyio
@@ -46,6 +46,7 @@ async def connected(
     app: Any = size_app,
     on_unread: OnRejected = lambda *_: None,
     idle: dict[ParsingProtocol, None] | None = None,
+    overload: OverloadControl | None = None,
     **patience: float,
 ) -> AsyncIterator[Stream]:
     """A client of a server."""
@@ -53,7 +54,15 @@ async def connected(
     config.load()
     loop = asyncio.get_running_loop()
     async with await loop.create_server(
-        lambda: Connection(config, state, {}, patience=ClientTimeouts(**patience), on_unread=on_unread, idle=idle),  # type: ignore[arg-type]
+        lambda: Connection(
+            config,
+            state,  # type: ignore[arg-type]
+            {},
+            patience=ClientTimeouts(**patience),
+            on_unread=on_unread,
+            idle=idle,
+            overload=overload,
+        ),
         "127.0.0.1",
         0,
     ) as server:
@@ -301,42 +310,6 @@ async def test_it_is_known_when_a_client_has_left() -> None:
         while not slow.has_left():  # noqa: ASYNC110  # a flag that threads read has no event
             await asyncio.sleep(0.01)
         slow.go_on.set()
-
-
-class Refusing:
-    """Refuses every request, and notes when it heard each."""
-
-    def __init__(self) -> None:
-        self.heard: list[float] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.heard.append(asyncio.get_running_loop().time())
-        scope["was_refused"] = True
-        await size_app(scope, receive, send)
-
-
-async def test_a_refused_client_is_not_heard_for_a_moment_and_then_again() -> None:
-    refusing = Refusing()
-    async with connected(refusing, refused_s=0.2) as (reader, writer):
-        for _ in range(3):
-            writer.write(HEAD + b"\r\n")
-            assert (await next_answer(reader))[0] == 200  # at once
-    assert all(later - earlier >= 0.19 for earlier, later in itertools.pairwise(refusing.heard))
-    assert Connection._paused <= 1  # the last pause may still last
-
-
-async def test_a_refused_client_that_insists_waits_longer_each_time_until_it_is_patient() -> None:
-    refusing = Refusing()
-    async with connected(refusing, refused_s=0.1) as (reader, writer):
-        for number in range(5):
-            if number == 3:
-                await asyncio.sleep(0.6)  # longer than it is not heard
-            writer.write(HEAD + b"\r\n")
-            assert (await next_answer(reader))[0] == 200
-    first, second, _, after_patience = (later - earlier for earlier, later in itertools.pairwise(refusing.heard))
-    assert 0.09 <= first < second
-    assert second >= 0.19
-    assert 0.09 <= after_patience < second
 
 
 async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:

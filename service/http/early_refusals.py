@@ -1,0 +1,131 @@
+"""Responses to requests that find no capacity, made from the head alone and from prepared parts.
+
+A small model classifies an image in less than a millisecond, and a refusal must cost a small part of that: it has no
+ASGI scope, no task and no log line of its own. Every check that comes before capacity in `admission.py` comes before it
+here. A request that fails one of them is left to `Admission`, which gives the exact error.
+"""
+
+import asyncio
+import functools
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from service.errors import Overloaded, ServiceError
+from service.http.access_log import AccessLog
+from service.http.access_policy import Access
+from service.http.error_format import failure_response
+from service.http.readiness import Readiness
+from service.http.request_context import MOST_TIMEOUT_MS, BodyLimit
+from service.http.route_labels import RouteNames
+from service.http.trace_headers import request_id, traceparent
+from service.telemetry.metrics import Metrics
+
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+_MESSAGE = "Too many images are waiting already; try again a little later."
+_LOG_INTERVAL_S = 1.0
+_FIXED = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the queue says about one more image."""
+
+    is_there: Callable[[], bool]
+    retry_after_s: Callable[[], int]
+
+
+class EarlyRefusals:
+    """Refuses POST requests of the inference routes while there is no capacity.
+
+    The metrics count each refusal. The log has one line a second with the number of them.
+    """
+
+    def __init__(
+        self,
+        capacity: Capacity,
+        *,
+        readiness: Readiness,
+        routes: RouteNames,
+        bodies: Mapping[str, BodyLimit],
+        access: Access,
+        metrics: Metrics,
+        request_log: AccessLog | None = None,
+    ) -> None:
+        self.has_capacity = capacity.is_there
+        self._retry_after_s = capacity.retry_after_s
+        self._readiness = readiness
+        self._bodies = bodies
+        self._access = access
+        self._metrics = metrics
+        self._request_log = request_log
+        self._route_of = functools.lru_cache(maxsize=256)(functools.partial(_route_of, routes, bodies))
+        self._parts = functools.lru_cache(maxsize=64)(_parts)
+        self._unlogged: Counter[str] = Counter()
+
+    def response(
+        self, target: bytes, headers: Mapping[bytes, bytes], *, closes: bool, fixed_lines: bytes
+    ) -> bytes | None:
+        """Return the whole response to a complete POST request, or None if `Admission` has to answer it.
+
+        `headers` has lower-case names; `fixed_lines` are what the server puts into every head.
+        """
+        route = self._route_of(target)
+        if route is None or not self._is_admissible(route, headers):
+            return None
+        self._metrics.note_answer(route, "POST", Overloaded.status)
+        self._metrics.note_refusal_code(Overloaded.code)
+        self._note(route)
+        head, body = self._parts(route, self._retry_after_s())
+        lines = [head, fixed_lines, b"x-request-id: ", request_id(headers.get(b"x-request-id")), b"\r\n"]
+        if (trace := traceparent(headers.get(b"traceparent"))) is not None:
+            lines += (b"traceparent: ", trace, b"\r\n")
+        lines += [b"%b: %b\r\n" % header for header in self._access.cors_headers(headers)]
+        if closes:
+            lines.append(b"connection: close\r\n")
+        lines += (b"\r\n", body)
+        return b"".join(lines)
+
+    def _is_admissible(self, route: str, headers: Mapping[bytes, bytes]) -> bool:
+        """Return whether capacity is all that the request lacks."""
+        limit = self._bodies[route]
+        length, timeout = headers.get(b"content-length"), headers.get(b"x-request-timeout-ms")
+        if not self._readiness.is_accepting or length is None or _DIGITS.fullmatch(length) is None:
+            return False
+        if int(length) > limit.most_bytes:
+            return False
+        if timeout is not None and not (_DIGITS.fullmatch(timeout) and 1 <= int(timeout) <= MOST_TIMEOUT_MS):
+            return False
+        try:
+            self._access.check_host(route, headers)
+            self._access.check_key(route, headers)
+        except ServiceError:
+            return False
+        return True
+
+    def _note(self, route: str) -> None:
+        if not self._unlogged:
+            asyncio.get_running_loop().call_later(_LOG_INTERVAL_S, self.write_log)
+        self._unlogged[route] += 1
+
+    def write_log(self) -> None:
+        """Write one line for each route with refusals that the log does not have yet."""
+        for route, count in self._unlogged.items():
+            if self._request_log is not None:
+                self._request_log.log_refusals(route, count, Overloaded.status, Overloaded.code)
+        self._unlogged.clear()
+
+
+def _route_of(routes: RouteNames, bodies: Mapping[str, BodyLimit], target: bytes) -> str | None:
+    """Return the inference route of a request target, None for any other."""
+    route = routes.name_of(unquote(target.partition(b"?")[0].decode("latin-1")))
+    return route if route in bodies else None
+
+
+def _parts(route: str, retry_s: int) -> tuple[bytes, bytes]:
+    """Return the head up to the lines that differ for each request, and the body."""
+    response = failure_response(route, Overloaded(_MESSAGE, retry_after_s=retry_s))
+    lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
+    return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + _FIXED, bytes(response.body)

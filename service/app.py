@@ -41,7 +41,7 @@ from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_l
 from service.http.access_log import AccessLog
 from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
-from service.http.early_refusals import Capacity, EarlyRefusals
+from service.http.early_refusals import EarlyRefusals
 from service.http.error_format import failure_response, method_not_allowed, not_found
 from service.http.readiness import Readiness
 from service.http.request_context import BodyLimit, UploadMemory
@@ -238,7 +238,7 @@ def _add_admission(
 ) -> None:
     routes, bodies = RouteNames(_paths(app)), _body_limits(settings)
     app.state.early_refusals = EarlyRefusals(
-        Capacity(parts.batcher.has_capacity, parts.batcher.retry_after_s),
+        retry_after_s=parts.batcher.retry_after_s,
         readiness=parts.readiness,
         routes=routes,
         bodies=bodies,

@@ -36,6 +36,7 @@ from service.batching.jobs import (
 )
 from service.batching.load_shedding import LoadShedder, QueueLimits
 from service.errors import NotReady, ServiceError
+from service.system.priority import yield_to_event_loop
 from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
@@ -140,21 +141,21 @@ class Batcher:
             seconds_left=expires_at - now,
         )
 
-    def has_capacity(self) -> bool:
-        """Return whether the queue would accept one more job now, whatever its deadline.
+    def has_capacity(self, coming: int = 0) -> bool:
+        """Return whether the queue would accept one more job after `coming` others, whatever its deadline.
 
         A batcher that is stopping returns True: the reason of its refusal is not the queue.
         """
-        if self._is_closing:
+        if self._is_closing or not (self._waiting or coming):
             return True
-        if self._room.is_full(self._board.waiting()):
+        if self._room.is_full(self._board.waiting() + coming):
             self._drop_the_gone()
-            if self._room.is_full(self._board.waiting()):
+            if self._room.is_full(self._board.waiting() + coming):
                 return False
         return self._room.has_capacity(
             time.monotonic(),
-            waiting=self._waiting,
-            outstanding=self._waiting + self._running,
+            waiting=self._waiting + coming,
+            outstanding=self._waiting + self._running + coming,
             threads=self.thread_count,
         )
 
@@ -244,6 +245,7 @@ class Batcher:
         settle(dropped)
 
     def _run_engine_thread(self, loop: asyncio.AbstractEventLoop, pulse: Heartbeat) -> None:
+        yield_to_event_loop()
         while (batch := self._take_batch(pulse)) is not None:
             if batch.refused:
                 resolve_from_thread(loop, batch.refused)

@@ -10,7 +10,6 @@ import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from service.errors import Overloaded, ServiceError
@@ -29,14 +28,6 @@ _LOG_INTERVAL_S = 1.0
 _FIXED = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What the queue says about one more image."""
-
-    is_there: Callable[[], bool]
-    retry_after_s: Callable[[], int]
-
-
 class EarlyRefusals:
     """Refuses POST requests of the inference routes while there is no capacity.
 
@@ -45,8 +36,8 @@ class EarlyRefusals:
 
     def __init__(
         self,
-        capacity: Capacity,
         *,
+        retry_after_s: Callable[[], int],
         readiness: Readiness,
         routes: RouteNames,
         bodies: Mapping[str, BodyLimit],
@@ -54,8 +45,7 @@ class EarlyRefusals:
         metrics: Metrics,
         request_log: AccessLog | None = None,
     ) -> None:
-        self.has_capacity = capacity.is_there
-        self._retry_after_s = capacity.retry_after_s
+        self._retry_after_s = retry_after_s
         self._readiness = readiness
         self._bodies = bodies
         self._access = access

@@ -234,8 +234,10 @@ class Connection(ParsingProtocol):
 
     def _refuse_early(self, data: bytes, overload: OverloadControl) -> bool:
         """Refuse or delay a request that has just come, and return whether that was done."""
-        insists = time.monotonic() - self._refused_at < overload.insists_s
-        if not (insists and self._was_late) and overload.has_capacity():
+        now = time.monotonic()
+        insists = now - self._refused_at < overload.insists_s
+        if not (insists and self._was_late) and overload.has_capacity(now):
+            overload.let_through(self.loop)
             return False
         if insists and overload.pause(self.loop, self, for_deadline=self._was_late):
             self._is_paused = True
@@ -267,13 +269,24 @@ class Connection(ParsingProtocol):
         self._is_paused = False
         if self.transport.is_closing() or self._refusal is not None:
             return
-        data, overload = self._unparsed[self._at :], self._overload
-        if overload is None or overload.has_capacity() or not self._refuse_held(data, overload):
+        if not self._refuse_held():
             self._wait_for_turn()
 
-    def _refuse_held(self, data: bytes, overload: OverloadControl) -> bool:
-        is_refused = self._respond_early(data, overload)
+    def _take_turn(self) -> None:
+        if self._refuse_held():
+            return
+        if self._overload is not None and self._part is Part.NONE:
+            self._overload.let_through(self.loop)
+        super()._take_turn()
+
+    def _refuse_held(self) -> bool:
+        """Refuse the request that has waited here if there is no capacity, and return whether that was done."""
+        is_request = self._part is Part.NONE and self._head_bytes == 0 and self._may_parse()
+        if self._overload is None or not is_request or self._overload.has_capacity(time.monotonic()):
+            return False
+        is_refused = self._respond_early(self._unparsed[self._at :], self._overload)
         if is_refused:
+            self._is_in_line = False
             self._keep(b"", 0)
             self._watch()
         return is_refused

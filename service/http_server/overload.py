@@ -3,6 +3,7 @@
 One object serves all connections of a process.
 """
 
+import math
 import time
 from asyncio import AbstractEventLoop, TimerHandle
 from collections import deque
@@ -15,6 +16,7 @@ from service.http_server.request_head import refusal_of_head
 from service.http_server.whole_requests import WholeRequestParser
 
 _INSISTS_S = 0.005  # a client that sends its next request so soon after a refusal does not heed Retry-After
+_FULL_S = 0.0005  # a fraction of a batch, and many times what asking the queue takes
 _PAUSE_S = 0.2
 _TICK_S = 0.01
 _MOST_RESUMED = 16  # connections a tick, where capacity has come back before their time
@@ -22,6 +24,7 @@ _MAX_PAUSED = 1024  # connections; what their clients send further waits in the 
 _NEEDS_ADMISSION = (b"expect", b"transfer-encoding")
 
 DefaultHeaders = list[tuple[bytes, bytes]]
+HasCapacity = Callable[[int], bool]  # for one more request after so many others
 
 
 class PausedConnection(Protocol):
@@ -39,9 +42,11 @@ class OverloadControl:
     """
 
     def __init__(
-        self, has_capacity: Callable[[], bool], refusals: EarlyRefusals | None = None, *, insists_s: float = _INSISTS_S
+        self, has_capacity: HasCapacity, refusals: EarlyRefusals | None = None, *, insists_s: float = _INSISTS_S
     ) -> None:
-        self.has_capacity = has_capacity
+        self._has_capacity = has_capacity
+        self._coming = 0  # requests that were let through and are not in the queue yet
+        self._full_until = -math.inf  # monotonic seconds; the queue is not asked again before
         self.insists_s = insists_s
         self._refusals = refusals
         self._parser = WholeRequestParser()
@@ -51,6 +56,27 @@ class OverloadControl:
         self._timer: TimerHandle | None = None
         self._default_headers: DefaultHeaders = []
         self._default_lines = b""
+
+    def has_capacity(self, now: float) -> bool:
+        """Return whether the queue would accept one more request, after those that are on their way to it.
+
+        `now` is in monotonic seconds.
+        """
+        if now < self._full_until:
+            return False
+        if self._has_capacity(self._coming):
+            return True
+        self._full_until = now + _FULL_S
+        return False
+
+    def let_through(self, loop: AbstractEventLoop) -> None:
+        """Note that a request goes to the application, which submits it within the next pass of the event loop."""
+        if self._coming == 0:
+            loop.call_soon(loop.call_soon, self._forget_coming)
+        self._coming += 1
+
+    def _forget_coming(self) -> None:
+        self._coming = 0
 
     def refusal(self, data: bytes, default_headers: DefaultHeaders) -> tuple[bytes, bool] | None:
         """Return the response to what a connection has read, and whether it ends the connection.
@@ -89,7 +115,7 @@ class OverloadControl:
 
     def _tick(self, loop: AbstractEventLoop) -> None:
         now, resumed = time.monotonic(), 0
-        while self._paused and (self._paused[0][0] <= now or (resumed < _MOST_RESUMED and self.has_capacity())):
+        while self._paused and (self._paused[0][0] <= now or (resumed < _MOST_RESUMED and self.has_capacity(now))):
             self._paused.popleft()[1].end_pause()
             resumed += 1
         while self._paused_for_deadline and self._paused_for_deadline[0][0] <= now:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from service.errors import Overloaded
 from service.http.access_log import AccessLog, as_json
 from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
-from service.http.early_refusals import Capacity, EarlyRefusals
+from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness
 from service.http.request_context import BodyLimit, UploadMemory
 from service.http.route_labels import RouteNames
@@ -42,7 +41,7 @@ def make_refusals(
     readiness = Readiness()
     readiness.state = state  # type: ignore[assignment]
     return EarlyRefusals(
-        Capacity(lambda: False, lambda: 2),
+        retry_after_s=lambda: 2,
         readiness=readiness,
         routes=ROUTES,
         bodies=BODIES,
@@ -172,18 +171,3 @@ async def test_metrics_count_each_and_the_log_has_one_line() -> None:
     text = render(metrics.snapshot())
     assert b'resnet_requests_total{method="POST",route="/classify",status="503"} 5.0' in text
     assert b'resnet_refusals_total{code="overloaded"} 5.0' in text
-
-
-def test_the_callable_is_the_queues_own() -> None:
-    def has_capacity() -> bool:
-        return True
-
-    check: Callable[[], bool] = EarlyRefusals(
-        Capacity(has_capacity, lambda: 1),
-        readiness=Readiness(),
-        routes=ROUTES,
-        bodies=BODIES,
-        access=Access(),
-        metrics=Metrics(),
-    ).has_capacity
-    assert check is has_capacity

@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.http.access_policy import Access
-from service.http.early_refusals import Capacity, EarlyRefusals
+from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness
 from service.http.request_context import BodyLimit
 from service.http.route_labels import RouteNames
@@ -36,14 +36,14 @@ class Queue:
         readiness = Readiness()
         readiness.state = "ready"
         refusals = EarlyRefusals(
-            Capacity(lambda: self.has_capacity, lambda: 1),
+            retry_after_s=lambda: 1,
             readiness=readiness,
             routes=RouteNames(["/classify"]),
             bodies={"/classify": BodyLimit(1000)},
             access=Access(),
             metrics=Metrics(),
         )
-        return OverloadControl(lambda: self.has_capacity, refusals, insists_s=insists_s)
+        return OverloadControl(lambda _: self.has_capacity, refusals, insists_s=insists_s)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ async def test_a_request_without_capacity_never_reaches_the_application() -> Non
         assert (await next_answer(reader))[0] == 503
         assert queue.served == 0
         queue.has_capacity = True
+        await asyncio.sleep(0.01)  # longer than the answer of the queue is remembered
         writer.write(REQUEST)
         assert (await next_answer(reader))[0] == 200
     assert queue.served == 1

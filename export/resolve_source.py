@@ -17,7 +17,7 @@ from export.sources.pretrained import Unavailable, from_file, from_published, ha
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
 from export.verification.calibration_images import refuse_lack_of_images
 from export.verification.evaluation import class_names
-from training.runs.loading import is_of_a_run
+from training.runs.record import belongs_to_run
 from training.runs.shipped import shown
 
 RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights takes beside a file
@@ -67,7 +67,7 @@ def _foreign_file(asked: WeightsRequest) -> Path | None:
     """Return the file of weights that belongs to no run, however it was given."""
     if asked.weights not in (TRAINED, PUBLISHED):
         return Path(asked.weights)
-    is_foreign = asked.checkpoint is not None and asked.checkpoint.is_file() and not is_of_a_run(asked.checkpoint)
+    is_foreign = asked.checkpoint is not None and asked.checkpoint.is_file() and not belongs_to_run(asked.checkpoint)
     return asked.checkpoint if is_foreign else None
 
 

@@ -46,7 +46,7 @@ BORROWED = {
         None,
     ),
     "training": (
-        {"images.preprocessing", "errors", "system.cores", "system.control_groups"},
+        {"images.preprocessing", "model_files.card", "errors", "system.cores", "system.control_groups"},
         {
             "decoder_process.py",
             "evaluate.py",
@@ -60,6 +60,7 @@ BORROWED = {
             "training_set.py",
             "setup.py",
             "folder.py",
+            "record.py",
             "crops.py",
         },
     ),
@@ -70,7 +71,7 @@ LAYERS = {
     "service": "__main__ cli | processes | app http_server | api settings | http | telemetry | inference"
     " | batching engine images | model_files | errors system",
     "service.api": "admin health models | openapi | v2 | endpoints | parsing",
-    "training": "__main__ | cli | runs | trainer evaluation report | data | augmentation data_files weights"
+    "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | errors options",

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from export.errors import ExportError
 from export.graph.to_onnx import Normalize
-from export.sources.trained import DatasetFacts, Source, default_preprocessing
+from export.sources.trained import Source, default_preprocessing
 from service.engine.engine import Engine, EngineError
 from service.images.preprocessing import Pixels, Resizer, installed_resizers, usual_resizer
 from service.model_files.card import Accuracy, Calibration, Preprocessing
@@ -28,6 +28,7 @@ from training.data_files.listing import tar_around
 from training.data_files.parts import find_folders, part_to_measure
 from training.evaluation.evaluate import fit_temperature, logits_of
 from training.networks.resnet import Architecture
+from training.runs.record import DatasetRecord
 
 ENGINE_BATCH = 32
 _PARITY_IMAGES = 64
@@ -187,7 +188,7 @@ def _held_out(source: Source, say: Callable[[str], None]) -> LabelledImages | No
     )
 
 
-def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
+def _run_data(facts: DatasetRecord | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
     """Return a data set that the run names, if it is still there and still the same."""
     if facts is None:
         return None
@@ -209,7 +210,7 @@ def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], N
     return dataset
 
 
-def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, say: Callable[[str], None]) -> bool:
+def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, say: Callable[[str], None]) -> bool:
     """Whether a data set is one that the run has seen, perhaps by another resizer.
 
     Raises ExportError if that resizer is not installed.

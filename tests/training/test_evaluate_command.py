@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.support.run_records import record_of
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
 from training.data.dataset import load
@@ -36,20 +37,9 @@ def network(classes: int = 3) -> ResNet:
 
 def write_run(folder: Path, model: ResNet, labels: list[str]) -> Path:
     folder.mkdir()
-    facts = {
-        "network": "resnet8",
-        "shortcut": "A",
-        "stride_in": None,
-        "labels": labels,
-        "preprocessing": {
-            "shorter_side": 32,
-            "crop": [32, 32],
-            "interpolation": "bilinear",
-            "mean": MEAN,
-            "standard_deviation": DEVIATION,
-        },
-        "dataset": {"source": str(folder.parent / "colours")},
-    }
+    facts = record_of("resnet8", labels)
+    facts["preprocessing"] |= {"mean": MEAN, "standard_deviation": DEVIATION}
+    facts["dataset"] |= {"source": str(folder.parent / "colours")}
     (folder / "run.json").write_text(json.dumps(facts))
     checkpoint.save(folder, 7, model.state_dict(), {})
     return folder

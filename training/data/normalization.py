@@ -1,5 +1,7 @@
 """From pixels to what a network takes, with the statistics of the training set."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from training.hardware.transfer import moved
 class Normalize:
     """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
 
-    def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:
+    def __init__(self, mean: Sequence[float], standard_deviation: Sequence[float], device: str) -> None:
         deviation = torch.tensor(standard_deviation, device=device)
         self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
 

@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from training.runs.record import METRICS_FILE, RUN_FILE
 from training.weights.checkpoint import WEIGHTS, find_weights, read_weights, write_whole
-from training.runs.loading import RUN_FILE
 
-METRICS_FILE = "metrics.jsonl"
 _LARGEST_HALF = 65_504.0
 
 

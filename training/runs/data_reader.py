@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.system.cores import available_cores
 from service.images.preprocessing import Resizer
-from training.data_files.class_folders import first_few
+from service.system.cores import available_cores
+from training.data.crops import Window
 from training.data.dataset import Dataset, Reading, load, reading_of
 from training.data.decoder_pool import Decoders
-from training.hardware.process_group import World
 from training.data.splits import with_classes
-from training.data_files.parts import find_folders, part_to_measure
 from training.data.training_set import Packed, Pixels, Streamed, window_of
-from training.runs.progress import Progress
+from training.data_files.class_folders import first_few
+from training.data_files.parts import find_folders, part_to_measure
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.data.crops import Window
+from training.runs.progress import Progress
 
 
 class Reader:

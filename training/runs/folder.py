@@ -8,19 +8,18 @@ from typing import Any
 from torch import Tensor
 
 from service.images.preprocessing import PILLOW, installed_resizers
-from training.weights import checkpoint
 from training.data.dataset import write_skipped
 from training.data.splits import skipped_files, split_table
-from training.runs.setup import Options, Run, RunError
-from training.runs.progress import Progress
 from training.recipes.recipe import DESCRIPTIVE
-
-_NEEDED_FACTS = ("recipe", "seed", "network", "labels", "held_out", "dataset", "hardware", "versions", "steps")
+from training.runs.progress import Progress
+from training.runs.record import METRICS_FILE, RUN_FILE, RecordError, read_facts
+from training.runs.setup import Options, Run, RunError
+from training.weights import checkpoint
 
 
 def earlier_facts(options: Options) -> dict[str, Any] | None:
     """Return what run.json says of the run to resume, or None for a new run. Raises RunError where they do not fit."""
-    file = options.out / "run.json"
+    file = options.out / RUN_FILE
     if not file.exists():
         if options.resume:
             raise RunError(f"there is no run in {options.out} to resume; leave out --resume to start it")
@@ -28,10 +27,9 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
     if not options.resume:
         raise RunError(f"{options.out} holds a run already; go on with --resume, or give another --out")
     try:
-        facts = json.loads(file.read_text())
-        facts = {**facts, **{needed: facts[needed] for needed in _NEEDED_FACTS}}
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{file} is not what train-resnet run writes; give another --out") from None
+        facts = read_facts(options.out)
+    except RecordError as error:
+        raise RunError(f"{error}; give another --out") from None
     _refuse_another_resizer(facts, options)
     return facts
 
@@ -105,19 +103,19 @@ def write_facts(this: Run) -> None:
     """Write run.json."""
     if this.training.world.is_first:
         content = (json.dumps(this.facts, indent=1) + "\n").encode()
-        checkpoint.write_whole(this.options.out / "run.json", content)
+        checkpoint.write_whole(this.options.out / RUN_FILE, content)
 
 
 def append_metrics(this: Run, line: dict[str, Any]) -> None:
     """Add a line to metrics.jsonl."""
     if this.training.world.is_first:
-        with (this.options.out / "metrics.jsonl").open("a") as file:
+        with (this.options.out / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
 def cut_metrics(run: Path, step: int) -> None:
     """Remove what metrics.jsonl says of later steps than `step`, and lines that are damaged."""
-    metrics = run / "metrics.jsonl"
+    metrics = run / METRICS_FILE
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
         kept = [line for line in lines if _step_of(line) <= step]

@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.evaluation.layer_probes import layer_responses
-from training.evaluation.evaluate import errors_of, fit_temperature, logits_of
-from training.trainer.loop import Training
-from training.evaluation.class_metrics import balanced_accuracy, confusion_matrix
 from training.data.splits import Part, whole
-from training.trainer.precise_batch_norm import make_statistics_precise
-from training.runs.setup import Run
+from training.evaluation.class_metrics import balanced_accuracy, confusion_matrix
+from training.evaluation.evaluate import errors_of, fit_temperature, logits_of
+from training.evaluation.layer_probes import layer_responses
 from training.networks.resnet import ResNet
+from training.runs.setup import Run
+from training.trainer.loop import Training
+from training.trainer.precise_batch_norm import make_statistics_precise
 
 _POINTS_OF_A_TEST_CURVE = 40
 _RESPONSE_IMAGES = 1000

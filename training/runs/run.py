@@ -11,21 +11,10 @@ import math
 import time
 from typing import Any
 
-from training.weights import checkpoint
 from training.evaluation.layer_probes import gradient_norms
-from training.hardware.process_group import World
 from training.hardware.devices import Hardware
-from training.trainer.loop import Training
-from training.runs.setup import Interrupted, Options, Run, RunError, now, prepare
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.runs.measurements import (
-    final_layer_responses,
-    final_results,
-    final_weights,
-    measure_epoch,
-    weights_so_far,
-)
 from training.runs.folder import (
     append_metrics,
     cut_metrics,
@@ -35,7 +24,18 @@ from training.runs.folder import (
     start_folder,
     write_facts,
 )
+from training.runs.measurements import (
+    final_layer_responses,
+    final_results,
+    final_weights,
+    measure_epoch,
+    weights_so_far,
+)
+from training.runs.progress import Progress
+from training.runs.setup import Interrupted, Options, Run, RunError, now, prepare
 from training.trainer.interrupts import Stop, Stopped
+from training.trainer.loop import Training
+from training.weights import checkpoint
 
 _WARM_UP_STEPS, _TIMED_STEPS = 3, 10
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed

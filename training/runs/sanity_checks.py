@@ -10,17 +10,17 @@ from pathlib import Path
 
 import torch
 
-from training.weights import checkpoint
-from training.hardware.process_group import World
+from training.data.splits import Part, whole
 from training.evaluation.evaluate import errors_of
 from training.hardware.devices import Hardware
-from training.data.splits import Part, whole
-from training.runs.setup import Interrupted, Options, Run, RunError, prepare
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.runs.measurements import answers, final_weights
 from training.runs.folder import earlier_facts, start_folder
+from training.runs.measurements import answers, final_weights
+from training.runs.progress import Progress
+from training.runs.setup import Interrupted, Options, Run, RunError, prepare
 from training.trainer.interrupts import Stop, Stopped
+from training.weights import checkpoint
 
 _IMAGES_TO_LEARN = 32
 _STEPS_TO_LEARN = 500

@@ -15,24 +15,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from service.images.preprocessing import Resizer, usual_resizer
+from training.data.channel_statistics import Statistics, measure, sample
+from training.data.crops import Window
 from training.data.dataset import Dataset, Reading, stratified_hold_out
-from training.hardware.process_group import World
 from training.data.duplicates import duplicates_in
-from training.trainer.fine_tuning import freeze
-from training.hardware.devices import Hardware
-from training.trainer.loop import Training
 from training.data.normalization import Normalize
 from training.data.splits import Part, balance, hold_out_share, whole
 from training.data.training_set import Packed, TrainingImages
-from training.runs.progress import Progress
-from training.runs.data_reader import Reader
-from training.recipes.recipe import Recipe
+from training.hardware.devices import Hardware
+from training.hardware.process_group import World
 from training.networks.resnet import ResNet, build
+from training.recipes.recipe import Recipe
 from training.runs.best_weights import Selection, selection_of, without_choice
-from training.trainer.interrupts import Stop
+from training.runs.data_reader import Reader
+from training.runs.progress import Progress
 from training.runs.warm_start import Start, starting_point
-from training.data.channel_statistics import Statistics, measure, sample
-from training.data.crops import Window
+from training.trainer.fine_tuning import freeze
+from training.trainer.interrupts import Stop
+from training.trainer.loop import Training
 
 
 class RunError(Exception):

@@ -15,6 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.networks.resnet import Architecture, ResNet, architecture, load_weights
+from training.recipes.recipe import Recipe
+from training.runs.loading import read_trained
+from training.runs.record import belongs_to_run
+from training.runs.shipped import SMALL, ShippedRun, shipped_runs
 from training.weights.checkpoint import WEIGHTS, CheckpointError, sha256_of
 from training.weights.conversion import fit_head, read_named, recognise, refuse_unfit
 from training.weights.published import (
@@ -25,10 +30,6 @@ from training.weights.published import (
     fetch_published,
     find_published,
 )
-from training.recipes.recipe import Recipe
-from training.networks.resnet import Architecture, ResNet, architecture, load_weights
-from training.runs.shipped import SMALL, ShippedRun, shipped_runs
-from training.runs.loading import RUN_FILE, is_of_a_run, read_trained
 
 Say = Callable[[str], None]
 
@@ -42,7 +43,6 @@ _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
 _USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
 _CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
-_LEVELS_TO_RUN = 3  # <run>/checkpoints/<step>/weights.safetensors
 _NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 
@@ -175,29 +175,26 @@ def _read(path: Path, recipe: Recipe, say: Say) -> Source:
     """Return the weights of a run, a checkpoint, or a file of this or another project."""
     if path.is_dir():
         path = next((path / name for name in _HUGGING_FACE_FILES if (path / name).is_file()), path)
-    if path.is_dir() and not is_of_a_run(path):
+    if path.is_dir() and not belongs_to_run(path):
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_SUFFIXES)
         such = f", such as {files[0]}" if files else ""
         raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
-    return _of_a_run(path) if path.is_dir() or _belongs_to_a_run(path) else _of_a_file(path, recipe, say)
-
-
-def _belongs_to_a_run(path: Path) -> bool:
-    folders = list(path.absolute().parents)[:_LEVELS_TO_RUN]
-    return path.name == WEIGHTS and any((folder / RUN_FILE).is_file() for folder in folders)
+    is_of_a_run = path.is_dir() or (path.name == WEIGHTS and belongs_to_run(path))
+    return _of_a_run(path) if is_of_a_run else _of_a_file(path, recipe, say)
 
 
 def _of_a_run(path: Path) -> Source:
     trained = read_trained(path)
+    preprocessing = trained.record.preprocessing
     return Source(
         path=trained.weights,
         weights=dict(trained.network.state_dict()),
         network=trained.network.architecture,
-        side=trained.crop[0],
-        shorter_side=trained.shorter_side,
-        mean=tuple(trained.mean),
-        standard_deviation=tuple(trained.standard_deviation),
-        labels=trained.labels,
+        side=preprocessing.crop[0],
+        shorter_side=preprocessing.shorter_side,
+        mean=preprocessing.mean,
+        standard_deviation=preprocessing.standard_deviation,
+        labels=trained.record.labels,
     )
 
 

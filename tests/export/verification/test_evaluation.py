@@ -15,7 +15,7 @@ from export.errors import ExportError
 from export.graph.to_onnx import Normalize
 from export.sources.network_spec import NetworkSpec
 from export.sources.sample_images import to_pixels
-from export.sources.trained import DatasetFacts, default_preprocessing, from_random_weights, from_run
+from export.sources.trained import default_preprocessing, from_random_weights, from_run
 from export.verification.evaluation import (
     LabelledImages,
     accuracy_of,
@@ -29,6 +29,7 @@ from tests.export.conftest import Trained, copy_run
 from tests.training.conftest import write_images
 from training.data.dataset import load
 from training.evaluation.evaluate import expected_calibration_error
+from training.runs.record import DatasetRecord
 
 
 class ReadsTheFirstPixels:
@@ -113,7 +114,7 @@ def test_training_images_are_known_again_whichever_resizer_the_run_used(
 ) -> None:
     large = write_images(tmp_path / "large", each=4, side=75)
     seen = load(large, 32, resizer=resizer)
-    facts = DatasetFacts(name="large", source=large, fingerprint=seen.fingerprint)
+    facts = DatasetRecord(name="large", source=large, images=len(seen), fingerprint=seen.fingerprint)
     source = dataclasses.replace(
         from_run(trained.run, NetworkSpec(), None), train_set=facts, held_out=(0, 5, 9), resizer=resizer
     )

@@ -8,14 +8,14 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import write_images
 from tests.training.runs.test_run import RECIPE
-from training.runs import sanity_checks as trial
 from training.cli import main
-from training.hardware.process_group import World
 from training.hardware.devices import choose
-from training.runs.setup import Options, RunError
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
+from training.runs import sanity_checks as trial
+from training.runs.progress import Progress
 from training.runs.sanity_checks import dry_run, overfit_batch
+from training.runs.setup import Options, RunError
 
 HARDWARE = choose("fp32", "off", 2)
 

@@ -12,15 +12,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.support.run_records import record_of
 from tests.support.shipped import write_shipped
 from tests.training.weights.test_conversion import as_hugging_face, as_timm, as_torchvision, settled
-from training.weights import published as published_weights
+from training.networks.resnet import ResNet, build
+from training.recipes.catalog import RECIPES
 from training.runs import shipped
+from training.runs.warm_start import Start, starting_point
+from training.weights import published as published_weights
 from training.weights.checkpoint import CheckpointError
 from training.weights.published import MEAN, PublishedError
-from training.recipes.catalog import RECIPES
-from training.networks.resnet import ResNet, build
-from training.runs.warm_start import Start, starting_point
 
 RECIPE = RECIPES["finetune"]
 
@@ -133,15 +134,8 @@ def write_run(folder: Path, labels: list[str], pixel_mean: Tensor | None = None)
     folder.mkdir()
     extra = {} if pixel_mean is None else {"pixel_mean": pixel_mean}
     save_file(dict(model.state_dict()) | extra, folder / "weights.safetensors")
-    colours = {"mean": [0.1, 0.2, 0.3], "standard_deviation": [0.4, 0.5, 0.6]}
-    facts = {
-        "network": "resnet8",
-        "shortcut": "A",
-        "stride_in": None,
-        "labels": labels,
-        "dataset": {"source": "pictures"},
-        "preprocessing": {"shorter_side": 36, "crop": [32, 32], "interpolation": "bilinear"} | colours,
-    }
+    facts = record_of("resnet8", labels, shorter_side=36)
+    facts["preprocessing"] |= {"mean": [0.1, 0.2, 0.3], "standard_deviation": [0.4, 0.5, 0.6]}
     (folder / "run.json").write_text(json.dumps(facts))
     return folder
 

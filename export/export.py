@@ -21,11 +21,12 @@ from export.sources.trained import Source
 from export.triton_config import write_triton_config
 from export.verification.calibration_images import find_images, read_unlabelled
 from export.verification.confidence import Unknown, measure_confidence
-from export.verification.evaluation import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
+from export.verification.evaluation import Answers, accuracy_of, answers_of, calibrate, engine_over
+from export.verification.labelled_images import Evidence, find_evidence
 from export.verification.parity import check_parity, measure_parity
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels, installed_resizers
-from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, read_card
+from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, read_card
 from service.model_files.checksum import seal
 
 MODELS_FOLDER = Path("models")
@@ -61,15 +62,16 @@ def export(
     findings = Findings(wanted.precision, parity, calibration)
     unknown = _unknown(wanted.unknown, source, say)
     if wanted.precision is Precision.FP32:
-        findings.accuracy = _accuracy(engine, evidence, say)
+        test_answers = _test_answers(engine, evidence, say)
     else:
         lowered = lower(Fp32(source, network, graph, engine, temperature), wanted, evidence, images, say)
         graph, engine = lowered.graph, lowered.engine
         findings.parity = measure_parity(engine, source.network, source.preprocessing, temperature, pixels)
         findings.loss, findings.quantisation = lowered.loss, lowered.quantisation
-        if evidence.test is not None:
-            findings.accuracy = accuracy_of(lowered.answers, evidence.test, engine.provider)
-    findings.confidence = measure_confidence(engine, evidence.held_out, evidence.test, unknown)
+        test_answers = None if evidence.test is None else lowered.answers
+    if evidence.test is not None and test_answers is not None:
+        findings.accuracy = accuracy_of(test_answers, evidence.test, engine.provider)
+    findings.confidence = measure_confidence(engine, evidence, test_answers, unknown)
     content = seal(with_card(graph, make_card(source, graph, engine, findings)))
     card = _check_as_served(content)
     path = _write(content, source, wanted.precision, output)
@@ -94,11 +96,11 @@ def _unknown(path: Path | None, source: Source, say: Callable[[str], None]) -> U
     return Unknown(pixels, path.name)
 
 
-def _accuracy(engine: Engine, evidence: Evidence, say: Callable[[str], None]) -> Accuracy | None:
+def _test_answers(engine: Engine, evidence: Evidence, say: Callable[[str], None]) -> Answers | None:
     if evidence.test is None:
         return None
     say(f"measuring its accuracy on {len(evidence.test.labels):,} images of {evidence.test.name}")
-    return accuracy_of(answers_of(engine, evidence.test.pixels), evidence.test, engine.provider)
+    return answers_of(engine, evidence.test.pixels)
 
 
 def _check_as_served(content: bytes) -> ModelCard:

@@ -20,7 +20,8 @@ from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source
 from export.verification.accuracy_gate import AccuracyGate, gate_violation
 from export.verification.calibration_images import CalibrationImages
-from export.verification.evaluation import Answers, Evidence, LabelledImages, engine_over
+from export.verification.evaluation import Answers, engine_over
+from export.verification.labelled_images import Evidence, LabelledImages
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels
 from service.model_files.card import PrecisionLoss, Quantisation

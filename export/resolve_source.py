@@ -16,7 +16,7 @@ from export.sources.network_spec import NetworkSpec, parse_choice
 from export.sources.pretrained import Unavailable, from_file, from_published, has_published
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
 from export.verification.calibration_images import refuse_lack_of_images
-from export.verification.evaluation import class_names
+from export.verification.labelled_images import class_names
 from training.runs.record import belongs_to_run
 from training.runs.shipped import shown
 

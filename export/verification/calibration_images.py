@@ -14,7 +14,7 @@ from export.errors import ExportError
 from export.options import Precision, PrecisionOptions
 from export.sources.sample_images import sample_pixels, to_pixels
 from export.sources.trained import Source
-from export.verification.evaluation import training_pixels
+from export.verification.labelled_images import training_pixels
 from service.errors import ServiceError
 from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing

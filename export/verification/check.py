@@ -19,8 +19,9 @@ from export.graph.to_onnx import OUTPUTS
 from export.model_file import read_file
 from export.options import Provider
 from export.sources.sample_images import sample_pixels
-from export.verification.evaluation import accuracy_of, answers_of, engine_over, labelled_images
+from export.verification.evaluation import accuracy_of, answers_of, engine_over
 from export.verification.inspect_file import card_of, layers_of, parse
+from export.verification.labelled_images import labelled_images
 from export.verification.parity import answers_in_batches
 from service.engine.engine import Engine
 from service.errors import EngineFailed
@@ -120,7 +121,7 @@ def _accuracy(engine: Engine, card: ModelCard, data: Path | None, say: Callable[
         return Finding("accuracy", claimed, "not measured; give images with --data", True)
     images = labelled_images(data, card, say)
     say(f"measuring its accuracy on {len(images.labels):,} images of {images.name}")
-    found = accuracy_of(answers_of(engine, images.pixels), images, engine.provider)
+    found = accuracy_of(answers_of(engine, images.pixels, with_energy=False), images, engine.provider)
     return Finding(
         "accuracy", claimed, _described(found), claim is None or _is_as_claimed(found, claim, card.precision)
     )

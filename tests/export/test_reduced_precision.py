@@ -13,7 +13,8 @@ from export.options import Precision, PrecisionOptions, Target
 from export.reduced_precision import Fp32, Lowered, lower
 from export.sources.sample_images import sample_pixels
 from export.verification.calibration_images import CalibrationImages, find_images
-from export.verification.evaluation import Evidence, LabelledImages, answers_of, engine_over
+from export.verification.evaluation import answers_of, engine_over
+from export.verification.labelled_images import Evidence, LabelledImages
 from service.images.preprocessing import Pixels
 from tests.export.conftest import TEMPERATURE, Converted
 

@@ -18,11 +18,12 @@ class Says:
     def __init__(self, wrong: int = 0, not_a_number: bool = False) -> None:
         self.wrong, self.not_a_number = wrong, not_a_number
 
-    def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
+        assert outputs == ("probabilities", "top_indices", "energy")
         value = images[:, 0, 0, 0].astype(np.int64)
         best = np.where(value < self.wrong, 999, value)
         probabilities = np.full((len(images), 3), np.nan if self.not_a_number else 0.3, np.float32)
-        return [probabilities, best[:, None]]
+        return [probabilities, best[:, None], np.zeros((len(images), 1), np.float32)]
 
 
 def jury(labelled: bool) -> AccuracyGate:
@@ -71,9 +72,9 @@ def test_a_limit_of_100_lets_everything_pass(labelled: bool) -> None:
 
 def test_of_two_engines_with_as_many_right_the_closer_one_scores_higher() -> None:
     class Further(Says):
-        def run(self, images: NDArray[np.uint8]) -> list[NDArray[Any]]:
-            probabilities, best = super().run(images)
-            return [probabilities + np.float32(0.1), best]
+        def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
+            probabilities, best, energy = super().run(images, outputs)
+            return [probabilities + np.float32(0.1), best, energy]
 
     for labelled in (True, False):
         scores = [jury(labelled).score(engine) for engine in (Says(), Further(), Says(wrong=150))]  # type: ignore[arg-type]

@@ -100,6 +100,7 @@ def export_onnx(
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
         _refuse_missing(calibration=calibration, data=data, unknown=unknown)
+        _obey_cpu_quota()
         wanted = PrecisionOptions(precision, target, calibration, max_accuracy_loss, unknown)
         asked = WeightsRequest(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(asked, wanted, _say)
@@ -151,6 +152,15 @@ def _failing_in_one_line() -> Iterator[None]:
         _fail(f"{error.name} is not installed; install this project with the extras export and cpu: make install")
     except KeyboardInterrupt:
         _fail("stopped; nothing was written")
+
+
+def _obey_cpu_quota() -> None:
+    """Limit PyTorch's threads to the cores of this container; by itself it counts those of the machine."""
+    import torch
+
+    from service.system.cores import available_cores
+
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def _refuse_options_before_a_command(context: typer.Context) -> None:

@@ -42,7 +42,7 @@ class Reader:
         self._max_skipped, self._reading = max_skipped, reading
         self.tested = tested_window(recipe, resizer)
         cores = available_cores()
-        self._decoders = Decoders(decoders or max(1, cores // world.local_size))
+        self.decoders = Decoders(decoders or max(1, cores // world.local_size))
 
     def parts(
         self, data: Path, test_data: Path | None, earlier: dict[str, Any]
@@ -91,7 +91,7 @@ class Reader:
             max_skipped=self._max_skipped,
             announce=self._progress.say,
             reading=reading,
-            decoders=self._decoders,
+            decoders=self.decoders,
             processes=self._world.local_size,
             least_classes=least_classes,
             agree=lambda mine: "streamed" if self._world.any(mine == "streamed") else "packed",
@@ -105,12 +105,12 @@ class Reader:
             if window != self.tested:
                 packed = self._load(Path(dataset.source), window, "packed")
             return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
-        self._progress.say(f"training images are decoded for each step anew, by {self._decoders.count} processes")
+        self._progress.say(f"training images are decoded for each step anew, by {self.decoders.count} processes")
         places = dataset.places()
         return Streamed(
             places=[places[index] for index in kept.tolist()],
             window=window,
-            decoders=self._decoders,
+            decoders=self.decoders,
             device=device,
             seed=seed,
             batch_size=min(self._recipe.batch_size, len(kept)),
@@ -118,7 +118,7 @@ class Reader:
 
     def close(self) -> None:
         """End the decoding processes."""
-        self._decoders.close()
+        self.decoders.close()
 
 
 def tested_window(recipe: Recipe, resizer: Resizer) -> Window:

@@ -37,6 +37,7 @@ BORROWED = {
             "model_files.card",
             "model_files.checksum",
             "model_files.confidence",
+            "model_files.repository",
             "images.preprocessing",
             "engine.engine",
             "engine.provider_options",
@@ -46,11 +47,12 @@ BORROWED = {
         None,
     ),
     "training": (
-        {"images.preprocessing", "model_files.card", "errors", "system.cores", "system.control_groups"},
+        {"images.preprocessing", "model_files.card", "errors", "system.cache", "system.cores", "system.control_groups"},
         {
             "decoder_process.py",
             "evaluate.py",
             "packing.py",
+            "published.py",
             "memory_budget.py",
             "dataset.py",
             "evaluate_command.py",
@@ -137,6 +139,13 @@ def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
     for file in sources("service"):
         if "service.settings" in imports(file):
             assert file.name in READ_SETTINGS, f"{file.relative_to(ROOT)} reads the settings"
+
+
+def test_one_file_counts_cores_so_that_every_program_obeys_the_quota_of_its_container() -> None:
+    files = [file for place in (*PACKAGES, "benchmarks") for file in sources(place)]
+    counters = ("sched_getaffinity", "cpu_count", "process_cpu_count")
+    users = [file for file in files if any(counter in file.read_text() for counter in counters)]
+    assert [str(file.relative_to(ROOT)) for file in users] == ["service/system/cores.py"]
 
 
 def test_one_file_knows_the_runtime() -> None:

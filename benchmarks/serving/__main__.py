@@ -20,6 +20,7 @@ from benchmarks.serving.progress import say
 from benchmarks.serving.results import ROOT, Results
 from benchmarks.serving.servers import PEERS
 from benchmarks.serving.workload import NETWORKS, PRECISIONS
+from service.system.cache import cache_root
 
 _PAGE = Path(__file__).parents[0] / "RESULTS.md"
 _SHARED_PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -77,7 +78,7 @@ def _names(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-service" / "benchmarks"
+    cache = cache_root() / "benchmarks"
     parser = argparse.ArgumentParser(prog="bench-serving", description="Our service and its peers under load.")
     add = parser.add_argument
     add("--match", action="append", help=f"one of: {', '.join(MATCHES)}; may be repeated; default: all")

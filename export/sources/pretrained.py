@@ -16,14 +16,13 @@ from export.sources.imagenet import imagenet_classes
 from export.sources.network_spec import NetworkSpec
 from export.sources.trained import Source, default_preprocessing, model_name, numbered
 from service.model_files.card import Preprocessing, PublishedWeights
+from training.networks.colour_statistics import IMAGENET
 from training.networks.resnet import Architecture, ResNet, load_weights
 from training.runs.shipped import is_checkout, shipped_runs, shown
 from training.weights.checkpoint import CheckpointError, sha256_of
 from training.weights.conversion import read_named, recognise, refuse_unfit
 from training.weights.published import (
     CROP,
-    MEAN,
-    STANDARD_DEVIATION,
     Published,
     PublishedError,
     fetch_published,
@@ -198,8 +197,8 @@ def _preprocessing(published: Published | None, described: Architecture, say: Sa
             shorter_side=published.shorter_side,
             crop=(CROP, CROP),
             interpolation=published.interpolation,
-            mean=MEAN,
-            standard_deviation=STANDARD_DEVIATION,
+            mean=IMAGENET.mean,
+            standard_deviation=IMAGENET.standard_deviation,
         )
     usual = default_preprocessing(described)
     say(

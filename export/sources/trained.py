@@ -15,6 +15,7 @@ from export.sources.sample_images import sample_pixels
 from service.images.preprocessing import Resizer
 from service.model_files.card import Preprocessing, PublishedWeights
 from training.data.dataset import DEFAULT_MAX_SKIPPED
+from training.networks.colour_statistics import usual_colour_statistics
 from training.networks.resnet import Architecture, ResNet
 from training.runs.loading import read_trained
 from training.runs.record import RUN_FILE, DatasetRecord, RecordError, RunRecord, read_record, run_folder_of
@@ -22,10 +23,6 @@ from training.runs.shipped import ShippedRun, is_shipped, shipped_runs, shown
 from training.weights.checkpoint import CheckpointError, find_weights, sha256_of
 
 OWN_RUNS = Path("runs")
-
-# Of the images that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
-_IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
 
 
 class NoRun(ExportError):
@@ -66,13 +63,13 @@ class Source:
 
 def default_preprocessing(described: Architecture) -> Preprocessing:
     """Return what the network is made for: 224 of 256 pixels, or 64 or 32 without a margin."""
-    mean, deviation = _IMAGENET_COLOURS if described.imagenet else _CIFAR_COLOURS
+    colours = usual_colour_statistics(described)
     return Preprocessing(
         shorter_side=256 if described.stem == "7x7" else described.image_size,
         crop=(described.image_size, described.image_size),
         interpolation="bilinear",
-        mean=mean,
-        standard_deviation=deviation,
+        mean=colours.mean,
+        standard_deviation=colours.standard_deviation,
     )
 
 

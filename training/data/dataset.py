@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.images.preprocessing import PILLOW, Resizer, usual_resizer
+from service.system.cache import cache_root
 from service.system.cores import available_cores
 from training.data.crops import Window
 from training.data.decoder_pool import Decoders
@@ -137,7 +138,7 @@ def load(
         interpolation=interpolation,
         resizer=resizer or usual_resizer(),
     )
-    cache = _cache_folder() / _source_key(source)
+    cache = cache_root() / "datasets" / _source_key(source)
     reading = reading or agree(_choose_reading(source, window, cache, processes, announce))
     target = _target(cache, window, reading)
     if reading == "packed":
@@ -237,11 +238,6 @@ def stratified_hold_out(labels: NDArray[np.int64], count: int, seed: int) -> NDA
         # Image i of a class of n is drawn once the fraction (i + 0.5) / n of everything has been.
         ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(np.argsort(ranks, kind="stable")[:count])
-
-
-def _cache_folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "resnet-service" / "datasets"
 
 
 def _name_of(source: Path) -> str:

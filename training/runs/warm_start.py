@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.networks.colour_statistics import usual_colour_statistics
 from training.networks.resnet import Architecture, ResNet, architecture, load_weights
 from training.recipes.recipe import Recipe
 from training.runs.loading import read_trained
@@ -23,9 +24,7 @@ from training.runs.shipped import SMALL, ShippedRun, shipped_runs
 from training.weights.checkpoint import WEIGHTS, CheckpointError, sha256_of
 from training.weights.conversion import fit_head, read_named, recognise, refuse_unfit
 from training.weights.published import (
-    MEAN,
     PUBLISHED,
-    STANDARD_DEVIATION,
     PublishedError,
     fetch_published,
     find_published,
@@ -42,7 +41,6 @@ PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for publ
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
 _USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
-_CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
 _NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 
@@ -205,12 +203,10 @@ def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
     side = network.image_size
     shorter_side = side
-    mean, deviation = _CIFAR_COLOURS
-    if network.imagenet:
-        mean, deviation = MEAN, STANDARD_DEVIATION
     if network.stem == "7x7":
         shorter_side = _shorter_side_of(path)
-    return Source(path, weights, network, side, shorter_side, mean, deviation)
+    colours = usual_colour_statistics(network)
+    return Source(path, weights, network, side, shorter_side, colours.mean, colours.standard_deviation)
 
 
 def _fit(weights: Mapping[str, Tensor], network: Architecture, path: Path) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from service.system.cache import cache_root
 from training.weights.download import DownloadError, download
 
 MIRROR = "RESNET_WEIGHTS_MIRROR"  # environment: a folder of a web server that has the same files
-MEAN, STANDARD_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = 224
 _LARGEST = 400_000_000  # bytes; ResNet-152 has 242 million
 
@@ -132,8 +132,7 @@ def published_as(sha256: str, depth: int) -> Published | None:
 
 def cached_path(published: Published) -> Path:
     """Return where the file lies once it has come, or where to put one that was fetched by other means."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "resnet-service" / "weights" / published.file_name
+    return cache_root() / "weights" / published.file_name
 
 
 def fetch_published(published: Published, say: Callable[[str], None]) -> Path:

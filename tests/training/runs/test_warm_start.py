@@ -15,13 +15,14 @@ from torch import Tensor
 from tests.support.run_records import record_of
 from tests.support.shipped import write_shipped
 from tests.training.weights.test_conversion import as_hugging_face, as_timm, as_torchvision, settled
+from training.networks.colour_statistics import IMAGENET
 from training.networks.resnet import ResNet, build
 from training.recipes.catalog import RECIPES
 from training.runs import shipped
 from training.runs.warm_start import Start, starting_point
 from training.weights import published as published_weights
 from training.weights.checkpoint import CheckpointError
-from training.weights.published import MEAN, PublishedError
+from training.weights.published import PublishedError
 
 RECIPE = RECIPES["finetune"]
 
@@ -72,7 +73,7 @@ def test_the_network_follows_the_weights_and_answers_as_the_one_they_are_of(
 def test_images_are_those_of_the_pretrained_network_not_of_the_recipe(tmp_path: Path) -> None:
     torch.save(as_torchvision(settled("resnet18")), tmp_path / "weights.pth")
     found = start(tmp_path / "weights.pth")
-    assert found.mean == list(MEAN)
+    assert found.mean == list(IMAGENET.mean)
     assert (found.recipe.image_size, found.recipe.test_size, found.recipe.test_shorter_side) == (224, None, 256)
     torch.save(as_torchvision(settled("resnet20")), tmp_path / "small.pth")
     small = start(tmp_path / "small.pth")

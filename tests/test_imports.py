@@ -63,6 +63,7 @@ BORROWED = {
             "setup.py",
             "folder.py",
             "record.py",
+            "options.py",
             "crops.py",
         },
     ),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from training.hardware.devices import Hardware
     from training.hardware.process_group import World
     from training.recipes.recipe import Recipe
-    from training.runs.setup import Options
+    from training.runs.options import Options
 
 main = typer.Typer(
     name="train-resnet",
@@ -123,7 +123,7 @@ def run(
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
     from service.images.preprocessing import installed_resizers, usual_resizer
-    from training.runs.setup import Options
+    from training.runs.options import Options
 
     if resizer != "auto" and resizer not in installed_resizers():
         _fail(f"{resizer} is not installed; install it, or leave out --resizer")
@@ -178,9 +178,9 @@ def _hardware(precision: str, compile: str, threads: int | None, *, deterministi
 def _train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World", trial: str | None) -> None:
     from training.data.dataset import DataError
     from training.runs import sanity_checks as trials
+    from training.runs.options import Interrupted, RunError
     from training.runs.progress import Progress
     from training.runs.run import run as train
-    from training.runs.setup import Interrupted, RunError
     from training.trainer.loop import Diverged
     from training.weights.checkpoint import CheckpointError
 

@@ -19,9 +19,9 @@ from training.augmentation.mixing import Batch
 from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
 from training.networks.resnet import build
+from training.runs.options import Interrupted, Options
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Interrupted, Options
 from training.trainer.gradients import ParallelGradients
 from training.trainer.interrupts import Stop, Stopped
 from training.weights.checkpoint import Checkpoint, load_latest
@@ -207,7 +207,7 @@ from training.trainer import gradients as replicas
 from training.cli import _train
 from training.hardware.process_group import World
 from training.hardware.devices import choose
-from training.runs.setup import Options
+from training.runs.options import Options
 
 def slow(*arguments):
     os.write(1, b"computing\\n")  # in one piece: both replicas say so

@@ -11,9 +11,10 @@ from service.images.preprocessing import PILLOW, installed_resizers
 from training.data.dataset import write_skipped
 from training.data.splits import skipped_files, split_table
 from training.recipes.recipe import DESCRIPTIVE
+from training.runs.options import Options, RunError
 from training.runs.progress import Progress
 from training.runs.record import METRICS_FILE, RUN_FILE, RecordError, read_facts
-from training.runs.setup import Options, Run, RunError
+from training.runs.setup import Run
 from training.weights import checkpoint
 
 
@@ -70,46 +71,46 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
         progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
 
-def start_folder(this: Run) -> int:
+def start_folder(run: Run) -> int:
     """Make the folder, with run.json and the weights of others that the run starts from.
 
     Returns the number of files that cannot be used, which skipped.csv lists.
     """
-    if not this.training.world.is_first:
+    if not run.training.world.is_first:
         return 0
     try:
-        this.options.out.mkdir(parents=True, exist_ok=True)
-        skipped = skipped_files(this.parts, this.options.data)
+        run.options.out.mkdir(parents=True, exist_ok=True)
+        skipped = skipped_files(run.data.parts, run.options.data)
         if skipped:
-            write_skipped(skipped, this.options.out / "skipped.csv")
-        if this.facts["start"]:
-            (this.options.out / "split.csv").write_bytes(split_table(this.parts, this.options.data))
-            if not this.options.resume:  # kept before run.json says that the run has begun
-                save(this, this.training.weights_to_keep())
+            write_skipped(skipped, run.options.out / "skipped.csv")
+        if run.facts["start"]:
+            (run.options.out / "split.csv").write_bytes(split_table(run.data.parts, run.options.data))
+            if not run.options.resume:  # kept before run.json says that the run has begun
+                save(run, run.training.weights_to_keep())
     except OSError as error:
-        raise RunError(f"cannot write to {this.options.out}: {error.strerror}; give another --out") from None
-    write_facts(this)
+        raise RunError(f"cannot write to {run.options.out}: {error.strerror}; give another --out") from None
+    write_facts(run)
     return len(skipped)
 
 
-def save(this: Run, weights: dict[str, Tensor]) -> None:
+def save(run: Run, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint, with the weights to evaluate, export and serve if the run ended now."""
-    state = this.training.state() | ({"selection": this.selection.state()} if this.selection else {})
-    if this.training.world.is_first:
-        checkpoint.save(this.options.out, this.training.step, weights, state)
+    state = run.training.state() | ({"selection": run.selection.state()} if run.selection else {})
+    if run.training.world.is_first:
+        checkpoint.save(run.options.out, run.training.step, weights, state)
 
 
-def write_facts(this: Run) -> None:
+def write_facts(run: Run) -> None:
     """Write run.json."""
-    if this.training.world.is_first:
-        content = (json.dumps(this.facts, indent=1) + "\n").encode()
-        checkpoint.write_whole(this.options.out / RUN_FILE, content)
+    if run.training.world.is_first:
+        content = (json.dumps(run.facts, indent=1) + "\n").encode()
+        checkpoint.write_whole(run.options.out / RUN_FILE, content)
 
 
-def append_metrics(this: Run, line: dict[str, Any]) -> None:
+def append_metrics(run: Run, line: dict[str, Any]) -> None:
     """Add a line to metrics.jsonl."""
-    if this.training.world.is_first:
-        with (this.options.out / METRICS_FILE).open("a") as file:
+    if run.training.world.is_first:
+        with (run.options.out / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 

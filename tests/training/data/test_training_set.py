@@ -29,9 +29,9 @@ from training.hardware.devices import choose
 from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
 from training.runs import data_reader as reader
+from training.runs.options import Options
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Options
 from training.weights.checkpoint import load_latest
 
 PAPER = dataclasses.replace(

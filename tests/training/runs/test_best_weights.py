@@ -12,7 +12,7 @@ from tests.training.runs.test_run import RECIPE, train
 from training.recipes.recipe import Recipe
 from training.runs.best_weights import Selection, selection_of
 from training.runs.measurements import measure_epoch
-from training.runs.setup import RunError
+from training.runs.options import RunError
 from training.weights.checkpoint import find_weights, load_latest, read_weights
 
 

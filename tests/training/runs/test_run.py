@@ -20,9 +20,9 @@ from training.data.dataset import DataError
 from training.hardware.devices import choose
 from training.recipes.catalog import RECIPES
 from training.recipes.recipe import Recipe
+from training.runs.options import Options, RunError
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Options, RunError
 from training.trainer.loop import Diverged
 from training.weights.checkpoint import load_latest
 
@@ -99,9 +99,9 @@ import dataclasses, sys, time
 from pathlib import Path
 from training.trainer import loop
 from training.hardware.devices import choose
-from training.runs.setup import Options, RunError
+from training.runs.options import Options, RunError
 from training.runs.progress import Progress
-from training.runs.setup import Options
+from training.runs.options import Options
 from training.runs.run import run
 from tests.training.runs.test_run import RECIPE
 

@@ -13,9 +13,9 @@ from training.hardware.devices import choose
 from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
 from training.runs import sanity_checks as trial
+from training.runs.options import Options, RunError
 from training.runs.progress import Progress
 from training.runs.sanity_checks import dry_run, overfit_batch
-from training.runs.setup import Options, RunError
 
 HARDWARE = choose("fp32", "off", 2)
 

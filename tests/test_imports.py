@@ -58,7 +58,7 @@ BORROWED = {
             "evaluate_command.py",
             "devices.py",
             "data_reader.py",
-            "__init__.py",
+            "run_command.py",
             "training_set.py",
             "setup.py",
             "folder.py",

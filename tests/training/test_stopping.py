@@ -204,7 +204,7 @@ import dataclasses, os, sys, time
 from pathlib import Path
 from tests.training.runs.test_run import RECIPE
 from training.trainer import gradients as replicas
-from training.cli import _train
+from training.cli.run_command import train
 from training.hardware.process_group import World
 from training.hardware.devices import choose
 from training.runs.options import Options
@@ -215,7 +215,7 @@ def slow(*arguments):
 
 replicas.ParallelGradients._gradients = slow
 recipe, options = dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1]))
-_train(recipe, options, choose("fp32", "off", 2), World(), None)
+train(recipe, options, choose("fp32", "off", 2), World(), None)
 """
 
 

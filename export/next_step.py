@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.model_files.repository import MODEL_FILE, MODEL_NAME, MODEL_VERSION
 
-NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: what to say instead, in a container, whose paths are its own
+NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: the text to print instead, in a container, whose paths differ
 
 
 def next_steps(file: Path) -> list[str]:

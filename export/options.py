@@ -1,4 +1,4 @@
-"""What the command line can ask for, in words; kept apart so that `--help` needs none of the slow imports."""
+"""The options of the command line as types, kept apart so that `--help` needs no slow import."""
 
 from dataclasses import dataclass
 from enum import StrEnum

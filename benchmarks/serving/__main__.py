@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.serving.campaign import COLUMNS, MATCHES, Campaign, Plan, known
 from benchmarks.serving.duel import Arena
 from benchmarks.serving.environment import peers_python
-from benchmarks.serving.progress import say
+from benchmarks.serving.progress import log
 from benchmarks.serving.results import ROOT, Results
 from benchmarks.serving.servers import PEERS
 from benchmarks.serving.workload import NETWORKS, PRECISIONS
@@ -34,7 +34,7 @@ def main() -> None:
         plan = _plan(options)
     except ValueError as error:
         sys.exit(f"bench-serving: {error}")
-    say(f"about {plan.estimate_s() / 60:.0f} minutes, once peers and models are there")
+    log(f"about {plan.estimate_s() / 60:.0f} minutes, once peers and models are there")
     arena = Arena(peers_python(options.peers_venv), options.cache)
     results = Results(options.page.with_name("results.json"))
     results.begin(_without_places(options))

@@ -1,6 +1,6 @@
 """Throughput: ours against one peer, both running, measured in turns at each concurrency.
 
-While ours is measured the peer stands still, as some peers are busy even when nobody asks; ours keeps running while the
+While ours is measured the peer stands still, as some peers are busy even without requests; ours keeps running while the
 peer is measured, and what it takes when idle is part of the results. A turn begins when the other server has worked off
 its queue.
 """
@@ -124,7 +124,7 @@ class Footprint:
     """What a server takes of the machine."""
 
     pss_mib: float  # under load
-    idle_cpu: float  # cores, when nobody asks
+    idle_cpu: float  # cores, without requests
 
 
 def footprint(arena: Arena, kind: Kind, workload: Workload, seconds: int) -> Footprint:

@@ -150,7 +150,7 @@ def open_loop(
 ) -> Load:
     """Send a request at each moment of the schedule (seconds from now), and return what became of each.
 
-    `at` is called now and then with the seconds that have passed, for whoever wants to look at the server meanwhile.
+    `at` is called now and then with the seconds that have passed, to measure the server meanwhile.
     """
     _allow_many_sockets()
     run = _Open(address, questions)

@@ -80,7 +80,7 @@ def end(session: int) -> None:
 
 @contextlib.contextmanager
 def standing_still(session: int) -> Iterator[None]:
-    """Stop a server for a moment: some of them are not quiet when nobody asks."""
+    """Stop a server for a moment: some of them are busy without requests."""
     _tell(session, signal.SIGSTOP)
     try:
         yield

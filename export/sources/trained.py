@@ -26,7 +26,7 @@ OWN_RUNS = Path("runs")
 
 
 class NoRun(ExportError):
-    """Nothing of one's own has been trained for what was asked."""
+    """No run fits the requested network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,13 @@ class Source:
     held_out: tuple[int, ...] = field(default=(), repr=False)
     trained_on: str | None = None  # where no run says it
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
-    published: PublishedWeights | None = None  # where the weights are somebody else's
+    published: PublishedWeights | None = None  # of published weights
     max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
     resizer: Resizer | None = None  # of the run's images, over which its data sets' fingerprints are; None: no run
 
     @property
     def is_random(self) -> bool:
-        """Whether the weights come from a seed alone, so that no answer is worth anything."""
+        """Whether the weights are random, so that answers mean nothing."""
         return self.checkpoint_sha256 is None
 
     @property
@@ -84,7 +84,7 @@ def from_random_weights(choice: NetworkSpec, labels: Sequence[str] | None, seed:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Return names for classes that nobody has named: class_0, class_1, …"""
+    """Return names for classes without any: class_0, class_1, …"""
     digits = len(str(count - 1))
     return tuple(f"class_{index:0{digits}}" for index in range(count))
 
@@ -92,7 +92,7 @@ def numbered(count: int) -> tuple[str, ...]:
 def from_run(path: Path, choice: NetworkSpec, labels: Sequence[str] | None) -> Source:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 
-    Raises ExportError if there is none, if it is damaged, or if it is not what `choice` and `labels` ask for.
+    Raises ExportError if there is none, if it is damaged, or if it does not fit `choice` and `labels`.
     """
     _refuse_contradictions(read_run(path), choice, labels)
     try:
@@ -161,10 +161,10 @@ def _refuse_contradictions(facts: RunRecord, choice: NetworkSpec, labels: Sequen
     if labels is not None and tuple(labels) != facts.labels:
         phrases.append(f"--labels names {len(labels)} classes that are not the run's {len(facts.labels)}")
     if phrases:
-        raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or choose another --checkpoint")
+        raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or give another --checkpoint")
 
 
-def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
+def find_run(choice: NetworkSpec, log: Callable[[str], None]) -> Path:
     """Return the newest finished run under runs/ whose network fits. Raises NoRun if there is none.
 
     Unfinished ones that fit are named and left out.
@@ -172,7 +172,7 @@ def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
     fitting = [(path, facts) for path in _runs_in(OWN_RUNS) if (facts := _fitting(path, choice)) is not None]
     for path, facts in fitting:
         if facts.finished is None:
-            say(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
+            log(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
     finished = sorted((facts.finished, path) for path, facts in fitting if facts.finished is not None)
     if not finished:
         raise NoRun(
@@ -181,7 +181,7 @@ def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
         )
     newest = finished[-1][1]
     others = ", ".join(str(path) for _, path in finished[:-1])
-    say(f"{newest} is your {'newest' if others else 'only'} finished run of {choice}{others and f'; older: {others}'}")
+    log(f"{newest} is your {'newest' if others else 'only'} finished run of {choice}{others and f'; older: {others}'}")
     return newest
 
 

@@ -1,4 +1,4 @@
-"""Which score tells images of the model's classes from others, and the threshold for a confident answer.
+"""The score that separates images of the model's classes from others, and the threshold for a confident answer.
 
 All of it is measured on the exported file. The threshold is the score that 95% of the held-out images reach. The score
 is the one with the largest AUROC (area under the ROC curve): of held-out images against a part of the unknown images
@@ -61,11 +61,11 @@ def measure_confidence(
         is_right = answers.best[:, 0] == held_out.labels
         score = _best_score(_part(known, is_right), _part(known, ~is_right))
         return Confidence(score=score, threshold=_threshold(known[score]), known_images=len(held_out.labels))
-    strange = _scores_of(answers_of(engine, unknown.pixels))
+    unfamiliar = _scores_of(answers_of(engine, unknown.pixels))
     is_choosing = np.arange(len(unknown.pixels)) % _CHOOSING_SHARE == 0
-    score = _best_score(known, _part(strange, is_choosing))
+    score = _best_score(known, _part(unfamiliar, is_choosing))
     compared = known if test_answers is None else _scores_of(test_answers)
-    others = strange[score][~is_choosing]
+    others = unfamiliar[score][~is_choosing]
     found = auroc(compared[score], others)
     return Confidence(
         score=score,

@@ -48,28 +48,28 @@ class Evidence:
     held_out: LabelledImages | None = None  # for the temperature
 
 
-def find_evidence(source: Source, data: Path | None, say: Callable[[str], None]) -> Evidence:
+def find_evidence(source: Source, data: Path | None, log: Callable[[str], None]) -> Evidence:
     """Return the images to measure with: those of `data`, or else the run's own, where they still are as they were.
 
     Images that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
     data that cannot be used.
     """
-    held_out = _held_out(source, say)
+    held_out = _held_out(source, log)
     if data is not None:
         # What was trained on can be known again only if it is read in the same way.
         was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
         reading: Reading | None = "streamed" if was_streamed else None
-        given = _load_fitting(data, source, say, source.max_skipped, reading)
-        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, say):
+        given = _load_fitting(data, source, log, source.max_skipped, reading)
+        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, log):
             return Evidence(_named(given), held_out)
         if held_out is None:
             raise ExportError(
                 f"the network was trained on all images of {data}, which say nothing of its accuracy; give --data "
                 "other images, or leave it out"
             )
-        say(f"the network was trained on {given.name}, so only what was held out of it counts")
+        log(f"the network was trained on {given.name}, so only what was held out of it counts")
         return Evidence(held_out, held_out)
-    test = _run_data(source.test_set, source, say)
+    test = _run_data(source.test_set, source, log)
     return Evidence(held_out if test is None else _named(test), held_out)
 
 
@@ -84,21 +84,21 @@ class Described(Protocol):
     def preprocessing(self) -> Preprocessing: ...
 
 
-def labelled_images(data: Path, fitting: Described, say: Callable[[str], None]) -> LabelledImages:
+def labelled_images(data: Path, fitting: Described, log: Callable[[str], None]) -> LabelledImages:
     """Return the images of a data set that has these classes. Raises ExportError."""
-    return _named(_load_fitting(data, fitting, say))
+    return _named(_load_fitting(data, fitting, log))
 
 
-def class_names(data: Path, described: Architecture, say: Callable[[str], None]) -> tuple[str, ...]:
+def class_names(data: Path, described: Architecture, log: Callable[[str], None]) -> tuple[str, ...]:
     """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
-    with _told():
+    with _as_export_error():
         data = find_folders(data).training
-    return _load(data, default_preprocessing(described), say, least_classes=2).classes
+    return _load(data, default_preprocessing(described), log, least_classes=2).classes
 
 
-def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pixels | None:
+def training_pixels(source: Source, most: int, log: Callable[[str], None]) -> Pixels | None:
     """Return up to so many images that the run was trained on, from all over the set; None if it is not there."""
-    dataset = _run_data(source.train_set, source, say)
+    dataset = _run_data(source.train_set, source, log)
     if dataset is None:
         return None
     trained = np.setdiff1d(np.arange(len(dataset)), np.array(source.held_out, dtype=int))
@@ -106,11 +106,11 @@ def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pi
     return np.array(dataset.images[chosen])
 
 
-def _held_out(source: Source, say: Callable[[str], None]) -> LabelledImages | None:
+def _held_out(source: Source, log: Callable[[str], None]) -> LabelledImages | None:
     if source.validation_set is not None:
-        validation_set = _run_data(source.validation_set, source, say)
+        validation_set = _run_data(source.validation_set, source, log)
         return None if validation_set is None else _named(validation_set)
-    dataset = _run_data(source.train_set, source, say) if source.held_out else None
+    dataset = _run_data(source.train_set, source, log) if source.held_out else None
     if dataset is None:
         return None
     indices = np.array(source.held_out)
@@ -119,29 +119,29 @@ def _held_out(source: Source, say: Callable[[str], None]) -> LabelledImages | No
     )
 
 
-def _run_data(facts: DatasetRecord | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
+def _run_data(facts: DatasetRecord | None, source: Source, log: Callable[[str], None]) -> Dataset | None:
     """Return a data set that the run names, if it is still there and still the same."""
     if facts is None:
         return None
     if not facts.source.exists() and tar_around(facts.source) is None:
-        say(f"{facts.source} is no longer there, so nothing is measured on it")
+        log(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:
         # The run has taken them as they are, and read them in one of two ways.
         reading = reading_of(facts.fingerprint)
-        dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0, reading=reading)
+        dataset = _load(facts.source, source.preprocessing, log, max_skipped=1.0, reading=reading)
         dataset = with_classes(dataset, source.labels)
-        is_the_same = _is_of_the_run(dataset, facts, source, say)
+        is_the_same = _is_of_the_run(dataset, facts, source, log)
     except (ExportError, DataError) as error:
-        say(f"{error}; nothing is measured on it")
+        log(f"{error}; nothing is measured on it")
         return None
     if not is_the_same:
-        say(f"{facts.source} has changed since the run, so nothing is measured on it")
+        log(f"{facts.source} has changed since the run, so nothing is measured on it")
         return None
     return dataset
 
 
-def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, say: Callable[[str], None]) -> bool:
+def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, log: Callable[[str], None]) -> bool:
     """Whether a data set is one that the run has seen, perhaps by another resizer.
 
     Raises ExportError if that resizer is not installed.
@@ -156,7 +156,7 @@ def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, say: Ca
             f"{source.resizer}, which is not installed; install it"
         )
     again = _load(
-        Path(found.source), source.preprocessing, say, max_skipped=1.0, reading="packed", resizer=source.resizer
+        Path(found.source), source.preprocessing, log, max_skipped=1.0, reading="packed", resizer=source.resizer
     )
     return again.fingerprint == facts.fingerprint
 
@@ -164,7 +164,7 @@ def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, say: Ca
 def _load_fitting(
     path: Path,
     source: Described,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
 ) -> Dataset:
@@ -172,9 +172,9 @@ def _load_fitting(
 
     Of one that is split already, the part for testing is loaded.
     """
-    with _told():
-        path = part_to_measure(path, say)
-    dataset = _load(path, source.preprocessing, say, max_skipped=max_skipped, reading=reading)
+    with _as_export_error():
+        path = part_to_measure(path, log)
+    dataset = _load(path, source.preprocessing, log, max_skipped=max_skipped, reading=reading)
     for names in (source.labels, source.synsets):
         if names is not None and set(dataset.classes) <= set(names):
             indices = np.array([names.index(name) for name in dataset.classes])
@@ -195,7 +195,7 @@ def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _as_export_error() -> Iterator[None]:
     try:
         yield
     except DataError as error:
@@ -205,7 +205,7 @@ def _told() -> Iterator[None]:
 def _load(
     path: Path,
     preprocessing: Preprocessing,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
     *,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
@@ -216,7 +216,7 @@ def _load(
     if height != width:
         raise ExportError("data sets are prepared with square crops only; export without --data")
     shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
-    with _told():
+    with _as_export_error():
         return load(
             path,
             height,
@@ -224,7 +224,7 @@ def _load(
             interpolation=interpolation,
             resizer=resizer,
             max_skipped=max_skipped,
-            announce=say,
+            announce=log,
             reading=reading,
             least_classes=least_classes,
         )
@@ -235,5 +235,5 @@ def _named(dataset: Dataset) -> LabelledImages:
 
 
 def _name_of(dataset: Dataset) -> str:
-    """Return a name that tells the parts of a data set apart: cifar10 (cifar10-test.tar)."""
+    """Return a name that distinguishes the parts of a data set: cifar10 (cifar10-test.tar)."""
     return f"{dataset.name} ({Path(dataset.source).name})"

@@ -120,7 +120,7 @@ def stop_after_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_step(training: Training, count: int, batch: Batch | None = None) -> None:
         train(training, count, batch)
         if training.step >= 4:
-            training.stop.ask()
+            training.stop.request()
 
     monkeypatch.setattr(Training, "train", one_step)
     monkeypatch.setattr(run_module, "_MOST_STEPS_BETWEEN_LOOKS", 1)

@@ -167,7 +167,7 @@ def test_a_signal_is_only_heard_while_somebody_listens() -> None:
     stop = Stop()
     with stop.listening():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked and not stop.is_overdue()
+        assert stop.is_requested and not stop.is_overdue()
         with pytest.raises(Stopped), stop.at_once():
             raise AssertionError("it was asked before")
     assert signal.getsignal(signal.SIGTERM) is before

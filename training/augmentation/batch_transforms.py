@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, as tensor operations on the device; random numbers from (seed, epoch or step) alone.
+"""Augmentation of whole batches, as tensor operations on the device. Random numbers follow from (seed, epoch or step).
 
 Random crops out of a padded image and mirror images are one gather: rows and columns of each image are index
 lists, so shifting and mirroring cost no more than copying.
@@ -53,7 +53,7 @@ def augment(
 ) -> Tensor:
     """Return cropped and mirrored images, float (N, 3, H, W) in channels-last order.
 
-    `images` are normalised images, float (N, H, W, 3), so that the padding with zeros is the mean colour;
+    `images` are normalized images, float (N, H, W, 3), so that the padding with zeros is the mean colour;
     `indices` are the places of the whole batch in the training set, which decide on alternating flips; `part` says
     which of them the images are.
     """

@@ -164,7 +164,7 @@ def _moved(images: Tensor, matrices: Tensor) -> Tensor:
     return images[image, row.clamp(0, height - 1), column.clamp(0, width - 1)] * inside.unsqueeze(3)
 
 
-# Name → what it does, and how strongly: a function of a number in -1…1, of which some mind only the size.
+# Name → what it does, and how strongly: a function of a number in -1…1, of which some use only the magnitude.
 OPERATIONS: dict[str, tuple[Operation, Callable[[float], float]]] = {
     "identity": (identity, abs),
     "shear_x": (shear_x, lambda step: _STRONGEST * step),

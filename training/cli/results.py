@@ -80,7 +80,7 @@ def evaluate(
 
     try:
         facts, folder = measure(
-            checkpoint, data, views, out, max_skipped=max_skipped, say=lambda line: typer.echo(line, err=True)
+            checkpoint, data, views, out, max_skipped=max_skipped, log=lambda line: typer.echo(line, err=True)
         )
     except (EvaluationError, CheckpointError, DataError, ValueError) as error:
         fail(str(error))

@@ -164,7 +164,8 @@ def train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "Wo
         fail(str(error))
     except OSError as error:
         fail(
-            f"{error.filename or options.out}: {error.strerror}; earlier checkpoints are intact; repair it and add --resume"
+            f"{error.filename or options.out}: {error.strerror}; "
+            "earlier checkpoints are intact; repair it and add --resume"
         )
     finally:
         progress.close()

@@ -28,7 +28,7 @@ class Duplicates:
         )
 
     def lines(self) -> list[str]:
-        """Return what to tell people, a line for each kind there is."""
+        """Return a warning for each kind of duplicate found."""
         lines = [
             f"{_NAMES[part]} images that are also trained on: {count:,}, for example {self._example(part)}; remove "
             f"them from one of the two parts, or the {_NAMES[part]} error looks better than it is"

@@ -93,7 +93,7 @@ class Balance:
         }
 
     def lines(self, class_weights: str | None) -> list[str]:
-        """Return what to tell people, plainly; `class_weights` is the recipe's."""
+        """Return the warnings about imbalance; `class_weights` is the recipe's."""
         order = sorted(range(len(self.classes)), key=lambda label: -self.trained_on[label])
         shown = [
             f"{self.classes[label]} {self.trained_on[label]:,} + {self.held_out[label]:,}"
@@ -103,16 +103,16 @@ class Balance:
         lines = [f"images to train on + held out: {', '.join(shown)}{more}"]
         if self.ratio >= _UNEVEN:
             weighed = "the loss weighs all classes equally"
-            advice = weighed if class_weights == "balanced" else "--set class_weights=balanced weighs all equally"
+            advice = weighed if class_weights == "balanced" else "use --set class_weights=balanced to reweight the loss"
             largest, smallest = self.classes[order[0]], self.classes[order[-1]]
             lines.append(
-                f"uneven classes: {largest!r} has {self.ratio:.1f} times the training images of {smallest!r}; {advice}"
+                f"class imbalance: {largest!r} has {self.ratio:.1f}x as many training images as {smallest!r}; {advice}"
             )
         absent = [name for name, count in zip(self.classes, self.held_out, strict=True) if not count]
         if absent and any(self.held_out):
             lines.append(
-                f"no image of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so nothing says how "
-                "well it is told apart; add images"
+                f"no image of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so its accuracy "
+                "cannot be measured; add images"
             )
         return lines
 

@@ -15,7 +15,7 @@ from training.data_files.part_names import Split, split_of
 
 Parts = tuple[str, ...]  # of a path inside the data; (): the data itself
 
-# What images are called; that of others is read, too, so this only helps to tell layouts apart.
+# Usual suffixes of images. Files with others are read, too: these only distinguish layouts.
 _IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in [
@@ -106,7 +106,7 @@ def find_classes(listing: Listing, source: Path, least_classes: int = 1) -> dict
 
 def _refuse_unusable(classes: dict[str, list[PurePosixPath]], source: Path) -> None:
     for name, files in sorted(classes.items()):
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python tells of bytes that are not UTF-8
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python represents bytes that are not UTF-8
             raise DataError(f"the name of class folder {name!r} is not UTF-8; rename it")
         if not files:
             raise DataError(f"class folder {name!r} of {source} is empty; put images into it or remove it")
@@ -142,7 +142,7 @@ def refuse_split(root: Path, split: Split) -> NoReturn:
 
 
 def sub_folders_line(tree: Tree, root: Parts, source: Path) -> str | None:
-    """Return what to say of class folders that have sub-folders; None if there are none."""
+    """Return a warning about class folders that have sub-folders; None if there are none."""
     nested = {name: inner for name in tree.sub_folders(root) if (inner := tree.sub_folders((*root, name)))}
     if not nested:
         return None

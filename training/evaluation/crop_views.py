@@ -1,4 +1,4 @@
-"""What a network is shown of an image: its centre, or several views whose scores are averaged.
+"""The views of an image that a network evaluates: its centre, or several views whose scores are averaged.
 
 centre       what training and serving see: the shorter side resized, the centre cut out
 mirror       that and its mirror image

@@ -1,4 +1,4 @@
-"""How good a network is: errors, calibration, and the temperature that mends it.
+"""How good a network is: errors, calibration, and the temperature that corrects it.
 
 Every image counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
 calibration of modern neural networks*: one temperature on held-out logits, and the expected calibration error over 15
@@ -65,7 +65,7 @@ def logits_of(
 ) -> Tensor:
     """Return the logits, float32 (N, classes), of uint8 images (N, H, W, 3); the model is put in evaluation mode.
 
-    `to_input` turns a batch of images into what the network takes: normalised, (N, 3, H, W). `threads` batches, by
+    `to_input` turns a batch of images into what the network takes: normalized, (N, 3, H, W). `threads` batches, by
     default of half a million pixels, are computed side by side; what comes back does not depend on how many.
     """
     model.eval()
@@ -196,8 +196,9 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 def fit_temperature(logits: Tensor, labels: Tensor, caution: float = 0.0) -> TemperatureFit:
     """Return the temperature in 0.05…20 that minimises the cross-entropy, found by golden-section search.
 
-    With `caution` it is pulled towards 1, the less the more images there are: of a handful that are all told apart
-    the minimum would be the lowest temperature there is, and a network that is certain of everything.
+    `logits` are float (N, classes), `labels` int64 (N,). `caution` pulls the temperature towards 1, less with more
+    images: a handful that are all classified right would give the lowest temperature, and a network that is certain
+    of everything.
     """
     logits = logits.double()
 

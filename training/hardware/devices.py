@@ -91,7 +91,7 @@ def choose(
     cores = threads or max(1, available_cores() // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
-    is_recorded = device == "cuda" and precision != "fp16"  # whose scale of the loss is made anew with each start
+    is_recorded = device == "cuda" and precision != "fp16"  # whose loss scale starts anew with each process
     # Nothing was gained on CPUs, nor on a GPU that replays its steps.
     is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
     torch.set_num_threads(cores if is_compiled else 1)  # of this thread; those of `Hardware.pool` set their own

@@ -1,6 +1,6 @@
 """Freed memory stays with the process while it trains on a CPU.
 
-glibc gives large blocks back to the kernel as soon as they are free, so every step would ask for its activations again,
+glibc gives large blocks back to the kernel when they are free, so every step would allocate its activations again,
 page by page, and have each page filled with zeros.
 """
 
@@ -14,7 +14,7 @@ _KEPT_AT_THE_TOP = 2**28  # of each thread's heaps, which are else unmapped when
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library's allocator not to give memory back; return whether it is one that can be told so."""
+    """Keep the C library's allocator from returning memory; return whether it has that option."""
     if not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt

@@ -1,7 +1,7 @@
 """Several processes that train one network together, started by `torchrun`; a single process is a world of one.
 
 Every process computes its part of each batch; gradients, statistics and losses are averaged in one message a step.
-The first process alone evaluates what is written, writes, and speaks.
+Only the first process evaluates what is written, writes and logs.
 """
 
 import os

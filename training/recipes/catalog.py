@@ -202,7 +202,7 @@ def _finetune() -> Recipe:
         test_shorter_side=256,
         crop="random_resized",
         crop_area=(0.25, 1.0),  # of a smaller part there may be nothing to see that says what the image is of
-        crop_padding=28,  # of crop=pad, where somebody sets that: without decoding each image anew
+        crop_padding=28,  # of crop=pad, if the user sets that: without decoding each image anew
         epochs=20,
         batch_size=16,
         held_out_share=0.2,
@@ -236,7 +236,7 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def chosen(name: str, assignments: Iterable[str] = ()) -> Recipe:
-    """Return the recipe of that name, changed as by `changed`; the error to expect is that of the shortcut asked for.
+    """Return the recipe of that name, changed as by `changed`; the expected error is that of the chosen shortcut.
 
     Raises ValueError for a recipe, a field, a value or a network that does not exist.
     """

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-# Limits are held only where somebody changes a recipe, by `changed`.
+# Limits are checked where a user changes a recipe, by `changed`.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 _LARGEST = 1e30  # within what float32 can hold
 _Positive = Annotated[float, Field(gt=0, le=_LARGEST)]
@@ -22,7 +22,7 @@ _Share = Annotated[float, Field(ge=0, le=1)]
 _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 _LessThanOne = Annotated[float, Field(ge=0, lt=1)]
 
-# Fields that say something about a recipe and change nothing.
+# Fields that describe a recipe and change nothing.
 DESCRIPTIVE = ("name", "expected_error", "expected_on", "source")
 
 

@@ -57,7 +57,7 @@ def without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int) 
     """Return a recipe that keeps its last weights, for a run that has no held-out images to choose by.
 
     `fixed` names the fields that the user has set, and the largest class has so many images. Raises ValueError, with
-    the next step, if a choice was asked for, or if images could be held out.
+    the next step, if the user has set a choice, or if images could be held out.
     """
     if selection_of(recipe) is None:
         return recipe

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from service.images.preprocessing import Resizer
 from service.system.cores import available_cores
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.dataset import Dataset, Reading, load, reading_of
 from training.data.decoder_pool import Decoders
 from training.data.splits import with_classes
-from training.data.training_set import Packed, Pixels, Streamed, window_of
+from training.data.training_set import Packed, Pixels, Streamed, crop_for_training
 from training.data_files.class_folders import first_few
 from training.data_files.parts import find_folders, part_to_measure
 from training.hardware.process_group import World
@@ -40,7 +40,7 @@ class Reader:
         """
         self._recipe, self._world, self._progress = recipe, world, progress
         self._max_skipped, self._reading = max_skipped, reading
-        self.tested = tested_window(recipe, resizer)
+        self.tested = crop_for_testing(recipe, resizer)
         cores = available_cores()
         self.decoders = Decoders(decoders or max(1, cores // world.local_size))
 
@@ -54,11 +54,11 @@ class Reader:
         """
         folders = find_folders(data)
         if folders.training != data:
-            self._progress.say(f"{data} is split: {folders}")
+            self._progress.log(f"{data} is split: {folders}")
         for note in folders.notes:
-            self._progress.say(note)
+            self._progress.log(note)
         if test_data is not None:
-            test_data = part_to_measure(test_data, self._progress.say)
+            test_data = part_to_measure(test_data, self._progress.log)
 
         def part(folder: Path | None, name: str, least_classes: int = 1) -> Dataset | None:
             if folder is None:
@@ -78,18 +78,18 @@ class Reader:
             return None
         absent = [name for name in train_set.classes if name not in other.classes]
         if absent:
-            self._progress.say(f"{other.source} has no images of {first_few(absent)}")
+            self._progress.log(f"{other.source} has no images of {first_few(absent)}")
         return with_classes(other, train_set.classes)
 
-    def _load(self, source: Path, window: Window, reading: Reading | None, least_classes: int = 1) -> Dataset:
+    def _load(self, source: Path, crop: CropSpec, reading: Reading | None, least_classes: int = 1) -> Dataset:
         return load(
             source,
-            window.size,
-            shorter_side=window.shorter_side,
-            interpolation=window.interpolation,
-            resizer=window.resizer,
+            crop.size,
+            shorter_side=crop.shorter_side,
+            interpolation=crop.interpolation,
+            resizer=crop.resizer,
             max_skipped=self._max_skipped,
-            announce=self._progress.say,
+            announce=self._progress.log,
             reading=reading,
             decoders=self.decoders,
             processes=self._world.local_size,
@@ -99,17 +99,17 @@ class Reader:
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
         """Return where training takes the pixels of the images in `kept` from. Raises DataError."""
-        window = window_of(self._recipe, self.tested.resizer)
-        if window.crop == "centre" and dataset.reading == "packed":
+        crop = crop_for_training(self._recipe, self.tested.resizer)
+        if crop.kind == "centre" and dataset.reading == "packed":
             packed = dataset
-            if window != self.tested:
-                packed = self._load(Path(dataset.source), window, "packed")
+            if crop != self.tested:
+                packed = self._load(Path(dataset.source), crop, "packed")
             return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
-        self._progress.say(f"training images are decoded for each step anew, by {self.decoders.count} processes")
+        self._progress.log(f"training images are decoded for each step anew, by {self.decoders.count} processes")
         places = dataset.places()
         return Streamed(
             places=[places[index] for index in kept.tolist()],
-            window=window,
+            crop=crop,
             decoders=self.decoders,
             device=device,
             seed=seed,
@@ -121,7 +121,7 @@ class Reader:
         self.decoders.close()
 
 
-def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
+def crop_for_testing(recipe: Recipe, resizer: Resizer) -> CropSpec:
     """Return what testing and serving cut out of an image. Raises ValueError where it does not fit."""
     size = recipe.test_size or recipe.image_size
     shorter_side = recipe.test_shorter_side or size
@@ -130,4 +130,4 @@ def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
             f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
             "give --set test_shorter_side or --set test_size another value"
         )
-    return Window(size, shorter_side=shorter_side, resizer=resizer)
+    return CropSpec(size, shorter_side=shorter_side, resizer=resizer)

@@ -57,7 +57,7 @@ def evaluate(
     out: Path | None = None,
     *,
     max_skipped: float | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> tuple[dict[str, Any], Path]:
     """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
 
@@ -66,23 +66,23 @@ def evaluate(
     trained = read_trained(checkpoint)
     record = trained.record
     chosen = choose(views, record.preprocessing.shorter_side, record.preprocessing.crop)
-    data = part_to_measure(data.expanduser(), say)
+    data = part_to_measure(data.expanduser(), log)
     out = out or trained.run / "evaluation" / views
     _make(out)
-    say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
+    log(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.was_trained_on(data)
     if is_known:
         max_skipped = 1.0  # the run has taken its images as they are
     elif max_skipped is None:
         max_skipped = record.max_skipped
-    scored = _score(trained, data, chosen, max_skipped, say)
+    scored = _score(trained, data, chosen, max_skipped, log)
     matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(record.labels))
     facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, record.labels)
     facts |= {"trained_on_these_pictures": is_known, "held_out": None}
     if is_known:
-        say("the network was trained on these images; expect larger errors on new ones")
-        facts["held_out"] = _measured_held_out(trained, scored, say)
-    _write(out, facts, matrix, scored.skipped, say)
+        log("the network was trained on these images; expect larger errors on new ones")
+        facts["held_out"] = _measured_held_out(trained, scored, log)
+    _write(out, facts, matrix, scored.skipped, log)
     return facts, out
 
 
@@ -97,12 +97,12 @@ def _make(folder: Path) -> None:
     raise EvaluationError(f"cannot write to {folder}: {reason}; give another --out")
 
 
-def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: Callable[[str], None]) -> _Scored:
+def _score(trained: Trained, data: Path, views: Views, max_skipped: float, log: Callable[[str], None]) -> _Scored:
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
     known = trained.record.labels
     with opened(data) as (classes, read):
-        _refuse_other_classes(tuple(classes), known, say)
+        _refuse_other_classes(tuple(classes), known, log)
 
         def images() -> Iterator[list[Pixels]]:
             for file, label, seen in _seen(classes, trained, read, views):
@@ -126,11 +126,11 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
     return _Scored(log_scores, torch.tensor(labels), skipped)
 
 
-def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], say: Callable[[str], None]) -> None:
+def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], log: Callable[[str], None]) -> None:
     """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
     unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
     if absent and not unknown:
-        say(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
+        log(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
     if unknown:
         parts = (("of the data only", unknown), ("of the run only", absent))
         described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
@@ -221,19 +221,19 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
     }
 
 
-def _measured_held_out(trained: Trained, scored: _Scored, say: Callable[[str], None]) -> dict[str, Any] | None:
+def _measured_held_out(trained: Trained, scored: _Scored, log: Callable[[str], None]) -> dict[str, Any] | None:
     """Return the errors of those of a run's images that it held out; None if there are none or not all are there."""
     held_out = trained.record.held_out
     if not held_out or max(held_out) >= len(scored.labels):
         return None
     places = torch.tensor(held_out)
     errors = errors_of(scored.log_scores[places], scored.labels[places])
-    say(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
+    log(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
     return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
 
 
 def _write(
-    out: Path, facts: dict[str, Any], matrix: Tensor, skipped: list[tuple[str, str]], say: Callable[[str], None]
+    out: Path, facts: dict[str, Any], matrix: Tensor, skipped: list[tuple[str, str]], log: Callable[[str], None]
 ) -> None:
     title = f"{facts['network']}, {facts['views']['name']}: {facts['top1_error']:.2f}% error on {facts['images']:,}"
     labels = [measured["label"] for measured in facts["classes"]]
@@ -242,7 +242,7 @@ def _write(
         (out / "skipped.csv").unlink(missing_ok=True)  # of an earlier evaluation
         if skipped:
             write_skipped(skipped, out / "skipped.csv")
-            say(f"skipped {len(skipped)} files; {out / 'skipped.csv'} lists them with reasons")
+            log(f"skipped {len(skipped)} files; {out / 'skipped.csv'} lists them with reasons")
         write_whole(out / "evaluation.json", (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
         raise EvaluationError(f"cannot write to {out}: {error.strerror}; give another --out") from None

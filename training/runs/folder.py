@@ -47,7 +47,7 @@ def _refuse_another_resizer(earlier: dict[str, Any], options: Options) -> None:
 
 
 def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
-    """Raise RunError if the run in the folder is not the one asked for; say what keeps it from being bit-equal."""
+    """Raise RunError if the run in the folder is not the one to resume; log what keeps it from being bit-equal."""
     # A field that is newer than the run is as now; what only describes the recipe may change.
     described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
     earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
@@ -68,7 +68,7 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
     before = today | earlier["hardware"] | earlier["versions"]
     changed = [f"{key} was {before[key]}, is {today[key]}" for key in today if before[key] != today[key]]
     if changed:
-        progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
+        progress.log(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
 
 def start_folder(run: Run) -> int:

@@ -62,7 +62,7 @@ def final_weights(run: Run) -> Weights:
         return weights
     network = _network(run, weights)
     make_statistics_precise(network, run.training.unmixed_parts(images), run.training.hardware, run.training.world)
-    run.progress.say("batch-norm statistics: averages over training images")
+    run.progress.log("batch-norm statistics: averages over training images")
     return dict(network.state_dict())
 
 
@@ -75,14 +75,14 @@ def final_results(run: Run, weights: Weights) -> dict[str, Any]:
         errors = errors_of(logits, labels)
         results["held_out"] = dataclasses.asdict(errors)
         results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels, caution=1.0))
-        run.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} images")
+        run.progress.log(f"held-out error {errors.top1:.2f}% on {errors.images:,} images")
     if (test_part := run.data.test_part) is not None:
         errors = errors_of(*answers(run, weights, test_part))
         results["test"] = dataclasses.asdict(errors)
         recipe = run.training.recipe
         expected = f"{recipe.expected_error:g}% of {recipe.expected_on}" if recipe.expected_error is not None else ""
         beside = f" (the recipe's full length: {expected})" if expected else ""
-        run.progress.say(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
+        run.progress.log(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
     return results
 
 

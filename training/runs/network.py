@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from training.data.channel_statistics import Statistics
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.normalization import Normalize
 from training.networks.resnet import ResNet, build
 from training.recipes.recipe import Recipe
@@ -32,7 +32,7 @@ def new_network(recipe: Recipe, classes: int) -> ResNet:
     return model
 
 
-def pixel_mean(recipe: Recipe, tested: Window, statistics: Statistics, normalize: Normalize) -> Tensor:
+def pixel_mean(recipe: Recipe, tested: CropSpec, statistics: Statistics, normalize: Normalize) -> Tensor:
     """Return the mean image of the training set as the network's input, float32 (3, H, W).
 
     Raises RunError for a recipe whose images have several sizes, as the mean image has one.

@@ -69,7 +69,7 @@ def _trained(run: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
     skipped = start_folder(run)
     if skipped:
         where = run.options.out / "skipped.csv"
-        run.progress.say(f"files that cannot be used: {skipped}; {where} lists them with reasons")
+        run.progress.log(f"files that cannot be used: {skipped}; {where} lists them with reasons")
     if is_resumed:
         _restore(run)
     _train(run, stop)
@@ -100,7 +100,7 @@ def _prepared(
     elif options.time_budget_minutes is not None:
         run.facts |= _steps_within(run.training, options.time_budget_minutes, progress)
     run.training.total_steps = run.facts["steps"]
-    progress.say(
+    progress.log(
         f"training {run.facts['network']} on {len(run.training.images):,} images of {run.data.train_set.name} "
         f"for {run.facts['steps']:,} steps of {run.training.batch_size} on {hardware}; images are resized by "
         f"{options.resizer}"
@@ -119,7 +119,7 @@ def _restore(run: Run) -> None:
         raise RunError(f"{run.options.out} has no checkpoint left; give another --out to start again")
     if run.training.world.is_first:
         cut_metrics(run.options.out, step - 1 if run.training.is_epoch_complete() else step)
-    run.progress.say(f"going on from step {step:,}")
+    run.progress.log(f"going on from step {step:,}")
 
 
 def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _steps_within(training: Training, minutes: float, progress: Progress) -> dic
     training.model.load_state_dict(before)
     training.start_afresh()
     steps = max(1, int(left_s * _BUDGET_FOR_STEPS * steps_per_s))
-    progress.say(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
+    progress.log(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
     return {"steps": steps, "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes}}
 
 
@@ -149,7 +149,7 @@ def _train(run: Run, stop: Stop) -> None:
                 steps = _train_to_next_look(run, steps)
             if training.is_epoch_complete():
                 _log_epoch(run, stop)
-        stopping = training.world.any(stop.asked)
+        stopping = training.world.any(stop.is_requested)
         if stopping or time.monotonic() - saved_at > 60 * run.options.checkpoint_every_minutes:
             save(run, weights_so_far(run))
             saved_at = time.monotonic()
@@ -212,7 +212,7 @@ def _log_epoch(run: Run, stop: Stop) -> None:
         if run.selection.is_over:
             _log_gradients(run)
     append_metrics(run, line)
-    run.progress.log(line, training.total_steps)
+    run.progress.log_epoch(line, training.total_steps)
 
 
 def _finished(run: Run) -> dict[str, Any]:
@@ -222,10 +222,10 @@ def _finished(run: Run) -> dict[str, Any]:
         save(run, weights)
     if run.selection:
         run.facts["best"] = run.selection.facts()
-        run.progress.say(f"the best weights are those of step {run.selection.step:,}")
+        run.progress.log(f"the best weights are those of step {run.selection.step:,}")
     if run.training.step < run.training.total_steps:
         run.facts["stopped_early"] = run.training.step
-    run.progress.say("trained and saved; evaluating")
+    run.progress.log("trained and saved; evaluating")
     run.facts["results"] = final_results(run, weights)
     run.facts["layer_responses"] = final_layer_responses(run, weights)
     run.facts["finished"] = now()

@@ -82,13 +82,13 @@ def _held_out(recipe: Recipe, train_set: Dataset, validation_set: Dataset | None
     return stratified_hold_out(train_set.labels, min(recipe.held_out_images, len(train_set) // 10), seed)
 
 
-def check_data(data: RunData, options: Options, recipe: Recipe, say: Callable[[str], None]) -> dict[str, Any]:
+def check_data(data: RunData, options: Options, recipe: Recipe, log: Callable[[str], None]) -> dict[str, Any]:
     """Report duplicates and, for runs that start from weights, class imbalance; return what run.json says of both."""
     duplicates = duplicates_in(data.parts, options.data)
     for line in duplicates.lines():
-        say(line)
+        log(line)
     counted = balance(data.train_set.classes, data.training_part.labels, data.held_out_part.labels)
     if recipe.weights is not None:
         for line in counted.lines(recipe.class_weights):
-            say(line)
+            log(line)
     return {"duplicates": duplicates.facts(), "balance": counted.facts()}

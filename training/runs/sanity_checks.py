@@ -29,7 +29,7 @@ _LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
 
 
 def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
-    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; say what worked.
+    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; log what worked.
 
     Raises what a run raises.
     """
@@ -42,8 +42,8 @@ def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Prog
         )
         start_folder(run)
         for attempt in (_describe_data, _try_a_step, _try_evaluation, _try_a_checkpoint, _memory):
-            progress.say(f"works: {attempt(run)}")
-    progress.say("everything works; nothing was left behind but the packed images, which the run will use")
+            progress.log(f"works: {attempt(run)}")
+    progress.log("everything works; nothing was left behind but the packed images, which the run will use")
 
 
 def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
@@ -65,7 +65,7 @@ def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress
             first = loss if first is None else first
             progress.show(training.step, _STEPS_TO_LEARN, training.batch_size, (loss, error))
             if loss < _LEARNT_LOSS:
-                progress.say(
+                progress.log(
                     f"the network can learn: its loss on {training.batch_size} images fell from {first:.3f} to "
                     f"{loss:.4f} in {training.step} steps"
                 )

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from training.data.channel_statistics import Statistics
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.normalization import Normalize
 from training.data.training_set import Packed, TrainingImages
 from training.hardware.devices import Hardware
@@ -66,7 +66,7 @@ def prepare(
     torch.manual_seed(options.seed)
     model = new_network(recipe, len(data.train_set.classes))
     if start:
-        start.put_into(model, data.train_set.classes, progress.say)
+        start.put_into(model, data.train_set.classes, progress.log)
     elif recipe.subtract == "pixel_mean":
         model.pixel_mean = pixel_mean(recipe, reader.tested, statistics, normalize)
     images = TrainingImages(
@@ -79,7 +79,7 @@ def prepare(
     training = Training(recipe, options.seed, steps, hardware, model, images, world=world, stop=stop)
     facts = _facts(options, data, training, start)
     facts |= {"preprocessing": preprocessing, "statistics_of": statistics.images}
-    facts |= check_data(data, options, recipe, progress.say)
+    facts |= check_data(data, options, recipe, progress.log)
     return Run(options, progress, data, training, selection_of(recipe), facts, reader)
 
 
@@ -94,7 +94,7 @@ def _hardware_for(recipe: Recipe, hardware: Hardware) -> Hardware:
 
 def _start(recipe: Recipe, options: Options, earlier: dict[str, Any] | None, progress: Progress) -> Start | None:
     try:
-        return starting_point(recipe, options.fixed, earlier, progress.say)
+        return starting_point(recipe, options.fixed, earlier, progress.log)
     except ValueError as error:
         raise RunError(str(error)) from None
 
@@ -106,7 +106,7 @@ def _without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int,
     except ValueError as error:
         raise RunError(str(error)) from None
     if last != recipe:
-        progress.say("no class has a second image that could be held out: the last weights are kept, not the best")
+        progress.log("no class has a second image that could be held out: the last weights are kept, not the best")
     return last
 
 
@@ -143,7 +143,7 @@ def _reader(recipe: Recipe, options: Options, world: World, progress: Progress) 
         raise RunError(str(error)) from None
 
 
-def _preprocessing(tested: Window, statistics: Statistics, start: Start | None) -> dict[str, Any]:
+def _preprocessing(tested: CropSpec, statistics: Statistics, start: Start | None) -> dict[str, Any]:
     """Return how images become the network's input, in the model card's terms.
 
     The colours are those that the weights were trained with, or else those of the images.

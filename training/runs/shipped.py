@@ -1,6 +1,6 @@
 """The trained networks that come with this project: runs beside this code, in training/results/.
 
-A checkout has all of them; an installed wheel has the small CIFAR-10 network alone.
+A checkout has all of them; an installed wheel has only the small CIFAR-10 network.
 """
 
 from dataclasses import dataclass

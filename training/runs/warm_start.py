@@ -30,17 +30,17 @@ from training.weights.published import (
     find_published,
 )
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def _architecture_of(recipe: Recipe) -> Architecture:
     return architecture(recipe.network, recipe.shortcut, recipe.stride_in, recipe.stem)
 
 
-PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
+PUBLISHED_WEIGHTS = "published"  # the value of a recipe's `weights` that means published ones
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
-_USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
+_USUAL_SHORTER_SIDE = 256  # pixels, for a crop of 224, as torchvision evaluates
 _NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 
@@ -61,7 +61,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A recipe made to fit the weights, the colours to normalise with, and the weights themselves."""
+    """A recipe made to fit the weights, the colours to normalize with, and the weights themselves."""
 
     recipe: Recipe
     mean: list[float]
@@ -69,7 +69,7 @@ class Start:
     facts: dict[str, Any]  # what run.json says of it
     source: Source | None = None  # None for a run that goes on: its checkpoint has the weights
 
-    def put_into(self, model: ResNet, labels: tuple[str, ...], say: Say) -> None:
+    def put_into(self, model: ResNet, labels: tuple[str, ...], log: Log) -> None:
         """Give the network the weights; a head that is not for these classes is left out, and that is said."""
         side = self.recipe.test_size or self.recipe.image_size
         if self.facts["pixel_mean"]:
@@ -77,14 +77,14 @@ class Start:
         if self.source is None:
             return
         weights, message = _without_another_head(self.source, labels)
-        say(message)
+        log(message)
         if "pixel_mean" in weights:
             mean = weights["pixel_mean"][None]
             weights["pixel_mean"] = F.interpolate(mean, (side, side), mode="bilinear", align_corners=False)[0]
         load_weights(model, model.state_dict() | weights)
 
 
-def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, say: Say) -> Start | None:
+def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, log: Log) -> Start | None:
     """Return what a run starts from, or None for chance.
 
     `fixed` names the recipe's fields that the user has set, `earlier` is run.json of a run that goes on.
@@ -95,10 +95,10 @@ def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any
     if recipe.weights is None:
         return None
     if recipe.weights == PUBLISHED_WEIGHTS:
-        source = _published_or_shipped(recipe, fixed, say)
+        source = _published_or_shipped(recipe, fixed, log)
     else:
-        source = _read(Path(recipe.weights).expanduser(), recipe, say)
-    return _start(source, recipe, fixed, say)
+        source = _read(Path(recipe.weights).expanduser(), recipe, log)
+    return _start(source, recipe, fixed, log)
 
 
 def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
@@ -110,8 +110,8 @@ def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
     return Start(dataclasses.replace(recipe, **followed), colours["mean"], colours["standard_deviation"], facts)
 
 
-def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Start:
-    network = _network_of(source, recipe, fixed, say)
+def _start(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Start:
+    network = _network_of(source, recipe, fixed, log)
     fields = {name: getattr(network, name) for name in _NETWORK_FIELDS} | _sizes(source, recipe, fixed)
     fields |= {"weights": str(source.path), "subtract": "channel_mean"}  # a mean image comes with the weights
     head = source.weights.get("fc.weight")
@@ -128,7 +128,7 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> S
     return Start(new, list(source.mean), list(source.standard_deviation), facts, source)
 
 
-def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Architecture:
+def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Architecture:
     """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
     wanted = _architecture_of(recipe)
     chosen = source.network if _agree(source.network, wanted, fixed) else wanted
@@ -140,7 +140,7 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say)
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
     if chosen != wanted and source.instead_of is None:  # else it has been said already
-        say(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
+        log(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
     return chosen
 
 
@@ -169,7 +169,7 @@ def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, A
     return fields
 
 
-def _read(path: Path, recipe: Recipe, say: Say) -> Source:
+def _read(path: Path, recipe: Recipe, log: Log) -> Source:
     """Return the weights of a run, a checkpoint, or a file of this or another project."""
     if path.is_dir():
         path = next((path / name for name in _HUGGING_FACE_FILES if (path / name).is_file()), path)
@@ -178,7 +178,7 @@ def _read(path: Path, recipe: Recipe, say: Say) -> Source:
         such = f", such as {files[0]}" if files else ""
         raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
     is_of_a_run = path.is_dir() or (path.name == WEIGHTS and belongs_to_run(path))
-    return _of_a_run(path) if is_of_a_run else _of_a_file(path, recipe, say)
+    return _of_a_run(path) if is_of_a_run else _of_a_file(path, recipe, log)
 
 
 def _of_a_run(path: Path) -> Source:
@@ -196,9 +196,9 @@ def _of_a_run(path: Path) -> Source:
     )
 
 
-def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
+def _of_a_file(path: Path, recipe: Recipe, log: Log) -> Source:
     """Return the weights in a file that says nothing of the images its network sees: the usual ones of its family."""
-    weights = read_named(path, say)
+    weights = read_named(path, log)
     wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
     side = network.image_size
@@ -223,11 +223,11 @@ def _shorter_side_of(path: Path) -> int:
     return next((row.shorter_side for row in PUBLISHED if digest.startswith(row.digest)), _USUAL_SHORTER_SIDE)
 
 
-def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
+def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], log: Log) -> Source:
     """Return the published weights, else those of a shipped run, unless the user has set published ones."""
     try:
         published = find_published(_architecture_of(recipe).depth)
-        return _of_a_file(fetch_published(published, say), recipe, say)
+        return _of_a_file(fetch_published(published, log), recipe, log)
     except PublishedError as error:
         reason = str(error)
     shipped = None if "weights" in fixed else _closest_shipped(recipe, fixed)
@@ -236,10 +236,10 @@ def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> So
             f"no weights to start {recipe.network} from: {reason}; give --weights FILE, or --set weights=null to "
             "start from chance"
         )
-    insisting = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
-    say(
+    mismatch = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
+    log(
         f"no published weights: {reason}. Starting from {shipped.name}, which comes with this project, "
-        f"{shipped}{insisting}"
+        f"{shipped}{mismatch}"
     )
     return dataclasses.replace(_of_a_run(shipped.path), instead_of=f"published weights: {reason}")
 

@@ -135,13 +135,13 @@ def cached_path(published: Published) -> Path:
     return cache_root() / "weights" / published.file_name
 
 
-def fetch_published(published: Published, say: Callable[[str], None]) -> Path:
+def fetch_published(published: Published, log: Callable[[str], None]) -> Path:
     """Return the file, verified, from the cache or else from its publisher. Raises PublishedError."""
     path = cached_path(published)
     mirror = os.environ.get(MIRROR)
     url = f"{mirror.rstrip('/')}/{published.file_name}" if mirror else published.url
     try:
-        download(url, path, digest=published.digest, largest=_LARGEST, say=say)
+        download(url, path, digest=published.digest, largest=_LARGEST, log=log)
     except DownloadError as error:
         raise PublishedError(f"{error}; fetch it elsewhere and put it at {path}") from None
     return path

@@ -130,7 +130,7 @@ def test_uneven_classes_are_counted_and_told_with_the_option_that_helps() -> Non
     }
     counts, uneven, absent = counted.lines(None)
     assert counts == "images to train on + held out: cat 12 + 3, dog 6 + 1, old goat 1 + 0"
-    assert "'cat' has 12.0 times the training images of 'old goat'; --set class_weights=balanced" in uneven
+    assert "'cat' has 12.0x as many training images as 'old goat'; use --set class_weights=balanced" in uneven
     assert absent.startswith("no image of 'old goat' is held out")
     assert "the loss weighs all classes equally" in counted.lines("balanced")[1]
 

@@ -1,4 +1,4 @@
-"""`--dry-run` and `--overfit-batch`: what they say, and that nothing is left behind."""
+"""`--dry-run` and `--overfit-batch`: what they report, and that nothing is left behind."""
 
 import dataclasses
 from pathlib import Path

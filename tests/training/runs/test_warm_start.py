@@ -34,11 +34,11 @@ class Said(list[str]):
         self.append(line)
 
 
-def start(weights: Path | None, say: Said | None = None, *fixed: str, **changes: Any) -> Start:
+def start(weights: Path | None, log: Said | None = None, *fixed: str, **changes: Any) -> Start:
     recipe = dataclasses.replace(RECIPE, **changes)
     if weights is not None:
         recipe = dataclasses.replace(recipe, weights=str(weights))
-    found = starting_point(recipe, frozenset(fixed), None, Said() if say is None else say)
+    found = starting_point(recipe, frozenset(fixed), None, Said() if log is None else log)
     assert found is not None
     return found
 

@@ -27,7 +27,7 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import PrecisionLoss, Quantisation
 from training.networks.resnet import ResNet
 
-_CHOOSING_IMAGES = 1000
+_CHOOSING_IMAGES = 1000  # each method runs over all of them
 _SAMPLES = "sample images"
 
 

@@ -79,6 +79,7 @@ def quantise(
             ],
             calibrate_method=_CALIBRATED,
             calibration_cache_path=known,
+            # Logits stay float: 256 levels would tie labels.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], **_OPTIONS[target]},
             **_FORMS[target],
         )

@@ -22,8 +22,8 @@ from training.networks.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShor
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps", ENERGY)
-OPSET = 20
-_TOP = 5
+OPSET = 20  # of ai.onnx
+_TOP = 5  # classes in `top_indices` and `class_maps`
 _LARGEST_BATCH = 65_536  # an upper bound that the exporter requires; it does not appear in the file
 # What the tracer writes on each node: call stacks, with the paths of the machine it ran on.
 _NOTES = ("metadata_props", "doc_string")

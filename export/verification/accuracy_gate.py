@@ -15,7 +15,7 @@ from service.engine.engine import Engine
 from service.model_files.card import PrecisionLoss
 from training.data.image_arrays import Images
 
-SMALLEST_AGREEMENT = 0.98
+SMALLEST_AGREEMENT = 0.98  # share of images that keep fp32's label, where there are no labels
 NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
 

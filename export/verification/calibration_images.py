@@ -20,8 +20,8 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.data_files.listing import DataError, existing, listed
 
-_MOST_IMAGES = 384
-_FEW_IMAGES = 100
+_MOST_IMAGES = 384  # 256 to measure ranges on, 128 to judge with
+_FEW_IMAGES = 100  # below which a warning is logged
 _NONE = "--precision int8 needs images like those to be served; give a few hundred with --calibration FOLDER"
 
 

@@ -28,12 +28,13 @@ from service.errors import EngineFailed
 from service.images.preprocessing import Pixels
 from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, golden_input
 
-LARGEST_BATCH = 16
+LARGEST_BATCH = 16  # of the sizes that are compared, from 1
 # Beyond what few images leave to chance: other processors round otherwise.
 _ACCURACY_TOLERANCE = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
 _STANDARD_ERRORS = 4  # where the images are not as many as the claim's, so not the same
+# Kernels of other batch sizes add in another order.
 _BATCHES_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
-_TIMED_S = 1.0
+_TIMED_S = 1.0  # for each batch size
 
 
 @dataclass(frozen=True, slots=True)

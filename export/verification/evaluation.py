@@ -20,7 +20,7 @@ from service.system.cores import available_cores
 from training.data.image_arrays import Images
 from training.evaluation.evaluate import fit_temperature, logits_of
 
-ENGINE_BATCH = 32
+ENGINE_BATCH = 32  # images of one run
 _OUTPUTS = ("probabilities", "top_indices")
 
 

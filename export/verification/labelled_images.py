@@ -23,7 +23,7 @@ from training.data_files.parts import find_folders, part_to_measure
 from training.networks.resnet import Architecture
 from training.runs.record import DatasetRecord
 
-_PARITY_IMAGES = 64
+_PARITY_IMAGES = 64  # each runs once in PyTorch and once in each of the batch sizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from service.images.preprocessing import Resizer, usual_resizer
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-_TRIES = 10
-_STREAM = 8  # of random numbers, apart from those of training.augmentation.batch_transforms and training.batch
+_TRIES = 10  # for a part that fits into the image, as in torchvision
+_STREAM = 8  # of random numbers, apart from those of training.augmentation
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ __all__ = [
 Reading = Literal["packed", "streamed"]
 _USUAL_INTERPOLATION = "bilinear"
 _PACK_VERSION = 3  # 1: large JPEGs were decoded at full scale; 2: without digests of the files
-DEFAULT_MAX_SKIPPED = 0.2
+DEFAULT_MAX_SKIPPED = 0.2  # share of undecodable files
 
 
 @dataclass(frozen=True, slots=True)

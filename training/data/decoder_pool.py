@@ -21,7 +21,7 @@ from training.data.crops import CropSpec
 from training.data.decoder_process import Decoded, Request, receive
 from training.data_files.listing import DataError, Place
 
-IMAGES_AT_A_TIME = 16
+IMAGES_AT_A_TIME = 16  # in a request to a process
 _COMMAND = (sys.executable, "-c", "from training.data.decoder_process import serve; serve()")
 
 

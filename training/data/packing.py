@@ -33,7 +33,7 @@ from training.data_files.listing import DataError, Listing, Place, listed
 
 FACTS, LABELS, DIGESTS, PIXELS = "dataset.json", "labels.npy", "digests.npy", "images.u8"
 OF_FILES = "files:"  # begins the fingerprint of a data set that is known by its files, not by its pixels
-_FILES_AT_A_TIME = 1024
+_FILES_AT_A_TIME = 1024  # between updates of the progress bar
 
 Log = Callable[[str], None]
 Classes = dict[str, list[PurePosixPath]]

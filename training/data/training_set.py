@@ -23,7 +23,7 @@ from training.data_files.listing import Place
 from training.hardware.transfer import moved
 from training.recipes.recipe import Recipe
 
-_STEPS_AHEAD = 3
+_STEPS_AHEAD = 3  # that are decoded while the device computes
 
 
 class Pixels(Protocol):

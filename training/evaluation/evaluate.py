@@ -23,7 +23,7 @@ from training.evaluation.crop_views import Pixels, Size, Views
 
 _Batch = list[list[Pixels]]  # of each image its views
 
-_BINS = 15
+_BINS = 15  # of confidence, as in Guo et al. 2017
 _PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's images
 _SMALLEST_SCORE = 1e-300  # has a logarithm
 # A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer image the middle is enough.

@@ -14,7 +14,7 @@ from torch import Tensor
 from training.runs.record import METRICS_FILE, RUN_FILE
 from training.weights.checkpoint import WEIGHTS, find_weights, read_weights, write_whole
 
-_LARGEST_HALF = 65_504.0
+_LARGEST_HALF = 65_504.0  # float16's largest number
 
 
 class ArchiveError(Exception):

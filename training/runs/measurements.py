@@ -18,8 +18,8 @@ from training.runs.setup import Run
 from training.trainer.loop import Training
 from training.trainer.precise_batch_norm import make_statistics_precise
 
-_POINTS_OF_A_TEST_CURVE = 40
-_RESPONSE_IMAGES = 1000
+_POINTS_OF_A_TEST_CURVE = 40  # each costs an evaluation of the test set
+_RESPONSE_IMAGES = 1000  # of the training set, always the same ones
 
 Weights = dict[str, Tensor]
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LINES = 30.0  # without a terminal
 _SECONDS_BETWEEN_EPOCHS = 5.0  # a small data set has many epochs a second; metrics.jsonl has them all
 
 

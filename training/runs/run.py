@@ -39,7 +39,7 @@ from training.trainer.interrupts import Stop, Stopped
 from training.trainer.loop import Training
 from training.weights import checkpoint
 
-_WARM_UP_STEPS, _TIMED_STEPS = 3, 10
+_WARM_UP_STEPS, _TIMED_STEPS = 3, 10  # that turn a time budget into a number of steps
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
 _MOST_STEPS_BETWEEN_LOOKS = 100  # at the progress bar and at signals
 _SECONDS_BETWEEN_LOOKS = 1.0

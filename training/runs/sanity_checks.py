@@ -23,7 +23,7 @@ from training.trainer.interrupts import Stop, Stopped
 from training.weights import checkpoint
 
 _IMAGES_TO_LEARN = 32
-_STEPS_TO_LEARN = 500
+_STEPS_TO_LEARN = 500  # after which the loss counts as stuck
 _STEPS_BETWEEN_LOOKS = 5
 _LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
 

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from training.weights.checkpoint import flush, sha256_of
 from training.weights.http_get import Answer, CutOff, Unreachable, get
 
-_TOTAL_TIMEOUT_S = 3600.0
+_TOTAL_TIMEOUT_S = 3600.0  # of one file, all tries together
 _TRIES = 5  # each but the first goes on where the one before was cut off
 
 

@@ -19,6 +19,7 @@ from http.client import HTTPMessage, HTTPResponse
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+# A silent name server blocked an export for a minute: the resolver has no timeout of its own.
 OPEN_TIMEOUT_S = 20.0  # until the head of the answer is there: name, connection, redirects, server
 _READ_TIMEOUT_S = 30.0  # without a byte
 _CHUNK = 1 << 18  # bytes

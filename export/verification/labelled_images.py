@@ -14,6 +14,7 @@ from export.errors import ExportError
 from export.sources.trained import Source, default_preprocessing
 from service.images.preprocessing import Pixels, Resizer, installed_resizers, usual_resizer
 from service.model_files.card import Preprocessing
+from training.data.crops import CropSpec
 from training.data.dataset import DEFAULT_MAX_SKIPPED, DataError, Dataset, Reading, load, reading_of
 from training.data.image_arrays import Images
 from training.data.splits import with_classes
@@ -215,19 +216,14 @@ def _load(
     height, width = preprocessing.crop
     if height != width:
         raise ExportError("data sets are prepared with square crops only; export without --data")
-    shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
+    crop = CropSpec(
+        height,
+        shorter_side=preprocessing.shorter_side,
+        interpolation=preprocessing.interpolation,
+        resizer=resizer or usual_resizer(),
+    )
     with _as_export_error():
-        return load(
-            path,
-            height,
-            shorter_side=shorter_side,
-            interpolation=interpolation,
-            resizer=resizer,
-            max_skipped=max_skipped,
-            announce=log,
-            reading=reading,
-            least_classes=least_classes,
-        )
+        return load(path, crop, max_skipped=max_skipped, announce=log, reading=reading, least_classes=least_classes)
 
 
 def _named(dataset: Dataset) -> LabelledImages:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 from tests.support.run_records import record_of
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.normalization import Normalize
 from training.evaluation.crop_views import NAMES
@@ -68,7 +69,7 @@ def test_the_centre_is_measured_as_training_measures_it(run: Path, unseen: Path)
     result = evaluate("--checkpoint", run, "--data", unseen)
     assert result.exit_code == 0, result.output
     facts = written(run / "evaluation" / "centre")
-    dataset, normalize = load(unseen, 32), Normalize(MEAN, DEVIATION, "cpu")
+    dataset, normalize = load(unseen, CropSpec(32)), Normalize(MEAN, DEVIATION, "cpu")
     logits = logits_of(network(), dataset.images, lambda batch: normalize(batch).permute(0, 3, 1, 2))
     errors = errors_of(logits, torch.from_numpy(dataset.labels))
     assert facts["images"] == errors.images == 24 and facts["top5_error"] == 0

@@ -1,4 +1,4 @@
-"""What is cut out of an image before it becomes one of a batch: its centre, or a crop that chance decides on.
+"""Crops of images: the centre, or a random part.
 
 centre          the shorter side resized, the centre cut out: what testing and serving see
 scale_jitter    the shorter side resized to a random length, a random square cut out (section 3.4 of the paper)
@@ -20,16 +20,20 @@ _STREAM = 8  # of random numbers, apart from those of training.augmentation
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """How windows are cut; they come out as squares of `size` pixels a side."""
+    """How images are cropped; crops are resized to squares of `size` pixels a side."""
 
     size: int
     kind: str = "centre"
-    shorter_side: int = 0  # centre: pixels
+    shorter_side: int = 0  # centre: pixels; 0: as `size`
     scale_range: tuple[int, int] = (256, 480)  # scale_jitter: pixels of the shorter side
     area: tuple[float, float] = (0.08, 1.0)  # random_resized: share of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # random_resized: width to height
     interpolation: str = "bilinear"
     resizer: Resizer = field(default_factory=usual_resizer)
+
+    def __post_init__(self) -> None:
+        if not self.shorter_side:
+            object.__setattr__(self, "shorter_side", self.size)
 
     def box(self, width: int, height: int, random: np.random.Generator) -> Box:
         """Return the crop in an image of that size, in its pixels."""

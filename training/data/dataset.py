@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.images.preprocessing import PILLOW, Resizer, usual_resizer
+from service.images.preprocessing import PILLOW
 from service.system.cache import cache_root
 from service.system.cores import available_cores
 from training.data.crops import CropSpec
@@ -110,11 +110,8 @@ def reading_of(fingerprint: str) -> Reading:
 
 def load(
     source: Path,
-    size: int,
+    crop: CropSpec,
     *,
-    shorter_side: int | None = None,
-    interpolation: str = _USUAL_INTERPOLATION,
-    resizer: Resizer | None = None,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
     reading: Reading | None = None,
@@ -123,21 +120,13 @@ def load(
     agree: Callable[[Reading], Reading] = lambda mine: mine,
     least_classes: int = 2,
 ) -> Dataset:
-    """Return the data set in a folder (or a tar) of class folders, with images of `size` x `size` pixels.
+    """Return the data set in a folder (or a tar) of class folders, with the centres of the images as `crop` has them.
 
-    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out, by `resizer` or else the
-    usual one. Packs or looks through at
-    the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine and `agree`
-    makes all of a run decide alike.
+    Packs or looks through at the first call. Without `reading` the sizes decide, where `processes` share the memory of
+    this machine and `agree` makes all of a run decide alike.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    crop = CropSpec(
-        size,
-        shorter_side=shorter_side or size,
-        interpolation=interpolation,
-        resizer=resizer or usual_resizer(),
-    )
     cache = cache_root() / "datasets" / _source_key(source)
     reading = reading or agree(_choose_reading(source, crop, cache, processes, announce))
     target = _target(cache, crop, reading)

@@ -84,10 +84,7 @@ class Reader:
     def _load(self, source: Path, crop: CropSpec, reading: Reading | None, least_classes: int = 1) -> Dataset:
         return load(
             source,
-            crop.size,
-            shorter_side=crop.shorter_side,
-            interpolation=crop.interpolation,
-            resizer=crop.resizer,
+            crop,
             max_skipped=self._max_skipped,
             announce=self._progress.log,
             reading=reading,

@@ -16,6 +16,7 @@ from export.verification.labelled_images import LabelledImages, class_names, fin
 from service.images.preprocessing import Resizer, installed_resizers
 from tests.export.conftest import Trained, copy_run
 from tests.training.conftest import write_images
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.runs.record import DatasetRecord
 
@@ -61,14 +62,14 @@ def test_training_images_are_known_again_whichever_resizer_the_run_used(
     trained: Trained, tmp_path: Path, resizer: Resizer
 ) -> None:
     large = write_images(tmp_path / "large", each=4, side=75)
-    seen = load(large, 32, resizer=resizer)
+    seen = load(large, CropSpec(32, resizer=resizer))
     facts = DatasetRecord(name="large", source=large, images=len(seen), fingerprint=seen.fingerprint)
     source = dataclasses.replace(
         from_run(trained.run, NetworkSpec(), None), train_set=facts, held_out=(0, 5, 9), resizer=resizer
     )
     evidence = find_evidence(source, large, silent)
     assert evidence.test is not None and evidence.test is evidence.held_out and len(evidence.test.labels) == 3
-    usual = load(large, 32)
+    usual = load(large, CropSpec(32))
     np.testing.assert_array_equal(evidence.test.pixels[1], usual.images[5])  # measured as it will be served
 
 

@@ -94,7 +94,7 @@ def test_the_parts_of_two_ranks_are_the_batch_of_one(tree: Path, recipe: Recipe)
 
 
 def test_padded_crops_of_streamed_images_are_those_of_packed_ones(tree: Path, private_cache: Path) -> None:
-    dataset = load(tree, 32, reading="packed")
+    dataset = load(tree, CropSpec(32), reading="packed")
     packed = Packed(torch.from_numpy(np.array(dataset.images[:])))
     with streamed(tree, PADDED, 2) as some:
         for one, other in zip(batches(some, PADDED, range(3)), batches(packed, PADDED, range(3)), strict=True):

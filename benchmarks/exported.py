@@ -1,4 +1,4 @@
-"""How fast exported files run, beside the same network in PyTorch and in a stock export.
+"""The speed of exported files, beside the same network in PyTorch and in a stock export.
 
 `python -m benchmarks.exported [--networks 20 18 50] [--seconds 5] [--no-compile] [--output FILE]`: images a
 second at batches of 1, 8 and 32, with 1 and 2 threads, for each precision (through the service's engine), for PyTorch

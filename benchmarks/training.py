@@ -1,4 +1,4 @@
-"""How fast a network is trained, beside the usual first loop.
+"""The speed of training, beside a plain PyTorch loop.
 
 `python -m benchmarks.training [--network resnet20] [--pairs 7] [--steps 20]`
 

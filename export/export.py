@@ -35,7 +35,7 @@ _MOST_UNKNOWN = 10_000  # images
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The file that was written, its bytes, and what its card says."""
+    """The written file, its size and its card."""
 
     path: Path
     size: int  # bytes

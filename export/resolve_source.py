@@ -1,6 +1,6 @@
 """The weights that the options of the command line mean.
 
-In this order: a checkpoint, published weights by name, a file, random ones. Where nothing is said: the newest finished
+In this order: a checkpoint, published weights by name, a file, random ones. Without an option: the newest finished
 run under runs/ that fits, else the published default of that depth, else the run of that depth that ships with the
 project. The choice and its reason are logged.
 """
@@ -25,7 +25,7 @@ RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights 
 
 @dataclass(frozen=True, slots=True)
 class WeightsRequest:
-    """What the command line says of the network; None where it says nothing."""
+    """The options that choose the network; None where one is not given."""
 
     depth: int | None
     variants: tuple[str, ...]

@@ -23,7 +23,7 @@ _FINALISTS = 1.6  # peers a column that get all pairs, about
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured."""
+    """The measurements to make."""
 
     matches: Sequence[str]
     peers: Sequence[str]

@@ -27,7 +27,7 @@ _CONTENDER = 0.8  # of the best peer's rate: below, a peer cannot be the best on
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is compared with what: mostly the same file on both sides."""
+    """The two sides of a comparison: mostly the same file on both."""
 
     name: str
     ours: Workload
@@ -121,7 +121,7 @@ def median_rate(pairs: Sequence[Pair]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a server takes of the machine."""
+    """The resources that a server uses."""
 
     pss_mib: float  # under load
     idle_cpu: float  # cores, without requests

@@ -1,4 +1,4 @@
-"""What a server does beyond its capacity: four times its peak, clients that retry at once, slow senders."""
+"""The behavior of a server beyond its capacity: four times its peak, clients that retry at once, slow senders."""
 
 import json
 import subprocess

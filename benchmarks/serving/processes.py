@@ -1,4 +1,4 @@
-"""What a server's processes take, read from /proc. A server is named by its session: its first process."""
+"""The resources of a server's processes, read from /proc. A server is named by its session: its first process."""
 
 import contextlib
 import os

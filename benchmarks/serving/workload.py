@@ -1,4 +1,4 @@
-"""What is served and what is asked: one model file, some images, and the labels that each must get."""
+"""A workload: one model file, some images, and the labels that each must get."""
 
 import functools
 import hashlib

@@ -33,7 +33,7 @@ _PIXELS_AT_A_TIME = 50_000  # one image of 224 x 224: all its activations are ke
 
 
 class Histograms:
-    """What every tensor of a graph did on some images."""
+    """Histograms of the tensors of a graph over some images."""
 
     def __init__(self, model: onnx.ModelProto, tensors: list[str], pixels: Pixels) -> None:
         """Run the graph on images, uint8 (N, H, W, 3), and watch these of its float tensors."""

@@ -1,7 +1,7 @@
 """A network as the file that `service` runs: uint8 pixels in; probabilities, embedding, classes, maps and energy out.
 
 The graph scales, normalizes and transposes by itself, so no server can do it differently. Batch norm is folded into
-the convolutions. All that the file says beyond the computation is its model card.
+the convolutions. Everything else in the file is its model card.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """Networks that others trained: published weights by name, or a file in torchvision's, timm's or Hugging Face's names.
 
-A file says nothing of labels and preprocessing. One that is in the table of published weights, which its digest shows,
-gets what its publisher says; of any other the usual is assumed, and that is said.
+A file has neither labels nor preprocessing. One whose digest is in the table of published weights gets those of its
+publisher; for any other the usual ones are assumed, which is logged.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The committed sample images: clouds, textures, shapes, gradients; small, of all three formats, all different.
 
-They are what parity is measured on where no data set is at hand, and what random weights are tuned to.
+Parity is measured on them where there is no data set, and random weights are tuned to them.
 """
 
 from collections.abc import Iterable

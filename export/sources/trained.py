@@ -1,4 +1,4 @@
-"""What is exported: a network with its weights, and all that its training run says of it."""
+"""The source of an export: a network with its weights, and the facts of its run."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ class NoRun(ExportError):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A network in evaluation mode, and what its card will say of where it comes from."""
+    """A network in evaluation mode, and its provenance for the card."""
 
     network: ResNet
     labels: tuple[str, ...]
@@ -45,7 +45,7 @@ class Source:
     validation_set: DatasetRecord | None = None
     test_set: DatasetRecord | None = None
     held_out: tuple[int, ...] = field(default=(), repr=False)
-    trained_on: str | None = None  # where no run says it
+    trained_on: str | None = None  # where there is no run
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
     published: PublishedWeights | None = None  # of published weights
     max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
@@ -132,7 +132,7 @@ def model_name(dataset: str, network: str) -> str:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Return what the run.json of this run, or of the run around this checkpoint, says. Raises ExportError."""
+    """Return the record of this run, or of the run around this checkpoint. Raises ExportError."""
     try:
         return read_record(run_folder_of(path))
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""May a file of lower precision have its name? Judged beside the same network in fp32, through the engine that serves.
+"""The accuracy that a file of lower precision must keep, against fp32, through the engine that serves.
 
 On labelled images by the points of top-1 that are lost; without labels by the share of images that keep fp32's
 label. Calibration images do not suffice: a network calibrated on black images answers those well.

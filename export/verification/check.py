@@ -1,4 +1,4 @@
-"""`export-onnx check`: is a model file what its card claims, on this machine and this provider?
+"""`export-onnx check`: comparison of a model file with its card, on this machine and this provider.
 
 The seal comes first: a file that has changed since its export is not even parsed. Everything after it checks whether
 the exported bytes give the same answers on this machine.

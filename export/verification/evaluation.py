@@ -1,4 +1,4 @@
-"""What labelled images say of a network: accuracy through the engine, and the temperature that calibrates it."""
+"""Answers of an engine to labelled images: accuracy, and the temperature that calibrates a network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What is in a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
+"""The content of a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything that can be said of a file without running it."""
+    """The facts of a file that need no run of it."""
 
     path: str
     size: int  # bytes

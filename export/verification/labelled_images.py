@@ -43,7 +43,7 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What there is to measure with. None: no such images on this machine."""
+    """Images to measure with; None: no such images on this machine."""
 
     test: LabelledImages | None = None  # for accuracy and parity
     held_out: LabelledImages | None = None  # for the temperature
@@ -52,7 +52,7 @@ class Evidence:
 def find_evidence(source: Source, data: Path | None, log: Callable[[str], None]) -> Evidence:
     """Return the images to measure with: those of `data`, or else the run's own, where they still are as they were.
 
-    Images that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
+    Images that the network was trained on never count for its accuracy, also under another path. Raises ExportError for
     data that cannot be used.
     """
     held_out = _held_out(source, log)
@@ -75,7 +75,7 @@ def find_evidence(source: Source, data: Path | None, log: Callable[[str], None])
 
 
 class Described(Protocol):
-    """What images must fit: a source, or the card of a file."""
+    """The description that images must fit: a source, or the card of a file."""
 
     @property
     def labels(self) -> tuple[str, ...]: ...
@@ -128,7 +128,7 @@ def _run_data(facts: DatasetRecord | None, source: Source, log: Callable[[str], 
         log(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:
-        # The run has taken them as they are, and read them in one of two ways.
+        # The run has accepted these files, and read them packed or streamed.
         reading = reading_of(facts.fingerprint)
         dataset = _load(facts.source, source.preprocessing, log, max_skipped=1.0, reading=reading)
         dataset = with_classes(dataset, source.labels)

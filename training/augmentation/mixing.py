@@ -1,4 +1,4 @@
-"""A batch on its way into the network: augmented images and what they should be called, mixed where a recipe says so.
+"""The input of the network: augmented images and their labels, mixed if the recipe has mixup or cutmix.
 
 Mixup (Zhang et al. 2018) blends each image with another one of its batch, cutmix (Yun et al. 2019) pastes a window of
 the other one into it; the loss is shared between the two labels by the same amount.

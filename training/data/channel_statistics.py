@@ -17,7 +17,7 @@ _SMALLEST_DEVIATION = 1e-3  # of images of one colour
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of so many images: mean and standard deviation of each channel in 0…1, and the mean image in 0…255."""
+    """Mean and standard deviation of each channel in 0…1, and the mean image in 0…255, of `images` images."""
 
     images: int
     mean: list[float]

@@ -166,7 +166,7 @@ def _found(target: Path, given: str, source: Path, crop: CropSpec, decoders: Dec
 def _choose_reading(
     source: Path, crop: CropSpec, cache: Path, processes: int, announce: Callable[[str], None]
 ) -> Reading:
-    """Return how a data set is to be read, by the bytes it would take packed; says so if it is too big for that."""
+    """Return how to read a data set, by its size when packed; log the reason if it is streamed."""
     packed, seen = (_target(cache, crop, reading) / FACTS for reading in ("packed", "streamed"))
     folder = None if packed.is_file() else cache.parent
     known = next((facts for facts in (packed, seen) if facts.is_file()), None)

@@ -1,4 +1,4 @@
-"""Processes that decode images side by side, each on a pipe of its own.
+"""Processes that decode images in parallel, each on a pipe of its own.
 
 One that dies, whatever the cause, closes its pipe, which ends the wait for its answer at once; and each
 ends by itself when this process does, because its own pipe then closes.
@@ -72,7 +72,7 @@ class _Worker:
 
 
 class Decoders:
-    """So many decoding processes, started with the first request."""
+    """A number of decoding processes, started with the first request."""
 
     def __init__(self, count: int) -> None:
         if count < 1:

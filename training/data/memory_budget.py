@@ -1,4 +1,4 @@
-"""Whether a data set is small enough to be packed: held in memory as pixels, and written to the disk once."""
+"""The largest size of a data set that is packed: held in memory as pixels, and written to the disk once."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A folder of one's own images: a split where it has none, and how evenly its classes are filled.
+"""Splits of user data sets, and the balance of their classes.
 
 A split is drawn with a seed, class by class, and written down as split.csv in the folder of the run.
 """
@@ -73,7 +73,7 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How many images each class has to train on, and to validate on."""
+    """The numbers of training and validation images of each class."""
 
     classes: tuple[str, ...]
     trained_on: tuple[int, ...]

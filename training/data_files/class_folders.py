@@ -1,4 +1,4 @@
-"""Which folders of a data set are its classes: found by one rule for a folder on the disk and for a tar.
+"""The class folders of a data set, found by one rule in a folder on the disk and in a tar.
 
 A folder that wraps everything, as `train/` in a tar, is passed through; sub-folders of a class count for the class, as
 torchvision's ImageFolder has it; any other layout is refused in one line that says what to change.
@@ -44,8 +44,8 @@ class Tree:
     """The folders of a listing that hold files, or whose sub-folders do."""
 
     inner: dict[Parts, list[str]]  # folder → its sub-folders
-    holding: frozenset[Parts]  # folders in which files lie directly
-    with_images: frozenset[Parts]  # folders in which images lie directly
+    holding: frozenset[Parts]  # folders that hold files directly
+    with_images: frozenset[Parts]  # folders that hold images directly
 
     def sub_folders(self, folder: Parts) -> list[str]:
         return self.inner.get(folder, [])
@@ -76,7 +76,7 @@ def tree_of(listing: Listing) -> Tree:
 
 
 def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[tuple[PurePosixPath, str]]:
-    """Return the files that lie in no class folder, with what is wrong with them."""
+    """Return the files outside class folders, with the reason why they cannot be used."""
     inside = {path for files in classes.values() for path in files}
     outside = [path for path in listing.files if path not in inside]
     return [(path, "is a link to nothing" if path in listing.dead else "lies in no class folder") for path in outside]

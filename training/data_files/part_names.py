@@ -1,4 +1,4 @@
-"""What people call the parts of a data set that is split: train, training_set, Val, validation, test_images, …"""
+"""The usual names of the parts of a data set: train, training_set, Val, validation, test_images, …"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _FILLING = "sets? data datasets? images? imgs? images photos samples files folde
 _FILLING_WORD = re.compile(_FILLING.replace(" ", "|"))
 _FUSED = re.compile(rf"(\w+?)(?:{_FILLING_WORD.pattern})")  # trainset
 _WORD = re.compile(r"[^\W\d_]+")
-# What lies beside the parts and is no class.
+# Folders beside the parts that are no classes.
 _COMPANIONS = re.compile(
     "unlabell?ed|extra|annotations?|labels?|masks?|meta|metadata|docs?|devkit|predictions?|pred|splits?"
 )

@@ -1,7 +1,7 @@
-"""The parts of a data set that is split already, into train/ and val/ (and test/), wherever in it they lie.
+"""The parts of a data set that is split into train/ and val/ (and test/), at any depth.
 
 They are found and used without an option. A part whose images lie in no class folders has no labels: it is left
-aside, which is said.
+out, which is logged.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from training.data_files.part_names import Split, purpose_of
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the images of each part lie. None: there is no such folder."""
+    """The folder of each part; None: there is no such folder."""
 
     training: Path
     validation: Path | None = None
@@ -47,7 +47,7 @@ def find_folders(data: Path) -> Folders:
 
 
 def part_to_measure(data: Path, log: Callable[[str], None]) -> Path:
-    """Return the test or validation part of data that is split, or the data itself; says which. Raises DataError."""
+    """Return the test or validation part of data that is split, or the data itself, and log which. Raises DataError."""
     with listed(existing(data)) as listing:
         tree = tree_of(listing)
     root = tree.unwrapped()

@@ -1,4 +1,4 @@
-"""How good a classifier is class by class: precision, recall, F1, balanced accuracy, and the confusion matrix.
+"""Metrics of each class: precision, recall, F1, balanced accuracy, and the confusion matrix.
 
 All of it is counted from one matrix: rows are the true classes, columns what the network chose. A ratio without
 anything below its line (the precision of a class that was never chosen) is 0, as scikit-learn has it.

@@ -26,7 +26,7 @@ _PAPER_CROP, _PAPER_TEN_CROP_SIDE, _PAPER_SIDES = 224, 256, (224, 256, 384, 480,
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Which views of each image are scored."""
+    """The views of each image that are evaluated."""
 
     name: str
     shorter_sides: tuple[int, ...]

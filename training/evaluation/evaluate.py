@@ -1,4 +1,4 @@
-"""How good a network is: errors, calibration, and the temperature that corrects it.
+"""Metrics of a network: errors, calibration, and the temperature that corrects it.
 
 Every image counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
 calibration of modern neural networks*: one temperature on held-out logits, and the expected calibration error over 15

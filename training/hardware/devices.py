@@ -1,4 +1,4 @@
-"""What this machine can do for a training, chosen once at the start and said in one line.
+"""The device, threads and precision of a training, chosen once at the start and logged in one line.
 
 bfloat16 doubles the speed on processors that have instructions for it and slows down the others, so it is chosen by
 asking the processor. The recipe, not the machine, splits a batch into parts (`training.trainer.gradients`). The cores

@@ -13,7 +13,7 @@ Channels = tuple[float, float, float]  # red, green, blue
 
 @dataclass(frozen=True, slots=True)
 class ColourStatistics:
-    """Of a data set's pixels, as fractions of 255."""
+    """Mean and standard deviation of each channel of a data set, as fractions of 255."""
 
     mean: Channels
     standard_deviation: Channels

@@ -34,7 +34,7 @@ _NETWORK_NAME = re.compile(r"(resnet|plain)-?([1-9][0-9]*)")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a network's name stands for. `shortcut` is None for plain networks, `stride_in` None without bottlenecks.
+    """The variant behind a name. `shortcut` is None for plain networks, `stride_in` None without bottlenecks.
 
     `stem` is the ImageNet family's: the paper's 7x7 of stride 2 with a max pool, or for small images a 3x3 that halves
     them once, by its stride (3x3) or by the pool (3x3-pool). The CIFAR family's 3x3 of stride 1 has no name: None.

@@ -38,7 +38,7 @@ _MODERN_ERRORS = {20: 7.97, 56: 6.49}
 
 
 def _modern_cifar(depth: int, expected_error: float | None) -> Recipe:
-    """What has been learnt since: Nesterov, cosine, stronger decay but not of norms and biases, weight averaging."""
+    """Later improvements: Nesterov, cosine, stronger decay but not of norms and biases, weight averaging."""
     return Recipe(
         name=f"modern-resnet{depth}",
         network=f"resnet{depth}",

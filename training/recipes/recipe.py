@@ -1,4 +1,4 @@
-"""What a recipe is: everything that shapes the weights of a training, as data, with the error to expect beside it.
+"""A recipe: all settings that shape the weights of a training, as data, with the expected error beside them.
 
 Where and how fast a training runs (device, precision, threads) is recorded by the run. Lengths are in weight updates,
 moments within a run in fractions of it, so that a recipe can be made shorter without losing its shape.

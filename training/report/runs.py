@@ -1,4 +1,4 @@
-"""Run folders, read with suspicion: a run is whole, or it is left out with one line that says why.
+"""The runs of a report: each is complete, or it is left out with one line that gives the reason.
 
 A folder may come from an older version of this code, from someone else, or from a run that was killed while it wrote.
 """
@@ -82,7 +82,7 @@ class Run:
 
     @property
     def paper_error(self) -> float | None:
-        """What the paper has for this network, shortcut and data set, in percent; None where it has no number."""
+        """The error in the paper for this network, shortcut and data set, in percent; None where it has none."""
         paper = RECIPES.get(f"paper-{self.facts.network}")
         if paper is None or not self.is_of_the_papers_data:
             return None

@@ -1,4 +1,4 @@
-"""What is worth keeping of a run: `run.json`, `metrics.jsonl`, and the weights without the state for resuming.
+"""The archive of a run: `run.json`, `metrics.jsonl`, and the weights without the state for resuming.
 
 Layers are kept in half precision, which halves the file; vectors (batch-norm weights, statistics, biases) stay as they
 are, as the variances may be smaller than half precision can hold.

@@ -1,4 +1,4 @@
-"""Which weights of a run are the best so far, by the held-out images, and when to stop waiting for better ones."""
+"""The best weights of a run by the held-out images, and early stopping."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ class Selection:
         return self.patience is not None and self.epochs_since >= self.patience
 
     def facts(self) -> dict[str, Any]:
-        """Return what run.json says."""
+        """Return the entry of run.json."""
         return {"metric": f"held_out_{self.metric}", "value": self.value, "step": self.step}
 
     def state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a run reads its images: each data set packed or streamed, and the processes that decode for all of them."""
+"""The reader of a run: each data set packed or streamed, and the processes that decode for all of them."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -49,7 +49,7 @@ class Reader:
     ) -> tuple[Dataset, Dataset | None, Dataset | None]:
         """Return what to train on, what to validate on where that is a folder of its own, and what to test on.
 
-        All are as testing sees them. `earlier` is what run.json says of a run that is resumed, which goes on reading
+        All are as testing sees them. `earlier` is run.json of a run that is resumed, which keeps reading
         as it did. Raises DataError.
         """
         folders = find_folders(data)
@@ -73,7 +73,7 @@ class Reader:
         return train_set, self._labelled_as(train_set, validation_set), self._labelled_as(train_set, test_set)
 
     def _labelled_as(self, train_set: Dataset, other: Dataset | None) -> Dataset | None:
-        """Return a part with the labels of the training images; says which classes it lacks. Raises DataError."""
+        """Return a part with the labels of the training images; log the classes that it lacks. Raises DataError."""
         if other is None:
             return None
         absent = [name for name in train_set.classes if name not in other.classes]

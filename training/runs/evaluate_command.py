@@ -32,8 +32,8 @@ from training.hardware.devices import choose as hardware_for
 from training.runs.loading import Trained, read_trained
 from training.weights.checkpoint import sha256_of, write_whole
 
-_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # as many as the caches, or the memory, are good for
-_FILES_AT_A_TIME = 64  # that are decoded side by side
+_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # bounded by the caches of a CPU, or the memory of a GPU
+_FILES_AT_A_TIME = 64  # that are decoded in parallel
 _MOST_CLASSES_SHOWN = 20
 
 
@@ -59,7 +59,7 @@ def evaluate(
     max_skipped: float | None = None,
     log: Callable[[str], None] = lambda _line: None,
 ) -> tuple[dict[str, Any], Path]:
-    """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
+    """Return the content of evaluation.json and its folder, by default <run>/evaluation/<views>.
 
     Raises EvaluationError, CheckpointError, DataError, or ValueError for views that do not exist.
     """
@@ -72,7 +72,7 @@ def evaluate(
     log(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.was_trained_on(data)
     if is_known:
-        max_skipped = 1.0  # the run has taken its images as they are
+        max_skipped = 1.0  # the run has accepted these files
     elif max_skipped is None:
         max_skipped = record.max_skipped
     scored = _score(trained, data, chosen, max_skipped, log)

@@ -1,4 +1,4 @@
-"""The folder of a run, which says all about it; what the files hold is at the top of `training.runs.run`."""
+"""The folder of a run; `training.runs.run` lists its files."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from training.weights import checkpoint
 
 
 def earlier_facts(options: Options) -> dict[str, Any] | None:
-    """Return what run.json says of the run to resume, or None for a new run. Raises RunError where they do not fit."""
+    """Return run.json of the run to resume, or None for a new run. Raises RunError where they do not fit."""
     file = options.out / RUN_FILE
     if not file.exists():
         if options.resume:
@@ -85,7 +85,7 @@ def start_folder(run: Run) -> int:
             write_skipped(skipped, run.options.out / "skipped.csv")
         if run.facts["start"]:
             (run.options.out / "split.csv").write_bytes(split_table(run.data.parts, run.options.data))
-            if not run.options.resume:  # kept before run.json says that the run has begun
+            if not run.options.resume:  # written before run.json marks the start of the run
                 save(run, run.training.weights_to_keep())
     except OSError as error:
         raise RunError(f"cannot write to {run.options.out}: {error.strerror}; give another --out") from None
@@ -115,7 +115,7 @@ def append_metrics(run: Run, line: dict[str, Any]) -> None:
 
 
 def cut_metrics(run: Path, step: int) -> None:
-    """Remove what metrics.jsonl says of later steps than `step`, and lines that are damaged."""
+    """Remove lines of metrics.jsonl that are damaged or later than `step`."""
     metrics = run / METRICS_FILE
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)

@@ -1,4 +1,4 @@
-"""What a run measures of itself: at the end of each epoch, and of the weights it hands on."""
+"""The measurements of a run: at the end of each epoch, and of its final weights."""
 
 import copy
 import dataclasses
@@ -43,13 +43,13 @@ def measure_epoch(run: Run, weights: Weights) -> dict[str, float]:
 
 
 def _is_time_to_test(training: Training) -> bool:
-    """Whether this epoch's end gives a point of the test curve; without held-out images nothing is chosen by it."""
+    """Whether this epoch gives a point of the test curve. Without held-out images it decides nothing."""
     epochs = training.total_steps / training.epoch_steps
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
 def weights_so_far(run: Run) -> Weights:
-    """Return the best weights, where the recipe chooses some, or those of now."""
+    """Return the best weights, if the recipe selects them, else the current ones."""
     best = run.selection.weights if run.selection else {}
     return best or run.training.weights_to_keep()
 

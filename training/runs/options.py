@@ -1,4 +1,4 @@
-"""What the command line says of a run beside its recipe, and the errors that end one."""
+"""The options of a run beside its recipe, and the errors that end one."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +8,7 @@ from training.data.dataset import Reading
 
 
 class RunError(Exception):
-    """A run cannot start or go on. The message is one line that names the next step."""
+    """A run cannot start or continue. The message is one line that names the next step."""
 
 
 class Interrupted(RunError):

@@ -1,4 +1,4 @@
-"""Which code, in which versions, made a run, and when."""
+"""The provenance of a run: versions, commit and time."""
 
 import datetime
 import platform

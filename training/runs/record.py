@@ -129,7 +129,7 @@ def run_folder_of(path: Path) -> Path:
 
 
 def belongs_to_run(path: Path) -> bool:
-    """Whether a folder or a file is a run, or lies in one where checkpoints do."""
+    """Whether a folder or a file is a run, or is in one where checkpoints are."""
     try:
         run_folder_of(path)
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""One run, from a recipe and a data set to a folder that says all about itself.
+"""One run, from a recipe and a data set to a run folder.
 
 runs/<name>/run.json        recipe, seed, data fingerprints, held-out indices, versions, machine, results
 runs/<name>/metrics.jsonl   a line for each evaluation
@@ -49,7 +49,7 @@ _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and ch
 def run(
     recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate, and return the facts of run.json. In a world of several processes, each of them calls run.
+    """Train, evaluate, and return the facts of run.json. Each process of a world calls it.
 
     Raises RunError, DataError, CheckpointError, Diverged, or ValueError for a recipe that does not fit.
     """
@@ -91,7 +91,7 @@ def _prepared(
     stop: Stop,
     earlier: dict[str, Any] | None,
 ) -> Run:
-    """Return a run that could begin, or go on where the earlier one was left."""
+    """Return a run that is ready for its first step, or for its next if it is resumed."""
     run = prepare(recipe, options, hardware, world, progress, earlier, stop)
     world.any(False)  # all have looked at the folder before the first writes to it
     if earlier:
@@ -144,7 +144,7 @@ def _train(run: Run, stop: Stop) -> None:
     saved_at = time.monotonic()
     steps = 1  # between looks
     while training.is_epoch_complete() or not _is_over(run):
-        with contextlib.suppress(Stopped):  # what was under way has left no trace
+        with contextlib.suppress(Stopped):  # the abandoned work has changed nothing
             if not training.is_epoch_complete():
                 steps = _train_to_next_look(run, steps)
             if training.is_epoch_complete():
@@ -216,7 +216,7 @@ def _log_epoch(run: Run, stop: Stop) -> None:
 
 
 def _finished(run: Run) -> dict[str, Any]:
-    """Measure the weights that the run hands on, and return the facts of run.json."""
+    """Measure the final weights, and return the facts of run.json."""
     weights = final_weights(run)
     if run.training.recipe.precise_bn_images:
         save(run, weights)

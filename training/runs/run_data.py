@@ -21,7 +21,7 @@ class RunData:
     """The data sets of one run, as testing sees their images."""
 
     train_set: Dataset
-    validation_set: Dataset | None  # the held-out images, where they lie in a folder of their own
+    validation_set: Dataset | None  # the held-out images, if they have a folder of their own
     test_set: Dataset | None
     held_out: NDArray[np.int64]  # indices into the training set; none where there is a validation set
 
@@ -57,7 +57,7 @@ class RunData:
         return measure(self.train_set.chosen(sample(self.kept, size, seed)))
 
     def facts(self) -> dict[str, Any]:
-        """Return what run.json says of the data sets."""
+        """Return the entries of run.json for the data sets."""
         return {
             "labels": list(self.train_set.classes),
             "dataset": self.train_set.facts(),
@@ -83,7 +83,7 @@ def _held_out(recipe: Recipe, train_set: Dataset, validation_set: Dataset | None
 
 
 def check_data(data: RunData, options: Options, recipe: Recipe, log: Callable[[str], None]) -> dict[str, Any]:
-    """Report duplicates and, for runs that start from weights, class imbalance; return what run.json says of both."""
+    """Log duplicates and, for runs that start from weights, class imbalance; return the entries of run.json."""
     duplicates = duplicates_in(data.parts, options.data)
     for line in duplicates.lines():
         log(line)

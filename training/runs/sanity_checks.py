@@ -1,4 +1,4 @@
-"""Before a long run: one batch through everything, or one batch until it is learnt. Neither leaves anything behind."""
+"""Checks before a long run: one batch through everything, or one batch until it is learnt. Both leave no files."""
 
 import contextlib
 import dataclasses

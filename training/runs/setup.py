@@ -1,4 +1,4 @@
-"""What a run needs before its first step: data, network, training state, and the facts of run.json."""
+"""The setup of a run before its first step: data, network, training state, and the facts of run.json."""
 
 import dataclasses
 import json

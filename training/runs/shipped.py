@@ -17,7 +17,7 @@ EVERYDAY = "everyday-"  # what names of runs on photos of everyday things begin 
 
 @dataclass(frozen=True, slots=True)
 class ShippedRun:
-    """A run with its weights, and what it says of itself."""
+    """A run with its weights, and the facts of its record."""
 
     path: Path
     network: Architecture
@@ -56,7 +56,7 @@ def is_shipped(run: Path) -> bool:
 
 
 def is_checkout() -> bool:
-    """Whether this code lies in a checkout of the project, which has all the runs."""
+    """Whether this code is in a checkout of the project, which has all the runs."""
     return (RESULTS.parents[1] / "pyproject.toml").is_file()
 
 

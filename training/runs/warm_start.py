@@ -1,7 +1,7 @@
-"""What a run starts from instead of chance: weights that others, or an earlier run, have trained.
+"""The weights that a run starts from: published ones, a file, or another run.
 
-The network, the size of the images and their colours follow the weights, except where the user has set them. What was
-used is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
+The network, the size of the images and their colours follow the weights, except where the user has set them. The source
+is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
 publisher.
 """
 
@@ -66,11 +66,11 @@ class Start:
     recipe: Recipe
     mean: list[float]
     standard_deviation: list[float]
-    facts: dict[str, Any]  # what run.json says of it
-    source: Source | None = None  # None for a run that goes on: its checkpoint has the weights
+    facts: dict[str, Any]  # the entry of run.json
+    source: Source | None = None  # None for a run that is resumed: its checkpoint has the weights
 
     def put_into(self, model: ResNet, labels: tuple[str, ...], log: Log) -> None:
-        """Give the network the weights; a head that is not for these classes is left out, and that is said."""
+        """Give the network the weights; a head for other classes is left out, which is logged."""
         side = self.recipe.test_size or self.recipe.image_size
         if self.facts["pixel_mean"]:
             model.pixel_mean = torch.zeros(3, side, side)
@@ -139,13 +139,13 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log)
         if chosen != source.network:
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
-    if chosen != wanted and source.instead_of is None:  # else it has been said already
+    if chosen != wanted and source.instead_of is None:  # else it has been logged already
         log(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
     return chosen
 
 
 def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
-    """Whether a network is what the user has set of another one."""
+    """Whether a network agrees with another one in the fields that the user has set."""
     return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
 
 
@@ -197,7 +197,7 @@ def _of_a_run(path: Path) -> Source:
 
 
 def _of_a_file(path: Path, recipe: Recipe, log: Log) -> Source:
-    """Return the weights in a file that says nothing of the images its network sees: the usual ones of its family."""
+    """Return the weights of a file, with the usual image size and statistics of the network's family."""
     weights = read_named(path, log)
     wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
@@ -260,7 +260,7 @@ def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None
 
 
 def _without_another_head(source: Source, labels: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:
-    """Return the weights, without the head if it is for other classes, and a line that says what became of it."""
+    """Return the weights, without the head if it is for other classes, and a line that reports it."""
     weights, message = fit_head(source.weights, len(labels))
     if message is None and source.labels is not None and source.labels != labels:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}

@@ -91,7 +91,7 @@ class Training:
         return self.step // self.epoch_steps
 
     def is_epoch_complete(self) -> bool:
-        """Whether an epoch (or the run) ends here, and `means` are of it and not logged yet."""
+        """Whether an epoch (or the run) has ended and its `means` are still to be logged."""
         return (self.step % self.epoch_steps == 0 or self.step == self.total_steps) and bool(self.sums[2] > 0)
 
     def train(self, steps: int, batch: Batch | None = None) -> None:

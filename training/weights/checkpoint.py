@@ -1,4 +1,4 @@
-"""Checkpoints that are either whole or not there.
+"""Checkpoints that are complete or absent.
 
     runs/<name>/checkpoints/<step>/   weights.safetensors  what to evaluate, export and serve (the average, if any)
                                       state.pt             what else resuming needs: optimizer, raw weights
@@ -35,7 +35,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What resuming needs, read back: the step, the weights to serve, the training's state."""
+    """A checkpoint read back: the step, the weights to serve, the state of the training."""
 
     step: int
     weights: dict[str, Tensor]

@@ -1,6 +1,6 @@
 """One file over HTTP, whole and verified under its name, or not there at all.
 
-What has come so far lies beside it as a hidden `.partial`, which is locked while a process works on it: a second
+The received part is beside it as a hidden `.partial`, which is locked while a process works on it: a second
 process waits and then finds the file. After a cut, or in a later run, only the rest is requested, on the condition
 that the file is still the same where its server gives versions a name. What has not the expected digest is removed,
 after one try anew if it was put together from several answers.
@@ -65,7 +65,7 @@ def download(url: str, path: Path, *, digest: str, largest: int, log: Callable[[
 
 
 class _Partial:
-    """What has come of a file so far, open for appending, and the name of the version that it belongs to."""
+    """The received part of a file, open for appending, and the version that it belongs to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

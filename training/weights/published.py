@@ -1,6 +1,6 @@
-"""ImageNet weights that others trained and published: where they lie, what they need, what is claimed of them.
+"""Published ImageNet weights: address, preprocessing, and the accuracy that their publishers state.
 
-Nothing here was measured by this project. Each row says who said it; digests are exactly what the publisher states:
+Nothing here was measured by this project. Each row names its source; digests are exactly what the publisher states:
 torchvision and timm put the first 8 hex digits of the sha256 into a file's name (the convention of torch.hub's
 `check_hash`; timm's clean_checkpoint.py names files so). All of them have shortcuts B, a bottleneck's stride in its
 3x3 (v1.5), and 224 x 224 pixels in the usual colours of ImageNet.
@@ -131,7 +131,7 @@ def published_as(sha256: str, depth: int) -> Published | None:
 
 
 def cached_path(published: Published) -> Path:
-    """Return where the file lies once it has come, or where to put one that was fetched by other means."""
+    """Return the path of the file in the cache, also for one that is fetched by other means."""
     return cache_root() / "weights" / published.file_name
 
 

@@ -46,7 +46,7 @@ _MOST_SHOWN = 3
 def state_dict_in(content: Any, path: Path, log: Log) -> Weights:
     """Return the tensors that a file's content holds for a network, by the names that they have there.
 
-    Of several state dicts the averaged one is taken, else the one under the most usual key, and that is said. Raises
+    Of several state dicts the averaged one is taken, else the one under the most usual key, which is logged. Raises
     CheckpointError where there is none, or none that is more usual than the others.
     """
     every = dict(_mappings(content))
@@ -98,7 +98,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def unwrapped(weights: Weights, path: Path, log: Log) -> tuple[Weights, Weights]:
-    """Return the tensors of a network without their common prefix, and those that lie beside it.
+    """Return the tensors of a network without their common prefix, and those beside it.
 
     Raises CheckpointError for several networks of which none is averaged or under a more usual name, ValueError where
     names clash.
@@ -121,9 +121,9 @@ def unwrapped(weights: Weights, path: Path, log: Log) -> tuple[Weights, Weights]
 
 
 def with_head(body: Weights, beside: Weights, path: Path, log: Log) -> Weights:
-    """Return the weights of a network, under our names, with its last layer as `fc`, wherever it lies.
+    """Return the weights of a network, under our names, with its last layer as `fc`, from any place in the file.
 
-    What else lies beside the network is left out, and so is a last layer of several; that is said.
+    Other tensors beside the network are left out, and so is one of several last layers; both are logged.
     """
     heads = {} if "fc.weight" in body else _linear_layers(body) or _linear_layers(beside, _channels(body))
     if len(heads) == 1:

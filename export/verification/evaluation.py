@@ -75,7 +75,7 @@ def accuracy_of(answers: Answers, images: LabelledImages, provider: str) -> Accu
 
 
 def calibrate(source: Source, images: LabelledImages) -> Calibration:
-    """Return the temperature that suits the held-out images best, and the calibration error that is left."""
+    """Return the temperature with the lowest loss on held-out images, and the calibration error (0 to 1) left."""
     logits = logits_of(source.network, images.pixels, Normalize(source.preprocessing), batch_size=ENGINE_BATCH)
     fit = fit_temperature(logits, torch.from_numpy(np.array(images.labels)), caution=1.0)
     return Calibration(

@@ -36,7 +36,7 @@ class LabelledImages:
     name: str
 
     def spread(self) -> Pixels:
-        """Return up to 64 of them, from all over the data set, so from all classes, in a fixed order."""
+        """Return up to 64 images, uint8 (n, H, W, 3), evenly spread over the data set and so over the classes."""
         chosen = np.linspace(0, len(self.pixels) - 1, min(_PARITY_IMAGES, len(self.pixels))).round().astype(int)
         return np.array(self.pixels[chosen])
 
@@ -86,7 +86,7 @@ class Described(Protocol):
 
 
 def labelled_images(data: Path, fitting: Described, log: Callable[[str], None]) -> LabelledImages:
-    """Return the images of a data set that has these classes. Raises ExportError."""
+    """Return the images of a data set of some or all of these classes. Raises ExportError for others."""
     return _named(_load_fitting(data, fitting, log))
 
 
@@ -98,7 +98,7 @@ def class_names(data: Path, described: Architecture, log: Callable[[str], None])
 
 
 def training_pixels(source: Source, most: int, log: Callable[[str], None]) -> Pixels | None:
-    """Return up to so many images that the run was trained on, from all over the set; None if it is not there."""
+    """Return up to `most` training images of the run, uint8 (n, H, W, 3), from all over the set; None if it is gone."""
     dataset = _run_data(source.train_set, source, log)
     if dataset is None:
         return None

@@ -37,7 +37,7 @@ def check_parity(
 def measure_parity(
     engine: Engine, network: ResNet, preprocessing: Preprocessing, temperature: float, pixels: Pixels
 ) -> Parity:
-    """Return how far the engine's answers are from PyTorch's, whatever that is; arguments as for `check_parity`."""
+    """Return the difference between the engine and PyTorch, without a limit; arguments as for `check_parity`."""
     expected = probabilities_in_pytorch(network, preprocessing, temperature, pixels)
     difference, agreeing = 0.0, np.ones(len(pixels), dtype=bool)
     for size in BATCH_SIZES:

@@ -61,7 +61,10 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def mixed(images: Tensor, labels: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
-    """Return the batch of one step; with both mixup and cutmix in the recipe, chance decides between them."""
+    """Return the batch of one step; with both mixup and cutmix in the recipe, chance decides between them.
+
+    `images` are float (N, 3, H, W), `labels` int64 (N,).
+    """
     random = np.random.default_rng((seed, _MIXING, step))
     kinds = [kind for kind, alpha in (("mixup", recipe.mixup), ("cutmix", recipe.cutmix)) if alpha > 0]
     if not kinds:

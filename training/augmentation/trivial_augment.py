@@ -1,7 +1,7 @@
 """TrivialAugment (Müller and Hutter 2021), its wide set: one operation of fourteen an image, of random strength.
 
-Images with the same operation go through it together, on the device that they are on. What the operations do is what
-Pillow's do, to the rounding; pixels that come from outside an image are black.
+Images with the same operation are computed together, on their device. Operations take uint8 images (N, H, W, 3) and a
+strength for each, float (N,). They give Pillow's results up to rounding; pixels from outside an image are black.
 """
 
 import math

@@ -82,7 +82,7 @@ class Dataset:
         return reading_of(self.fingerprint)
 
     def chosen(self, indices: NDArray[np.int64]) -> Images:
-        """Return some of the images; each is read at its first access."""
+        """Return the images at these indices, uint8 (n, H, W, 3), in this order; each is read at its first access."""
         return Chosen(self.images, indices)
 
     def places(self) -> Sequence[Place]:

@@ -84,7 +84,10 @@ def digest_of(content: bytes) -> int:
 
 
 def centre_of(content: bytes, crop: CropSpec) -> NDArray[np.uint8]:
-    """Return the centre of an image as testing and serving see it. Raises as `image_to_pixels` does."""
+    """Return the centre of an image, uint8 (size, size, 3), as testing and serving see it.
+
+    Raises as `image_to_pixels` does.
+    """
     size = (crop.size, crop.size)
     return image_to_pixels(
         content,

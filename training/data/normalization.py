@@ -19,7 +19,7 @@ class Normalize:
         return moved(images, self._scale.device).float() * self._scale + self._shift
 
     def difference(self, colours: Tensor) -> Tensor:
-        """Return what differences between colours, as fractions of 255 (…, 3), become in the network's input."""
+        """Return differences between colours, float (…, 3) as fractions of 255, in units of the network's input."""
         return moved(colours, self._scale.device) * self._scale * 255
 
     def channels_first(self, images: Tensor) -> Tensor:

@@ -44,7 +44,7 @@ def whole(name: str, dataset: Dataset) -> Part:
 
 
 def hold_out_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """Return the sorted indices of this share of each class, drawn with a seed; int64.
+    """Return the sorted indices of this share of each class, drawn with a seed; int64 (n,).
 
     At least one image of a class is held out and at least one is not; of a class with a single image, none is.
     """
@@ -118,7 +118,7 @@ class Balance:
 
 
 def balance(classes: Sequence[str], trained_on: NDArray[np.int64], held_out: NDArray[np.int64]) -> Balance:
-    """Count the images of each class; both arrays hold labels."""
+    """Count the images of each class; both arrays hold labels, int64 (N,)."""
     counts = [np.bincount(labels, minlength=len(classes)).tolist() for labels in (trained_on, held_out)]
     return Balance(tuple(classes), tuple(counts[0]), tuple(counts[1]))
 

@@ -43,7 +43,7 @@ class Packed:
     images: Tensor
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the chosen images; the step does not matter."""
+        """Return the chosen images, uint8 (n, H, W, 3); the step does not matter."""
         return self.images[moved(indices[part], self.images.device)]
 
 
@@ -77,7 +77,7 @@ class Streamed:
     _asked: dict[int, _Asked] = field(default_factory=dict)  # by step
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the images of a step, and have those of the next ones decoded."""
+        """Return the images of a step, uint8 (n, H, W, 3), and request those of the next ones."""
         self._forget_all_but(range(step, step + _STEPS_AHEAD + 1))
         if step not in self._asked or not self._asked[step].is_for(indices, part):
             self._ask(indices, step, part)

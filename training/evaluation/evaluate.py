@@ -51,7 +51,7 @@ class TemperatureFit:
 
 
 def images_at_a_time(images: Images) -> int:
-    """Return how many of these images go through a network together: half a million pixels."""
+    """Return the batch size for images (N, H, W, 3): as many as have half a million pixels."""
     return max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
 
 

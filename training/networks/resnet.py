@@ -263,7 +263,7 @@ def initialize(model: nn.Module) -> None:
 
 
 def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
-    """Copy a state dict into a network. Raises as `refuse_misfit` does."""
+    """Copy a state dict into a network, in place. Raises ValueError, with names and shapes, if it does not fit."""
     refuse_misfit(model, weights)
     if "pixel_mean" in weights:
         model.pixel_mean = torch.empty_like(weights["pixel_mean"])

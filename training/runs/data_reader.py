@@ -95,7 +95,7 @@ class Reader:
         )
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
-        """Return where training takes the pixels of the images in `kept` from. Raises DataError."""
+        """Return the source of the training pixels: of the images at `kept`, int64 (n,). Raises DataError."""
         crop = crop_for_training(self._recipe, self.tested.resizer)
         if crop.kind == "centre" and dataset.reading == "packed":
             packed = dataset

@@ -95,7 +95,7 @@ def final_layer_responses(run: Run, weights: Weights) -> dict[str, float]:
 
 
 def answers(run: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
-    """Return logits in full precision, of images that all processes share among them, and the labels."""
+    """Return logits float32 (N, classes) and labels int64 (N,); the processes of a world share the images."""
     world, hardware = run.training.world, run.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
     to_input = run.training.images.normalize.channels_first

@@ -27,7 +27,7 @@ class RunData:
 
     @property
     def kept(self) -> NDArray[np.int64]:
-        """Return the indices of the training set that are trained on."""
+        """Return the indices of the images that are trained on, int64 (n,), in order."""
         return np.setdiff1d(np.arange(len(self.train_set)), self.held_out)
 
     @property

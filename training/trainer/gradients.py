@@ -144,7 +144,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 def statistics_of(module: nn.Module) -> list[Tensor]:
-    """Return the running means and variances of a network, as live tensors."""
+    """Return the running means and variances of a network, float32 (channels,), as live tensors."""
     found = [statistic for norm in batch_norms(module) for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in found if statistic is not None]
 

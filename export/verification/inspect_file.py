@@ -153,7 +153,7 @@ def _facts(card: ModelCard) -> list[str]:
     facts = {
         "network": f"{card.network}, shortcut {card.variant.shortcut or 'none'}, {len(card.labels)} classes",
         "precision": card.precision,
-        "pictures": f"shorter side {steps.shorter_side}, crop {_shape(steps.crop)}, {steps.interpolation}",
+        "images": f"shorter side {steps.shorter_side}, crop {_shape(steps.crop)}, {steps.interpolation}",
         "accuracy": accuracy,
         "parity": f"probabilities differ from PyTorch's by at most {card.parity.largest_probability_difference:.1e}",
         "made": f"{made.created}, recipe {made.recipe or 'none'}, weights {made.checkpoint_sha256 or 'random'}",

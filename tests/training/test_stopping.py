@@ -174,7 +174,7 @@ def test_a_signal_is_only_heard_while_somebody_listens() -> None:
 
 
 def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_CHECKS", 0.01)
     gate, computed, compute = threading.Event(), threading.Semaphore(0), ParallelGradients._gradients
 
     def gated(self: ParallelGradients, *arguments: Any) -> Any:

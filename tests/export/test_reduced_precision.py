@@ -87,7 +87,7 @@ def test_outer_layers_stay_in_float_only_if_the_gate_needs_it(tiny: Converted) -
     said: list[str] = []
     with pytest.raises(ExportError, match=r"int8 loses"):
         reduce_precision(fp32, PrecisionOptions(Precision.INT8, max_loss=0.0), labelled(fp32), black(tiny), said.append)
-    assert "the first and the last layer are kept in float" in said[-1]
+    assert "keeping the first and last layer in float" in said[-1]
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""What the everyday model says of full-size photos, and images of other things to measure its confidence with.
+"""The answers of the everyday model to full-size photos, and images of other things for its confidence.
 
 python -m benchmarks.everyday small PHOTOS TRAIN_TAR OUT     64-pixel JPEGs of the classes that it does not know
 python -m benchmarks.everyday measure PHOTOS TRAIN_TAR MODEL  accuracy and confidence on the photos themselves

@@ -1,9 +1,9 @@
-"""How fast exported files run, beside the same network in PyTorch and in a stock export.
+"""The speed of exported files, beside the same network in PyTorch and in a stock export.
 
 `python -m benchmarks.exported [--networks 20 18 50] [--seconds 5] [--no-compile] [--output FILE]`: images a
 second at batches of 1, 8 and 32, with 1 and 2 threads, for each precision (through the service's engine), for PyTorch
 eager and compiled, and for a plain `torch.onnx.export` in ONNX Runtime with its defaults. Those three get images that
-are normalised already; ours start at uint8 pixels. Medians over rounds that take turns, so that other work on the
+are normalized already; ours start at uint8 pixels. Medians over rounds that take turns, so that other work on the
 machine hits all alike; written as a Markdown file, with commit and processor.
 """
 

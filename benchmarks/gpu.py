@@ -1,4 +1,4 @@
-"""How fast exported files run on a GPU, through the service's engine.
+"""The speed of exported files on a GPU, through the service's engine.
 
 `python -m benchmarks.gpu [--providers cuda] FILE...`: for each file the milliseconds of a batch and images a
 second at 1, 2, 4 … 128 images, page-locked copies in and out included, and how far the answers are from the CPU's.

@@ -1,4 +1,4 @@
-"""How long an image takes before the network sees it, beside plain Pillow.
+"""The time of preprocessing an image, beside plain Pillow.
 
 `python -m benchmarks.preprocess [PHOTO…]`: the header walk in microseconds, decoding to 224 pixels in
 milliseconds, for the given photos (or a made one of 500 x 375) and for made ones of 12 and 24 megapixels. The last line

@@ -1,7 +1,7 @@
-"""What the two CPU sessions cost and bring: memory, start, and one image alone on one core and on all.
+"""The costs and gains of the two CPU sessions: memory, start, and one image alone on one core and on all.
 
 `python benchmarks/sessions.py [MODEL.onnx]`, by default a ResNet-50 with random weights. Each way
-runs in a process of its own: both sessions with weights of their own, the first start, which makes the optimised graph,
+runs in a process of its own: both sessions with weights of their own, the first start, which makes the optimized graph,
 and later ones, which map it. Memory is PSS after the runs; times are medians of 15, so leave the machine alone.
 """
 

@@ -1,8 +1,8 @@
-"""How fast a network is trained, beside the loop that everybody writes first.
+"""The speed of training, beside a plain PyTorch loop.
 
 `python -m benchmarks.training [--network resnet20] [--pairs 7] [--steps 20]`
 
-plain: PyTorch eagerly in fp32; each image cropped, mirrored and normalised by itself, in the workers of a DataLoader.
+plain: PyTorch eagerly in fp32; each image cropped, mirrored and normalized by itself, in the workers of a DataLoader.
 ours:  `training.trainer.loop` with the hardware it chooses, images as uint8 in memory, augmented as batches.
 
 Both train the same network on the same made-up images of 32 x 32 pixels, each in a process of its own with all cores
@@ -58,7 +58,7 @@ def made_images() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
 
 
 class PlainImages(Dataset[tuple[Tensor, int]]):
-    """One image at a time, as in most tutorials: through Pillow, then to a normalised tensor."""
+    """One image at a time, as in most tutorials: through Pillow, then to a normalized tensor."""
 
     def __init__(self) -> None:
         self.images, self.labels = made_images()
@@ -123,7 +123,7 @@ def our_training(network: str, batch: int) -> Training:
 
 
 def serve(link: Connection, name: str, network: str, batch: int) -> None:
-    """In a process of its own: train as many steps as asked for, and answer with the seconds they took."""
+    """In a process of its own: train the requested steps and return the seconds they took."""
     training = our_training(network, batch) if name == "ours" else None
     train, about = (training.train, str(training.hardware)) if training else plain_loop(network, batch)
     train(WARM_UP_STEPS)

@@ -1,4 +1,4 @@
-"""The card of a finished file: what the source says of the network, and what was found out about the file."""
+"""The card of a finished file: facts of the source, and measurements of the file."""
 
 import datetime
 import importlib.metadata
@@ -34,7 +34,7 @@ from service.model_files.card import (
 
 @dataclass(slots=True)
 class Findings:
-    """What was measured on the way to a file."""
+    """The measurements of one export."""
 
     precision: Precision
     parity: Parity

@@ -37,7 +37,7 @@ _Data = Annotated[
 _Unknown = Annotated[
     Path | None,
     typer.Option(
-        help="Images of none of the classes, a folder or a tar: how well the file tells them from known ones."
+        help="Images of none of the classes, a folder or a tar: how well the file separates them from known ones."
     ),
 ]
 _Calibration = Annotated[
@@ -53,7 +53,7 @@ def _fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _say(line: str) -> None:
+def _log(line: str) -> None:
     typer.echo(line, err=True)
 
 
@@ -100,10 +100,11 @@ def export_onnx(
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
         _refuse_missing(calibration=calibration, data=data, unknown=unknown)
-        wanted = PrecisionOptions(precision, target, calibration, max_accuracy_loss, unknown)
-        asked = WeightsRequest(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
-        source = choose(asked, wanted, _say)
-        exported = export(source, data=data, output=output, wanted=wanted, say=_say)
+        _obey_cpu_quota()
+        options = PrecisionOptions(precision, target, calibration, max_accuracy_loss, unknown)
+        request = WeightsRequest(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
+        source = choose(request, options, _log)
+        exported = export(source, data=data, output=output, options=options, log=_log)
         typer.echo(_summary(exported))
         typer.echo("\n".join(next_steps(exported.path)))
 
@@ -120,7 +121,7 @@ def check(
     with _failing_in_one_line():
         from export.verification.check import as_table, check_file
 
-        findings = check_file(file, data, provider, _say)
+        findings = check_file(file, data, provider, _log)
         typer.echo(as_table(findings))
         if failed := [finding.name for finding in findings if not finding.passed]:
             _fail(f"{file} is not what it should be: {', '.join(failed)}")
@@ -131,7 +132,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
     output: Annotated[Format, typer.Option("--format", help="`json` prints one object.")] = Format.TABLE,
 ) -> None:
-    """Say what is in a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
+    """Print what a model file holds: card, inputs, outputs, size, operators, and the precision of each layer."""
     with _failing_in_one_line():
         from export.verification.inspect_file import as_json, as_table, inspect_file
 
@@ -151,6 +152,15 @@ def _failing_in_one_line() -> Iterator[None]:
         _fail(f"{error.name} is not installed; install this project with the extras export and cpu: make install")
     except KeyboardInterrupt:
         _fail("stopped; nothing was written")
+
+
+def _obey_cpu_quota() -> None:
+    """Limit PyTorch's threads to the cores of this container; by itself it counts those of the machine."""
+    import torch
+
+    from service.system.cores import available_cores
+
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
 
 
 def _refuse_options_before_a_command(context: typer.Context) -> None:
@@ -226,7 +236,7 @@ def _confidence(confidence: "Confidence") -> str:
         f"{confidence.known_images:,} held-out images reach"
     )
     if confidence.auroc is None or confidence.auroc_interval is None:
-        return f"{line}; --unknown FOLDER measures how well it tells other images from known ones"
+        return f"{line}; --unknown FOLDER measures how well it separates unknown images from known ones"
     low, high = confidence.auroc_interval
     return (
         f"{line}; AUROC {confidence.auroc:.3f} ({low:.3f} to {high:.3f}) of {confidence.compared_known_images:,} known "

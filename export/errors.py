@@ -2,4 +2,4 @@
 
 
 class ExportError(Exception):
-    """The export cannot be done as asked. The message is one line that names the next step."""
+    """The export cannot be done as requested. The message is one line that names the next step."""

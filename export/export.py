@@ -1,7 +1,7 @@
-"""One export, from a network to a file in its place: the story that `export-onnx` tells.
+"""One export, from a network to a file in its place: the steps of `export-onnx`.
 
-Convert, check the graph, compare it with PyTorch, lower its precision if that is wanted and passes its gate, measure
-it, write the card, and only then give the file its name.
+Convert, check the graph, compare it with PyTorch, reduce its precision if requested, measure it and write the card.
+Only then the file gets its name.
 """
 
 from collections.abc import Callable
@@ -15,17 +15,18 @@ from export.errors import ExportError
 from export.graph.to_onnx import deployable, serialise, to_onnx, with_card
 from export.model_file import write_file, write_next_version
 from export.options import Precision, PrecisionOptions
-from export.reduced_precision import Fp32, lower
+from export.reduced_precision import Fp32, reduce_precision
 from export.sources.sample_images import samples_by_every_resizer
 from export.sources.trained import Source
 from export.triton_config import write_triton_config
 from export.verification.calibration_images import find_images, read_unlabelled
 from export.verification.confidence import Unknown, measure_confidence
-from export.verification.evaluation import Evidence, accuracy_of, answers_of, calibrate, engine_over, find_evidence
+from export.verification.evaluation import Answers, accuracy_of, answers_of, calibrate, engine_over
+from export.verification.labelled_images import Evidence, find_evidence
 from export.verification.parity import check_parity, measure_parity
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels, installed_resizers
-from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, read_card
+from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, read_card
 from service.model_files.checksum import seal
 
 MODELS_FOLDER = Path("models")
@@ -34,7 +35,7 @@ _MOST_UNKNOWN = 10_000  # images
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The file that was written, its bytes, and what its card says."""
+    """The written file, its size and its card."""
 
     path: Path
     size: int  # bytes
@@ -42,63 +43,64 @@ class Exported:
 
 
 def export(
-    source: Source, *, data: Path | None, output: Path | None, wanted: PrecisionOptions, say: Callable[[str], None]
+    source: Source, *, data: Path | None, output: Path | None, options: PrecisionOptions, log: Callable[[str], None]
 ) -> Exported:
     """Write a network as a model file, to `output` or as the next version under models/.
 
     Raises ExportError if the file would not be what it should be, and then nothing is written.
     """
-    evidence = find_evidence(source, data, say)
+    evidence = find_evidence(source, data, log)
     calibration = calibrate(source, evidence.held_out) if evidence.held_out else None
     temperature = calibration.temperature if calibration else 1.0
-    images = find_images(source, wanted.calibration, say) if wanted.precision is Precision.INT8 else None
-    say(f"converting {source.network.architecture.network}")
+    images = find_images(source, options.calibration, log) if options.precision is Precision.INT8 else None
+    log(f"converting {source.network.architecture.network}")
     network = deployable(source.network)
     graph = to_onnx(network, source.preprocessing, temperature)
     engine = engine_over(serialise(graph))
-    pixels = _parity_pixels(source, evidence, say)
+    pixels = _parity_pixels(source, evidence, log)
     parity = check_parity(engine, source.network, source.preprocessing, temperature, pixels)
-    findings = Findings(wanted.precision, parity, calibration)
-    unknown = _unknown(wanted.unknown, source, say)
-    if wanted.precision is Precision.FP32:
-        findings.accuracy = _accuracy(engine, evidence, say)
+    findings = Findings(options.precision, parity, calibration)
+    unknown = _unknown(options.unknown, source, log)
+    if options.precision is Precision.FP32:
+        test_answers = _test_answers(engine, evidence, log)
     else:
-        lowered = lower(Fp32(source, network, graph, engine, temperature), wanted, evidence, images, say)
-        graph, engine = lowered.graph, lowered.engine
+        reduced = reduce_precision(Fp32(source, network, graph, engine, temperature), options, evidence, images, log)
+        graph, engine = reduced.graph, reduced.engine
         findings.parity = measure_parity(engine, source.network, source.preprocessing, temperature, pixels)
-        findings.loss, findings.quantisation = lowered.loss, lowered.quantisation
-        if evidence.test is not None:
-            findings.accuracy = accuracy_of(lowered.answers, evidence.test, engine.provider)
-    findings.confidence = measure_confidence(engine, evidence.held_out, evidence.test, unknown)
+        findings.loss, findings.quantisation = reduced.loss, reduced.quantisation
+        test_answers = None if evidence.test is None else reduced.answers
+    if evidence.test is not None and test_answers is not None:
+        findings.accuracy = accuracy_of(test_answers, evidence.test, engine.provider)
+    findings.confidence = measure_confidence(engine, evidence, test_answers, unknown)
     content = seal(with_card(graph, make_card(source, graph, engine, findings)))
     card = _check_as_served(content)
-    path = _write(content, source, wanted.precision, output)
+    path = _write(content, source, options.precision, output)
     if output is None:
-        write_triton_config(path.parents[1], graph, card.precision, say)
+        write_triton_config(path.parents[1], graph, card.precision, log)
     return Exported(path, len(content), card)
 
 
-def _parity_pixels(source: Source, evidence: Evidence, say: Callable[[str], None]) -> Pixels:
+def _parity_pixels(source: Source, evidence: Evidence, log: Callable[[str], None]) -> Pixels:
     """Return images of the test set, where there are any, and the sample images by every resizer."""
     samples = samples_by_every_resizer(source.preprocessing)
     tested = [evidence.test.spread()] if evidence.test else []
     others = f"{len(tested[0])} images and " if tested else ""
-    say(f"comparing it with PyTorch on {others}{len(samples)} sample images (by {', '.join(installed_resizers())})")
+    log(f"comparing it with PyTorch on {others}{len(samples)} sample images (by {', '.join(installed_resizers())})")
     return np.concatenate([*tested, samples])
 
 
-def _unknown(path: Path | None, source: Source, say: Callable[[str], None]) -> Unknown | None:
+def _unknown(path: Path | None, source: Source, log: Callable[[str], None]) -> Unknown | None:
     if path is None:
         return None
-    pixels = read_unlabelled(path, source.preprocessing, most=_MOST_UNKNOWN, flag="--unknown", say=say)
+    pixels = read_unlabelled(path, source.preprocessing, most=_MOST_UNKNOWN, flag="--unknown", log=log)
     return Unknown(pixels, path.name)
 
 
-def _accuracy(engine: Engine, evidence: Evidence, say: Callable[[str], None]) -> Accuracy | None:
+def _test_answers(engine: Engine, evidence: Evidence, log: Callable[[str], None]) -> Answers | None:
     if evidence.test is None:
         return None
-    say(f"measuring its accuracy on {len(evidence.test.labels):,} images of {evidence.test.name}")
-    return accuracy_of(answers_of(engine, evidence.test.pixels), evidence.test, engine.provider)
+    log(f"measuring its accuracy on {len(evidence.test.labels):,} images of {evidence.test.name}")
+    return answers_of(engine, evidence.test.pixels)
 
 
 def _check_as_served(content: bytes) -> ModelCard:

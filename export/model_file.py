@@ -13,10 +13,10 @@ from pathlib import Path
 
 from export.errors import ExportError
 from service.model_files.card import METADATA_KEY
-from service.model_files.checksum import has_valid_checksum
+from service.model_files.checksum import CORRUPTED, has_valid_checksum
+from service.model_files.repository import MODEL_FILE
 from training.weights.checkpoint import flush
 
-MODEL_FILE = "model.onnx"
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
@@ -29,7 +29,7 @@ def read_file(path: Path) -> bytes:
     if METADATA_KEY.encode() not in content:
         raise ExportError(f"{path} is not a model file with a model card, or only a part of one; export it again")
     if not has_valid_checksum(content):
-        raise ExportError(f"{path} has been cut off or changed since its export; copy it anew, or export it again")
+        raise ExportError(f"{path} {CORRUPTED}")
     return content
 
 

@@ -1,17 +1,14 @@
 """The commands to type after an export, with the real paths, as seen from the current folder."""
 
 import os
-import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
 
-from export.model_file import MODEL_FILE
+from service.model_files.repository import MODEL_FILE, MODEL_NAME, MODEL_VERSION
 
-NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: what to say instead, in a container, whose paths are its own
-_SERVED_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")
+NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: the text to print instead, in a container, whose paths differ
 
 
 def next_steps(file: Path) -> list[str]:
@@ -19,7 +16,7 @@ def next_steps(file: Path) -> list[str]:
     if instead := os.environ.get(NEXT_COMMAND):
         return [f"next: {instead}"]
     name, version = file.parent.parent.name, file.parent.name
-    if file.name == MODEL_FILE and _SERVED_NAME.fullmatch(name) and _VERSION.fullmatch(version):
+    if file.name == MODEL_FILE and MODEL_NAME.fullmatch(name) and MODEL_VERSION.fullmatch(version):
         models = str(file.parent.parent.parent)
         return [
             f"next: {typed('serve-resnet', '--models', models, '--default-model', name)}",

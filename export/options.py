@@ -1,4 +1,4 @@
-"""What the command line can ask for, in words; kept apart so that `--help` needs none of the slow imports."""
+"""The options of the command line as types, kept apart so that `--help` needs no slow import."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Precision(StrEnum):
-    """What a network computes in."""
+    """The precision that a network computes in."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -14,7 +14,7 @@ class Precision(StrEnum):
 
 
 class Target(StrEnum):
-    """What an int8 file is made for."""
+    """The processors that an int8 file is made for."""
 
     X86 = "x86"
     ARM = "arm"
@@ -22,7 +22,7 @@ class Target(StrEnum):
 
 
 class Provider(StrEnum):
-    """What runs a file, in the service's words."""
+    """The provider that runs a file, with the names of the service."""
 
     CPU = "cpu"
     CUDA = "cuda"
@@ -31,7 +31,7 @@ class Provider(StrEnum):
 
 
 class Format(StrEnum):
-    """How findings are printed: for people, or for programs."""
+    """The form of printed findings: for people, or for programs."""
 
     TABLE = "table"
     JSON = "json"

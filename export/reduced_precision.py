@@ -1,7 +1,7 @@
 """From the fp32 graph to one in fp16 or int8 that has passed its gate.
 
 For int8 three ways to cut off ranges are tried and the best on images that ranges do not come from is taken; the
-first and the last layer stay in float only if the gate would not open otherwise.
+first and the last layer stay in float only if the file fails the accuracy check otherwise.
 """
 
 from collections.abc import Callable
@@ -20,19 +20,20 @@ from export.sources.sample_images import sample_pixels
 from export.sources.trained import Source
 from export.verification.accuracy_gate import AccuracyGate, gate_violation
 from export.verification.calibration_images import CalibrationImages
-from export.verification.evaluation import Answers, Evidence, LabelledImages, engine_over
+from export.verification.evaluation import Answers, engine_over
+from export.verification.labelled_images import Evidence, LabelledImages
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels
 from service.model_files.card import PrecisionLoss, Quantisation
 from training.networks.resnet import ResNet
 
-_CHOOSING_IMAGES = 1000
+_CHOOSING_IMAGES = 1000  # each method runs over all of them
 _SAMPLES = "sample images"
 
 
 @dataclass(frozen=True, slots=True)
-class Lowered:
-    """A graph of lower precision, its engine, its answers to the jury, and what the card will say of it."""
+class Reduced:
+    """A graph of lower precision, its engine, its answers to the images of the gate, and what the card records."""
 
     graph: onnx.ModelProto
     engine: Engine
@@ -52,60 +53,60 @@ class Fp32:
     temperature: float
 
 
-def lower(
+def reduce_precision(
     fp32: Fp32,
-    wanted: PrecisionOptions,
+    options: PrecisionOptions,
     evidence: Evidence,
     images: CalibrationImages | None,
-    say: Callable[[str], None],
-) -> Lowered:
+    log: Callable[[str], None],
+) -> Reduced:
     """Return the network in int8 if there are images to calibrate it with, else in fp16.
 
-    Raises ExportError, with how far it misses, if the gate stays shut; random weights are reported on and pass.
+    Raises ExportError, with how far it misses, if it loses too much; random weights are reported on and pass.
     """
-    lowered = _to_int8(fp32, wanted, evidence, images, say) if images else _to_fp16(fp32, evidence)
-    problem = gate_violation(lowered.loss, wanted.precision, wanted.max_loss)
+    reduced = _to_int8(fp32, options, evidence, images, log) if images else _to_fp16(fp32, evidence)
+    problem = gate_violation(reduced.loss, options.precision, options.max_loss)
     if problem and not fp32.source.is_random:
-        advice = "Give better images with --calibration, or " if lowered.quantisation else "Give "
+        advice = "Give better images with --calibration, or " if reduced.quantisation else "Give "
         raise ExportError(f"{problem}; nothing was written. {advice}a larger --max-accuracy-loss (100 allows any)")
     if problem:
-        say(f"{problem}; with random weights that is no reason to refuse")
-    return lowered
+        log(f"{problem}; with random weights that is no reason to refuse")
+    return reduced
 
 
-def _to_fp16(fp32: Fp32, evidence: Evidence) -> Lowered:
+def _to_fp16(fp32: Fp32, evidence: Evidence) -> Reduced:
     preprocessing = fp32.source.preprocessing
     samples = sample_pixels(preprocessing)
     shown = samples if evidence.test is None else np.concatenate([samples, evidence.test.spread()])
     graph = to_onnx(to_half(fp32.network, preprocessing, shown), preprocessing, fp32.temperature)
-    return _judged(graph, _jury(fp32, evidence.test, samples, _SAMPLES))
+    return _judged(graph, _gate(fp32, evidence.test, samples, _SAMPLES))
 
 
 def _to_int8(
-    fp32: Fp32, wanted: PrecisionOptions, evidence: Evidence, images: CalibrationImages, say: Callable[[str], None]
-) -> Lowered:
-    say(f"measuring ranges on {len(images.measured)} images ({images.name})")
-    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, wanted.target), images.measured)
+    fp32: Fp32, options: PrecisionOptions, evidence: Evidence, images: CalibrationImages, log: Callable[[str], None]
+) -> Reduced:
+    log(f"measuring ranges on {len(images.measured)} images ({images.name})")
+    histograms = Histograms(fp32.graph, tensors_to_watch(fp32.graph, options.target), images.measured)
     unlabelled = _distinct(np.concatenate([images.judging, sample_pixels(fp32.source.preprocessing)]))
     name = f"calibration and {_SAMPLES}" if len(images.judging) else _SAMPLES
-    jury = _jury(fp32, evidence.test, unlabelled, name)
-    choosing = _some(_jury(fp32, evidence.held_out or evidence.test, unlabelled, name))
-    method = _best_method(fp32, histograms, wanted.target, choosing, say)
+    gate = _gate(fp32, evidence.test, unlabelled, name)
+    choosing = _some(_gate(fp32, evidence.held_out or evidence.test, unlabelled, name))
+    method = _best_method(fp32, histograms, options.target, choosing, log)
     for float_layers in ((), outer_layers(fp32.graph)):
-        graph = quantise(fp32.graph, histograms.ranges(method), wanted.target, float_layers)
+        graph = quantise(fp32.graph, histograms.ranges(method), options.target, float_layers)
         quantisation = Quantisation(
-            target=wanted.target.value, method=method, images=histograms.images, float_layers=float_layers
+            target=options.target.value, method=method, images=histograms.images, float_layers=float_layers
         )
-        lowered = _judged(graph, jury, quantisation)
-        if fp32.source.is_random or not gate_violation(lowered.loss, wanted.precision, wanted.max_loss):
+        reduced = _judged(graph, gate, quantisation)
+        if fp32.source.is_random or not gate_violation(reduced.loss, options.precision, options.max_loss):
             break
         if not float_layers:
-            say("the gate stays shut, so the first and the last layer are kept in float")
-    return lowered
+            log("accuracy check failed; keeping the first and last layer in float")
+    return reduced
 
 
 def _best_method(
-    fp32: Fp32, histograms: Histograms, target: Target, choosing: AccuracyGate, say: Callable[[str], None]
+    fp32: Fp32, histograms: Histograms, target: Target, choosing: AccuracyGate, log: Callable[[str], None]
 ) -> Method:
     scores = {
         method: choosing.score(engine_over(serialise(quantise(fp32.graph, histograms.ranges(method), target))))
@@ -113,7 +114,7 @@ def _best_method(
     }
     best = max(METHODS, key=lambda method: scores[method])
     figures = ", ".join(f"{method} {_figure(choosing, scores[method][0])}" for method in METHODS)
-    say(f"ranges by {best}; on {len(choosing.pixels):,} images of {choosing.name}: {figures}")
+    log(f"ranges by {best}; on {len(choosing.pixels):,} images of {choosing.name}: {figures}")
     return best
 
 
@@ -121,25 +122,25 @@ def _figure(choosing: AccuracyGate, score: float) -> str:
     return f"keeps {score:.1%} of the labels" if choosing.labels is None else f"{score:+.2f} points"
 
 
-def _judged(graph: onnx.ModelProto, jury: AccuracyGate, quantisation: Quantisation | None = None) -> Lowered:
+def _judged(graph: onnx.ModelProto, gate: AccuracyGate, quantisation: Quantisation | None = None) -> Reduced:
     engine = engine_over(serialise(graph))
-    loss, answers = jury.judge(engine)
-    return Lowered(graph, engine, answers, loss, quantisation)
+    loss, answers = gate.judge(engine)
+    return Reduced(graph, engine, answers, loss, quantisation)
 
 
-def _jury(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> AccuracyGate:
+def _gate(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> AccuracyGate:
     if labelled is None:
         return AccuracyGate(unlabelled, None, name, fp32.engine)
     return AccuracyGate(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
 
 
-def _some(jury: AccuracyGate) -> AccuracyGate:
-    """Return a jury of at most 1,000 of the images, from all over them."""
-    chosen = np.linspace(0, len(jury.pixels) - 1, min(_CHOOSING_IMAGES, len(jury.pixels))).round().astype(int)
-    labels = None if jury.labels is None else jury.labels[chosen]
-    return AccuracyGate(jury.pixels[chosen], labels, jury.name, jury.fp32)
+def _some(gate: AccuracyGate) -> AccuracyGate:
+    """Return a gate of at most 1,000 of the images, from all over them."""
+    chosen = np.linspace(0, len(gate.pixels) - 1, min(_CHOOSING_IMAGES, len(gate.pixels))).round().astype(int)
+    labels = None if gate.labels is None else gate.labels[chosen]
+    return AccuracyGate(gate.pixels[chosen], labels, gate.name, gate.fp32)
 
 
 def _distinct(pixels: Pixels) -> Pixels:
-    """Return every image once: a thousand black ones say no more than one."""
+    """Return every image once: a thousand black ones measure no more than one."""
     return np.stack(list({image.tobytes(): image for image in pixels}.values()))

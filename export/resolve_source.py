@@ -1,8 +1,8 @@
-"""Which weights are meant, of all the ways to say it on the command line.
+"""The weights that the options of the command line mean.
 
-In this order: a checkpoint, published weights by name, a file, random ones. Where nothing is said: the newest finished
+In this order: a checkpoint, published weights by name, a file, random ones. Without an option: the newest finished
 run under runs/ that fits, else the published default of that depth, else the run of that depth that ships with the
-project. What was taken, and why, is said.
+project. The choice and its reason are logged.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from export.sources.network_spec import NetworkSpec, parse_choice
 from export.sources.pretrained import Unavailable, from_file, from_published, has_published
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
 from export.verification.calibration_images import refuse_lack_of_images
-from export.verification.evaluation import class_names
-from training.runs.loading import is_of_a_run
+from export.verification.labelled_images import class_names
+from training.runs.record import belongs_to_run
 from training.runs.shipped import shown
 
 RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights takes beside a file
@@ -25,7 +25,7 @@ RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights 
 
 @dataclass(frozen=True, slots=True)
 class WeightsRequest:
-    """What the command line says of the network; None where it says nothing."""
+    """The options that choose the network; None where one is not given."""
 
     depth: int | None
     variants: tuple[str, ...]
@@ -37,56 +37,58 @@ class WeightsRequest:
     data: Path | None
 
 
-def choose(asked: WeightsRequest, wanted: PrecisionOptions, say: Callable[[str], None]) -> Source:
+def choose(request: WeightsRequest, options: PrecisionOptions, log: Callable[[str], None]) -> Source:
     """Return the requested network. Raises ExportError, also for options that exclude each other.
 
     A precision without the images that it needs is refused before anything is fetched.
     """
-    _refuse_contradictions(asked)
-    choice = parse_choice(asked.depth, asked.variants)
-    if asked.depth is not None:
+    _refuse_contradictions(request)
+    choice = parse_choice(request.depth, request.variants)
+    if request.depth is not None:
         choice.architecture()  # an invalid depth is reported as such, not as a missing run
-    labels = None if asked.labels is None else read_labels(asked.labels)
-    if asked.weights == RANDOM:
-        if labels is None and asked.data is not None:
-            labels = class_names(asked.data, choice.architecture(), say)
-        return from_random_weights(choice, labels, asked.seed or 0)
-    if asked.pretrained is not None or asked.weights == PUBLISHED:
-        refuse_lack_of_images(wanted)
-        return from_published(choice, asked.pretrained, labels, say)
-    file = _foreign_file(asked)
+    labels = None if request.labels is None else read_labels(request.labels)
+    if request.weights == RANDOM:
+        if labels is None and request.data is not None:
+            labels = class_names(request.data, choice.architecture(), log)
+        return from_random_weights(choice, labels, request.seed or 0)
+    if request.pretrained is not None or request.weights == PUBLISHED:
+        refuse_lack_of_images(options)
+        return from_published(choice, request.pretrained, labels, log)
+    file = _foreign_file(request)
     if file is not None:
-        refuse_lack_of_images(wanted)
-        data = asked.data
-        names_in_data = None if data is None else lambda described: class_names(data, described, say)
-        return from_file(file, choice, labels, names_in_data, say)
-    return _from_run(asked.checkpoint, choice, labels, wanted, say)
+        refuse_lack_of_images(options)
+        data = request.data
+        names_in_data = None if data is None else lambda described: class_names(data, described, log)
+        return from_file(file, choice, labels, names_in_data, log)
+    return _from_run(request.checkpoint, choice, labels, options, log)
 
 
-def _foreign_file(asked: WeightsRequest) -> Path | None:
+def _foreign_file(request: WeightsRequest) -> Path | None:
     """Return the file of weights that belongs to no run, however it was given."""
-    if asked.weights not in (TRAINED, PUBLISHED):
-        return Path(asked.weights)
-    is_foreign = asked.checkpoint is not None and asked.checkpoint.is_file() and not is_of_a_run(asked.checkpoint)
-    return asked.checkpoint if is_foreign else None
+    if request.weights not in (TRAINED, PUBLISHED):
+        return Path(request.weights)
+    is_foreign = (
+        request.checkpoint is not None and request.checkpoint.is_file() and not belongs_to_run(request.checkpoint)
+    )
+    return request.checkpoint if is_foreign else None
 
 
 def _from_run(
     checkpoint: Path | None,
     choice: NetworkSpec,
     labels: tuple[str, ...] | None,
-    wanted: PrecisionOptions,
-    say: Callable[[str], None],
+    options: PrecisionOptions,
+    log: Callable[[str], None],
 ) -> Source:
     if checkpoint is None:
         try:
-            run = find_run(choice, say)
+            run = find_run(choice, log)
         except NoRun as error:
-            return _not_from_own_run(str(error), choice, labels, wanted, say)
+            return _not_from_own_run(str(error), choice, labels, options, log)
     else:
         run = checkpoint
     source = from_run(run, choice, labels)
-    say(f"exporting {run}")
+    log(f"exporting {run}")
     return source
 
 
@@ -94,50 +96,50 @@ def _not_from_own_run(
     reason: str,
     choice: NetworkSpec,
     labels: tuple[str, ...] | None,
-    wanted: PrecisionOptions,
-    say: Callable[[str], None],
+    options: PrecisionOptions,
+    log: Callable[[str], None],
 ) -> Source:
     """Return the published network, else the shipped one. Raises ExportError."""
     if not has_published(choice):
         try:
-            return _from_shipped(choice, labels, say)
+            return _from_shipped(choice, labels, log)
         except NoRun:
             raise NoRun(reason) from None
     try:
-        refuse_lack_of_images(wanted)
+        refuse_lack_of_images(options)
     except ExportError as error:
         raise ExportError(f"no finished run fits {choice}, and {error}") from None
-    say(f"no finished run under runs/ fits {choice}; taking published weights")
+    log(f"no finished run under runs/ fits {choice}; taking published weights")
     try:
-        return from_published(choice, None, labels, say)
+        return from_published(choice, None, labels, log)
     except Unavailable as error:
         unavailable = error
-    say(f"published weights cannot be had: {unavailable.reason}")
+    log(f"published weights cannot be had: {unavailable.reason}")
     try:
-        source = _from_shipped(choice, labels, say)
+        source = _from_shipped(choice, labels, log)
     except NoRun:
         raise ExportError(f"no network of {choice}: {unavailable}") from None
     later = typed("export-onnx", "--depth", str(choice.depth), "--weights", "published")
-    say(f"for ImageNet's 1,000 classes, once there is a connection: {later}")
+    log(f"for ImageNet's 1,000 classes, once there is a connection: {later}")
     return source
 
 
-def _from_shipped(choice: NetworkSpec, labels: tuple[str, ...] | None, say: Callable[[str], None]) -> Source:
+def _from_shipped(choice: NetworkSpec, labels: tuple[str, ...] | None, log: Callable[[str], None]) -> Source:
     run = find_shipped(choice)
     source = from_run(run.path, choice, labels)
-    say(f"exporting {shown(run.path)}, which comes with this project: {run}")
+    log(f"exporting {shown(run.path)}, which comes with this project: {run}")
     return source
 
 
-def _refuse_contradictions(asked: WeightsRequest) -> None:
-    is_published_by_name = asked.weights == PUBLISHED and asked.pretrained is not None
+def _refuse_contradictions(request: WeightsRequest) -> None:
+    is_published_by_name = request.weights == PUBLISHED and request.pretrained is not None
     given = {
-        "--checkpoint": asked.checkpoint is not None,
-        "--pretrained": asked.pretrained is not None,
-        f"--weights {asked.weights}": asked.weights != TRAINED and not is_published_by_name,
+        "--checkpoint": request.checkpoint is not None,
+        "--pretrained": request.pretrained is not None,
+        f"--weights {request.weights}": request.weights != TRAINED and not is_published_by_name,
     }
     flags = [flag for flag, is_given in given.items() if is_given]
     if len(flags) > 1:
         raise ExportError(f"{' and '.join(flags)} exclude each other; leave one of them out")
-    if asked.seed is not None and asked.weights != RANDOM:
+    if request.seed is not None and request.weights != RANDOM:
         raise ExportError("--seed is for random weights; add --weights random, or leave it out")

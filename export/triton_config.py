@@ -26,14 +26,14 @@ _TYPES: dict[int, str] = {
 _PRECISION_MODES = {"fp32": "FP32", "fp16": "FP16", "int8": "INT8"}
 
 
-def write_triton_config(model_folder: Path, model: onnx.ModelProto, precision: str, say: Callable[[str], None]) -> None:
-    """Write the configuration into a model's folder, unless somebody made the one there their own.
+def write_triton_config(model_folder: Path, model: onnx.ModelProto, precision: str, log: Callable[[str], None]) -> None:
+    """Write the configuration into a model's folder, unless the one there was edited.
 
     Raises ExportError if it cannot be written.
     """
     path = model_folder / CONFIG_FILE
     if path.exists() and not path.read_bytes().startswith(GENERATED.encode()):
-        say(f"{path} is not export-onnx's own, so it is left as it is; see that it fits the new version")
+        log(f"{path} is not export-onnx's own, so it is left as it is; see that it fits the new version")
         return
     write_file(path, triton_config(model_folder.name, model, precision).encode())
 
@@ -53,7 +53,7 @@ input [
 output [
 {outputs}
 ]
-# A batch is what is waiting when an instance is free; nobody waits for others to come.
+# A batch is what is queued when an instance is free; no request waits for later ones.
 dynamic_batching {{ }}
 # One instance for each GPU, or one on the CPU where there is none; the accelerator below is for GPUs only.
 optimization {{
@@ -62,7 +62,7 @@ optimization {{
       {{
         name: "tensorrt"
 {_parameters(images, precision)}
-        # To keep the engine between starts, in a folder that nobody but Triton can write to:
+        # To keep the engine between starts, in a folder that only Triton can write to:
         # parameters {{ key: "trt_engine_cache_enable" value: "1" }}
         # parameters {{ key: "trt_engine_cache_path" value: "/var/cache/triton" }}
       }}

@@ -37,6 +37,7 @@ BORROWED = {
             "model_files.card",
             "model_files.checksum",
             "model_files.confidence",
+            "model_files.repository",
             "images.preprocessing",
             "engine.engine",
             "engine.provider_options",
@@ -46,20 +47,23 @@ BORROWED = {
         None,
     ),
     "training": (
-        {"images.preprocessing", "errors", "system.cores", "system.control_groups"},
+        {"images.preprocessing", "model_files.card", "errors", "system.cache", "system.cores", "system.control_groups"},
         {
             "decoder_process.py",
             "evaluate.py",
             "packing.py",
+            "published.py",
             "memory_budget.py",
             "dataset.py",
             "evaluate_command.py",
             "devices.py",
             "data_reader.py",
-            "cli.py",
+            "run_command.py",
             "training_set.py",
             "setup.py",
             "folder.py",
+            "record.py",
+            "options.py",
             "crops.py",
         },
     ),
@@ -70,7 +74,7 @@ LAYERS = {
     "service": "__main__ cli | processes | app http_server | api settings | http | telemetry | inference"
     " | batching engine images | model_files | errors system",
     "service.api": "admin health models | openapi | v2 | endpoints | parsing",
-    "training": "__main__ | cli | runs | trainer evaluation report | data | augmentation data_files weights"
+    "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | errors options",
@@ -136,6 +140,13 @@ def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
     for file in sources("service"):
         if "service.settings" in imports(file):
             assert file.name in READ_SETTINGS, f"{file.relative_to(ROOT)} reads the settings"
+
+
+def test_one_file_counts_cores_so_that_every_program_obeys_the_quota_of_its_container() -> None:
+    files = [file for place in (*PACKAGES, "benchmarks") for file in sources(place)]
+    counters = ("sched_getaffinity", "cpu_count", "process_cpu_count")
+    users = [file for file in files if any(counter in file.read_text() for counter in counters)]
+    assert [str(file.relative_to(ROOT)) for file in users] == ["service/system/cores.py"]
 
 
 def test_one_file_knows_the_runtime() -> None:

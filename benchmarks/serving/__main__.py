@@ -16,10 +16,11 @@ from pathlib import Path
 from benchmarks.serving.campaign import COLUMNS, MATCHES, Campaign, Plan, known
 from benchmarks.serving.duel import Arena
 from benchmarks.serving.environment import peers_python
-from benchmarks.serving.progress import say
+from benchmarks.serving.progress import log
 from benchmarks.serving.results import ROOT, Results
 from benchmarks.serving.servers import PEERS
 from benchmarks.serving.workload import NETWORKS, PRECISIONS
+from service.system.cache import cache_root
 
 _PAGE = Path(__file__).parents[0] / "RESULTS.md"
 _SHARED_PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -33,7 +34,7 @@ def main() -> None:
         plan = _plan(options)
     except ValueError as error:
         sys.exit(f"bench-serving: {error}")
-    say(f"about {plan.estimate_s() / 60:.0f} minutes, once peers and models are there")
+    log(f"about {plan.estimate_s() / 60:.0f} minutes, once peers and models are there")
     arena = Arena(peers_python(options.peers_venv), options.cache)
     results = Results(options.page.with_name("results.json"))
     results.begin(_without_places(options))
@@ -77,7 +78,7 @@ def _names(text: str) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "resnet-service" / "benchmarks"
+    cache = cache_root() / "benchmarks"
     parser = argparse.ArgumentParser(prog="bench-serving", description="Our service and its peers under load.")
     add = parser.add_argument
     add("--match", action="append", help=f"one of: {', '.join(MATCHES)}; may be repeated; default: all")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.serving import overload
 from benchmarks.serving.duel import Arena, Match, Pair, contenders, duel, footprint, median_rate, raw_runtime
-from benchmarks.serving.progress import say
+from benchmarks.serving.progress import log
 from benchmarks.serving.results import Results
 from benchmarks.serving.servers import PEERS, SERVICE, ServerFailed
 from benchmarks.serving.table import render
@@ -23,7 +23,7 @@ _FINALISTS = 1.6  # peers a column that get all pairs, about
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be measured."""
+    """The measurements to make."""
 
     matches: Sequence[str]
     peers: Sequence[str]
@@ -73,7 +73,7 @@ class Campaign:
         self._page.write_text(render(self._results))
 
     def _leave_out(self, line: str) -> None:
-        say(f"left out: {line}")
+        log(f"left out: {line}")
         self.left_out.append(line)
 
     def _match(self, name: str) -> None:
@@ -85,7 +85,7 @@ class Campaign:
             def fight(columns: dict[str, Sequence[int]], pairs: int) -> dict[str, dict[int, list[Pair]]]:
                 fought = {}
                 for peer in [peer for peer in peers if columns[peer] and pairs > 0]:
-                    say(f"{name}: {pairs} pairs against {PEERS[peer].name} at c = {', '.join(map(str, columns[peer]))}")
+                    log(f"{name}: {pairs} pairs against {PEERS[peer].name} at c = {', '.join(map(str, columns[peer]))}")
                     try:
                         fought[peer] = duel(
                             self._arena, match, peer, columns[peer], pairs=pairs, seconds=self._plan.seconds, raw=raw
@@ -110,7 +110,7 @@ class Campaign:
         kinds = [(SERVICE, match.ours), *((PEERS[peer], match.theirs) for peer in self._plan.peers)]
         failed = set()
         for kind, workload in kinds:
-            say(f"{workload.name}: memory of {kind.name}")
+            log(f"{workload.name}: memory of {kind.name}")
             try:
                 taken = footprint(self._arena, kind, workload, self._plan.seconds)
                 self._results.keep_footprint(workload.name, kind.name, taken)
@@ -126,7 +126,7 @@ class Campaign:
         for kind in (SERVICE, *(PEERS[peer] for peer in self._plan.overload_peers)):
             rounds = []
             for number in range(self._plan.overload_rounds):
-                say(f"overload, {name}: {kind.name}, round {number + 1} of {self._plan.overload_rounds}")
+                log(f"overload, {name}: {kind.name}, round {number + 1} of {self._plan.overload_rounds}")
                 try:
                     rounds.append(overload.measure(self._arena, kind, workload, self._plan.overload_seconds))
                 except ServerFailed as reason:

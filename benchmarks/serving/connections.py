@@ -51,7 +51,7 @@ class Connection:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the server said. Status 0: it broke the connection instead."""
+    """The answer of the server. Status 0: it broke the connection instead."""
 
     status: int
     is_right: bool

@@ -1,6 +1,6 @@
 """Throughput: ours against one peer, both running, measured in turns at each concurrency.
 
-While ours is measured the peer stands still, as some peers are busy even when nobody asks; ours keeps running while the
+While ours is measured the peer stands still, as some peers are busy even without requests; ours keeps running while the
 peer is measured, and what it takes when idle is part of the results. A turn begins when the other server has worked off
 its queue.
 """
@@ -27,7 +27,7 @@ _CONTENDER = 0.8  # of the best peer's rate: below, a peer cannot be the best on
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What is compared with what: mostly the same file on both sides."""
+    """The two sides of a comparison: mostly the same file on both."""
 
     name: str
     ours: Workload
@@ -121,10 +121,10 @@ def median_rate(pairs: Sequence[Pair]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a server takes of the machine."""
+    """The resources that a server uses."""
 
     pss_mib: float  # under load
-    idle_cpu: float  # cores, when nobody asks
+    idle_cpu: float  # cores, without requests
 
 
 def footprint(arena: Arena, kind: Kind, workload: Workload, seconds: int) -> Footprint:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.serving.progress import say
+from benchmarks.serving.progress import log
 
 _REQUIREMENTS = Path(__file__).parent / "peers" / "requirements.txt"
 
@@ -18,7 +18,7 @@ def peers_python(folder: Path) -> Path:
     python, stamp = folder / "bin" / "python", folder / "installed"
     wanted = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
-        say(f"installing the peers into {folder}; about two minutes")
+        log(f"installing the peers into {folder}; about two minutes")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(_REQUIREMENTS)]
         installed = subprocess.run(pip, capture_output=True, text=True, check=False)

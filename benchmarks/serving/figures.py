@@ -9,7 +9,7 @@ BROKEN = 0  # the status of a request whose connection broke or that was never a
 
 
 class Outcome(NamedTuple):
-    """What became of one request. Times are in seconds since the load began."""
+    """The outcome of one request. Times are in seconds since the load began."""
 
     scheduled_s: float  # when it should have been sent, whether or not the generator or the server let it
     latency_s: float  # from that moment to the last byte of the answer

@@ -28,7 +28,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one load measured, and what the generator itself took."""
+    """The measurements of one load, and the resources of the generator."""
 
     outcomes: list[Outcome]
     seconds: float
@@ -38,7 +38,7 @@ class Load:
 
 
 class _Run(abc.ABC):
-    """What both kinds share: the clock, the questions in turn, the outcomes."""
+    """The common part of both kinds: the clock, the questions in turn, the outcomes."""
 
     def __init__(self, address: Address, questions: Sequence[Question]) -> None:
         self.connections = Connections(address, self.on_answer)
@@ -150,7 +150,7 @@ def open_loop(
 ) -> Load:
     """Send a request at each moment of the schedule (seconds from now), and return what became of each.
 
-    `at` is called now and then with the seconds that have passed, for whoever wants to look at the server meanwhile.
+    `at` is called now and then with the seconds that have passed, to measure the server meanwhile.
     """
     _allow_many_sockets()
     run = _Open(address, questions)

@@ -1,4 +1,4 @@
-"""What a server does with more requests than it can answer: a flood, clients that insist, slow senders."""
+"""The behavior of a server beyond its capacity: a flood, clients that retry at once, slow senders."""
 
 import json
 import math
@@ -103,7 +103,7 @@ def overload(server: Running, peak: Peak, seconds: float, factor: float = OVERLO
 
 
 def insisting_clients(server: Running, peak: Peak, seconds: float) -> dict[str, float]:
-    """Return what is left of the peak when 256 clients ask again the moment they are refused."""
+    """Return what is left of the peak when 256 clients retry the moment they are refused."""
     load = closed_loop(server.address, _questions(server), clients=_INSISTING_CLIENTS, seconds=seconds)
     goodput = Stage(0, seconds, 0).goodput(load.outcomes)
     refusals = sum(outcome.status == 503 for outcome in load.outcomes)
@@ -170,11 +170,11 @@ def _questions(server: Running) -> list[Question]:
 
 def _retry_after(outcomes: Sequence[Outcome]) -> dict[str, float]:
     refusals = [outcome.retry_after_s for outcome in outcomes if outcome.status == 503]
-    told = [seconds for seconds in refusals if seconds is not None]
+    delays = [seconds for seconds in refusals if seconds is not None]
     return {
-        "retry_after_least": float(min(told, default=0)),
-        "retry_after_most": float(max(told, default=0)),
-        "retry_after_missing": float(len(refusals) - len(told)),
+        "retry_after_least": float(min(delays, default=0)),
+        "retry_after_most": float(max(delays, default=0)),
+        "retry_after_missing": float(len(refusals) - len(delays)),
     }
 
 

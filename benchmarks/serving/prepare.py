@@ -2,7 +2,7 @@
 
 A process of its own, so that the one that measures has neither NumPy nor ONNX Runtime in memory: pages that two
 processes share would count half in the server's memory. The expected labels come from plain ONNX Runtime, one image
-at a time. Neighbours in the ranking that are closer than rounding could move are not asked for.
+at a time. Neighbours in the ranking that are closer than rounding could move are not required.
 """
 
 import io

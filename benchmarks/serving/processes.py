@@ -1,4 +1,4 @@
-"""What a server's processes take, read from /proc. A server is named by its session: its first process."""
+"""The resources of a server's processes, read from /proc. A server is named by its session: its first process."""
 
 import contextlib
 import os
@@ -86,7 +86,7 @@ def end(session: int) -> None:
 
 @contextlib.contextmanager
 def standing_still(session: int) -> Iterator[None]:
-    """Stop a server for a moment: some of them are not quiet when nobody asks."""
+    """Stop a server for a moment: some of them are busy without requests."""
     _tell(session, signal.SIGSTOP)
     try:
         yield

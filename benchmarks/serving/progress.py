@@ -1,10 +1,10 @@
-"""What the benchmark tells whoever waits for it."""
+"""Progress of a benchmark on standard error."""
 
 import datetime
 import sys
 
 
-def say(text: str) -> None:
-    """Tell whoever waits."""
+def log(text: str) -> None:
+    """Print one line."""
     sys.stderr.write(f"{datetime.datetime.now():%H:%M:%S}  {text}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What was measured, kept as JSON beside the table, so that a run of a part replaces that part only."""
+"""The measurements, kept as JSON beside the table, so that a run of a part replaces that part only."""
 
 import datetime
 import json

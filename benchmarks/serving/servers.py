@@ -29,7 +29,7 @@ class ServerFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a command line is made of."""
+    """The parts of a command line."""
 
     python: Path  # of the environment that the peers are installed in
     port: int

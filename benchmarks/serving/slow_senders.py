@@ -1,7 +1,7 @@
 """Clients that send a byte a second and never finish: `slow_senders.py PORT CLIENTS SECONDS`.
 
 Half of them stall in the head of a request, half in the body of one. Prints, as JSON, how many seconds the server let
-each of them go on; null for those that it never sent away. A process of its own, so that it delays nobody else's clock.
+each of them go on; null for those that it never sent away. A separate process, so that no other client is delayed.
 """
 
 import json

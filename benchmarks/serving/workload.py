@@ -1,4 +1,4 @@
-"""What is served and what is asked: one model file, some images, and the labels that each must get."""
+"""A workload: one model file, some images, and the labels that each must get."""
 
 import functools
 import hashlib
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving.connections import Question
-from benchmarks.serving.progress import say
+from benchmarks.serving.progress import log
 
 ROOT = Path(__file__).parents[2]
 _SHIPPED = {  # (network, precision) → a file of models/
@@ -135,7 +135,7 @@ def _model(network: str, precision: str, cache: Path) -> Path:
         raise NotThere(f"{network} {precision} is not among the shipped models")
     choice = [] if precision == "fp32" else ["--precision", precision]
     command = [*_EXPORTER, *_EXPORTS[network], *choice, "--output", str(model)]
-    say(f"exporting {network} {precision}")
+    log(f"exporting {network} {precision}")
     made = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if made.returncode != 0 or not model.exists():
         raise NotThere(f"{network} {precision} could not be exported: {(made.stderr.strip() or '?').splitlines()[-1]}")

@@ -20,7 +20,7 @@ _TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What so many clients got, each asking again the moment it was answered."""
+    """The results of clients that each send again as soon as they are answered."""
 
     rate: float  # right answers a second
     p50_s: float

@@ -24,15 +24,16 @@ Method = Literal["entropy", "percentile", "min-max"]
 METHODS: tuple[Method, ...] = ("entropy", "percentile", "min-max")
 Ranges = dict[str, tuple[np.float32, np.float32]]
 
+# Histograms instead of activations: ONNX Runtime's calibration held 30 GB for 300 images of ResNet-50 (decision 21).
 _BINS = 512  # over both signs; the search by entropy takes time with their square
 _LEVELS = 128  # that entropy compares with, as in TensorRT's method
-_PERCENTILE = 99.99
+_PERCENTILE = 99.99  # of the values; 0.2 points lost, against 0.4 by min-max and 2.3 by entropy (ResNet-20)
 _MOST_VALUES = 100_000  # of a tensor in one batch that enter its histogram; the extremes always do
-_PIXELS_AT_A_TIME = 50_000
+_PIXELS_AT_A_TIME = 50_000  # one image of 224 x 224: all its activations are kept at once
 
 
 class Histograms:
-    """What every tensor of a graph did on some images."""
+    """Histograms of the tensors of a graph over some images."""
 
     def __init__(self, model: onnx.ModelProto, tensors: list[str], pixels: Pixels) -> None:
         """Run the graph on images, uint8 (N, H, W, 3), and watch these of its float tensors."""

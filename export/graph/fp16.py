@@ -19,7 +19,7 @@ from service.model_files.card import Preprocessing
 from training.networks.resnet import ResNet
 
 LARGEST_ACTIVATION = 32_000  # half ends at 65,504; other images may reach further than the ones at hand
-_BATCH = 8
+_BATCH = 8  # images, of which all activations are checked at once
 
 
 def to_half(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> ResNet:

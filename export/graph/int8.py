@@ -79,6 +79,7 @@ def quantise(
             ],
             calibrate_method=_CALIBRATED,
             calibration_cache_path=known,
+            # Logits stay float: 256 levels would tie labels.
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], **_OPTIONS[target]},
             **_FORMS[target],
         )
@@ -138,9 +139,9 @@ def _show_the_embedding_itself(graph: onnx.GraphProto) -> None:
 
 
 def _spread_colours(graph: onnx.GraphProto) -> None:
-    """Let what pixels are normalised with have a value for each pixel, made when the file is loaded.
+    """Let what pixels are normalized with have a value for each pixel, made when the file is loaded.
 
-    ONNX Runtime's integer convolutions take channels last, and so it normalises in that order, too: one value for each
+    ONNX Runtime's integer convolutions take channels last, and so it normalizes in that order, too: one value for each
     of three colours is then repeated along loops of three, which took 7% of ResNet-50's time.
     """
     height, width = (value.dim_value for value in graph.input[0].type.tensor_type.shape.dim[1:3])

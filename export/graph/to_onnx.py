@@ -1,7 +1,7 @@
 """A network as the file that `service` runs: uint8 pixels in; probabilities, embedding, classes, maps and energy out.
 
-The graph scales, normalises and transposes by itself, so no server can do it differently. Batch norm is folded into
-the convolutions. All that the file says beyond the computation is its model card.
+The graph scales, normalizes and transposes by itself, so no server can do it differently. Batch norm is folded into
+the convolutions. Everything else in the file is its model card.
 """
 
 import copy
@@ -22,9 +22,9 @@ from training.networks.resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShor
 
 INPUT = "images"
 OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps", ENERGY)
-OPSET = 20
-_TOP = 5
-_LARGEST_BATCH = 65_536  # an upper bound that the exporter wants; it does not appear in the file
+OPSET = 20  # of ai.onnx
+_TOP = 5  # classes in `top_indices` and `class_maps`
+_LARGEST_BATCH = 65_536  # an upper bound that the exporter requires; it does not appear in the file
 # What the tracer writes on each node: call stacks, with the paths of the machine it ran on.
 _NOTES = ("metadata_props", "doc_string")
 
@@ -43,14 +43,14 @@ class Normalize(nn.Module):
         self.register_buffer("scale", (1 / (255 * deviation)).float().view(3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        # Not folded into the first convolution: its padding is zeros after the normalisation, not before it.
+        # Not folded into the first convolution: its padding is zeros after the normalization, not before it.
         return (images.permute(0, 3, 1, 2).float() - self.mean) * self.scale
 
 
 class Deployed(nn.Module):
     """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order.
 
-    Images are normalised in float32, and the outputs are float32, whatever the network itself computes in.
+    Images are normalized in float32, and the outputs are float32, whatever the network itself computes in.
     """
 
     temperature: Tensor
@@ -85,7 +85,7 @@ def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -
     # A batch of two: the tracer would take one for a constant.
     example = torch.zeros((2, *preprocessing.crop, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of packages that it could use but need not
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about optional packages
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own use of what it deprecates
         program = torch.onnx.export(

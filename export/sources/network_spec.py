@@ -1,4 +1,4 @@
-"""Which network is meant: the depth and variant that the command line asks for, all of it optional."""
+"""The network that the command line requests: depth and variant, both optional."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ VARIANTS = ("plain", *_SHORTCUTS, *_STRIDES)
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """What was asked for; None where nothing was."""
+    """The requested network; None where an option is not given."""
 
     depth: int | None = None
     plain: bool = False
@@ -31,7 +31,7 @@ class NetworkSpec:
             raise ExportError(f"{error}; choose another --depth or --variant") from None
 
     def contradictions(self, found: Architecture) -> list[str]:
-        """Return how a network differs from what was asked for, one phrase each; empty if it fits."""
+        """Return how a network differs from the requested one, one phrase each; empty if it fits."""
         phrases = []
         if self.depth not in (None, found.depth):
             phrases.append(f"--depth is {self.depth}, the run's network has {found.depth} layers")

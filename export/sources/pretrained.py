@@ -1,7 +1,7 @@
 """Networks that others trained: published weights by name, or a file in torchvision's, timm's or Hugging Face's names.
 
-A file says nothing of labels and preprocessing. One that is in the table of published weights, which its digest shows,
-gets what its publisher says; of any other the usual is assumed, and that is said.
+A file has neither labels nor preprocessing. One whose digest is in the table of published weights gets those of its
+publisher; for any other the usual ones are assumed, which is logged.
 """
 
 import dataclasses
@@ -16,14 +16,13 @@ from export.sources.imagenet import imagenet_classes
 from export.sources.network_spec import NetworkSpec
 from export.sources.trained import Source, default_preprocessing, model_name, numbered
 from service.model_files.card import Preprocessing, PublishedWeights
+from training.networks.colour_statistics import IMAGENET
 from training.networks.resnet import Architecture, ResNet, load_weights
 from training.runs.shipped import is_checkout, shipped_runs, shown
 from training.weights.checkpoint import CheckpointError, sha256_of
 from training.weights.conversion import read_named, recognise, refuse_unfit
 from training.weights.published import (
     CROP,
-    MEAN,
-    STANDARD_DEVIATION,
     Published,
     PublishedError,
     fetch_published,
@@ -31,7 +30,7 @@ from training.weights.published import (
     published_as,
 )
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 _IMAGENET = "imagenet"
 _MOST_SHOWN = 3
@@ -56,14 +55,14 @@ def _ways_out(choice: NetworkSpec) -> str:
 
 
 def has_published(choice: NetworkSpec) -> bool:
-    """Whether somebody has published weights for what was asked for."""
+    """Whether published weights exist for the requested network."""
     try:
         return choice.depth is not None and not _departures(choice) and bool(find_published(choice.depth))
     except PublishedError:
         return False
 
 
-def from_published(choice: NetworkSpec, name: str | None, labels: Sequence[str] | None, say: Say) -> Source:
+def from_published(choice: NetworkSpec, name: str | None, labels: Sequence[str] | None, log: Log) -> Source:
     """Return the published network of this name, or the default of the depth, from the cache or from its publisher.
 
     Raises Unavailable if it cannot be had here, ExportError if there is none.
@@ -78,11 +77,11 @@ def from_published(choice: NetworkSpec, name: str | None, labels: Sequence[str] 
     except PublishedError as error:
         raise ExportError(f"{error}; choose another --pretrained or --depth") from None
     try:
-        path = fetch_published(published, say)
+        path = fetch_published(published, log)
     except PublishedError as error:
         raise Unavailable(str(error), choice) from None
-    say(f"exporting {published.name} for {published.network}, {published.licence}, as {published.said_by} describe it")
-    return from_file(path, choice, labels, None, say)
+    log(f"exporting {published.name} for {published.network}, {published.licence}, as {published.said_by} describe it")
+    return from_file(path, choice, labels, None, log)
 
 
 def _departures(choice: NetworkSpec) -> str:
@@ -97,14 +96,14 @@ def from_file(
     choice: NetworkSpec,
     labels: Sequence[str] | None,
     class_names: Callable[[Architecture], Sequence[str]] | None,
-    say: Say,
+    log: Log,
 ) -> Source:
     """Return the network whose weights a .pth, .bin or .safetensors file holds.
 
-    `class_names` is asked for labels where `labels` are not given and the classes are not ImageNet's. Raises
-    ExportError for a file that cannot be read or does not fit what was asked for, with names and shapes.
+    `class_names` returns the labels where `labels` are not given and the classes are not ImageNet's. Raises
+    ExportError for a file that cannot be read or does not fit the requested network, with names and shapes.
     """
-    weights, described = _read(path, choice, say)
+    weights, described = _read(path, choice, log)
     classes = len(weights["fc.weight"])
     network = ResNet(described, classes)
     load_weights(network, weights)
@@ -112,13 +111,13 @@ def from_file(
     published = published_as(sha256, described.depth)
     is_imagenet = described.imagenet and classes == described.num_classes
     if labels is None:
-        labels = _labels(described, classes, class_names, is_imagenet=is_imagenet, say=say)
+        labels = _labels(described, classes, class_names, is_imagenet=is_imagenet, log=log)
     if len(labels) != classes:
         raise ExportError(f"{path} has {classes:,} classes, there are {len(labels):,} labels; give --labels the others")
     return Source(
         network=network.eval(),
         labels=tuple(labels),
-        preprocessing=_preprocessing(published, described, say),
+        preprocessing=_preprocessing(published, described, log),
         name=model_name(_IMAGENET if is_imagenet else path.stem, described.network),
         checkpoint_sha256=sha256,
         trained_on=_IMAGENET if is_imagenet else None,
@@ -127,9 +126,9 @@ def from_file(
     )
 
 
-def _read(path: Path, choice: NetworkSpec, say: Say) -> tuple[dict[str, Tensor], Architecture]:
+def _read(path: Path, choice: NetworkSpec, log: Log) -> tuple[dict[str, Tensor], Architecture]:
     try:
-        weights = read_named(path, say)
+        weights = read_named(path, log)
     except (CheckpointError, ValueError) as error:
         raise ExportError(str(error)) from None
     described = _recognised(weights, choice, path)
@@ -181,28 +180,28 @@ def _labels(
     class_names: Callable[[Architecture], Sequence[str]] | None,
     *,
     is_imagenet: bool,
-    say: Say,
+    log: Log,
 ) -> Sequence[str]:
     if is_imagenet:
-        say("its 1,000 classes are taken for ImageNet's; if they are others, give their names with --labels")
+        log("its 1,000 classes are taken for ImageNet's; if they are others, give their names with --labels")
         return imagenet_classes()[0]
     if class_names is not None:
         return class_names(described)
-    say("the file does not name its classes, so they are numbered; give their names with --labels")
+    log("the file does not name its classes, so they are numbered; give their names with --labels")
     return numbered(classes)
 
 
-def _preprocessing(published: Published | None, described: Architecture, say: Say) -> Preprocessing:
+def _preprocessing(published: Published | None, described: Architecture, log: Log) -> Preprocessing:
     if published is not None:
         return Preprocessing(
             shorter_side=published.shorter_side,
             crop=(CROP, CROP),
             interpolation=published.interpolation,
-            mean=MEAN,
-            standard_deviation=STANDARD_DEVIATION,
+            mean=IMAGENET.mean,
+            standard_deviation=IMAGENET.standard_deviation,
         )
     usual = default_preprocessing(described)
-    say(
+    log(
         f"the file does not say how images were prepared; assumed are {usual.shorter_side} pixels on the shorter "
         f"side, {usual.interpolation}, and the colours of {'ImageNet' if described.imagenet else 'CIFAR-10'}"
     )

@@ -1,6 +1,6 @@
-"""Random weights that behave, for trying things out at any depth.
+"""Random weights with usable answers, for trying things out at any depth.
 
-He initialisation alone does not give that: a fresh network answers the same label to everything, its logits explode
+He initialization does not give them: a fresh network answers the same label to everything, its logits explode
 with depth, and rounding errors grow by a sixth in each plain layer, so that no two programs agree on its answers. So
 batch norm takes its statistics from the sample images, the depth is tamed as below, and the classifier is set so
 that the logits over the samples have mean 0 (in each class) and standard deviation 2.
@@ -28,7 +28,7 @@ def random_network(described: Architecture, classes: int, seed: int) -> ResNet:
 
 @torch.no_grad()
 def settle(model: ResNet, images: Tensor) -> None:
-    """Set batch-norm statistics and the classifier from normalised images (N, 3, H, W), in one pass over them."""
+    """Set batch-norm statistics and the classifier from normalized images (N, 3, H, W), in one pass over them."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
@@ -46,7 +46,7 @@ def settle(model: ResNet, images: Tensor) -> None:
 
 
 def _tame(model: ResNet) -> None:
-    """Leave depth little to multiply: all blocks together change as much as one would alone.
+    """Leave depth little to multiply: all blocks together change as much as a single one.
 
     Residual branches share the variance of one. Layers that must be crossed, for want of a shortcut or because the
     shortcut is itself a convolution (option C), are the identity plus as small a share of He's weights.

@@ -1,6 +1,6 @@
 """The committed sample images: clouds, textures, shapes, gradients; small, of all three formats, all different.
 
-They are what parity is measured on where no data set is at hand, and what random weights are tuned to.
+Parity is measured on them where there is no data set, and random weights are tuned to them.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ def sample_pixels(preprocessing: Preprocessing, resizer: Resizer | None = None) 
 
 
 def samples_by_every_resizer(preprocessing: Preprocessing) -> Pixels:
-    """Return the sample images as each installed resizer makes them; what is equal comes once."""
+    """Return the sample images by each installed resizer, uint8 (N, H, W, 3), equal ones once."""
     first, *others = (sample_pixels(preprocessing, resizer) for resizer in installed_resizers())
     differing = [other[(other != first).any(axis=(1, 2, 3))] for other in others]
     return np.concatenate([first, *differing])

@@ -1,4 +1,4 @@
-"""What is exported: a network with its weights, and all that its training run says of it."""
+"""The source of an export: a network with its weights, and the facts of its run."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -6,75 +6,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from export.errors import ExportError
 from export.graph.to_onnx import Normalize
 from export.sources.network_spec import NetworkSpec
 from export.sources.random_weights import random_network, settle
 from export.sources.sample_images import sample_pixels
-from service.images.preprocessing import PILLOW, Resizer
+from service.images.preprocessing import Resizer
 from service.model_files.card import Preprocessing, PublishedWeights
 from training.data.dataset import DEFAULT_MAX_SKIPPED
-from training.networks.resnet import Architecture, ResNet, architecture, build, load_weights
-from training.runs.loading import RUN_FILE, run_around
+from training.networks.colour_statistics import usual_colour_statistics
+from training.networks.resnet import Architecture, ResNet
+from training.runs.loading import read_trained
+from training.runs.record import RUN_FILE, DatasetRecord, RecordError, RunRecord, read_record, run_folder_of
 from training.runs.shipped import ShippedRun, is_shipped, shipped_runs, shown
-from training.weights.checkpoint import CheckpointError, find_weights, read_weights, sha256_of
+from training.weights.checkpoint import CheckpointError, find_weights, sha256_of
 
 OWN_RUNS = Path("runs")
 
-# Of the images that the ImageNet family was made for, and of CIFAR-10's, as fractions of 255.
-_IMAGENET_COLOURS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_CIFAR_COLOURS = ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
-
 
 class NoRun(ExportError):
-    """Nothing of one's own has been trained for what was asked."""
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class DatasetFacts(_Part):
-    """A data set as the run saw it."""
-
-    name: str
-    source: Path
-    fingerprint: str
-
-
-class _RecipeFacts(_Part):
-    name: str
-    max_skipped: float = DEFAULT_MAX_SKIPPED
-
-
-class RunFacts(_Part):
-    """What an export needs of a run.json."""
-
-    network: str
-    shortcut: str | None
-    stride_in: str | None
-    stem: str | None = None
-    labels: tuple[str, ...] = Field(min_length=2)
-    preprocessing: Preprocessing
-    recipe: _RecipeFacts
-    seed: int
-    git_commit: str | None = None
-    dataset: DatasetFacts
-    validation_dataset: DatasetFacts | None = None  # held-out images that have a folder of their own
-    test_dataset: DatasetFacts | None = None
-    held_out: tuple[int, ...] = ()
-    resizer: Resizer = PILLOW  # the only one before runs recorded it
-    finished: str | None = None  # ISO 8601, UTC; None while it is under way
-
-    def architecture(self) -> Architecture:
-        return architecture(self.network, self.shortcut, self.stride_in, self.stem)
+    """No run fits the requested network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A network in evaluation mode, and what its card will say of where it comes from."""
+    """A network in evaluation mode, and its provenance for the card."""
 
     network: ResNet
     labels: tuple[str, ...]
@@ -84,19 +41,19 @@ class Source:
     recipe: str | None = None
     seed: int | None = None
     git_commit: str | None = None
-    train_set: DatasetFacts | None = None
-    validation_set: DatasetFacts | None = None
-    test_set: DatasetFacts | None = None
+    train_set: DatasetRecord | None = None
+    validation_set: DatasetRecord | None = None
+    test_set: DatasetRecord | None = None
     held_out: tuple[int, ...] = field(default=(), repr=False)
-    trained_on: str | None = None  # where no run says it
+    trained_on: str | None = None  # where there is no run
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
-    published: PublishedWeights | None = None  # where the weights are somebody else's
+    published: PublishedWeights | None = None  # of published weights
     max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
     resizer: Resizer | None = None  # of the run's images, over which its data sets' fingerprints are; None: no run
 
     @property
     def is_random(self) -> bool:
-        """Whether the weights come from a seed alone, so that no answer is worth anything."""
+        """Whether the weights are random, so that answers mean nothing."""
         return self.checkpoint_sha256 is None
 
     @property
@@ -106,13 +63,13 @@ class Source:
 
 def default_preprocessing(described: Architecture) -> Preprocessing:
     """Return what the network is made for: 224 of 256 pixels, or 64 or 32 without a margin."""
-    mean, deviation = _IMAGENET_COLOURS if described.imagenet else _CIFAR_COLOURS
+    colours = usual_colour_statistics(described)
     return Preprocessing(
         shorter_side=256 if described.stem == "7x7" else described.image_size,
         crop=(described.image_size, described.image_size),
         interpolation="bilinear",
-        mean=mean,
-        standard_deviation=deviation,
+        mean=colours.mean,
+        standard_deviation=colours.standard_deviation,
     )
 
 
@@ -127,7 +84,7 @@ def from_random_weights(choice: NetworkSpec, labels: Sequence[str] | None, seed:
 
 
 def numbered(count: int) -> tuple[str, ...]:
-    """Return names for classes that nobody has named: class_0, class_1, …"""
+    """Return names for classes without any: class_0, class_1, …"""
     digits = len(str(count - 1))
     return tuple(f"class_{index:0{digits}}" for index in range(count))
 
@@ -135,41 +92,33 @@ def numbered(count: int) -> tuple[str, ...]:
 def from_run(path: Path, choice: NetworkSpec, labels: Sequence[str] | None) -> Source:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 
-    Raises ExportError if there is none, if it is damaged, or if it is not what `choice` and `labels` ask for.
+    Raises ExportError if there is none, if it is damaged, or if it does not fit `choice` and `labels`.
     """
-    facts = read_run(path)
-    _refuse_contradictions(facts, choice, labels)
+    _refuse_contradictions(read_run(path), choice, labels)
     try:
-        weights = find_weights(path)
-        network = build(
-            facts.network,
-            num_classes=len(facts.labels),
-            shortcut=facts.shortcut,
-            stride_in=facts.stride_in,
-            stem=facts.stem,
-        )
-        load_weights(network, read_weights(weights))
-    except (CheckpointError, ValueError) as error:
-        raise ExportError(f"{error}; choose another --checkpoint") from None
+        trained = read_trained(path)
+    except CheckpointError as error:
+        raise ExportError(str(error)) from None
+    record = trained.record
     return Source(
-        network=network.eval(),
-        labels=facts.labels,
-        preprocessing=facts.preprocessing,
-        name=_name_of(run_around(path), facts),
-        checkpoint_sha256=sha256_of(weights),
-        recipe=facts.recipe.name,
-        max_skipped=facts.recipe.max_skipped,
-        seed=facts.seed,
-        git_commit=facts.git_commit,
-        train_set=facts.dataset,
-        validation_set=facts.validation_dataset,
-        test_set=facts.test_dataset,
-        held_out=facts.held_out,
-        resizer=facts.resizer,
+        network=trained.network,
+        labels=record.labels,
+        preprocessing=record.preprocessing,
+        name=_name_of(trained.run, record),
+        checkpoint_sha256=sha256_of(trained.weights),
+        recipe=record.recipe_name,
+        max_skipped=record.max_skipped,
+        seed=record.seed,
+        git_commit=record.git_commit,
+        train_set=record.dataset,
+        validation_set=record.validation_dataset,
+        test_set=record.test_dataset,
+        held_out=record.held_out,
+        resizer=record.resizer,
     )
 
 
-def _name_of(run: Path, facts: RunFacts) -> str:
+def _name_of(run: Path, facts: RunRecord) -> str:
     """Return the name of the model: a run that ships with the project gives it its own, dataset-network."""
     if is_shipped(run) and run.name.endswith(f"-{facts.network}"):
         return model_name(run.name.removesuffix(f"-{facts.network}"), facts.network)
@@ -182,25 +131,14 @@ def model_name(dataset: str, network: str) -> str:
     return f"{plain[: 63 - len(network)]}-{network}"
 
 
-def read_run(path: Path) -> RunFacts:
-    """Return what the run.json of this run, or of the run around this checkpoint, says. Raises ExportError."""
+def read_run(path: Path) -> RunRecord:
+    """Return the record of this run, or of the run around this checkpoint. Raises ExportError."""
     try:
-        file = run_around(path) / RUN_FILE
+        return read_record(run_folder_of(path))
     except CheckpointError as error:
         raise ExportError(str(error)) from None
-    try:
-        facts = RunFacts.model_validate_json(file.read_bytes())
-        facts.architecture()
-    except OSError:
-        raise ExportError(f"{file} cannot be read; check its permissions") from None
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the document"
-        raise ExportError(
-            f"{file} is not what train-resnet run writes, at {where}; choose another --checkpoint"
-        ) from None
-    except ValueError as error:
-        raise ExportError(f"{file}: {error}; choose another --checkpoint") from None
-    return facts
+    except RecordError as error:
+        raise ExportError(f"{error}; give another --checkpoint") from None
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -218,15 +156,15 @@ def read_labels(path: Path) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _refuse_contradictions(facts: RunFacts, choice: NetworkSpec, labels: Sequence[str] | None) -> None:
-    phrases = choice.contradictions(facts.architecture())
+def _refuse_contradictions(facts: RunRecord, choice: NetworkSpec, labels: Sequence[str] | None) -> None:
+    phrases = choice.contradictions(facts.architecture)
     if labels is not None and tuple(labels) != facts.labels:
         phrases.append(f"--labels names {len(labels)} classes that are not the run's {len(facts.labels)}")
     if phrases:
-        raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or choose another --checkpoint")
+        raise ExportError(f"{'; '.join(phrases)}. Leave the option out, or give another --checkpoint")
 
 
-def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
+def find_run(choice: NetworkSpec, log: Callable[[str], None]) -> Path:
     """Return the newest finished run under runs/ whose network fits. Raises NoRun if there is none.
 
     Unfinished ones that fit are named and left out.
@@ -234,7 +172,7 @@ def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
     fitting = [(path, facts) for path in _runs_in(OWN_RUNS) if (facts := _fitting(path, choice)) is not None]
     for path, facts in fitting:
         if facts.finished is None:
-            say(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
+            log(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
     finished = sorted((facts.finished, path) for path, facts in fitting if facts.finished is not None)
     if not finished:
         raise NoRun(
@@ -243,7 +181,7 @@ def find_run(choice: NetworkSpec, say: Callable[[str], None]) -> Path:
         )
     newest = finished[-1][1]
     others = ", ".join(str(path) for _, path in finished[:-1])
-    say(f"{newest} is your {'newest' if others else 'only'} finished run of {choice}{others and f'; older: {others}'}")
+    log(f"{newest} is your {'newest' if others else 'only'} finished run of {choice}{others and f'; older: {others}'}")
     return newest
 
 
@@ -265,10 +203,10 @@ def _runs_in(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob(f"*/{RUN_FILE}"))
 
 
-def _fitting(run: Path, choice: NetworkSpec) -> RunFacts | None:
+def _fitting(run: Path, choice: NetworkSpec) -> RunRecord | None:
     try:
         facts = read_run(run)
         find_weights(run)
     except (ExportError, CheckpointError):
         return None
-    return None if choice.contradictions(facts.architecture()) else facts
+    return None if choice.contradictions(facts.architecture) else facts

@@ -1,1 +1,1 @@
-"""What is measured on an exported file, and what it must pass."""
+"""Measurements on an exported file, and the checks that it must pass."""

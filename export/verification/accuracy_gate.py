@@ -1,7 +1,7 @@
-"""May a file of lower precision have its name? Judged beside the same network in fp32, through the engine that serves.
+"""The accuracy that a file of lower precision must keep, against fp32, through the engine that serves.
 
 On labelled images by the points of top-1 that are lost; without labels by the share of images that keep fp32's
-label. Images of the calibration alone would not do: a network calibrated on black images answers those well.
+label. Calibration images do not suffice: a network calibrated on black images answers those well.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from service.engine.engine import Engine
 from service.model_files.card import PrecisionLoss
 from training.data.image_arrays import Images
 
-SMALLEST_AGREEMENT = 0.98
+SMALLEST_AGREEMENT = 0.98  # share of images that keep fp32's label, where there are no labels
 NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
 
@@ -56,7 +56,7 @@ class AccuracyGate:
 
 
 def gate_violation(loss: PrecisionLoss, precision: str, max_loss: float) -> str | None:
-    """Return how far a file is from what is asked for, in one phrase; None if it passes.
+    """Return how far a file is from what is required, in one phrase; None if it passes.
 
     `max_loss` is in points of top-1; 100 lets everything pass.
     """
@@ -68,6 +68,6 @@ def gate_violation(loss: PrecisionLoss, precision: str, max_loss: float) -> str 
     if loss.top1_loss is None and not loss.agreement >= SMALLEST_AGREEMENT:
         return (
             f"{precision} keeps the label of fp32 for {loss.agreement:.1%} of {where}, and {SMALLEST_AGREEMENT:.0%} "
-            "are asked for where there are no labels"
+            "are required without labels"
         )
     return None

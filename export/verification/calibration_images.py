@@ -14,14 +14,14 @@ from export.errors import ExportError
 from export.options import Precision, PrecisionOptions
 from export.sources.sample_images import sample_pixels, to_pixels
 from export.sources.trained import Source
-from export.verification.evaluation import training_pixels
+from export.verification.labelled_images import training_pixels
 from service.errors import ServiceError
 from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.data_files.listing import DataError, existing, listed
 
-_MOST_IMAGES = 384
-_FEW_IMAGES = 100
+_MOST_IMAGES = 384  # 256 to measure ranges on, 128 to judge with
+_FEW_IMAGES = 100  # below which a warning is logged
 _NONE = "--precision int8 needs images like those to be served; give a few hundred with --calibration FOLDER"
 
 
@@ -34,17 +34,17 @@ class CalibrationImages:
     name: str
 
 
-def find_images(source: Source, folder: Path | None, say: Callable[[str], None]) -> CalibrationImages:
+def find_images(source: Source, folder: Path | None, log: Callable[[str], None]) -> CalibrationImages:
     """Return the images of a folder or a tar, else training images of the run, else (random weights) the samples.
 
     Raises ExportError if there are none.
     """
     if folder is not None:
-        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_IMAGES, flag="--calibration", say=say)
+        pixels = read_unlabelled(folder, source.preprocessing, most=_MOST_IMAGES, flag="--calibration", log=log)
         if len(pixels) < _FEW_IMAGES:
-            say(f"{folder} has {len(pixels)} images, which are few for ranges; with a few hundred int8 loses less")
+            log(f"{folder} has {len(pixels)} images, which are few for ranges; with a few hundred int8 loses less")
         return _divided(pixels, folder.name)
-    training = training_pixels(source, _MOST_IMAGES, say)
+    training = training_pixels(source, _MOST_IMAGES, log)
     if training is not None:
         return _divided(training, "training images")
     if source.is_random:
@@ -53,9 +53,9 @@ def find_images(source: Source, folder: Path | None, say: Callable[[str], None])
     raise ExportError(_NONE)
 
 
-def refuse_lack_of_images(wanted: PrecisionOptions) -> None:
+def refuse_lack_of_images(options: PrecisionOptions) -> None:
     """Raise ExportError if int8 of weights that others trained, which come without images, is given none either."""
-    if wanted.precision is Precision.INT8 and wanted.calibration is None:
+    if options.precision is Precision.INT8 and options.calibration is None:
         raise ExportError(_NONE)
 
 
@@ -65,7 +65,7 @@ def _divided(pixels: Pixels, name: str) -> CalibrationImages:
 
 
 def read_unlabelled(
-    path: Path, preprocessing: Preprocessing, *, most: int, flag: str, say: Callable[[str], None]
+    path: Path, preprocessing: Preprocessing, *, most: int, flag: str, log: Callable[[str], None]
 ) -> Pixels:
     """Return up to `most` images from all over a folder or a tar of any layout, uint8 (N, height, width, 3).
 
@@ -84,7 +84,7 @@ def read_unlabelled(
     if not pixels:
         raise ExportError(f"{path} holds no image that can be decoded; give {flag} a folder of images")
     if skipped:
-        say(f"{skipped} files of {path} are no images that can be decoded, and are left out")
+        log(f"{skipped} files of {path} are no images that can be decoded, and are left out")
     return np.stack(pixels)
 
 

@@ -1,7 +1,7 @@
-"""`export-onnx check`: is a model file what its card claims, on this machine and this provider?
+"""`export-onnx check`: comparison of a model file with its card, on this machine and this provider.
 
-The seal comes first: a file that has changed since its export is not even parsed. Everything after it asks whether
-the very bytes that were exported do here what they did there.
+The seal comes first: a file that has changed since its export is not even parsed. Everything after it checks whether
+the exported bytes give the same answers on this machine.
 """
 
 import time
@@ -19,20 +19,22 @@ from export.graph.to_onnx import OUTPUTS
 from export.model_file import read_file
 from export.options import Provider
 from export.sources.sample_images import sample_pixels
-from export.verification.evaluation import accuracy_of, answers_of, engine_over, labelled_images
+from export.verification.evaluation import accuracy_of, answers_of, engine_over
 from export.verification.inspect_file import card_of, layers_of, parse
+from export.verification.labelled_images import labelled_images
 from export.verification.parity import answers_in_batches
 from service.engine.engine import Engine
 from service.errors import EngineFailed
 from service.images.preprocessing import Pixels
 from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, golden_input
 
-LARGEST_BATCH = 16
+LARGEST_BATCH = 16  # of the sizes that are compared, from 1
 # Beyond what few images leave to chance: other processors round otherwise.
 _ACCURACY_TOLERANCE = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
 _STANDARD_ERRORS = 4  # where the images are not as many as the claim's, so not the same
+# Kernels of other batch sizes add in another order.
 _BATCHES_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
-_TIMED_S = 1.0
+_TIMED_S = 1.0  # for each batch size
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Finding:
     passed: bool
 
 
-def check_file(path: Path, data: Path | None, provider: Provider, say: Callable[[str], None]) -> list[Finding]:
+def check_file(path: Path, data: Path | None, provider: Provider, log: Callable[[str], None]) -> list[Finding]:
     """Return everything that was checked.
 
     Raises ExportError, with one line, for what is no whole model file, or cannot be run at all.
@@ -58,7 +60,7 @@ def check_file(path: Path, data: Path | None, provider: Provider, say: Callable[
         return findings  # what is no sound graph is not run
     engine = engine_over(content, provider.value)
     findings += [_golden(engine, card), _batches(engine, card)]
-    findings.append(_accuracy(engine, card, data, say))
+    findings.append(_accuracy(engine, card, data, log))
     findings += [_speed(engine, card, batch) for batch in (1, 8)]
     return findings
 
@@ -104,23 +106,23 @@ def _batches(engine: Engine, card: ModelCard) -> Finding:
     tolerance = _BATCHES_TOLERANCE[card.precision]
     pixels = sample_pixels(card.preprocessing)[:LARGEST_BATCH]
     try:
-        alone, _ = answers_in_batches(engine, pixels, 1)
+        single, _ = answers_in_batches(engine, pixels, 1)
         others = [answers_in_batches(engine, pixels, size)[0] for size in range(2, LARGEST_BATCH + 1)]
     except EngineFailed:
         raise ExportError("the file cannot be run at every batch size; export it again") from None
-    difference = max(float(np.nan_to_num(np.abs(other - alone), nan=1.0).max()) for other in others)
+    difference = max(float(np.nan_to_num(np.abs(other - single), nan=1.0).max()) for other in others)
     name, claimed = f"batches of 1 to {LARGEST_BATCH}", f"differ by at most {tolerance:g}"
     return Finding(name, claimed, f"{difference:.1e}", difference <= tolerance)
 
 
-def _accuracy(engine: Engine, card: ModelCard, data: Path | None, say: Callable[[str], None]) -> Finding:
+def _accuracy(engine: Engine, card: ModelCard, data: Path | None, log: Callable[[str], None]) -> Finding:
     claim = card.accuracy
     claimed = _described(claim) if claim else "not measured"
     if data is None:
         return Finding("accuracy", claimed, "not measured; give images with --data", True)
-    images = labelled_images(data, card, say)
-    say(f"measuring its accuracy on {len(images.labels):,} images of {images.name}")
-    found = accuracy_of(answers_of(engine, images.pixels), images, engine.provider)
+    images = labelled_images(data, card, log)
+    log(f"measuring its accuracy on {len(images.labels):,} images of {images.name}")
+    found = accuracy_of(answers_of(engine, images.pixels, with_energy=False), images, engine.provider)
     return Finding(
         "accuracy", claimed, _described(found), claim is None or _is_as_claimed(found, claim, card.precision)
     )

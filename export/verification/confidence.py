@@ -1,4 +1,4 @@
-"""Which score tells images of the model's classes from others, and the threshold for a confident answer.
+"""The score that separates images of the model's classes from others, and the threshold for a confident answer.
 
 All of it is measured on the exported file. The threshold is the score that 95% of the held-out images reach. The score
 is the one with the largest AUROC (area under the ROC curve): of held-out images against a part of the unknown images
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.verification.evaluation import ENGINE_BATCH, LabelledImages
+from export.verification.evaluation import Answers, answers_of
+from export.verification.labelled_images import Evidence
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels
 from service.model_files.card import Confidence
-from service.model_files.confidence import ENERGY, SCORES, Score, scores_of
-from training.data.image_arrays import Images
+from service.model_files.confidence import SCORES, Score, scores_of
 
 SHARE_BELOW = 0.05  # of the known held-out images, whose answers will not count as confident
 _LEAST_IMAGES = 100  # of which a 5% quantile says something
@@ -42,43 +42,38 @@ class Auroc:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    of: dict[Score, Scores]  # each (N,)
-    best: NDArray[np.int64]  # (N,)
-
-    def part(self, chosen: NDArray[np.bool_]) -> dict[Score, Scores]:
-        return {score: values[chosen] for score, values in self.of.items()}
-
-
 def measure_confidence(
-    engine: Engine, held_out: LabelledImages | None, test: LabelledImages | None, unknown: Unknown | None
+    engine: Engine, evidence: Evidence, test_answers: Answers | None, unknown: Unknown | None
 ) -> Confidence | None:
     """Return the card's confidence, or None with too few held-out images for a threshold.
 
-    The AUROC in it compares images that had no part in the choice of the score: `test`, or else `held_out`, with four
-    fifths of `unknown`.
+    `test_answers` are this engine's answers to `evidence.test`, None where there is none, so that no image passes the
+    network twice. The AUROC compares images that had no part in the choice of the score: the test images, or else the
+    held-out ones, with four fifths of `unknown`.
     """
+    held_out = evidence.held_out
     if held_out is None or len(held_out.labels) < _LEAST_IMAGES:
         return None
-    known = _scored(engine, held_out.pixels)
+    answers = test_answers if held_out is evidence.test else None
+    answers = answers or answers_of(engine, held_out.pixels)
+    known = _scores_of(answers)
     if unknown is None:
-        is_right = known.best == held_out.labels
-        score = _best_score(known.part(is_right), known.part(~is_right))
-        return Confidence(score=score, threshold=_threshold(known.of[score]), known_images=len(held_out.labels))
-    strange = _scored(engine, unknown.pixels)
+        is_right = answers.best[:, 0] == held_out.labels
+        score = _best_score(_part(known, is_right), _part(known, ~is_right))
+        return Confidence(score=score, threshold=_threshold(known[score]), known_images=len(held_out.labels))
+    unfamiliar = _scores_of(answers_of(engine, unknown.pixels))
     is_choosing = np.arange(len(unknown.pixels)) % _CHOOSING_SHARE == 0
-    score = _best_score(known.of, strange.part(is_choosing))
-    compared = known if test is None or test is held_out else _scored(engine, test.pixels)
-    others = strange.part(~is_choosing)[score]
-    found = auroc(compared.of[score], others)
+    score = _best_score(known, _part(unfamiliar, is_choosing))
+    compared = known if test_answers is None else _scores_of(test_answers)
+    others = unfamiliar[score][~is_choosing]
+    found = auroc(compared[score], others)
     return Confidence(
         score=score,
-        threshold=_threshold(known.of[score]),
+        threshold=_threshold(known[score]),
         known_images=len(held_out.labels),
         auroc=found.value,
         auroc_interval=(found.low, found.high),
-        compared_known_images=len(compared.best),
+        compared_known_images=len(compared[score]),
         compared_unknown_images=len(others),
         unknown=unknown.name,
     )
@@ -114,12 +109,11 @@ def _threshold(scores: Scores) -> float:
     return float(ordered[int(SHARE_BELOW * len(ordered))])
 
 
-def _scored(engine: Engine, pixels: Images) -> _Scored:
-    parts = [
-        engine.run(np.ascontiguousarray(pixels[start : start + ENGINE_BATCH]), ("probabilities", "top_indices", ENERGY))
-        for start in range(0, len(pixels), ENGINE_BATCH)
-    ]
-    probabilities, top_indices, energy = (np.concatenate(part) for part in zip(*parts, strict=True))
-    best = top_indices[:, 0]
-    largest = probabilities[np.arange(len(best)), best]
-    return _Scored({score: scores_of(score, largest, energy).astype(np.float64) for score in SCORES}, best)
+def _scores_of(answers: Answers) -> dict[Score, Scores]:
+    """Return each score of N answers, (N,)."""
+    largest = answers.probabilities.max(axis=1)
+    return {score: scores_of(score, largest, answers.energy).astype(np.float64) for score in SCORES}
+
+
+def _part(scores: dict[Score, Scores], chosen: NDArray[np.bool_]) -> dict[Score, Scores]:
+    return {score: values[chosen] for score, values in scores.items()}

@@ -1,11 +1,7 @@
-"""What labelled images say of a network: accuracy through the engine, and the temperature that calibrates it."""
+"""Answers of an engine to labelled images: accuracy, and the temperature that calibrates a network."""
 
-import contextlib
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,103 +11,29 @@ from rich.progress import track
 
 from export.errors import ExportError
 from export.graph.to_onnx import Normalize
-from export.sources.trained import DatasetFacts, Source, default_preprocessing
+from export.sources.trained import Source
+from export.verification.labelled_images import LabelledImages
 from service.engine.engine import Engine, EngineError
-from service.images.preprocessing import Pixels, Resizer, installed_resizers, usual_resizer
-from service.model_files.card import Accuracy, Calibration, Preprocessing
+from service.model_files.card import Accuracy, Calibration
+from service.model_files.confidence import ENERGY
 from service.system.cores import available_cores
-from training.data.dataset import DEFAULT_MAX_SKIPPED, DataError, Dataset, Reading, load, reading_of
 from training.data.image_arrays import Images
-from training.data.splits import with_classes
-from training.data_files.class_folders import first_few
-from training.data_files.listing import tar_around
-from training.data_files.parts import find_folders, part_to_measure
 from training.evaluation.evaluate import fit_temperature, logits_of
-from training.networks.resnet import Architecture
 
-ENGINE_BATCH = 32
-_PARITY_IMAGES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledImages:
-    """Labelled images as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
-
-    pixels: Images
-    labels: NDArray[np.int64]
-    name: str
-
-    def spread(self) -> Pixels:
-        """Return up to 64 of them, from all over the data set, so from all classes, in a fixed order."""
-        chosen = np.linspace(0, len(self.pixels) - 1, min(_PARITY_IMAGES, len(self.pixels))).round().astype(int)
-        return np.array(self.pixels[chosen])
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What there is to measure with. None: no such images on this machine."""
-
-    test: LabelledImages | None = None  # for accuracy and parity
-    held_out: LabelledImages | None = None  # for the temperature
-
-
-def find_evidence(source: Source, data: Path | None, say: Callable[[str], None]) -> Evidence:
-    """Return the images to measure with: those of `data`, or else the run's own, where they still are as they were.
-
-    Images that the network was trained on never count for its accuracy, wherever they lie. Raises ExportError for
-    data that cannot be used.
-    """
-    held_out = _held_out(source, say)
-    if data is not None:
-        # What was trained on can be known again only if it is read in the same way.
-        was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
-        reading: Reading | None = "streamed" if was_streamed else None
-        given = _load_fitting(data, source, say, source.max_skipped, reading)
-        if source.train_set is None or not _is_of_the_run(given, source.train_set, source, say):
-            return Evidence(_named(given), held_out)
-        if held_out is None:
-            raise ExportError(
-                f"the network was trained on all images of {data}, which say nothing of its accuracy; give --data "
-                "other images, or leave it out"
-            )
-        say(f"the network was trained on {given.name}, so only what was held out of it counts")
-        return Evidence(held_out, held_out)
-    test = _run_data(source.test_set, source, say)
-    return Evidence(held_out if test is None else _named(test), held_out)
-
-
-class Described(Protocol):
-    """What images must fit: a source, or the card of a file."""
-
-    @property
-    def labels(self) -> tuple[str, ...]: ...
-    @property
-    def synsets(self) -> tuple[str, ...] | None: ...
-    @property
-    def preprocessing(self) -> Preprocessing: ...
-
-
-def labelled_images(data: Path, fitting: Described, say: Callable[[str], None]) -> LabelledImages:
-    """Return the images of a data set that has these classes. Raises ExportError."""
-    return _named(_load_fitting(data, fitting, say))
-
-
-def class_names(data: Path, described: Architecture, say: Callable[[str], None]) -> tuple[str, ...]:
-    """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
-    with _told():
-        data = find_folders(data).training
-    return _load(data, default_preprocessing(described), say, least_classes=2).classes
+ENGINE_BATCH = 32  # images of one run
+_OUTPUTS = ("probabilities", "top_indices")
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What an engine says of N images: probabilities float32 (N, classes), the best classes int64 (N, up to 5).
+    """An engine's answers to N images.
 
     Where a probability is not a number, the best classes are -1, which is no label.
     """
 
-    probabilities: NDArray[np.float32]
-    best: NDArray[np.int64]
+    probabilities: NDArray[np.float32]  # (N, classes)
+    best: NDArray[np.int64]  # (N, up to 5)
+    energy: NDArray[np.float32] | None = None  # (N, 1): log-sum-exp of the calibrated logits; None: not computed
 
 
 def engine_over(content: bytes, providers: str = "cpu") -> Engine:
@@ -125,15 +47,19 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
         raise ExportError(str(error)) from None
 
 
-def answers_of(engine: Engine, pixels: Images) -> Answers:
-    """Return an engine's answers to images uint8 (N, H, W, 3)."""
+def answers_of(engine: Engine, pixels: Images, *, with_energy: bool = True) -> Answers:
+    """Return an engine's answers to images uint8 (N, H, W, 3), which pass the network once.
+
+    Files of early versions have no output `energy`; for those, `with_energy` has to be false.
+    """
+    outputs = (*_OUTPUTS, ENERGY) if with_energy else _OUTPUTS
     batches = [
-        engine.run(np.ascontiguousarray(pixels[start : start + ENGINE_BATCH]))
+        engine.run(np.ascontiguousarray(pixels[start : start + ENGINE_BATCH]), outputs)
         for start in _with_a_bar(range(0, len(pixels), ENGINE_BATCH))
     ]
-    probabilities, best = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    probabilities, best, *energy = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     best[~np.isfinite(probabilities).all(axis=1)] = -1
-    return Answers(probabilities, best)
+    return Answers(probabilities, best, *energy)
 
 
 def accuracy_of(answers: Answers, images: LabelledImages, provider: str) -> Accuracy:
@@ -148,18 +74,8 @@ def accuracy_of(answers: Answers, images: LabelledImages, provider: str) -> Accu
     )
 
 
-def training_pixels(source: Source, most: int, say: Callable[[str], None]) -> Pixels | None:
-    """Return up to so many images that the run was trained on, from all over the set; None if it is not there."""
-    dataset = _run_data(source.train_set, source, say)
-    if dataset is None:
-        return None
-    trained = np.setdiff1d(np.arange(len(dataset)), np.array(source.held_out, dtype=int))
-    chosen = trained[np.linspace(0, len(trained) - 1, min(most, len(trained))).round().astype(int)]
-    return np.array(dataset.images[chosen])
-
-
 def calibrate(source: Source, images: LabelledImages) -> Calibration:
-    """Return the temperature that suits the held-out images best, and the calibration error that is left."""
+    """Return the temperature with the lowest loss on held-out images, and the calibration error (0 to 1) left."""
     logits = logits_of(source.network, images.pixels, Normalize(source.preprocessing), batch_size=ENGINE_BATCH)
     fit = fit_temperature(logits, torch.from_numpy(np.array(images.labels)), caution=1.0)
     return Calibration(
@@ -172,136 +88,3 @@ def calibrate(source: Source, images: LabelledImages) -> Calibration:
 def _with_a_bar(starts: range) -> Iterable[int]:
     terminal = Console(stderr=True)
     return track(starts, "measuring", console=terminal, transient=True, disable=not terminal.is_terminal)
-
-
-def _held_out(source: Source, say: Callable[[str], None]) -> LabelledImages | None:
-    if source.validation_set is not None:
-        validation_set = _run_data(source.validation_set, source, say)
-        return None if validation_set is None else _named(validation_set)
-    dataset = _run_data(source.train_set, source, say) if source.held_out else None
-    if dataset is None:
-        return None
-    indices = np.array(source.held_out)
-    return LabelledImages(
-        dataset.chosen(indices), dataset.labels[indices], f"{_name_of(dataset)}, held out of training"
-    )
-
-
-def _run_data(facts: DatasetFacts | None, source: Source, say: Callable[[str], None]) -> Dataset | None:
-    """Return a data set that the run names, if it is still there and still the same."""
-    if facts is None:
-        return None
-    if not facts.source.exists() and tar_around(facts.source) is None:
-        say(f"{facts.source} is no longer there, so nothing is measured on it")
-        return None
-    try:
-        # The run has taken them as they are, and read them in one of two ways.
-        reading = reading_of(facts.fingerprint)
-        dataset = _load(facts.source, source.preprocessing, say, max_skipped=1.0, reading=reading)
-        dataset = with_classes(dataset, source.labels)
-        is_the_same = _is_of_the_run(dataset, facts, source, say)
-    except (ExportError, DataError) as error:
-        say(f"{error}; nothing is measured on it")
-        return None
-    if not is_the_same:
-        say(f"{facts.source} has changed since the run, so nothing is measured on it")
-        return None
-    return dataset
-
-
-def _is_of_the_run(found: Dataset, facts: DatasetFacts, source: Source, say: Callable[[str], None]) -> bool:
-    """Whether a data set is one that the run has seen, perhaps by another resizer.
-
-    Raises ExportError if that resizer is not installed.
-    """
-    if found.fingerprint == facts.fingerprint or source.resizer in (None, usual_resizer()):
-        return found.fingerprint == facts.fingerprint
-    if found.reading == "streamed" or reading_of(facts.fingerprint) == "streamed":
-        return False  # then the fingerprint is over the files
-    if source.resizer not in installed_resizers():
-        raise ExportError(
-            f"whether {found.source} is what the run was trained on cannot be found out: its images were resized by "
-            f"{source.resizer}, which is not installed; install it"
-        )
-    again = _load(
-        Path(found.source), source.preprocessing, say, max_skipped=1.0, reading="packed", resizer=source.resizer
-    )
-    return again.fingerprint == facts.fingerprint
-
-
-def _load_fitting(
-    path: Path,
-    source: Described,
-    say: Callable[[str], None],
-    max_skipped: float = DEFAULT_MAX_SKIPPED,
-    reading: Reading | None = None,
-) -> Dataset:
-    """Load a data set of some or all of the network's classes, of ImageNet's under names or synset ids, too.
-
-    Of one that is split already, the part for testing is loaded.
-    """
-    with _told():
-        path = part_to_measure(path, say)
-    dataset = _load(path, source.preprocessing, say, max_skipped=max_skipped, reading=reading)
-    for names in (source.labels, source.synsets):
-        if names is not None and set(dataset.classes) <= set(names):
-            indices = np.array([names.index(name) for name in dataset.classes])
-            return dataclasses.replace(dataset, classes=source.labels, labels=indices[dataset.labels])
-    unknown = [name for name in dataset.classes if name not in source.labels]
-    raise ExportError(
-        f"{path} has {len(dataset.classes)} classes that are not the network's {len(source.labels)}: "
-        f"{_first_difference(dataset.classes, source.labels)}, and {first_few(unknown)} is unknown; give --data "
-        "images of the network's classes"
-    )
-
-
-def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
-        if one != other:
-            return f"number {index} is {one!r}, not {other!r}"
-    return "one list is the beginning of the other"
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:
-        raise ExportError(str(error)) from None
-
-
-def _load(
-    path: Path,
-    preprocessing: Preprocessing,
-    say: Callable[[str], None],
-    *,
-    max_skipped: float = DEFAULT_MAX_SKIPPED,
-    reading: Reading | None = None,
-    least_classes: int = 1,
-    resizer: Resizer | None = None,
-) -> Dataset:
-    height, width = preprocessing.crop
-    if height != width:
-        raise ExportError("data sets are prepared with square crops only; export without --data")
-    shorter_side, interpolation = preprocessing.shorter_side, preprocessing.interpolation
-    with _told():
-        return load(
-            path,
-            height,
-            shorter_side=shorter_side,
-            interpolation=interpolation,
-            resizer=resizer,
-            max_skipped=max_skipped,
-            announce=say,
-            reading=reading,
-            least_classes=least_classes,
-        )
-
-
-def _named(dataset: Dataset) -> LabelledImages:
-    return LabelledImages(dataset.images, dataset.labels, _name_of(dataset))
-
-
-def _name_of(dataset: Dataset) -> str:
-    """Return a name that tells the parts of a data set apart: cifar10 (cifar10-test.tar)."""
-    return f"{dataset.name} ({Path(dataset.source).name})"

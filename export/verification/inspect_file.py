@@ -1,4 +1,4 @@
-"""What is in a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
+"""The content of a model file: its card, inputs, outputs, size, operators, and the precision of each layer."""
 
 import json
 from collections import Counter
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Everything that can be said of a file without running it."""
+    """The facts of a file that need no run of it."""
 
     path: str
     size: int  # bytes
@@ -153,7 +153,7 @@ def _facts(card: ModelCard) -> list[str]:
     facts = {
         "network": f"{card.network}, shortcut {card.variant.shortcut or 'none'}, {len(card.labels)} classes",
         "precision": card.precision,
-        "pictures": f"shorter side {steps.shorter_side}, crop {_shape(steps.crop)}, {steps.interpolation}",
+        "images": f"shorter side {steps.shorter_side}, crop {_shape(steps.crop)}, {steps.interpolation}",
         "accuracy": accuracy,
         "parity": f"probabilities differ from PyTorch's by at most {card.parity.largest_probability_difference:.1e}",
         "made": f"{made.created}, recipe {made.recipe or 'none'}, weights {made.checkpoint_sha256 or 'random'}",

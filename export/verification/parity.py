@@ -1,4 +1,4 @@
-"""Does the file answer as the network does? Asked through the code that serves it, before the file gets its name."""
+"""Comparison of the file with the PyTorch network, through the code that serves it."""
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ def check_parity(
 def measure_parity(
     engine: Engine, network: ResNet, preprocessing: Preprocessing, temperature: float, pixels: Pixels
 ) -> Parity:
-    """Return how far the engine's answers are from PyTorch's, whatever that is; arguments as for `check_parity`."""
+    """Return the difference between the engine and PyTorch, without a limit; arguments as for `check_parity`."""
     expected = probabilities_in_pytorch(network, preprocessing, temperature, pixels)
     difference, agreeing = 0.0, np.ones(len(pixels), dtype=bool)
     for size in BATCH_SIZES:
@@ -62,13 +62,13 @@ def probabilities_in_pytorch(
     answers = []
     for start in range(0, len(pixels), max(BATCH_SIZES)):
         images = torch.from_numpy(pixels[start : start + max(BATCH_SIZES)].copy())
-        normalised = (images / 255 - mean) / deviation
-        answers.append(torch.softmax(network.eval()(normalised.permute(0, 3, 1, 2)) / temperature, dim=1))
+        normalized = (images / 255 - mean) / deviation
+        answers.append(torch.softmax(network.eval()(normalized.permute(0, 3, 1, 2)) / temperature, dim=1))
     return np.asarray(torch.cat(answers).numpy())
 
 
 def answers_in_batches(engine: Engine, pixels: Pixels, batch_size: int) -> tuple[Probabilities, NDArray[np.int64]]:
-    """Return probabilities (N, classes) and the best class (N,), asked for in batches of one size.
+    """Return probabilities (N, classes) and the best class (N,), computed in batches of one size.
 
     The last batch is filled up from the first images, so that every batch has this size.
     """

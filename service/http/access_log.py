@@ -17,6 +17,7 @@ import orjson
 from service.http.request_context import RequestContext
 from service.telemetry.durations import milliseconds
 from service.telemetry.log_writer import LogWriter
+from service.telemetry.metrics import METHODS
 
 # Probes and the container's own check ask for these every few seconds; a line each would bury all others.
 _PROBES = frozenset(
@@ -30,7 +31,6 @@ _PROBES = frozenset(
     )
 )
 _PROBE_STATUSES = frozenset((200, 503))  # any other answer means that the probe is wrong
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 
 Form = Callable[[dict[str, Any]], bytes]
 
@@ -87,7 +87,7 @@ def _request_line(identity: bytes, method: str, route: str, status: int | None) 
     """Return what every request's line begins with."""
     line = _head(time.time(), "INFO", "request")
     line["request_id"] = identity.decode()
-    line["method"] = method if method in _METHODS else "other"
+    line["method"] = method if method in METHODS else "other"
     line["route"] = route
     line["status"] = status
     return line

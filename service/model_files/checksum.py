@@ -8,6 +8,7 @@ made have none, and are taken without.
 
 import hashlib
 
+CORRUPTED = "has been cut off or changed since its export; copy it anew, or export it again"  # of a file: {path} …
 _KEY = b"content_sha256"
 _TAG_OF_METADATA = 0x72  # field 14 of ModelProto, length-delimited; in an entry, key is field 1 and value is field 2
 

@@ -13,10 +13,10 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
+from service.model_files.repository import MODEL_FILE
 from service.system.cache import find_or_make, has_valid_checksum, private_folder
 
 _KIND = "models"
-_FILE = "model.onnx"
 _held: dict[str, int] = {}  # the open file of each copy that serves, by digest
 
 
@@ -27,7 +27,7 @@ def keep(cache: Path, sha256: str, content: bytes) -> None:
 
 
 def _write(content: bytes, folder: Path) -> None:
-    (folder / _FILE).write_bytes(content)
+    (folder / MODEL_FILE).write_bytes(content)
 
 
 def find_kept(cache: Path, sha256: str) -> bytes | None:
@@ -35,7 +35,7 @@ def find_kept(cache: Path, sha256: str) -> bytes | None:
     with contextlib.suppress(OSError):
         entry = private_folder(cache, _KIND) / sha256
         if has_valid_checksum(entry):
-            return (entry / _FILE).read_bytes()
+            return (entry / MODEL_FILE).read_bytes()
     return None
 
 
@@ -45,7 +45,7 @@ def hold(cache: Path, digests: Collection[str]) -> None:
         os.close(_held.pop(sha256))
     for sha256 in set(digests) - _held.keys():
         with contextlib.suppress(OSError):
-            descriptor = os.open(private_folder(cache, _KIND) / sha256 / _FILE, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(private_folder(cache, _KIND) / sha256 / MODEL_FILE, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             _held[sha256] = descriptor
 
@@ -60,7 +60,7 @@ def forget_the_rest(cache: Path) -> None:
 
 def _is_held(entry: Path) -> bool:
     try:
-        with (entry / _FILE).open("rb") as file:
+        with (entry / MODEL_FILE).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

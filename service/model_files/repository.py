@@ -21,9 +21,9 @@ from service.model_files.permissions import why_unreadable
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
-_FILE = "model.onnx"
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MODEL_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
+MODEL_FILE = "model.onnx"  # the name that Triton expects, too
 _CARD = b"model_card"  # as the metadata of a file name it
 _IN_THE_IMAGE = Path("/models")
 ALL = 2**62  # as a number of versions
@@ -111,7 +111,7 @@ def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryErr
     found = [version for name in model_names(folder) for version in _placed_versions_of(folder, name, latest)]
     if not found:
         raise ModelRepositoryError(
-            f"there is no model in {folder}: put one at <name>/<version>/{_FILE}, as export-onnx does, or "
+            f"there is no model in {folder}: put one at <name>/<version>/{MODEL_FILE}, as export-onnx does, or "
             f"{_another_folder(folder)}"
         )
     return found
@@ -209,12 +209,12 @@ def warn_of_what_is_left_out(folder: Path) -> None:
     for name in names:
         versions = []
         with contextlib.suppress(OSError):
-            versions = [version for version in sorted((folder / name).iterdir()) if _is_there(version / _FILE)]
+            versions = [version for version in sorted((folder / name).iterdir()) if _is_there(version / MODEL_FILE)]
         for version in versions:
-            if not _VERSION.fullmatch(version.name):
+            if not MODEL_VERSION.fullmatch(version.name):
                 log.warning("%s is left out: a version is a whole number from 1, without zeros before it", version)
         if not versions:
-            log.warning("%s holds no <version>/%s, so it is left out", folder / name, _FILE)
+            log.warning("%s holds no <version>/%s, so it is left out", folder / name, MODEL_FILE)
 
 
 def _is_there(path: Path) -> bool:
@@ -235,7 +235,7 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
     """
     entry = folder / name
     try:
-        paths = [version / _FILE for version in entry.iterdir() if _VERSION.fullmatch(version.name)]
+        paths = [version / MODEL_FILE for version in entry.iterdir() if MODEL_VERSION.fullmatch(version.name)]
         files = [path for path in paths if _is_there(path)]
     except (FileNotFoundError, NotADirectoryError):
         return []
@@ -272,7 +272,7 @@ def check_location(folder: Path, file: ModelFile) -> None:
 
 def is_name(text: str) -> bool:
     """Return whether a model may have this name."""
-    return _NAME.fullmatch(text) is not None
+    return MODEL_NAME.fullmatch(text) is not None
 
 
 def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:

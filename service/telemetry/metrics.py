@@ -19,7 +19,8 @@ from service.telemetry.prometheus import HISTOGRAMS, Snapshot, added, key, proce
 if TYPE_CHECKING:  # the supervisor's admission has statistics, too, but no engine
     from service.inference.classifier import Classification, ModelInfo
 
-_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
+# Other methods count as `other`, in metrics and in the log, so that no client can create series.
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
 # Requests of one image are counted so many at a time: one after the other in a loop they cost half as much each.
 _COUNTED_TOGETHER = 64
 
@@ -77,7 +78,7 @@ class Metrics:
 
     def note_answer(self, route: str, method: str, status: int) -> None:
         """Count one answer. `route` is one of the server's own paths, or `other`."""
-        self._counts["resnet_requests", route, method if method in _METHODS else "other", str(status)] += 1
+        self._counts["resnet_requests", route, method if method in METHODS else "other", str(status)] += 1
 
     def log_rejected(self, status: int, code: str) -> None:
         """Count what was refused before it became a request."""

@@ -10,10 +10,11 @@ from PIL import Image
 from export.errors import ExportError
 from export.graph.to_onnx import deployable
 from export.options import Precision, PrecisionOptions, Target
-from export.reduced_precision import Fp32, Lowered, lower
+from export.reduced_precision import Fp32, Reduced, reduce_precision
 from export.sources.sample_images import sample_pixels
 from export.verification.calibration_images import CalibrationImages, find_images
-from export.verification.evaluation import Evidence, LabelledImages, answers_of, engine_over
+from export.verification.evaluation import answers_of, engine_over
+from export.verification.labelled_images import Evidence, LabelledImages
 from service.images.preprocessing import Pixels
 from tests.export.conftest import TEMPERATURE, Converted
 
@@ -44,11 +45,11 @@ def labelled(fp32: Fp32) -> Evidence:
     return Evidence(test=LabelledImages(pixels, answers_of(fp32.engine, pixels).best[:, 0], "noise"))
 
 
-def lowered(
-    fp32: Fp32, images: CalibrationImages | None, wanted: PrecisionOptions = INT8, *, evidence: Evidence | None = None
-) -> tuple[Lowered, str]:
+def reduced(
+    fp32: Fp32, images: CalibrationImages | None, options: PrecisionOptions = INT8, *, evidence: Evidence | None = None
+) -> tuple[Reduced, str]:
     said: list[str] = []
-    return lower(fp32, wanted, evidence or Evidence(), images, said.append), "\n".join(said)
+    return reduce_precision(fp32, options, evidence or Evidence(), images, said.append), "\n".join(said)
 
 
 @pytest.mark.parametrize("with_labels", [pytest.param(True, marks=pytest.mark.long), False])
@@ -56,11 +57,11 @@ def test_a_calibration_on_black_images_is_refused_by_how_much(tiny: Converted, w
     fp32 = fp32_of(tiny, trained=True)
     expected = r"loses [0-9.]+ points of top-1 on 150" if with_labels else r"keeps the label of fp32 for [0-9.]+% of 18"
     with pytest.raises(ExportError, match=rf"^int8 {expected}.*nothing was written. Give better images with --cali"):
-        lowered(fp32, black(tiny), evidence=labelled(fp32) if with_labels else None)
+        reduced(fp32, black(tiny), evidence=labelled(fp32) if with_labels else None)
 
 
 def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
-    result, said = lowered(fp32_of(tiny, trained=False), black(tiny))
+    result, said = reduced(fp32_of(tiny, trained=False), black(tiny))
     assert result.loss.agreement < 0.98
     assert "with random weights that is no reason to refuse" in said
     assert result.quantisation is not None and result.quantisation.float_layers == ()
@@ -68,30 +69,30 @@ def test_random_weights_are_reported_on_and_pass(tiny: Converted) -> None:
 
 
 def test_the_card_names_only_images_that_there_were(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=False), None, PrecisionOptions(Precision.FP16))
+    result, _ = reduced(fp32_of(tiny, trained=False), None, PrecisionOptions(Precision.FP16))
     assert (result.loss.dataset, result.loss.images) == ("sample images", 17)
 
 
 @pytest.mark.long
 def test_a_limit_of_100_switches_the_gate_off(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=True), black(tiny), PrecisionOptions(Precision.INT8, max_loss=100))
+    result, _ = reduced(fp32_of(tiny, trained=True), black(tiny), PrecisionOptions(Precision.INT8, max_loss=100))
     assert result.loss.agreement < 0.98
 
 
 @pytest.mark.long
 def test_outer_layers_stay_in_float_only_if_the_gate_needs_it(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
-    free, _ = lowered(fp32, good(tiny), PrecisionOptions(Precision.INT8, max_loss=99), evidence=labelled(fp32))
+    free, _ = reduced(fp32, good(tiny), PrecisionOptions(Precision.INT8, max_loss=99), evidence=labelled(fp32))
     assert free.quantisation is not None and free.quantisation.float_layers == ()
     said: list[str] = []
     with pytest.raises(ExportError, match=r"int8 loses"):
-        lower(fp32, PrecisionOptions(Precision.INT8, max_loss=0.0), labelled(fp32), black(tiny), said.append)
-    assert "the first and the last layer are kept in float" in said[-1]
+        reduce_precision(fp32, PrecisionOptions(Precision.INT8, max_loss=0.0), labelled(fp32), black(tiny), said.append)
+    assert "keeping the first and last layer in float" in said[-1]
 
 
 @pytest.mark.long
 def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> None:
-    result, said = lowered(fp32_of(tiny, trained=False), good(tiny))
+    result, said = reduced(fp32_of(tiny, trained=False), good(tiny))
     assert result.quantisation is not None
     assert (result.quantisation.target, result.quantisation.images) == ("x86", 17)
     assert f"ranges by {result.quantisation.method};" in said
@@ -101,14 +102,14 @@ def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> 
 
 @pytest.mark.long
 def test_the_target_is_what_was_asked_for(tiny: Converted) -> None:
-    result, _ = lowered(fp32_of(tiny, trained=False), good(tiny), PrecisionOptions(Precision.INT8, Target.ARM))
+    result, _ = reduced(fp32_of(tiny, trained=False), good(tiny), PrecisionOptions(Precision.INT8, Target.ARM))
     assert result.quantisation is not None and result.quantisation.target == "arm"
 
 
 @pytest.mark.long
 def test_fp16_passes_its_gate_and_is_judged_with_labels_where_there_are_some(tiny: Converted) -> None:
     fp32 = fp32_of(tiny, trained=True)
-    result, said = lowered(fp32, None, PrecisionOptions(Precision.FP16, max_loss=1.5), evidence=labelled(fp32))
+    result, said = reduced(fp32, None, PrecisionOptions(Precision.FP16, max_loss=1.5), evidence=labelled(fp32))
     assert result.quantisation is None and said == ""
     assert result.loss.top1_loss is not None and result.loss.top1_loss <= 1.5
     assert (result.loss.images, result.loss.provider) == (150, "CPUExecutionProvider")

@@ -16,10 +16,10 @@ from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
 from training.networks.resnet import ResNet, build
 from training.recipes.recipe import Recipe
+from training.runs.options import Interrupted, Options
 from training.runs.progress import Progress
 from training.runs.run import run
 from training.runs.sanity_checks import dry_run, overfit_batch
-from training.runs.setup import Interrupted, Options
 from training.trainer.gradients import ParallelGradients
 from training.weights.checkpoint import load_latest
 
@@ -120,7 +120,7 @@ def stop_after_four_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     def one_step(training: Training, count: int, batch: Batch | None = None) -> None:
         train(training, count, batch)
         if training.step >= 4:
-            training.stop.ask()
+            training.stop.request()
 
     monkeypatch.setattr(Training, "train", one_step)
     monkeypatch.setattr(run_module, "_MOST_STEPS_BETWEEN_LOOKS", 1)

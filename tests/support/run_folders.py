@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tests.support.run_records import record_of
 from training.networks.resnet import architecture
 from training.recipes.catalog import RECIPES
 from training.report.paper_figures import CIFAR10_CLASSES
@@ -18,13 +19,9 @@ def facts_of(network: str, train_error: float, test_error: float, **changes: Any
     recipe = dataclasses.replace(RECIPES[f"paper-{network}"], steps=16_000)
     layers = [f"layer{index}" for index in range(1, architecture(network).depth)]
     norms = {name: 0.5 + 0.01 * index for index, name in enumerate([*layers, "fc"])}
-    facts = {
+    facts = record_of(network, list(CIFAR10_CLASSES)) | {
         "name": network,
-        "network": network,
         "depth": architecture(network).depth,
-        "shortcut": architecture(network).shortcut,
-        "stride_in": None,
-        "labels": list(CIFAR10_CLASSES),
         "recipe": dataclasses.asdict(recipe),
         "steps": 16_000,
         "seed": 0,

@@ -5,9 +5,8 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
+from tests.support.run_records import record_of
 from training.networks.resnet import architecture, build
-
-COLOURS = {"mean": [0.48, 0.45, 0.4], "standard_deviation": [0.23, 0.22, 0.22]}
 
 
 def write_shipped(results: Path, name: str, network: str, *, side: int = 32, classes: int = 3) -> Path:
@@ -17,16 +16,11 @@ def write_shipped(results: Path, name: str, network: str, *, side: int = 32, cla
     run.mkdir(parents=True)
     model = build(network, num_classes=classes, stem=described.stem)
     save_file({key: tensor.contiguous() for key, tensor in model.state_dict().items()}, run / "weights.safetensors")
-    facts = {
-        "network": network,
-        "shortcut": described.shortcut,
-        "stride_in": described.stride_in,
+    labels = [f"thing {index}" for index in range(classes)]
+    facts = record_of(network, labels, side=side) | {
         "stem": described.stem,
-        "labels": [f"thing {index}" for index in range(classes)],
-        "preprocessing": {"shorter_side": side, "crop": [side, side], "interpolation": "bilinear"} | COLOURS,
         "recipe": {"name": f"everyday-{network}"},
-        "seed": 0,
-        "dataset": {"name": "tiny-things", "source": "../absent/tiny-things", "fingerprint": "0"},
+        "dataset": {"name": "tiny-things", "source": "../absent/tiny-things", "images": 300, "fingerprint": "0"},
         "results": {"test": {"top1": 41.5, "top5": 18.0, "loss": 1.9, "images": 10_000}},
         "finished": "2026-11-30T08:00:00+00:00",
     }

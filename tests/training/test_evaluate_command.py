@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from tests.support.run_records import record_of
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.normalization import Normalize
 from training.evaluation.crop_views import NAMES
@@ -36,20 +38,9 @@ def network(classes: int = 3) -> ResNet:
 
 def write_run(folder: Path, model: ResNet, labels: list[str]) -> Path:
     folder.mkdir()
-    facts = {
-        "network": "resnet8",
-        "shortcut": "A",
-        "stride_in": None,
-        "labels": labels,
-        "preprocessing": {
-            "shorter_side": 32,
-            "crop": [32, 32],
-            "interpolation": "bilinear",
-            "mean": MEAN,
-            "standard_deviation": DEVIATION,
-        },
-        "dataset": {"source": str(folder.parent / "colours")},
-    }
+    facts = record_of("resnet8", labels)
+    facts["preprocessing"] |= {"mean": MEAN, "standard_deviation": DEVIATION}
+    facts["dataset"] |= {"source": str(folder.parent / "colours")}
     (folder / "run.json").write_text(json.dumps(facts))
     checkpoint.save(folder, 7, model.state_dict(), {})
     return folder
@@ -78,7 +69,7 @@ def test_the_centre_is_measured_as_training_measures_it(run: Path, unseen: Path)
     result = evaluate("--checkpoint", run, "--data", unseen)
     assert result.exit_code == 0, result.output
     facts = written(run / "evaluation" / "centre")
-    dataset, normalize = load(unseen, 32), Normalize(MEAN, DEVIATION, "cpu")
+    dataset, normalize = load(unseen, CropSpec(32)), Normalize(MEAN, DEVIATION, "cpu")
     logits = logits_of(network(), dataset.images, lambda batch: normalize(batch).permute(0, 3, 1, 2))
     errors = errors_of(logits, torch.from_numpy(dataset.labels))
     assert facts["images"] == errors.images == 24 and facts["top5_error"] == 0

@@ -288,7 +288,7 @@ BROKEN = {
     ),
     "run.json has no usable steps": json.dumps(facts_of("plain20", 1.0, 1.0, steps=0)),
     "run.json has no usable recipe.name": json.dumps(facts_of("plain20", 1.0, 1.0, recipe={})),
-    "no network is called": json.dumps(facts_of("plain20", 1.0, 1.0) | {"network": "plain21"}),
+    "no network has 21 layers": json.dumps(facts_of("plain20", 1.0, 1.0) | {"network": "plain21"}),
 }
 
 

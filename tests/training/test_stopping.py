@@ -19,9 +19,9 @@ from training.augmentation.mixing import Batch
 from training.hardware.devices import Hardware, choose
 from training.hardware.process_group import World
 from training.networks.resnet import build
+from training.runs.options import Interrupted, Options
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Interrupted, Options
 from training.trainer.gradients import ParallelGradients
 from training.trainer.interrupts import Stop, Stopped
 from training.weights.checkpoint import Checkpoint, load_latest
@@ -167,14 +167,14 @@ def test_a_signal_is_only_heard_while_somebody_listens() -> None:
     stop = Stop()
     with stop.listening():
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.asked and not stop.is_overdue()
+        assert stop.is_requested and not stop.is_overdue()
         with pytest.raises(Stopped), stop.at_once():
             raise AssertionError("it was asked before")
     assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_a_step_that_takes_too_long_is_left_as_if_it_had_not_begun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr("training.trainer.gradients._SECONDS_BETWEEN_CHECKS", 0.01)
     gate, computed, compute = threading.Event(), threading.Semaphore(0), ParallelGradients._gradients
 
     def gated(self: ParallelGradients, *arguments: Any) -> Any:
@@ -204,10 +204,10 @@ import dataclasses, os, sys, time
 from pathlib import Path
 from tests.training.runs.test_run import RECIPE
 from training.trainer import gradients as replicas
-from training.cli import _train
+from training.cli.run_command import train
 from training.hardware.process_group import World
 from training.hardware.devices import choose
-from training.runs.setup import Options
+from training.runs.options import Options
 
 def slow(*arguments):
     os.write(1, b"computing\\n")  # in one piece: both replicas say so
@@ -215,7 +215,7 @@ def slow(*arguments):
 
 replicas.ParallelGradients._gradients = slow
 recipe, options = dataclasses.replace(RECIPE, norm_batch=2), Options(out=Path(sys.argv[2]), data=Path(sys.argv[1]))
-_train(recipe, options, choose("fp32", "off", 2), World(), None)
+train(recipe, options, choose("fp32", "off", 2), World(), None)
 """
 
 

@@ -1,4 +1,4 @@
-"""Augmentation of whole batches, as tensor operations on the device; random numbers from (seed, epoch or step) alone.
+"""Augmentation of whole batches, as tensor operations on the device. Random numbers follow from (seed, epoch or step).
 
 Random crops out of a padded image and mirror images are one gather: rows and columns of each image are index
 lists, so shifting and mirroring cost no more than copying.
@@ -15,7 +15,7 @@ from training.hardware.transfer import moved
 from training.recipes.recipe import Recipe, steps_per_epoch
 
 # Streams of random numbers, so that order, crops and flips of the same step do not share their numbers; two more are
-# those of training.batch (4) and training.data.crops (8).
+# those of training.augmentation.mixing (4) and training.data.crops (8).
 _ORDER, _CROPS, _FLIPS, _COLOURS, _ERASING, _TRIVIAL = 1, 2, 3, 5, 6, 7
 _WHOLE = slice(None)
 
@@ -27,7 +27,7 @@ _COLOUR_DIRECTIONS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-
 _COLOUR_DEVIATIONS = (0.2175, 0.0188, 0.0045)
 
 _ERASED_AREA, _ERASED_RATIO = (0.02, 0.33), (0.3, 3.3)  # Zhong et al. 2017
-_ERASING_TRIES = 10
+_ERASING_TRIES = 10  # for a rectangle that fits into the image
 
 
 def generator(seed: int, stream: int, moment: int) -> torch.Generator:
@@ -53,7 +53,7 @@ def augment(
 ) -> Tensor:
     """Return cropped and mirrored images, float (N, 3, H, W) in channels-last order.
 
-    `images` are normalised images, float (N, H, W, 3), so that the padding with zeros is the mean colour;
+    `images` are normalized images, float (N, H, W, 3), so that the padding with zeros is the mean colour;
     `indices` are the places of the whole batch in the training set, which decide on alternating flips; `part` says
     which of them the images are.
     """

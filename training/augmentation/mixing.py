@@ -1,4 +1,4 @@
-"""A batch on its way into the network: augmented images and what they should be called, mixed where a recipe says so.
+"""The input of the network: augmented images and their labels, mixed if the recipe has mixup or cutmix.
 
 Mixup (Zhang et al. 2018) blends each image with another one of its batch, cutmix (Yun et al. 2019) pastes a window of
 the other one into it; the loss is shared between the two labels by the same amount.
@@ -61,7 +61,10 @@ def balanced_weights(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def mixed(images: Tensor, labels: Tensor, recipe: Recipe, seed: int, step: int) -> Batch:
-    """Return the batch of one step; with both mixup and cutmix in the recipe, chance decides between them."""
+    """Return the batch of one step; with both mixup and cutmix in the recipe, chance decides between them.
+
+    `images` are float (N, 3, H, W), `labels` int64 (N,).
+    """
     random = np.random.default_rng((seed, _MIXING, step))
     kinds = [kind for kind, alpha in (("mixup", recipe.mixup), ("cutmix", recipe.cutmix)) if alpha > 0]
     if not kinds:

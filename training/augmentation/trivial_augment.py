@@ -1,7 +1,7 @@
 """TrivialAugment (Müller and Hutter 2021), its wide set: one operation of fourteen an image, of random strength.
 
-Images with the same operation go through it together, on the device that they are on. What the operations do is what
-Pillow's do, to the rounding; pixels that come from outside an image are black.
+Images with the same operation are computed together, on their device. Operations take uint8 images (N, H, W, 3) and a
+strength for each, float (N,). They give Pillow's results up to rounding; pixels from outside an image are black.
 """
 
 import math
@@ -164,7 +164,7 @@ def _moved(images: Tensor, matrices: Tensor) -> Tensor:
     return images[image, row.clamp(0, height - 1), column.clamp(0, width - 1)] * inside.unsqueeze(3)
 
 
-# Name → what it does, and how strongly: a function of a number in -1…1, of which some mind only the size.
+# Name → what it does, and how strongly: a function of a number in -1…1, of which some use only the magnitude.
 OPERATIONS: dict[str, tuple[Operation, Callable[[float], float]]] = {
     "identity": (identity, abs),
     "shear_x": (shear_x, lambda step: _STRONGEST * step),

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from training.data.image_arrays import Images
 
 _MOST_PIXELS = 250_000_000  # 5,000 images of 224 x 224 pixels; all of CIFAR's
-_PIXELS_AT_A_TIME = 12_800_000
+_PIXELS_AT_A_TIME = 12_800_000  # bounds the memory of the sums
 _SMALLEST_DEVIATION = 1e-3  # of images of one colour
 
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Of so many images: mean and standard deviation of each channel in 0…1, and the mean image in 0…255."""
+    """Mean and standard deviation of each channel in 0…1, and the mean image in 0…255, of `images` images."""
 
     images: int
     mean: list[float]

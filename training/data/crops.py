@@ -1,4 +1,4 @@
-"""What is cut out of an image before it becomes one of a batch: its centre, or a window that chance decides on.
+"""Crops of images: the centre, or a random part.
 
 centre          the shorter side resized, the centre cut out: what testing and serving see
 scale_jitter    the shorter side resized to a random length, a random square cut out (section 3.4 of the paper)
@@ -14,32 +14,36 @@ from service.images.preprocessing import Resizer, usual_resizer
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-_TRIES = 10
-_STREAM = 8  # of random numbers, apart from those of training.augmentation.batch_transforms and training.batch
+_TRIES = 10  # for a part that fits into the image, as in torchvision
+_STREAM = 8  # of random numbers, apart from those of training.augmentation
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """How windows are cut; they come out as squares of `size` pixels a side."""
+class CropSpec:
+    """How images are cropped; crops are resized to squares of `size` pixels a side."""
 
     size: int
-    crop: str = "centre"
-    shorter_side: int = 0  # centre: pixels
+    kind: str = "centre"
+    shorter_side: int = 0  # centre: pixels; 0: as `size`
     scale_range: tuple[int, int] = (256, 480)  # scale_jitter: pixels of the shorter side
     area: tuple[float, float] = (0.08, 1.0)  # random_resized: share of the image's area
     ratio: tuple[float, float] = (3 / 4, 4 / 3)  # random_resized: width to height
     interpolation: str = "bilinear"
     resizer: Resizer = field(default_factory=usual_resizer)
 
-    def of(self, width: int, height: int, random: np.random.Generator) -> Box:
-        """Return the window in an image of that size, in its pixels."""
-        if self.crop == "scale_jitter":
+    def __post_init__(self) -> None:
+        if not self.shorter_side:
+            object.__setattr__(self, "shorter_side", self.size)
+
+    def box(self, width: int, height: int, random: np.random.Generator) -> Box:
+        """Return the crop in an image of that size, in its pixels."""
+        if self.kind == "scale_jitter":
             return self._jittered(width, height, random)
         return self._random_part(width, height, random)
 
     def decoded_side(self) -> int:
-        """Return to how many pixels a large image's shorter side may be reduced without a window losing detail."""
-        if self.crop == "scale_jitter":
+        """Return to how many pixels a large image's shorter side may be reduced without a crop losing detail."""
+        if self.kind == "scale_jitter":
             return max(self.scale_range)
         return math.ceil(self.size / math.sqrt(self.area[0] * min(self.ratio[0], 1 / self.ratio[1])))
 
@@ -67,5 +71,5 @@ class Window:
 
 
 def random_of(seed: int, step: int, position: int) -> np.random.Generator:
-    """Return the random numbers that decide on the window of one image of one step's batch."""
+    """Return the random numbers that decide on the crop of one image of one step's batch."""
     return np.random.default_rng((seed, _STREAM, step, position))

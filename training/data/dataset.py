@@ -20,9 +20,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from service.images.preprocessing import PILLOW, Resizer, usual_resizer
+from service.images.preprocessing import PILLOW
+from service.system.cache import cache_root
 from service.system.cores import available_cores
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders
 from training.data.image_arrays import Chosen, Images, Streamed
 from training.data.memory_budget import too_big
@@ -56,7 +57,7 @@ __all__ = [
 Reading = Literal["packed", "streamed"]
 _USUAL_INTERPOLATION = "bilinear"
 _PACK_VERSION = 3  # 1: large JPEGs were decoded at full scale; 2: without digests of the files
-DEFAULT_MAX_SKIPPED = 0.2
+DEFAULT_MAX_SKIPPED = 0.2  # share of undecodable files
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Dataset:
         return reading_of(self.fingerprint)
 
     def chosen(self, indices: NDArray[np.int64]) -> Images:
-        """Return some of the images; each is read at its first access."""
+        """Return the images at these indices, uint8 (n, H, W, 3), in this order; each is read at its first access."""
         return Chosen(self.images, indices)
 
     def places(self) -> Sequence[Place]:
@@ -109,11 +110,8 @@ def reading_of(fingerprint: str) -> Reading:
 
 def load(
     source: Path,
-    size: int,
+    crop: CropSpec,
     *,
-    shorter_side: int | None = None,
-    interpolation: str = _USUAL_INTERPOLATION,
-    resizer: Resizer | None = None,
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     announce: Callable[[str], None] = lambda _line: None,
     reading: Reading | None = None,
@@ -122,44 +120,36 @@ def load(
     agree: Callable[[Reading], Reading] = lambda mine: mine,
     least_classes: int = 2,
 ) -> Dataset:
-    """Return the data set in a folder (or a tar) of class folders, with images of `size` x `size` pixels.
+    """Return the data set in a folder (or a tar) of class folders, with the centres of the images as `crop` has them.
 
-    The shorter side is resized to `shorter_side` (default: `size`) and the centre cut out, by `resizer` or else the
-    usual one. Packs or looks through at
-    the first call. Without `reading` the sizes decide, where `processes` share the memory of this machine and `agree`
-    makes all of a run decide alike.
+    Packs or looks through at the first call. Without `reading` the sizes decide, where `processes` share the memory of
+    this machine and `agree` makes all of a run decide alike.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    window = Window(
-        size,
-        shorter_side=shorter_side or size,
-        interpolation=interpolation,
-        resizer=resizer or usual_resizer(),
-    )
-    cache = _cache_folder() / _source_key(source)
-    reading = reading or agree(_choose_reading(source, window, cache, processes, announce))
-    target = _target(cache, window, reading)
+    cache = cache_root() / "datasets" / _source_key(source)
+    reading = reading or agree(_choose_reading(source, crop, cache, processes, announce))
+    target = _target(cache, crop, reading)
     if reading == "packed":
         decoders = None
-        pack(source, target, window, max_skipped, announce, least_classes)
+        pack(source, target, crop, max_skipped, announce, least_classes)
     else:
         decoders = decoders or Decoders(available_cores())
-        look_through(source, target, window, max_skipped, announce, least_classes, decoders)
-    dataset = _found(target, str(given), source, window, decoders)
+        look_through(source, target, crop, max_skipped, announce, least_classes, decoders)
+    dataset = _found(target, str(given), source, crop, decoders)
     refuse_lack_of_classes(dataset.classes, source, least_classes)
     refuse_too_many_skipped(dataset.classes, Counter(dataset.labels.tolist()), dataset.skipped, max_skipped)
     return dataset
 
 
-def _found(target: Path, given: str, source: Path, window: Window, decoders: Decoders | None) -> Dataset:
-    """Return the data set whose facts lie in `target`, streamed by the decoders if there are any."""
+def _found(target: Path, given: str, source: Path, crop: CropSpec, decoders: Decoders | None) -> Dataset:
+    """Return the data set whose facts are in `target`, streamed by the decoders if there are any."""
     facts = json.loads((target / FACTS).read_text())
     skipped = tuple((file, reason) for file, reason in facts["skipped"])
     images: Images = (
-        np.memmap(target / PIXELS, np.uint8, "r", shape=(facts["images"], window.size, window.size, 3))
+        np.memmap(target / PIXELS, np.uint8, "r", shape=(facts["images"], crop.size, crop.size, 3))
         if decoders is None
-        else Streamed(_used_places(source, skipped), window, decoders)
+        else Streamed(_used_places(source, skipped), crop, decoders)
     )
     return Dataset(
         name=_name_of(source),
@@ -174,10 +164,10 @@ def _found(target: Path, given: str, source: Path, window: Window, decoders: Dec
 
 
 def _choose_reading(
-    source: Path, window: Window, cache: Path, processes: int, announce: Callable[[str], None]
+    source: Path, crop: CropSpec, cache: Path, processes: int, announce: Callable[[str], None]
 ) -> Reading:
-    """Return how a data set is to be read, by the bytes it would take packed; says so if it is too big for that."""
-    packed, seen = (_target(cache, window, reading) / FACTS for reading in ("packed", "streamed"))
+    """Return how to read a data set, by its size when packed; log the reason if it is streamed."""
+    packed, seen = (_target(cache, crop, reading) / FACTS for reading in ("packed", "streamed"))
     folder = None if packed.is_file() else cache.parent
     known = next((facts for facts in (packed, seen) if facts.is_file()), None)
     if known:
@@ -185,19 +175,19 @@ def _choose_reading(
     else:
         with listed(source) as listing:
             count = sum(map(len, find_classes(listing, source).values()))
-    reason = too_big(count, window.size, folder, processes=processes)
+    reason = too_big(count, crop.size, folder, processes=processes)
     if reason is None:
         return "packed"
     announce(f"the {count:,} images of {source.name} are decoded as they are needed: {reason}")
     return "streamed"
 
 
-def _target(cache: Path, window: Window, reading: Reading) -> Path:
+def _target(cache: Path, crop: CropSpec, reading: Reading) -> Path:
     """Return the folder for what is found, which for looking through does not depend on the images' size."""
-    resized = "" if window.shorter_side == window.size else f"-of-{window.shorter_side}"
-    interpolated = "" if window.interpolation == _USUAL_INTERPOLATION else f"-{window.interpolation}"
-    by = "" if window.resizer == PILLOW else f"-by-{window.resizer}"  # folders of before there was a choice have none
-    what = "files" if reading == "streamed" else f"{window.size}{resized}{interpolated}{by}"
+    resized = "" if crop.shorter_side == crop.size else f"-of-{crop.shorter_side}"
+    interpolated = "" if crop.interpolation == _USUAL_INTERPOLATION else f"-{crop.interpolation}"
+    by = "" if crop.resizer == PILLOW else f"-by-{crop.resizer}"  # folders of before there was a choice have none
+    what = "files" if reading == "streamed" else f"{crop.size}{resized}{interpolated}{by}"
     return cache.with_name(f"{cache.name}-{what}")
 
 
@@ -237,11 +227,6 @@ def stratified_hold_out(labels: NDArray[np.int64], count: int, seed: int) -> NDA
         # Image i of a class of n is drawn once the fraction (i + 0.5) / n of everything has been.
         ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(np.argsort(ranks, kind="stable")[:count])
-
-
-def _cache_folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "resnet-service" / "datasets"
 
 
 def _name_of(source: Path) -> str:

@@ -1,6 +1,6 @@
-"""Processes that decode images side by side, each on a pipe of its own.
+"""Processes that decode images in parallel, each on a pipe of its own.
 
-One that dies, whatever the cause, closes its pipe, so that whoever waits for its answer hears of it at once; and each
+One that dies, whatever the cause, closes its pipe, which ends the wait for its answer at once; and each
 ends by itself when this process does, because its own pipe then closes.
 """
 
@@ -17,11 +17,11 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_process import Decoded, Request, receive
 from training.data_files.listing import DataError, Place
 
-IMAGES_AT_A_TIME = 16
+IMAGES_AT_A_TIME = 16  # in a request to a process
 _COMMAND = (sys.executable, "-c", "from training.data.decoder_process import serve; serve()")
 
 
@@ -72,7 +72,7 @@ class _Worker:
 
 
 class Decoders:
-    """So many decoding processes, started with the first request."""
+    """A number of decoding processes, started with the first request."""
 
     def __init__(self, count: int) -> None:
         if count < 1:
@@ -86,12 +86,12 @@ class Decoders:
     def submit(
         self,
         places: Sequence[Place],
-        window: Window,
+        crop: CropSpec,
         draws: Sequence[tuple[int, int, int]] = (),
         *,
         with_digests: bool = False,
     ) -> list["Future[Decoded]"]:
-        """Ask for the windows of images, in parts; the parts' answers, in order, are those of all.
+        """Request crops of images, in parts; the parts' answers, in order, are those of all.
 
         An answer raises DataError if the process that should have given it has died.
         """
@@ -100,17 +100,17 @@ class Decoders:
             self._idle.put(self._workers[-1])
         parts = [slice(start, start + IMAGES_AT_A_TIME) for start in range(0, len(places), IMAGES_AT_A_TIME)]
         return [
-            self._threads.submit(self._ask, Request(places[part], window, draws[part], with_digests)) for part in parts
+            self._threads.submit(self._ask, Request(places[part], crop, draws[part], with_digests)) for part in parts
         ]
 
-    def looked_through(self, places: Sequence[Place], window: Window) -> tuple[dict[int, str], list[int]]:
+    def looked_through(self, places: Sequence[Place], crop: CropSpec) -> tuple[dict[int, str], list[int]]:
         """Return which images cannot be decoded, and why, and the digests of the others' files, in order.
 
         Raises DataError if a process dies.
         """
         failed: dict[int, str] = {}
         digests: list[int] = []
-        for part, answer in enumerate(self.submit(places, window, with_digests=True)):
+        for part, answer in enumerate(self.submit(places, crop, with_digests=True)):
             found = answer.result()
             failed |= {part * IMAGES_AT_A_TIME + index: reason for index, reason in found.failed.items()}
             digests += found.digests

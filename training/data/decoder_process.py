@@ -1,7 +1,7 @@
 """A process that decodes images for a training run, and ends with the process that started it.
 
 A request is a line of JSON on standard input; its answer, on standard output, is a line of JSON followed by the
-pixels. The process holds no state: what it answers follows from the request and the files alone. It never imports
+pixels. The process holds no state: its answers depend only on the request and the files. It never imports
 torch, so that it starts quickly and stays small.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from service.errors import ServiceError
 from service.images.preprocessing import decode_reduced, image_to_pixels
-from training.data.crops import Window, random_of
+from training.data.crops import CropSpec, random_of
 from training.data_files.listing import Place
 
 UNREADABLE = "cannot be read"
@@ -27,18 +27,18 @@ UNREADABLE = "cannot be read"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Images to decode, and the window to cut out of each; `draws` are (seed, step, position) for its chance."""
+    """Images to decode, and the crop to cut out of each; `draws` are (seed, step, position) for its chance."""
 
     places: Sequence[Place]
-    window: Window
+    crop: CropSpec
     draws: Sequence[tuple[int, int, int]] = ()
     with_digests: bool = False
 
     def line(self) -> bytes:
         """Return the request as it is sent."""
-        window = {name: getattr(self.window, name) for name in Window.__dataclass_fields__}
+        crop = {name: getattr(self.crop, name) for name in CropSpec.__dataclass_fields__}
         places = [(place.path, place.offset, place.length) for place in self.places]
-        content = {"places": places, "window": window, "draws": list(self.draws), "with_digests": self.with_digests}
+        content = {"places": places, "crop": crop, "draws": list(self.draws), "with_digests": self.with_digests}
         return json.dumps(content).encode() + b"\n"
 
     @classmethod
@@ -47,14 +47,14 @@ class Request:
         content = json.loads(line)
         places = [Place(*place) for place in content["places"]]
         draws = [tuple(draw) for draw in content["draws"]]
-        return cls(places, Window(**content["window"]), draws, content["with_digests"])
+        return cls(places, CropSpec(**content["crop"]), draws, content["with_digests"])
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """Answer to a request: uint8 (n, size, size, 3) of what could be decoded, and place → reason of what could not.
 
-    Where they were asked for, the digests are those of the files that could be decoded.
+    If requested, the digests are those of the files that could be decoded.
     """
 
     pixels: NDArray[np.uint8]
@@ -64,14 +64,14 @@ class Decoded:
 
 def answer(request: Request) -> Decoded:
     """Decode the images of a request, one after the other."""
-    size = request.window.size
+    size = request.crop.size
     pixels = np.empty((len(request.places), size, size, 3), np.uint8)
     failed: dict[int, str] = {}
     digests: list[int] = []
     for index, place in enumerate(request.places):
         try:
             content = place.read()
-            pixels[index - len(failed)] = _window_of(content, request, index)
+            pixels[index - len(failed)] = _cropped(content, request, index)
             digests += [digest_of(content)] if request.with_digests else []
         except (ServiceError, OSError, ValueError) as error:  # ValueError: a path that no file can have
             failed[index] = error.message if isinstance(error, ServiceError) else UNREADABLE
@@ -79,29 +79,32 @@ def answer(request: Request) -> Decoded:
 
 
 def digest_of(content: bytes) -> int:
-    """Return 64 bits that tell files apart: among ten million, two differing ones are equal once in 370,000 times."""
+    """Return 64 bits that distinguish files: among ten million, two differing ones are equal once in 370,000 times."""
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def centre_of(content: bytes, window: Window) -> NDArray[np.uint8]:
-    """Return the centre of an image as testing and serving see it. Raises as `image_to_pixels` does."""
-    size = (window.size, window.size)
+def centre_of(content: bytes, crop: CropSpec) -> NDArray[np.uint8]:
+    """Return the centre of an image, uint8 (size, size, 3), as testing and serving see it.
+
+    Raises as `image_to_pixels` does.
+    """
+    size = (crop.size, crop.size)
     return image_to_pixels(
         content,
-        shorter_side=window.shorter_side,
+        shorter_side=crop.shorter_side,
         crop=size,
-        interpolation=window.interpolation,
-        resizer=window.resizer,
+        interpolation=crop.interpolation,
+        resizer=crop.resizer,
     )[0]
 
 
-def _window_of(content: bytes, request: Request, index: int) -> NDArray[np.uint8]:
-    window, size = request.window, (request.window.size, request.window.size)
-    if window.crop == "centre":
-        return centre_of(content, window)
-    image = decode_reduced(content, window.decoded_side())
-    left, top, right, bottom = window.of(image.info.width, image.info.height, random_of(*request.draws[index]))
-    return image.resized(size, (left, top, right, bottom), window.resizer)
+def _cropped(content: bytes, request: Request, index: int) -> NDArray[np.uint8]:
+    crop, size = request.crop, (request.crop.size, request.crop.size)
+    if crop.kind == "centre":
+        return centre_of(content, crop)
+    image = decode_reduced(content, crop.decoded_side())
+    left, top, right, bottom = crop.box(image.info.width, image.info.height, random_of(*request.draws[index]))
+    return image.resized(size, (left, top, right, bottom), crop.resizer)
 
 
 def send(decoded: Decoded, replies: IO[bytes]) -> None:
@@ -134,7 +137,7 @@ def receive(replies: IO[bytes]) -> Decoded:
 
 
 def serve() -> None:
-    """Answer requests until there are no more; whoever sends them has the signals that are meant for both."""
+    """Answer requests until the input ends; signals to the process group are left to the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     requests, replies = sys.stdin.buffer, sys.stdout.buffer

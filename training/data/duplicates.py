@@ -15,7 +15,7 @@ _NAMES = {"val": "held-out", "test": "test"}
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
-    """How many images are twice where they should be once, and a pair of files for each kind."""
+    """The numbers of duplicates by kind, with a pair of files for each."""
 
     trained_on: dict[str, int]  # part → those of its images that are trained on, too
     under_two_classes: int  # images, however many copies there are of each
@@ -28,7 +28,7 @@ class Duplicates:
         )
 
     def lines(self) -> list[str]:
-        """Return what to tell people, a line for each kind there is."""
+        """Return a warning for each kind of duplicate found."""
         lines = [
             f"{_NAMES[part]} images that are also trained on: {count:,}, for example {self._example(part)}; remove "
             f"them from one of the two parts, or the {_NAMES[part]} error looks better than it is"
@@ -63,7 +63,7 @@ def duplicates_in(parts: Sequence[Part], data: Path) -> Duplicates:
 
 
 def _under_two_labels(parts: Sequence[Part]) -> NDArray[np.uint64]:
-    """Return the digests of images that lie under several labels."""
+    """Return the digests of images that have several labels."""
     digests, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("digests", "labels"))
     order = np.lexsort((labels, digests))
     digests, labels = digests[order], labels[order]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders, gathered
 from training.data_files.listing import Place
 
@@ -29,15 +29,15 @@ class Images(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """Images that are decoded each time they are asked for. Raises DataError for one that no longer can be."""
+    """Images that are decoded at each access. Raises DataError for one that no longer can be."""
 
     places: Sequence[Place]
-    window: Window
+    crop: CropSpec
     decoders: Decoders
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (len(self.places), self.window.size, self.window.size, 3)
+        return (len(self.places), self.crop.size, self.crop.size, 3)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -46,12 +46,12 @@ class Streamed:
         places = self.places[which] if isinstance(which, slice) else [self.places[index] for index in which.tolist()]
         if not places:
             return np.empty((0, *self.shape[1:]), np.uint8)
-        return gathered(self.decoders.submit(places, self.window), places)
+        return gathered(self.decoders.submit(places, self.crop), places)
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Some images of many, in an order of their own; none is read before it is asked for."""
+    """Some images of many, in an order of their own; each is read at its first access."""
 
     images: Images
     indices: NDArray[np.int64]

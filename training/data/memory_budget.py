@@ -1,4 +1,4 @@
-"""Whether a data set is small enough to be packed: held in memory as pixels, and written to the disk once."""
+"""The largest size of a data set that is packed: held in memory as pixels, and written to the disk once."""
 
 import shutil
 from pathlib import Path
@@ -7,8 +7,9 @@ import torch
 
 from service.system.control_groups import groups_v1, groups_v2
 
+# The rest is for the network, its activations and the page cache (decision 24).
 _SHARE_OF_MEMORY, _SHARE_OF_GPU, _SHARE_OF_DISK = 0.4, 0.6, 0.8
-_NO_LIMIT = 1 << 60
+_NO_LIMIT = 1 << 60  # bytes
 
 
 def too_big(count: int, side: int, folder: Path | None, *, processes: int = 1) -> str | None:

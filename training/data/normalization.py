@@ -1,5 +1,7 @@
 """From pixels to what a network takes, with the statistics of the training set."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from training.hardware.transfer import moved
 class Normalize:
     """uint8 pixels (N, H, W, 3) to floats with mean 0 and standard deviation 1 in each channel, in the same order."""
 
-    def __init__(self, mean: list[float], standard_deviation: list[float], device: str) -> None:
+    def __init__(self, mean: Sequence[float], standard_deviation: Sequence[float], device: str) -> None:
         deviation = torch.tensor(standard_deviation, device=device)
         self._scale, self._shift = 1 / (255 * deviation), -torch.tensor(mean, device=device) / deviation
 
@@ -17,7 +19,7 @@ class Normalize:
         return moved(images, self._scale.device).float() * self._scale + self._shift
 
     def difference(self, colours: Tensor) -> Tensor:
-        """Return what differences between colours, as fractions of 255 (…, 3), become in the network's input."""
+        """Return differences between colours, float (…, 3) as fractions of 255, in units of the network's input."""
         return moved(colours, self._scale.device) * self._scale * 255
 
     def channels_first(self, images: Tensor) -> Tensor:

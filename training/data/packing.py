@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from service.errors import ServiceError
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders
 from training.data.decoder_process import UNREADABLE, centre_of, digest_of
 from training.data_files.class_folders import find_classes, strays
@@ -33,14 +33,14 @@ from training.data_files.listing import DataError, Listing, Place, listed
 
 FACTS, LABELS, DIGESTS, PIXELS = "dataset.json", "labels.npy", "digests.npy", "images.u8"
 OF_FILES = "files:"  # begins the fingerprint of a data set that is known by its files, not by its pixels
-_FILES_AT_A_TIME = 1024
+_FILES_AT_A_TIME = 1024  # between updates of the progress bar
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Classes = dict[str, list[PurePosixPath]]
 Skipped = list[tuple[str, str]]  # file, reason
 
 
-def pack(source: Path, target: Path, window: Window, max_skipped: float, announce: Say, least_classes: int) -> None:
+def pack(source: Path, target: Path, crop: CropSpec, max_skipped: float, announce: Log, least_classes: int) -> None:
     """Make `target` hold the pixels of every image, the labels, and the facts, unless it does already.
 
     Raises DataError for a folder of another layout, too many undecodable files, and a full disk.
@@ -51,16 +51,16 @@ def pack(source: Path, target: Path, window: Window, max_skipped: float, announc
         with listed(source) as listing:
             classes = find_classes(listing, source, least_classes)
             announce(f"packing {_count(classes):,} files in {len(classes)} classes from {source.name}")
-            facts = _decode_all(listing, classes, window, working, max_skipped)
+            facts = _decode_all(listing, classes, crop, working, max_skipped)
         (working / FACTS).write_text(json.dumps(facts))
 
 
 def look_through(
     source: Path,
     target: Path,
-    window: Window,
+    crop: CropSpec,
     max_skipped: float,
-    announce: Say,
+    announce: Log,
     least_classes: int,
     decoders: Decoders,
 ) -> None:
@@ -77,7 +77,7 @@ def look_through(
                 f"looking through {_count(classes):,} files in {len(classes)} classes of {source.name} once, with "
                 f"{decoders.count} processes, for those that cannot be decoded"
             )
-            facts = _decode_and_forget(source, listing, classes, window, working, max_skipped, decoders)
+            facts = _decode_and_forget(source, listing, classes, crop, working, max_skipped, decoders)
         (working / FACTS).write_text(json.dumps(facts))
 
 
@@ -96,7 +96,7 @@ def places_of(source: Path, listing: Listing, paths: Sequence[PurePosixPath]) ->
 def _made_once(target: Path) -> Iterator[Path | None]:
     """Yield a hidden folder that becomes `target` when it is filled, or None if `target` is there.
 
-    Other processes that want the same wait meanwhile.
+    Other processes that need the same folder wait meanwhile.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -136,7 +136,7 @@ def _outside(listing: Listing, classes: Classes) -> Skipped:
 
 
 def _decode_all(
-    listing: Listing, classes: Classes, window: Window, working: Path, max_skipped: float
+    listing: Listing, classes: Classes, crop: CropSpec, working: Path, max_skipped: float
 ) -> dict[str, Any]:
     """Write pixels and labels into `working` and return the facts; the fingerprint is over names, pixels, labels."""
     digest = hashlib.sha256("\n".join(classes).encode())
@@ -148,7 +148,7 @@ def _decode_all(
             for path in paths:
                 try:
                     encoded = listing.read(path)
-                    pixels = centre_of(encoded, window)
+                    pixels = centre_of(encoded, crop)
                 except (ServiceError, OSError) as error:
                     skipped.append((str(path), error.message if isinstance(error, ServiceError) else UNREADABLE))
                     continue
@@ -166,7 +166,7 @@ def _decode_and_forget(
     source: Path,
     listing: Listing,
     classes: Classes,
-    window: Window,
+    crop: CropSpec,
     working: Path,
     max_skipped: float,
     decoders: Decoders,
@@ -178,7 +178,7 @@ def _decode_and_forget(
     skipped = _outside(listing, classes)
     files = [(label, path) for label, paths in enumerate(classes.values()) for path in paths]
     places = places_of(source, listing, [path for _, path in files])
-    probe = dataclasses.replace(window, size=1)  # all the work of decoding, and next to nothing to send
+    probe = dataclasses.replace(crop, size=1)  # all the work of decoding, and next to nothing to send
     for start in _with_a_bar(range(0, len(files), _FILES_AT_A_TIME)):
         part = slice(start, start + _FILES_AT_A_TIME)
         failed, of_files = decoders.looked_through(places[part], probe)

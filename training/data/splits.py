@@ -1,4 +1,4 @@
-"""A folder of one's own images: a split where it has none, and how evenly its classes are filled.
+"""Splits of user data sets, and the balance of their classes.
 
 A split is drawn with a seed, class by class, and written down as split.csv in the folder of the run.
 """
@@ -44,7 +44,7 @@ def whole(name: str, dataset: Dataset) -> Part:
 
 
 def hold_out_share(labels: NDArray[np.int64], share: float, seed: int) -> NDArray[np.int64]:
-    """Return the sorted indices of this share of each class, drawn with a seed; int64.
+    """Return the sorted indices of this share of each class, drawn with a seed; int64 (n,).
 
     At least one image of a class is held out and at least one is not; of a class with a single image, none is.
     """
@@ -73,7 +73,7 @@ def with_classes(dataset: Dataset, classes: tuple[str, ...]) -> Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """How many images each class has to train on, and to validate on."""
+    """The numbers of training and validation images of each class."""
 
     classes: tuple[str, ...]
     trained_on: tuple[int, ...]
@@ -93,7 +93,7 @@ class Balance:
         }
 
     def lines(self, class_weights: str | None) -> list[str]:
-        """Return what to tell people, plainly; `class_weights` is the recipe's."""
+        """Return the warnings about imbalance; `class_weights` is the recipe's."""
         order = sorted(range(len(self.classes)), key=lambda label: -self.trained_on[label])
         shown = [
             f"{self.classes[label]} {self.trained_on[label]:,} + {self.held_out[label]:,}"
@@ -103,22 +103,22 @@ class Balance:
         lines = [f"images to train on + held out: {', '.join(shown)}{more}"]
         if self.ratio >= _UNEVEN:
             weighed = "the loss weighs all classes equally"
-            advice = weighed if class_weights == "balanced" else "--set class_weights=balanced weighs all equally"
+            advice = weighed if class_weights == "balanced" else "use --set class_weights=balanced to reweight the loss"
             largest, smallest = self.classes[order[0]], self.classes[order[-1]]
             lines.append(
-                f"uneven classes: {largest!r} has {self.ratio:.1f} times the training images of {smallest!r}; {advice}"
+                f"class imbalance: {largest!r} has {self.ratio:.1f}x as many training images as {smallest!r}; {advice}"
             )
         absent = [name for name, count in zip(self.classes, self.held_out, strict=True) if not count]
         if absent and any(self.held_out):
             lines.append(
-                f"no image of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so nothing says how "
-                "well it is told apart; add images"
+                f"no image of {', '.join(map(repr, absent[:_MOST_CLASSES_LISTED]))} is held out, so its accuracy "
+                "cannot be measured; add images"
             )
         return lines
 
 
 def balance(classes: Sequence[str], trained_on: NDArray[np.int64], held_out: NDArray[np.int64]) -> Balance:
-    """Count the images of each class; both arrays hold labels."""
+    """Count the images of each class; both arrays hold labels, int64 (N,)."""
     counts = [np.bincount(labels, minlength=len(classes)).tolist() for labels in (trained_on, held_out)]
     return Balance(tuple(classes), tuple(counts[0]), tuple(counts[1]))
 

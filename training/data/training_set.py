@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from service.images.preprocessing import Resizer
 from training.augmentation.batch_transforms import augment, batch_indices, colour_shifts, erased, trivially_augmented
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders, gathered
 from training.data.decoder_process import Decoded
 from training.data.normalization import Normalize
@@ -23,7 +23,7 @@ from training.data_files.listing import Place
 from training.hardware.transfer import moved
 from training.recipes.recipe import Recipe
 
-_STEPS_AHEAD = 3
+_STEPS_AHEAD = 3  # that are decoded while the device computes
 
 
 class Pixels(Protocol):
@@ -43,7 +43,7 @@ class Packed:
     images: Tensor
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the chosen images; the step does not matter."""
+        """Return the chosen images, uint8 (n, H, W, 3); the step does not matter."""
         return self.images[moved(indices[part], self.images.device)]
 
 
@@ -69,7 +69,7 @@ class Streamed:
     """
 
     places: Sequence[Place]
-    window: Window
+    crop: CropSpec
     decoders: Decoders
     device: str
     seed: int
@@ -77,7 +77,7 @@ class Streamed:
     _asked: dict[int, _Asked] = field(default_factory=dict)  # by step
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
-        """Return the images of a step, and have those of the next ones decoded."""
+        """Return the images of a step, uint8 (n, H, W, 3), and request those of the next ones."""
         self._forget_all_but(range(step, step + _STEPS_AHEAD + 1))
         if step not in self._asked or not self._asked[step].is_for(indices, part):
             self._ask(indices, step, part)
@@ -90,7 +90,7 @@ class Streamed:
     def _ask(self, indices: Tensor, step: int, part: slice) -> None:
         places = [self.places[index] for index in indices[part].tolist()]
         draws = [(self.seed, step, position) for position in range(len(indices))[part]]
-        self._asked[step] = _Asked(indices, part, places, self.decoders.submit(places, self.window, draws))
+        self._asked[step] = _Asked(indices, part, places, self.decoders.submit(places, self.crop, draws))
 
     def _forget_all_but(self, steps: range) -> None:
         for step in [step for step in self._asked if step not in steps]:
@@ -98,11 +98,11 @@ class Streamed:
                 answer.cancel()
 
 
-def window_of(recipe: Recipe, resizer: Resizer) -> Window:
+def crop_for_training(recipe: Recipe, resizer: Resizer) -> CropSpec:
     """Return what is cut out of an image for training; the padded crop comes later, from the whole batch."""
     if recipe.crop == "pad":
-        return Window(recipe.image_size, shorter_side=recipe.image_size, resizer=resizer)
-    return Window(
+        return CropSpec(recipe.image_size, shorter_side=recipe.image_size, resizer=resizer)
+    return CropSpec(
         recipe.image_size,
         recipe.crop,
         scale_range=recipe.scale_range,
@@ -114,7 +114,7 @@ def window_of(recipe: Recipe, resizer: Resizer) -> Window:
 
 @dataclass(frozen=True, slots=True)
 class TrainingImages:
-    """A training set: labels int64 (N,) on the device, and pixels, which are normalised and augmented on it."""
+    """A training set: labels int64 (N,) on the device, and pixels, which are normalized and augmented on it."""
 
     labels: Tensor
     pixels: Pixels

@@ -1,4 +1,4 @@
-"""Which folders of a data set are its classes: found by one rule for a folder on the disk and for a tar.
+"""The class folders of a data set, found by one rule in a folder on the disk and in a tar.
 
 A folder that wraps everything, as `train/` in a tar, is passed through; sub-folders of a class count for the class, as
 torchvision's ImageFolder has it; any other layout is refused in one line that says what to change.
@@ -15,7 +15,7 @@ from training.data_files.part_names import Split, split_of
 
 Parts = tuple[str, ...]  # of a path inside the data; (): the data itself
 
-# What images are called; that of others is read, too, so this only helps to tell layouts apart.
+# Usual suffixes of images. Files with others are read, too: these only distinguish layouts.
 _IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in [
@@ -44,8 +44,8 @@ class Tree:
     """The folders of a listing that hold files, or whose sub-folders do."""
 
     inner: dict[Parts, list[str]]  # folder → its sub-folders
-    holding: frozenset[Parts]  # folders in which files lie directly
-    with_images: frozenset[Parts]  # folders in which images lie directly
+    holding: frozenset[Parts]  # folders that hold files directly
+    with_images: frozenset[Parts]  # folders that hold images directly
 
     def sub_folders(self, folder: Parts) -> list[str]:
         return self.inner.get(folder, [])
@@ -76,7 +76,7 @@ def tree_of(listing: Listing) -> Tree:
 
 
 def strays(listing: Listing, classes: dict[str, list[PurePosixPath]]) -> list[tuple[PurePosixPath, str]]:
-    """Return the files that lie in no class folder, with what is wrong with them."""
+    """Return the files outside class folders, with the reason why they cannot be used."""
     inside = {path for files in classes.values() for path in files}
     outside = [path for path in listing.files if path not in inside]
     return [(path, "is a link to nothing" if path in listing.dead else "lies in no class folder") for path in outside]
@@ -106,7 +106,7 @@ def find_classes(listing: Listing, source: Path, least_classes: int = 1) -> dict
 
 def _refuse_unusable(classes: dict[str, list[PurePosixPath]], source: Path) -> None:
     for name, files in sorted(classes.items()):
-        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python tells of bytes that are not UTF-8
+        if any("\ud800" <= letter <= "\udfff" for letter in name):  # how Python represents bytes that are not UTF-8
             raise DataError(f"the name of class folder {name!r} is not UTF-8; rename it")
         if not files:
             raise DataError(f"class folder {name!r} of {source} is empty; put images into it or remove it")
@@ -142,7 +142,7 @@ def refuse_split(root: Path, split: Split) -> NoReturn:
 
 
 def sub_folders_line(tree: Tree, root: Parts, source: Path) -> str | None:
-    """Return what to say of class folders that have sub-folders; None if there are none."""
+    """Return a warning about class folders that have sub-folders; None if there are none."""
     nested = {name: inner for name in tree.sub_folders(root) if (inner := tree.sub_folders((*root, name)))}
     if not nested:
         return None

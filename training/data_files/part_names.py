@@ -1,4 +1,4 @@
-"""What people call the parts of a data set that is split: train, training_set, Val, validation, test_images, …"""
+"""The usual names of the parts of a data set: train, training_set, Val, validation, test_images, …"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ _FILLING = "sets? data datasets? images? imgs? images photos samples files folde
 _FILLING_WORD = re.compile(_FILLING.replace(" ", "|"))
 _FUSED = re.compile(rf"(\w+?)(?:{_FILLING_WORD.pattern})")  # trainset
 _WORD = re.compile(r"[^\W\d_]+")
-# What lies beside the parts and is no class.
+# Folders beside the parts that are no classes.
 _COMPANIONS = re.compile(
     "unlabell?ed|extra|annotations?|labels?|masks?|meta|metadata|docs?|devkit|predictions?|pred|splits?"
 )
@@ -34,13 +34,13 @@ class Split:
 
 
 def purpose_of(name: str) -> Purpose | None:
-    """Return what a folder's name alone says that its images are for."""
-    purpose, is_exact = _told_by(name)
+    """Return the purpose of the images that a folder's name states, without other words."""
+    purpose, is_exact = _purpose_in(name)
     return purpose if is_exact else None
 
 
-def _told_by(name: str) -> tuple[Purpose | None, bool]:
-    """Return what a name says, and whether it says nothing else, as `seg_train` does."""
+def _purpose_in(name: str) -> tuple[Purpose | None, bool]:
+    """Return the purpose in a name, and whether the name has no other word; `seg_train` has one."""
     found = _WORD.findall(name.lower())
     words = [fused[1] if (fused := _FUSED.fullmatch(word)) else word for word in found]
     words = [word for word in words if not _FILLING_WORD.fullmatch(word)]
@@ -53,7 +53,7 @@ def _told_by(name: str) -> tuple[Purpose | None, bool]:
 
 
 def split_of(inner: Mapping[str, Sequence[str]], with_images: Sequence[str]) -> Split | None:
-    """Return the parts among folders, given with their sub-folders and told which hold images directly.
+    """Return the parts among folders, given with their sub-folders and the names of those that hold images directly.
 
     A class may be called `train`: a part to train on holds class folders, and a part for validation or testing, or
     folders of the same names as in it, lies beside it. None: the folders are classes.
@@ -69,10 +69,10 @@ def split_of(inner: Mapping[str, Sequence[str]], with_images: Sequence[str]) -> 
 
 
 def _best(purpose: Purpose, names: Sequence[str] | Mapping[str, Sequence[str]]) -> str | None:
-    told = [
-        (not is_exact, len(name), name) for name in names for found, is_exact in [_told_by(name)] if found == purpose
+    found = [
+        (not is_exact, len(name), name) for name in names for found, is_exact in [_purpose_in(name)] if found == purpose
     ]
-    return min(told)[2] if told else None
+    return min(found)[2] if found else None
 
 
 def _without_training(inner: Mapping[str, Sequence[str]], validation: str | None, test: str | None) -> Split | None:

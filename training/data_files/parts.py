@@ -1,7 +1,7 @@
-"""The parts of a data set that is split already, into train/ and val/ (and test/), wherever in it they lie.
+"""The parts of a data set that is split into train/ and val/ (and test/), at any depth.
 
-They are found and used without being asked for. A part whose images lie in no class folders has no labels: it is left
-aside, which is said.
+They are found and used without an option. A part whose images lie in no class folders has no labels: it is left
+out, which is logged.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from training.data_files.part_names import Split, purpose_of
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the images of each part lie. None: there is no such folder."""
+    """The folder of each part; None: there is no such folder."""
 
     training: Path
     validation: Path | None = None
@@ -46,8 +46,8 @@ def find_folders(data: Path) -> Folders:
     return _parts_of(tree, root, split, [path[-1] for path in here if purpose_of(path[-1])], data)
 
 
-def part_to_measure(data: Path, say: Callable[[str], None]) -> Path:
-    """Return the test or validation part of data that is split, or the data itself; says which. Raises DataError."""
+def part_to_measure(data: Path, log: Callable[[str], None]) -> Path:
+    """Return the test or validation part of data that is split, or the data itself, and log which. Raises DataError."""
     with listed(existing(data)) as listing:
         tree = tree_of(listing)
     root = tree.unwrapped()
@@ -57,13 +57,13 @@ def part_to_measure(data: Path, say: Callable[[str], None]) -> Path:
     training = (*root, split.training) if split.training else None
     for name in (split.test, split.validation):
         if name and _is_labelled(tree, (*root, name), training):
-            say(f"{data} is split; evaluating on {name}")
+            log(f"{data} is split; evaluating on {name}")
             return data.joinpath(*root, name)
     return data
 
 
 def _parts_of(tree: Tree, root: Parts, split: Split, empty: list[str], data: Path) -> Folders:
-    """Return the parts as whole paths, with what there is to say of them."""
+    """Return the parts as whole paths, with what is left out of them."""
     training = (*root, split.training or "")
     notes: list[str] = []
     parts: list[Path | None] = []

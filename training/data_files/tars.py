@@ -12,7 +12,7 @@ Members = dict[PurePosixPath, tarfile.TarInfo]
 
 
 class TarFiles:
-    """What lies in a folder of an open tar. Reading is for one thread at a time."""
+    """The content of a folder in an open tar. Only one thread at a time may read it."""
 
     def __init__(self, tar: tarfile.TarFile, inside: PurePosixPath, is_left_out: Callable[[str], bool]) -> None:
         """Raises tarfile.TarError, and of a compressed tar that is damaged EOFError or zlib.error."""

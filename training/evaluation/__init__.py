@@ -1,1 +1,1 @@
-"""How good a network is: errors, calibration, and measures of each class."""
+"""Metrics of a network: errors, calibration, and figures of each class."""

@@ -1,4 +1,4 @@
-"""How good a classifier is class by class: precision, recall, F1, balanced accuracy, and the confusion matrix.
+"""Metrics of each class: precision, recall, F1, balanced accuracy, and the confusion matrix.
 
 All of it is counted from one matrix: rows are the true classes, columns what the network chose. A ratio without
 anything below its line (the precision of a class that was never chosen) is 0, as scikit-learn has it.
@@ -33,7 +33,7 @@ def confusion_matrix(chosen: Tensor, labels: Tensor, num_classes: int) -> Tensor
 
 
 def class_measures(matrix: Tensor, names: Sequence[str]) -> list[ClassMeasures]:
-    """Return the measures of each class, in the order of the labels."""
+    """Return the metrics of each class, in the order of the labels, from a confusion matrix int64 (C, C)."""
     right, images, chosen = matrix.diagonal().double(), matrix.sum(1), matrix.sum(0)
     precision = (right / chosen).nan_to_num(0)
     recall = (right / images).nan_to_num(0)
@@ -43,7 +43,7 @@ def class_measures(matrix: Tensor, names: Sequence[str]) -> list[ClassMeasures]:
 
 
 def balanced_accuracy(matrix: Tensor) -> float:
-    """Return the mean recall of the classes that have images, so that each counts the same however many it has."""
+    """Return the mean recall of the classes that have images, from a confusion matrix int64 (C, C)."""
     images = matrix.sum(1)
     return float((matrix.diagonal().double()[images > 0] / images[images > 0]).mean())
 

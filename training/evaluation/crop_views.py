@@ -1,4 +1,4 @@
-"""What a network is shown of an image: its centre, or several views whose scores are averaged.
+"""The views of an image that a network evaluates: its centre, or several views whose scores are averaged.
 
 centre       what training and serving see: the shorter side resized, the centre cut out
 mirror       that and its mirror image
@@ -26,7 +26,7 @@ _PAPER_CROP, _PAPER_TEN_CROP_SIDE, _PAPER_SIDES = 224, 256, (224, 256, 384, 480,
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """Which views of each image are scored."""
+    """The views of each image that are evaluated."""
 
     name: str
     shorter_sides: tuple[int, ...]

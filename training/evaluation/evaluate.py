@@ -1,4 +1,4 @@
-"""How good a network is: errors, calibration, and the temperature that mends it.
+"""Metrics of a network: errors, calibration, and the temperature that corrects it.
 
 Every image counts once, with one view of it or the mean score of several. Calibration follows Guo et al. 2017, *On
 calibration of modern neural networks*: one temperature on held-out logits, and the expected calibration error over 15
@@ -23,7 +23,7 @@ from training.evaluation.crop_views import Pixels, Size, Views
 
 _Batch = list[list[Pixels]]  # of each image its views
 
-_BINS = 15
+_BINS = 15  # of confidence, as in Guo et al. 2017
 _PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's images
 _SMALLEST_SCORE = 1e-300  # has a logarithm
 # A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer image the middle is enough.
@@ -51,7 +51,7 @@ class TemperatureFit:
 
 
 def images_at_a_time(images: Images) -> int:
-    """Return how many of these images go through a network together: half a million pixels."""
+    """Return the batch size for images (N, H, W, 3): as many as have half a million pixels."""
     return max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
 
 
@@ -65,7 +65,7 @@ def logits_of(
 ) -> Tensor:
     """Return the logits, float32 (N, classes), of uint8 images (N, H, W, 3); the model is put in evaluation mode.
 
-    `to_input` turns a batch of images into what the network takes: normalised, (N, 3, H, W). `threads` batches, by
+    `to_input` turns a batch of images into what the network takes: normalized, (N, 3, H, W). `threads` batches, by
     default of half a million pixels, are computed side by side; what comes back does not depend on how many.
     """
     model.eval()
@@ -196,8 +196,9 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 def fit_temperature(logits: Tensor, labels: Tensor, caution: float = 0.0) -> TemperatureFit:
     """Return the temperature in 0.05…20 that minimises the cross-entropy, found by golden-section search.
 
-    With `caution` it is pulled towards 1, the less the more images there are: of a handful that are all told apart
-    the minimum would be the lowest temperature there is, and a network that is certain of everything.
+    `logits` are float (N, classes), `labels` int64 (N,). `caution` pulls the temperature towards 1, less with more
+    images: a handful that are all classified right would give the lowest temperature, and a network that is certain
+    of everything.
     """
     logits = logits.double()
 

@@ -1,4 +1,4 @@
-"""What the paper looks at inside its networks: how strongly the layers respond, and how large the gradients are.
+"""The measurements of the paper inside its networks: layer responses and gradient norms.
 
 Figure 7: the standard deviation of each 3x3 layer's output after batch norm, before the activation or the addition.
 Residual layers respond more weakly than plain ones, the deeper the net the more so: residual functions stay near zero.

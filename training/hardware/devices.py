@@ -1,4 +1,4 @@
-"""What this machine can do for a training, chosen once at the start and said in one line.
+"""The device, threads and precision of a training, chosen once at the start and logged in one line.
 
 bfloat16 doubles the speed on processors that have instructions for it and slows down the others, so it is chosen by
 asking the processor. The recipe, not the machine, splits a batch into parts (`training.trainer.gradients`). The cores
@@ -41,6 +41,7 @@ class Hardware:
 
     def pool(self, parts: int) -> ThreadPoolExecutor:
         """Return the threads that compute `parts` of a batch; each of them may use its share of the cores."""
+        # Beside a busy neighbor, threads that share layers fall from 900 to 70 images/s, half batches to 550.
         at_once = min(parts, self.threads) if self.device == "cpu" and not self.compiled else 1
         return ThreadPoolExecutor(at_once, initializer=torch.set_num_threads, initargs=(self.threads // at_once,))
 
@@ -91,8 +92,8 @@ def choose(
     cores = threads or max(1, available_cores() // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
-    is_recorded = device == "cuda" and precision != "fp16"  # whose scale of the loss is made anew with each start
-    # Nothing was gained on CPUs, nor on a GPU that replays its steps.
+    is_recorded = device == "cuda" and precision != "fp16"  # whose loss scale starts anew with each process
+    # Compiling gains nothing on CPUs (430 against 410 to 440 images/s), nor with recorded steps (8.7 against 8.6 ms).
     is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
     torch.set_num_threads(cores if is_compiled else 1)  # of this thread; those of `Hardware.pool` set their own
     _set_up(device)

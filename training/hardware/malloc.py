@@ -1,7 +1,8 @@
 """Freed memory stays with the process while it trains on a CPU.
 
-glibc gives large blocks back to the kernel as soon as they are free, so every step would ask for its activations again,
-page by page, and have each page filled with zeros.
+glibc gives large blocks back to the kernel when they are free, so every step would allocate its activations again,
+page by page, and have each page filled with zeros: 13,000 page faults a step of ResNet-56. Keeping it is worth 7%
+of the speed and costs a tenth more memory (decision 6).
 """
 
 import ctypes
@@ -9,12 +10,12 @@ import os
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # malloc.h
 _NEVER = 2**31 - 1  # mallopt takes a C int
-_MORE_THAN_A_TENSOR = 2**30
-_KEPT_AT_THE_TOP = 2**28  # of each thread's heaps, which are else unmapped when they are empty
+_MORE_THAN_A_TENSOR = 2**30  # bytes
+_KEPT_AT_THE_TOP = 2**28  # bytes of each thread's heaps, which are else unmapped when they are empty
 
 
 def keep_freed_memory() -> bool:
-    """Tell the C library's allocator not to give memory back; return whether it is one that can be told so."""
+    """Keep the C library's allocator from returning memory; return whether it has that option."""
     if not _is_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt

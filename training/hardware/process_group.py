@@ -1,7 +1,7 @@
 """Several processes that train one network together, started by `torchrun`; a single process is a world of one.
 
 Every process computes its part of each batch; gradients, statistics and losses are averaged in one message a step.
-The first process alone evaluates what is written, writes, and speaks.
+Only the first process evaluates what is written, writes and logs.
 """
 
 import os
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which of how many processes this is."""
+    """The rank of this process, and the number of processes."""
 
     rank: int = 0
     size: int = 1
@@ -30,7 +30,7 @@ class World:
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Replace each tensor by its mean over the processes."""
+        """Replace each tensor, float of any shape, by its mean over the processes, in place."""
         if self.size == 1:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])

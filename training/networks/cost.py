@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, beside VGG-16 and VGG-19 (the paper's table 1 and section 3.3).
+"""The cost of a network: parameters and multiply-adds, beside VGG-16 and VGG-19 (the paper's table 1 and section 3.3).
 
 A multiply-add is one weight times one activation, added up; convolutions and linear layers are counted, as the paper
 does. The networks are measured by running them on the meta device: shapes only, no memory, no arithmetic. VGG is

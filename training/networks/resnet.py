@@ -34,7 +34,7 @@ _NETWORK_NAME = re.compile(r"(resnet|plain)-?([1-9][0-9]*)")
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a network's name stands for. `shortcut` is None for plain networks, `stride_in` None without bottlenecks.
+    """The variant behind a name. `shortcut` is None for plain networks, `stride_in` None without bottlenecks.
 
     `stem` is the ImageNet family's: the paper's 7x7 of stride 2 with a max pool, or for small images a 3x3 that halves
     them once, by its stride (3x3) or by the pool (3x3-pool). The CIFAR family's 3x3 of stride 1 has no name: None.
@@ -114,7 +114,7 @@ def build(
     stride_in: str | None = None,
     stem: str | None = None,
 ) -> "ResNet":
-    """Return a freshly initialised network; `num_classes` defaults to 10 or 1000. Raises as `architecture` does."""
+    """Return a freshly initialized network; `num_classes` defaults to 10 or 1000. Raises as `architecture` does."""
     described = architecture(network, shortcut, stride_in, stem)
     return ResNet(described, described.num_classes if num_classes is None else num_classes)
 
@@ -196,7 +196,7 @@ class Bottleneck(nn.Module):
 class ResNet(nn.Module):
     """A residual or plain network: stem, stages of blocks, global average pooling, one linear layer.
 
-    `forward` takes normalised images, float (N, 3, H, W), and returns logits (N, num_classes).
+    `forward` takes normalized images, float (N, 3, H, W), and returns logits (N, num_classes).
     """
 
     def __init__(self, described: Architecture, num_classes: int) -> None:
@@ -219,10 +219,10 @@ class ResNet(nn.Module):
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
             width *= 2
         self.fc = nn.Linear(channels, num_classes)
-        # What the paper's CIFAR recipe subtracts from each normalised image, (3, H, W); absent in other recipes.
+        # What the paper's CIFAR recipe subtracts from each normalized image, (3, H, W); absent in other recipes.
         self.pixel_mean: Tensor | None
         self.register_buffer("pixel_mean", None)
-        initialise(self)
+        initialize(self)
 
     @property
     def embedding_size(self) -> int:
@@ -247,8 +247,8 @@ class ResNet(nn.Module):
         return cast(Tensor, self.fc(self.features(images).mean(dim=(2, 3))))
 
 
-def initialise(model: nn.Module) -> None:
-    """He initialisation (the paper's reference [13], forward form): variance 2 / (k * k * input channels)."""
+def initialize(model: nn.Module) -> None:
+    """He initialization (the paper's reference [13], forward form): variance 2 / (k * k * input channels)."""
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -263,7 +263,7 @@ def initialise(model: nn.Module) -> None:
 
 
 def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
-    """Copy a state dict into a network. Raises as `refuse_misfit` does."""
+    """Copy a state dict into a network, in place. Raises ValueError, with names and shapes, if it does not fit."""
     refuse_misfit(model, weights)
     if "pixel_mean" in weights:
         model.pixel_mean = torch.empty_like(weights["pixel_mean"])

@@ -1,1 +1,1 @@
-"""What a recipe is, and the recipes of this project."""
+"""The form of a recipe, and the recipes of this project."""

@@ -38,7 +38,7 @@ _MODERN_ERRORS = {20: 7.97, 56: 6.49}
 
 
 def _modern_cifar(depth: int, expected_error: float | None) -> Recipe:
-    """What has been learnt since: Nesterov, cosine, stronger decay but not of norms and biases, weight averaging."""
+    """Later improvements: Nesterov, cosine, stronger decay but not of norms and biases, weight averaging."""
     return Recipe(
         name=f"modern-resnet{depth}",
         network=f"resnet{depth}",
@@ -197,23 +197,23 @@ def _finetune() -> Recipe:
         name="finetune",
         network="resnet50",
         weights="published",
-        freeze="layer1",
+        freeze="layer1",  # 25% wrong on 40 photos, 50% without (decision 25)
         image_size=224,
         test_shorter_side=256,
         crop="random_resized",
-        crop_area=(0.25, 1.0),  # of a smaller part there may be nothing to see that says what the image is of
-        crop_padding=28,  # of crop=pad, where somebody sets that: without decoding each image anew
+        crop_area=(0.25, 1.0),  # a smaller part may not show the object
+        crop_padding=28,  # of crop=pad, if the user sets that: without decoding each image anew
         epochs=20,
         batch_size=16,
         held_out_share=0.2,
         max_skipped=0.5,
-        learning_rate=0.01,
+        learning_rate=0.01,  # 37 to 42% wrong with 0.03 or twice the epochs
         warmup=0.1,
         nesterov=True,
         decay_norms_and_biases=False,
         layer_decay=0.9,
         label_smoothing=0.1,
-        choose_best="loss",  # of a handful of images it says more than the error
+        choose_best="loss",  # with few held-out images it is finer than the error
         early_stopping_patience=8,
         expected_on="your own images",
         source="this project",
@@ -236,7 +236,7 @@ RECIPES = {recipe.name: recipe for recipe in _ALL}
 
 
 def chosen(name: str, assignments: Iterable[str] = ()) -> Recipe:
-    """Return the recipe of that name, changed as by `changed`; the error to expect is that of the shortcut asked for.
+    """Return the recipe of that name, changed as by `changed`; the expected error is that of the chosen shortcut.
 
     Raises ValueError for a recipe, a field, a value or a network that does not exist.
     """

@@ -1,6 +1,6 @@
-"""What came out, in sentences that are computed from the runs.
+"""The findings, as sentences computed from the runs.
 
-So they say what these runs show and not what the paper hopes for.
+They state what these runs show, not what the paper found.
 """
 
 import statistics

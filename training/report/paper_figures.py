@@ -1,4 +1,4 @@
-"""What the paper and others have measured: data only, in percent of wrong answers.
+"""The figures of the paper and of other implementations: data only, errors in percent.
 
 The paper's CIFAR-10 errors stand with the recipes (`training.recipes.catalog`); here is what no recipe holds.
 """

@@ -1,4 +1,4 @@
-"""Run folders, read with suspicion: a run is whole, or it is left out with one line that says why.
+"""The runs of a report: each is complete, or it is left out with one line that gives the reason.
 
 A folder may come from an older version of this code, from someone else, or from a run that was killed while it wrote.
 """
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, FiniteFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 
 from training.networks.resnet import architecture
 from training.recipes.catalog import RECIPES
 from training.recipes.recipe import DESCRIPTIVE, Recipe
 from training.report.paper_figures import CIFAR10_CLASSES
+from training.runs.record import METRICS_FILE, RecordError, ResultsRecord, RunRecord, first_fault, read_record
 
 # What may differ between a run and its recipe without making it another experiment, or has a column of its own.
 _NOT_A_CHANGE = {"network", "shortcut", "stride_in", "epochs", "steps", *DESCRIPTIVE}
@@ -22,56 +23,10 @@ class ReportError(Exception):
     """There is nothing to report on. The message is one line that names the next step."""
 
 
-class _Facts(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Errors(_Facts):
-    """Top-1 error in percent, over so many images."""
-
-    top1: FiniteFloat
-    images: int
-
-
-class Results(_Facts):
-    """The errors of a run's final weights, without augmentation."""
-
-    train: Errors | None = None
-    held_out: Errors | None = None
-    test: Errors | None = None
-
-
-class DatasetFacts(_Facts):
-    """The images that a run was trained on."""
-
-    name: str
-    images: PositiveInt
-    fingerprint: str
-
-
-class RunFacts(_Facts):
-    """What the report needs of run.json."""
-
-    network: str
-    shortcut: str | None
-    stride_in: str | None = None
-    labels: list[str]
-    recipe: dict[str, Any]
-    steps: PositiveInt
-    seed: int
-    dataset: DatasetFacts
-    hardware: dict[str, Any] = {}
-    git_commit: str | None = None
-    started: str | None = None
-    finished: str | None = None
-    held_out: list[int] = []
-    results: Results | None = None
-    gradient_norms: dict[int, dict[str, FiniteFloat]] = {}
-    layer_responses: dict[str, FiniteFloat] = {}
-
-
-class Point(_Facts):
+class Point(BaseModel):
     """One line of metrics.jsonl; errors in percent."""
+
+    model_config = ConfigDict(frozen=True)
 
     step: int
     train_error: FiniteFloat
@@ -84,11 +39,11 @@ class Run:
     """One run folder."""
 
     name: str
-    facts: RunFacts
+    facts: RunRecord
     curve: tuple[Point, ...]
 
     @property
-    def results(self) -> Results | None:
+    def results(self) -> ResultsRecord | None:
         """The final errors, or None while the run is not finished."""
         return self.facts.results if self.facts.finished else None
 
@@ -127,7 +82,7 @@ class Run:
 
     @property
     def paper_error(self) -> float | None:
-        """What the paper has for this network, shortcut and data set, in percent; None where it has no number."""
+        """The error in the paper for this network, shortcut and data set, in percent; None where it has none."""
         paper = RECIPES.get(f"paper-{self.facts.network}")
         if paper is None or not self.is_of_the_papers_data:
             return None
@@ -141,7 +96,7 @@ class Run:
         return known and self.is_of_the_papers_data and not self.changed_fields
 
 
-def _known_recipe(facts: RunFacts) -> Recipe | None:
+def _known_recipe(facts: RunRecord) -> Recipe | None:
     return RECIPES.get(str(facts.recipe["name"]))
 
 
@@ -167,34 +122,17 @@ def read_runs(folder: Path) -> tuple[list[Run], dict[str, str]]:
 
 def _read_run(place: Path) -> Run:
     try:
-        facts = RunFacts.model_validate_json(_bytes_of(place / "run.json"))
-        architecture(facts.network, facts.shortcut, facts.stride_in)
-    except ValidationError as error:
-        raise ReportError(f"run.json has no usable {_first_place(error)}") from None
-    except ValueError:
-        raise ReportError(f"no network is called {facts.network!r} with shortcut {facts.shortcut!r}") from None
-    if not isinstance(facts.recipe.get("name"), str):
-        raise ReportError("run.json has no usable recipe.name")
-    return Run(place.name, facts, _read_curve(place / "metrics.jsonl"))
+        return Run(place.name, read_record(place), _read_curve(place / METRICS_FILE))
+    except RecordError as error:
+        raise ReportError(error.reason) from None
 
 
 def _read_curve(file: Path) -> tuple[Point, ...]:
     """Return the whole lines; a run that was killed may have left half of one, a run that has just begun no file."""
-    lines = _bytes_of(file).split(b"\n")[:-1] if file.exists() else []
     try:
+        lines = file.read_bytes().split(b"\n")[:-1] if file.exists() else []
         return tuple(TypeAdapter(Point).validate_json(line) for line in lines)
-    except ValidationError as error:
-        raise ReportError(f"metrics.jsonl has no usable {_first_place(error)}") from None
-
-
-def _bytes_of(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise ReportError(f"there is no {file.name}") from None
     except OSError as error:
         raise ReportError(f"{file.name} cannot be read: {error.strerror}") from None
-
-
-def _first_place(error: ValidationError) -> str:
-    return ".".join(map(str, error.errors()[0]["loc"])) or "content"
+    except ValidationError as error:
+        raise ReportError(f"{file.name} has no usable {first_fault(error)}") from None

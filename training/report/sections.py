@@ -1,7 +1,7 @@
 """The six parts of the report: what was run with which budget, and what it shows.
 
-Headings and texts say what is measured; what came out is computed from the runs, so it says what they show and not what
-the paper hopes for. What is missing is said, with the command that makes it.
+Headings and texts describe the measurements. Findings are computed from the runs, so they state what these show and not
+what the paper found. Missing runs are listed, with the command that makes them.
 """
 
 from collections.abc import Iterable

@@ -11,7 +11,7 @@ from training.report.sections import sections
 
 
 def report_numbers(runs_folder: Path) -> dict[str, Any]:
-    """Return everything that the report says, for programs. Raises ReportError."""
+    """Return the numbers of the report, for programs. Raises ReportError."""
     runs, broken = read_runs(runs_folder)
     finished = [run for run in runs if run.results]
     comparison, shortcuts = numbers.comparable(finished), numbers.comparable_shortcuts(finished)

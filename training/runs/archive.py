@@ -1,4 +1,4 @@
-"""What is worth keeping of a run: `run.json`, `metrics.jsonl`, and the weights without the state for resuming.
+"""The archive of a run: `run.json`, `metrics.jsonl`, and the weights without the state for resuming.
 
 Layers are kept in half precision, which halves the file; vectors (batch-norm weights, statistics, biases) stay as they
 are, as the variances may be smaller than half precision can hold.
@@ -11,11 +11,10 @@ import torch
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
+from training.runs.record import METRICS_FILE, RUN_FILE
 from training.weights.checkpoint import WEIGHTS, find_weights, read_weights, write_whole
-from training.runs.loading import RUN_FILE
 
-METRICS_FILE = "metrics.jsonl"
-_LARGEST_HALF = 65_504.0
+_LARGEST_HALF = 65_504.0  # float16's largest number
 
 
 class ArchiveError(Exception):

@@ -1,4 +1,4 @@
-"""Which weights of a run are the best so far, by the held-out images, and when to stop waiting for better ones."""
+"""The best weights of a run by the held-out images, and early stopping."""
 
 import dataclasses
 import math
@@ -33,7 +33,7 @@ class Selection:
         return self.patience is not None and self.epochs_since >= self.patience
 
     def facts(self) -> dict[str, Any]:
-        """Return what run.json says."""
+        """Return the entry of run.json."""
         return {"metric": f"held_out_{self.metric}", "value": self.value, "step": self.step}
 
     def state(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int) 
     """Return a recipe that keeps its last weights, for a run that has no held-out images to choose by.
 
     `fixed` names the fields that the user has set, and the largest class has so many images. Raises ValueError, with
-    the next step, if a choice was asked for, or if images could be held out.
+    the next step, if the user has set a choice, or if images could be held out.
     """
     if selection_of(recipe) is None:
         return recipe

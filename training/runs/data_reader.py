@@ -1,4 +1,4 @@
-"""How a run reads its images: each data set packed or streamed, and the processes that decode for all of them."""
+"""The reader of a run: each data set packed or streamed, and the processes that decode for all of them."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from service.system.cores import available_cores
 from service.images.preprocessing import Resizer
-from training.data_files.class_folders import first_few
+from service.system.cores import available_cores
+from training.data.crops import CropSpec
 from training.data.dataset import Dataset, Reading, load, reading_of
 from training.data.decoder_pool import Decoders
-from training.hardware.process_group import World
 from training.data.splits import with_classes
+from training.data.training_set import Packed, Pixels, Streamed, crop_for_training
+from training.data_files.class_folders import first_few
 from training.data_files.parts import find_folders, part_to_measure
-from training.data.training_set import Packed, Pixels, Streamed, window_of
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.data.crops import Window
+from training.runs.progress import Progress
 
 
 class Reader:
@@ -40,25 +40,25 @@ class Reader:
         """
         self._recipe, self._world, self._progress = recipe, world, progress
         self._max_skipped, self._reading = max_skipped, reading
-        self.tested = tested_window(recipe, resizer)
+        self.tested = crop_for_testing(recipe, resizer)
         cores = available_cores()
-        self._decoders = Decoders(decoders or max(1, cores // world.local_size))
+        self.decoders = Decoders(decoders or max(1, cores // world.local_size))
 
     def parts(
         self, data: Path, test_data: Path | None, earlier: dict[str, Any]
     ) -> tuple[Dataset, Dataset | None, Dataset | None]:
         """Return what to train on, what to validate on where that is a folder of its own, and what to test on.
 
-        All are as testing sees them. `earlier` is what run.json says of a run that is resumed, which goes on reading
+        All are as testing sees them. `earlier` is run.json of a run that is resumed, which keeps reading
         as it did. Raises DataError.
         """
         folders = find_folders(data)
         if folders.training != data:
-            self._progress.say(f"{data} is split: {folders}")
+            self._progress.log(f"{data} is split: {folders}")
         for note in folders.notes:
-            self._progress.say(note)
+            self._progress.log(note)
         if test_data is not None:
-            test_data = part_to_measure(test_data, self._progress.say)
+            test_data = part_to_measure(test_data, self._progress.log)
 
         def part(folder: Path | None, name: str, least_classes: int = 1) -> Dataset | None:
             if folder is None:
@@ -73,44 +73,41 @@ class Reader:
         return train_set, self._labelled_as(train_set, validation_set), self._labelled_as(train_set, test_set)
 
     def _labelled_as(self, train_set: Dataset, other: Dataset | None) -> Dataset | None:
-        """Return a part with the labels of the training images; says which classes it lacks. Raises DataError."""
+        """Return a part with the labels of the training images; log the classes that it lacks. Raises DataError."""
         if other is None:
             return None
         absent = [name for name in train_set.classes if name not in other.classes]
         if absent:
-            self._progress.say(f"{other.source} has no images of {first_few(absent)}")
+            self._progress.log(f"{other.source} has no images of {first_few(absent)}")
         return with_classes(other, train_set.classes)
 
-    def _load(self, source: Path, window: Window, reading: Reading | None, least_classes: int = 1) -> Dataset:
+    def _load(self, source: Path, crop: CropSpec, reading: Reading | None, least_classes: int = 1) -> Dataset:
         return load(
             source,
-            window.size,
-            shorter_side=window.shorter_side,
-            interpolation=window.interpolation,
-            resizer=window.resizer,
+            crop,
             max_skipped=self._max_skipped,
-            announce=self._progress.say,
+            announce=self._progress.log,
             reading=reading,
-            decoders=self._decoders,
+            decoders=self.decoders,
             processes=self._world.local_size,
             least_classes=least_classes,
             agree=lambda mine: "streamed" if self._world.any(mine == "streamed") else "packed",
         )
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
-        """Return where training takes the pixels of the images in `kept` from. Raises DataError."""
-        window = window_of(self._recipe, self.tested.resizer)
-        if window.crop == "centre" and dataset.reading == "packed":
+        """Return the source of the training pixels: of the images at `kept`, int64 (n,). Raises DataError."""
+        crop = crop_for_training(self._recipe, self.tested.resizer)
+        if crop.kind == "centre" and dataset.reading == "packed":
             packed = dataset
-            if window != self.tested:
-                packed = self._load(Path(dataset.source), window, "packed")
+            if crop != self.tested:
+                packed = self._load(Path(dataset.source), crop, "packed")
             return Packed(torch.from_numpy(np.array(packed.images[kept])).to(device))
-        self._progress.say(f"training images are decoded for each step anew, by {self._decoders.count} processes")
+        self._progress.log(f"training images are decoded for each step anew, by {self.decoders.count} processes")
         places = dataset.places()
         return Streamed(
             places=[places[index] for index in kept.tolist()],
-            window=window,
-            decoders=self._decoders,
+            crop=crop,
+            decoders=self.decoders,
             device=device,
             seed=seed,
             batch_size=min(self._recipe.batch_size, len(kept)),
@@ -118,10 +115,10 @@ class Reader:
 
     def close(self) -> None:
         """End the decoding processes."""
-        self._decoders.close()
+        self.decoders.close()
 
 
-def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
+def crop_for_testing(recipe: Recipe, resizer: Resizer) -> CropSpec:
     """Return what testing and serving cut out of an image. Raises ValueError where it does not fit."""
     size = recipe.test_size or recipe.image_size
     shorter_side = recipe.test_shorter_side or size
@@ -130,4 +127,4 @@ def tested_window(recipe: Recipe, resizer: Resizer) -> Window:
             f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
             "give --set test_shorter_side or --set test_size another value"
         )
-    return Window(size, shorter_side=shorter_side, resizer=resizer)
+    return CropSpec(size, shorter_side=shorter_side, resizer=resizer)

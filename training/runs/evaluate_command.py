@@ -20,20 +20,20 @@ from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
-from service.system.cores import available_cores
 from service.images.preprocessing import usual_resizer
-from training.weights.checkpoint import sha256_of, write_whole
+from service.system.cores import available_cores
 from training.data.dataset import opened, refuse_too_many_skipped, write_skipped
-from training.evaluation.evaluate import errors_of, fit_temperature, log_scores_of, views_in
-from training.hardware.devices import choose as hardware_for
-from training.evaluation.class_metrics import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
 from training.data.normalization import Normalize
 from training.data_files.parts import part_to_measure
-from training.runs.loading import Trained, read_trained
+from training.evaluation.class_metrics import balanced_accuracy, class_measures, confusion_matrix, draw_confusion_matrix
 from training.evaluation.crop_views import Pixels, Views, choose
+from training.evaluation.evaluate import errors_of, fit_temperature, log_scores_of, views_in
+from training.hardware.devices import choose as hardware_for
+from training.runs.loading import Trained, read_trained
+from training.weights.checkpoint import sha256_of, write_whole
 
-_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # as many as the caches, or the memory, are good for
-_FILES_AT_A_TIME = 64  # that are decoded side by side
+_PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # bounded by the caches of a CPU, or the memory of a GPU
+_FILES_AT_A_TIME = 64  # that are decoded in parallel
 _MOST_CLASSES_SHOWN = 20
 
 
@@ -57,31 +57,32 @@ def evaluate(
     out: Path | None = None,
     *,
     max_skipped: float | None = None,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
 ) -> tuple[dict[str, Any], Path]:
-    """Return what evaluation.json says and the folder it is in, by default <run>/evaluation/<views>.
+    """Return the content of evaluation.json and its folder, by default <run>/evaluation/<views>.
 
     Raises EvaluationError, CheckpointError, DataError, or ValueError for views that do not exist.
     """
     trained = read_trained(checkpoint)
-    chosen = choose(views, trained.shorter_side, trained.crop)
-    data = part_to_measure(data.expanduser(), say)
+    record = trained.record
+    chosen = choose(views, record.preprocessing.shorter_side, record.preprocessing.crop)
+    data = part_to_measure(data.expanduser(), log)
     out = out or trained.run / "evaluation" / views
     _make(out)
-    say(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
+    log(f"evaluating {trained.network.architecture.network} of {trained.run} on {data}; {chosen}")
     is_known = trained.was_trained_on(data)
     if is_known:
-        max_skipped = 1.0  # the run has taken its images as they are
+        max_skipped = 1.0  # the run has accepted these files
     elif max_skipped is None:
-        max_skipped = trained.max_skipped
-    scored = _score(trained, data, chosen, max_skipped, say)
-    matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(trained.labels))
-    facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, trained.labels)
+        max_skipped = record.max_skipped
+    scored = _score(trained, data, chosen, max_skipped, log)
+    matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(record.labels))
+    facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, record.labels)
     facts |= {"trained_on_these_pictures": is_known, "held_out": None}
     if is_known:
-        say("the network was trained on these images; expect larger errors on new ones")
-        facts["held_out"] = _measured_held_out(trained, scored, say)
-    _write(out, facts, matrix, scored.skipped, say)
+        log("the network was trained on these images; expect larger errors on new ones")
+        facts["held_out"] = _measured_held_out(trained, scored, log)
+    _write(out, facts, matrix, scored.skipped, log)
     return facts, out
 
 
@@ -96,11 +97,12 @@ def _make(folder: Path) -> None:
     raise EvaluationError(f"cannot write to {folder}: {reason}; give another --out")
 
 
-def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: Callable[[str], None]) -> _Scored:
+def _score(trained: Trained, data: Path, views: Views, max_skipped: float, log: Callable[[str], None]) -> _Scored:
     labels: list[int] = []
     skipped: list[tuple[str, str]] = []
+    known = trained.record.labels
     with opened(data) as (classes, read):
-        _refuse_other_classes(tuple(classes), trained.labels, say)
+        _refuse_other_classes(tuple(classes), known, log)
 
         def images() -> Iterator[list[Pixels]]:
             for file, label, seen in _seen(classes, trained, read, views):
@@ -114,19 +116,21 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, say: 
         to_input, pixels = _to_input(trained, hardware.device), _PIXELS_AT_A_TIME[hardware.device]
         log_scores = log_scores_of(trained.network, images(), to_input, pixels, hardware.evaluation_threads)
     counts = Counter(labels)
-    present = [label for label, name in enumerate(trained.labels) if name in classes]
+    present = [label for label, name in enumerate(known) if name in classes]
     counts_of_present = Counter({place: counts[label] for place, label in enumerate(present)})
-    refuse_too_many_skipped([trained.labels[label] for label in present], counts_of_present, skipped, max_skipped)
+    refuse_too_many_skipped(
+        [trained.record.labels[label] for label in present], counts_of_present, skipped, max_skipped
+    )
     if not log_scores.isfinite().all():
         raise EvaluationError(f"the network of {trained.run} answers with numbers that are not finite; train it again")
     return _Scored(log_scores, torch.tensor(labels), skipped)
 
 
-def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], say: Callable[[str], None]) -> None:
+def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], log: Callable[[str], None]) -> None:
     """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
     unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
     if absent and not unknown:
-        say(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
+        log(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
     if unknown:
         parts = (("of the data only", unknown), ("of the run only", absent))
         described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
@@ -141,7 +145,7 @@ def _seen(
     classes: dict[str, list[PurePosixPath]], trained: Trained, read: Callable[[PurePosixPath], bytes], views: Views
 ) -> Iterator[tuple[PurePosixPath, int, list[Pixels] | str]]:
     """Yield each file with its label and its views, or the reason why it has none; in order, decoded side by side."""
-    label_of = {name: label for label, name in enumerate(trained.labels)}
+    label_of = {name: label for label, name in enumerate(trained.record.labels)}
     files = [(file, label_of[name]) for name, files in classes.items() for file in files]
     console = Console(stderr=True)
     starts = range(0, len(files), _FILES_AT_A_TIME)
@@ -162,7 +166,7 @@ def _content(read: Callable[[PurePosixPath], bytes], file: PurePosixPath) -> byt
 
 
 def _views(content: bytes | None, trained: Trained, views: Views) -> list[Pixels] | str:
-    return "cannot be read" if content is None else views_in(content, views, trained.interpolation)
+    return "cannot be read" if content is None else views_in(content, views, trained.record.preprocessing.interpolation)
 
 
 def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
@@ -170,7 +174,8 @@ def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
 
     The mean image of the paper's CIFAR recipe is stretched to views of other sizes.
     """
-    normalize = Normalize(trained.mean, trained.standard_deviation, device)
+    preprocessing = trained.record.preprocessing
+    normalize = Normalize(preprocessing.mean, preprocessing.standard_deviation, device)
     network = trained.network.to(device)
     mean, network.pixel_mean = network.pixel_mean, None
 
@@ -216,18 +221,19 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
     }
 
 
-def _measured_held_out(trained: Trained, scored: _Scored, say: Callable[[str], None]) -> dict[str, Any] | None:
+def _measured_held_out(trained: Trained, scored: _Scored, log: Callable[[str], None]) -> dict[str, Any] | None:
     """Return the errors of those of a run's images that it held out; None if there are none or not all are there."""
-    if not trained.held_out or max(trained.held_out) >= len(scored.labels):
+    held_out = trained.record.held_out
+    if not held_out or max(held_out) >= len(scored.labels):
         return None
-    places = torch.tensor(trained.held_out)
+    places = torch.tensor(held_out)
     errors = errors_of(scored.log_scores[places], scored.labels[places])
-    say(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
+    log(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
     return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
 
 
 def _write(
-    out: Path, facts: dict[str, Any], matrix: Tensor, skipped: list[tuple[str, str]], say: Callable[[str], None]
+    out: Path, facts: dict[str, Any], matrix: Tensor, skipped: list[tuple[str, str]], log: Callable[[str], None]
 ) -> None:
     title = f"{facts['network']}, {facts['views']['name']}: {facts['top1_error']:.2f}% error on {facts['images']:,}"
     labels = [measured["label"] for measured in facts["classes"]]
@@ -236,7 +242,7 @@ def _write(
         (out / "skipped.csv").unlink(missing_ok=True)  # of an earlier evaluation
         if skipped:
             write_skipped(skipped, out / "skipped.csv")
-            say(f"skipped {len(skipped)} files; {out / 'skipped.csv'} lists them with reasons")
+            log(f"skipped {len(skipped)} files; {out / 'skipped.csv'} lists them with reasons")
         write_whole(out / "evaluation.json", (json.dumps(facts, indent=1) + "\n").encode())
     except OSError as error:
         raise EvaluationError(f"cannot write to {out}: {error.strerror}; give another --out") from None

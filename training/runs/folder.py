@@ -1,4 +1,4 @@
-"""The folder of a run, which says all about it; what the files hold is at the top of `training.runs.run`."""
+"""The folder of a run; `training.runs.run` lists its files."""
 
 import json
 import math
@@ -8,19 +8,19 @@ from typing import Any
 from torch import Tensor
 
 from service.images.preprocessing import PILLOW, installed_resizers
-from training.weights import checkpoint
 from training.data.dataset import write_skipped
 from training.data.splits import skipped_files, split_table
-from training.runs.setup import Options, Run, RunError
-from training.runs.progress import Progress
 from training.recipes.recipe import DESCRIPTIVE
-
-_NEEDED_FACTS = ("recipe", "seed", "network", "labels", "held_out", "dataset", "hardware", "versions", "steps")
+from training.runs.options import Options, RunError
+from training.runs.progress import Progress
+from training.runs.record import METRICS_FILE, RUN_FILE, RecordError, read_facts
+from training.runs.setup import Run
+from training.weights import checkpoint
 
 
 def earlier_facts(options: Options) -> dict[str, Any] | None:
-    """Return what run.json says of the run to resume, or None for a new run. Raises RunError where they do not fit."""
-    file = options.out / "run.json"
+    """Return run.json of the run to resume, or None for a new run. Raises RunError where they do not fit."""
+    file = options.out / RUN_FILE
     if not file.exists():
         if options.resume:
             raise RunError(f"there is no run in {options.out} to resume; leave out --resume to start it")
@@ -28,10 +28,9 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
     if not options.resume:
         raise RunError(f"{options.out} holds a run already; go on with --resume, or give another --out")
     try:
-        facts = json.loads(file.read_text())
-        facts = {**facts, **{needed: facts[needed] for needed in _NEEDED_FACTS}}
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{file} is not what train-resnet run writes; give another --out") from None
+        facts = read_facts(options.out)
+    except RecordError as error:
+        raise RunError(f"{error}; give another --out") from None
     _refuse_another_resizer(facts, options)
     return facts
 
@@ -48,7 +47,7 @@ def _refuse_another_resizer(earlier: dict[str, Any], options: Options) -> None:
 
 
 def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
-    """Raise RunError if the run in the folder is not the one asked for; say what keeps it from being bit-equal."""
+    """Raise RunError if the run in the folder is not the one to resume; log what keeps it from being bit-equal."""
     # A field that is newer than the run is as now; what only describes the recipe may change.
     described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
     earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
@@ -69,55 +68,55 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
     before = today | earlier["hardware"] | earlier["versions"]
     changed = [f"{key} was {before[key]}, is {today[key]}" for key in today if before[key] != today[key]]
     if changed:
-        progress.say(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
+        progress.log(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
 
 
-def start_folder(this: Run) -> int:
+def start_folder(run: Run) -> int:
     """Make the folder, with run.json and the weights of others that the run starts from.
 
     Returns the number of files that cannot be used, which skipped.csv lists.
     """
-    if not this.training.world.is_first:
+    if not run.training.world.is_first:
         return 0
     try:
-        this.options.out.mkdir(parents=True, exist_ok=True)
-        skipped = skipped_files(this.parts, this.options.data)
+        run.options.out.mkdir(parents=True, exist_ok=True)
+        skipped = skipped_files(run.data.parts, run.options.data)
         if skipped:
-            write_skipped(skipped, this.options.out / "skipped.csv")
-        if this.facts["start"]:
-            (this.options.out / "split.csv").write_bytes(split_table(this.parts, this.options.data))
-            if not this.options.resume:  # kept before run.json says that the run has begun
-                save(this, this.training.weights_to_keep())
+            write_skipped(skipped, run.options.out / "skipped.csv")
+        if run.facts["start"]:
+            (run.options.out / "split.csv").write_bytes(split_table(run.data.parts, run.options.data))
+            if not run.options.resume:  # written before run.json marks the start of the run
+                save(run, run.training.weights_to_keep())
     except OSError as error:
-        raise RunError(f"cannot write to {this.options.out}: {error.strerror}; give another --out") from None
-    write_facts(this)
+        raise RunError(f"cannot write to {run.options.out}: {error.strerror}; give another --out") from None
+    write_facts(run)
     return len(skipped)
 
 
-def save(this: Run, weights: dict[str, Tensor]) -> None:
+def save(run: Run, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint, with the weights to evaluate, export and serve if the run ended now."""
-    state = this.training.state() | ({"selection": this.selection.state()} if this.selection else {})
-    if this.training.world.is_first:
-        checkpoint.save(this.options.out, this.training.step, weights, state)
+    state = run.training.state() | ({"selection": run.selection.state()} if run.selection else {})
+    if run.training.world.is_first:
+        checkpoint.save(run.options.out, run.training.step, weights, state)
 
 
-def write_facts(this: Run) -> None:
+def write_facts(run: Run) -> None:
     """Write run.json."""
-    if this.training.world.is_first:
-        content = (json.dumps(this.facts, indent=1) + "\n").encode()
-        checkpoint.write_whole(this.options.out / "run.json", content)
+    if run.training.world.is_first:
+        content = (json.dumps(run.facts, indent=1) + "\n").encode()
+        checkpoint.write_whole(run.options.out / RUN_FILE, content)
 
 
-def append_metrics(this: Run, line: dict[str, Any]) -> None:
+def append_metrics(run: Run, line: dict[str, Any]) -> None:
     """Add a line to metrics.jsonl."""
-    if this.training.world.is_first:
-        with (this.options.out / "metrics.jsonl").open("a") as file:
+    if run.training.world.is_first:
+        with (run.options.out / METRICS_FILE).open("a") as file:
             file.write(json.dumps(line) + "\n")
 
 
 def cut_metrics(run: Path, step: int) -> None:
-    """Remove what metrics.jsonl says of later steps than `step`, and lines that are damaged."""
-    metrics = run / "metrics.jsonl"
+    """Remove lines of metrics.jsonl that are damaged or later than `step`."""
+    metrics = run / METRICS_FILE
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
         kept = [line for line in lines if _step_of(line) <= step]

@@ -1,4 +1,4 @@
-"""What a run measures of itself: at the end of each epoch, and of the weights it hands on."""
+"""The measurements of a run: at the end of each epoch, and of its final weights."""
 
 import copy
 import dataclasses
@@ -9,25 +9,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.evaluation.layer_probes import layer_responses
-from training.evaluation.evaluate import errors_of, fit_temperature, logits_of
-from training.trainer.loop import Training
+from training.data.splits import Part
 from training.evaluation.class_metrics import balanced_accuracy, confusion_matrix
-from training.data.splits import Part, whole
-from training.trainer.precise_batch_norm import make_statistics_precise
-from training.runs.setup import Run
+from training.evaluation.evaluate import errors_of, fit_temperature, logits_of
+from training.evaluation.layer_probes import layer_responses
 from training.networks.resnet import ResNet
+from training.runs.setup import Run
+from training.trainer.loop import Training
+from training.trainer.precise_batch_norm import make_statistics_precise
 
-_POINTS_OF_A_TEST_CURVE = 40
-_RESPONSE_IMAGES = 1000
+_POINTS_OF_A_TEST_CURVE = 40  # each costs an evaluation of the test set
+_RESPONSE_IMAGES = 1000  # of the training set, always the same ones
 
 Weights = dict[str, Tensor]
 
 
-def measure_epoch(this: Run, weights: Weights) -> dict[str, float]:
+def measure_epoch(run: Run, weights: Weights) -> dict[str, float]:
     """Return the loss and errors of held-out images, or now and then of the test set, for metrics.jsonl."""
-    if len(this.held_out_part.labels):
-        logits, labels = answers(this, weights, this.held_out_part)
+    if len(run.data.held_out_part.labels):
+        logits, labels = answers(run, weights, run.data.held_out_part)
         errors = errors_of(logits, labels)
         balanced = 100 * (1 - balanced_accuracy(confusion_matrix(logits.argmax(1), labels, logits.shape[1])))
         return {
@@ -35,75 +35,76 @@ def measure_epoch(this: Run, weights: Weights) -> dict[str, float]:
             "held_out_error": round(errors.top1, 3),
             "held_out_balanced_error": round(balanced, 3),
         }
-    if this.test_set is not None and _is_time_to_test(this.training):
-        errors = errors_of(*answers(this, weights, whole("test", this.test_set)))
+    test_part = run.data.test_part
+    if test_part is not None and _is_time_to_test(run.training):
+        errors = errors_of(*answers(run, weights, test_part))
         return {"test_loss": round(errors.loss, 5), "test_error": round(errors.top1, 3)}
     return {}
 
 
 def _is_time_to_test(training: Training) -> bool:
-    """Whether this epoch's end gives a point of the test curve; without held-out images nothing is chosen by it."""
+    """Whether this epoch gives a point of the test curve. Without held-out images it decides nothing."""
     epochs = training.total_steps / training.epoch_steps
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
-def weights_so_far(this: Run) -> Weights:
-    """Return the best weights, where the recipe chooses some, or those of now."""
-    best = this.selection.weights if this.selection else {}
-    return best or this.training.weights_to_keep()
+def weights_so_far(run: Run) -> Weights:
+    """Return the best weights, if the recipe selects them, else the current ones."""
+    best = run.selection.weights if run.selection else {}
+    return best or run.training.weights_to_keep()
 
 
-def final_weights(this: Run) -> Weights:
+def final_weights(run: Run) -> Weights:
     """Return the weights to evaluate, export and serve, with precise batch-norm statistics if the recipe has them."""
-    weights = weights_so_far(this)
-    images = this.training.recipe.precise_bn_images
+    weights = weights_so_far(run)
+    images = run.training.recipe.precise_bn_images
     if not images:
         return weights
-    network = _network(this, weights)
-    make_statistics_precise(network, this.training.unmixed_parts(images), this.training.hardware, this.training.world)
-    this.progress.say("batch-norm statistics: averages over training images")
+    network = _network(run, weights)
+    make_statistics_precise(network, run.training.unmixed_parts(images), run.training.hardware, run.training.world)
+    run.progress.log("batch-norm statistics: averages over training images")
     return dict(network.state_dict())
 
 
-def final_results(this: Run, weights: Weights) -> dict[str, Any]:
+def final_results(run: Run, weights: Weights) -> dict[str, Any]:
     """Evaluate without augmentation: what the weights were trained on, what was held out, the test set."""
-    train_errors = errors_of(*answers(this, weights, Part("train", this.train_set, this.kept)))
+    train_errors = errors_of(*answers(run, weights, run.data.training_part))
     results: dict[str, Any] = {"train": dataclasses.asdict(train_errors)}
-    if len(this.held_out_part.labels):
-        logits, labels = answers(this, weights, this.held_out_part)
+    if len(run.data.held_out_part.labels):
+        logits, labels = answers(run, weights, run.data.held_out_part)
         errors = errors_of(logits, labels)
         results["held_out"] = dataclasses.asdict(errors)
         results["calibration"] = dataclasses.asdict(fit_temperature(logits, labels, caution=1.0))
-        this.progress.say(f"held-out error {errors.top1:.2f}% on {errors.images:,} images")
-    if this.test_set is not None:
-        errors = errors_of(*answers(this, weights, whole("test", this.test_set)))
+        run.progress.log(f"held-out error {errors.top1:.2f}% on {errors.images:,} images")
+    if (test_part := run.data.test_part) is not None:
+        errors = errors_of(*answers(run, weights, test_part))
         results["test"] = dataclasses.asdict(errors)
-        recipe = this.training.recipe
+        recipe = run.training.recipe
         expected = f"{recipe.expected_error:g}% of {recipe.expected_on}" if recipe.expected_error is not None else ""
         beside = f" (the recipe's full length: {expected})" if expected else ""
-        this.progress.say(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
+        run.progress.log(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
     return results
 
 
-def final_layer_responses(this: Run, weights: Weights) -> dict[str, float]:
+def final_layer_responses(run: Run, weights: Weights) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
-    count = min(_RESPONSE_IMAGES, len(this.train_set))
-    sample = this.train_set.chosen(np.linspace(0, len(this.train_set) - 1, count, dtype=np.int64))
-    responses = layer_responses(_network(this, weights), sample, this.training.images.normalize.channels_first)
+    count = min(_RESPONSE_IMAGES, len(run.data.train_set))
+    sample = run.data.train_set.chosen(np.linspace(0, len(run.data.train_set) - 1, count, dtype=np.int64))
+    responses = layer_responses(_network(run, weights), sample, run.training.images.normalize.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}
 
 
-def answers(this: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
-    """Return logits in full precision, of images that all processes share among them, and the labels."""
-    world, hardware = this.training.world, this.training.hardware
+def answers(run: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
+    """Return logits float32 (N, classes) and labels int64 (N,); the processes of a world share the images."""
+    world, hardware = run.training.world, run.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
-    to_input = this.training.images.normalize.channels_first
-    mine = logits_of(_network(this, weights), images, to_input, threads=hardware.evaluation_threads)
+    to_input = run.training.images.normalize.channels_first
+    mine = logits_of(_network(run, weights), images, to_input, threads=hardware.evaluation_threads)
     return world.join_rows(mine, len(part.indices)), torch.from_numpy(part.labels)
 
 
-def _network(this: Run, weights: Weights) -> ResNet:
+def _network(run: Run, weights: Weights) -> ResNet:
     """Return a copy of the network with these weights, uncompiled."""
-    model = copy.deepcopy(this.training.model)
+    model = copy.deepcopy(run.training.model)
     model.load_state_dict(weights)
     return model

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a run: a bar on a terminal, plain lines elsewhere."""
 
 import time
 from typing import Any
@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LINES = 30.0  # without a terminal
 _SECONDS_BETWEEN_EPOCHS = 5.0  # a small data set has many epochs a second; metrics.jsonl has them all
 
 
@@ -22,7 +22,7 @@ class Progress:
         self._seen: tuple[float, int] | None = None  # when the speed was last measured, and at which step
         self._images_per_s = 0.0
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         """Show one line."""
         self._console.print(line, markup=False)
 
@@ -40,9 +40,9 @@ class Progress:
         elif self._images_per_s and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = time.monotonic()
             minutes = (total_steps - step) * batch_size / self._images_per_s / 60
-            self.say(f"step {step:,}/{total_steps:,}  {text}  {minutes:.0f} min left")
+            self.log(f"step {step:,}/{total_steps:,}  {text}  {minutes:.0f} min left")
 
-    def log(self, line: dict[str, Any], total_steps: int) -> None:
+    def log_epoch(self, line: dict[str, Any], total_steps: int) -> None:
         """Show a line of metrics.jsonl, unless one was shown just before."""
         is_last = line["step"] >= total_steps
         if time.monotonic() - self._last_epoch < _SECONDS_BETWEEN_EPOCHS and not is_last:
@@ -52,7 +52,7 @@ class Progress:
         for key, name in (("held_out_error", "held-out error"), ("test_error", "test error")):
             if key in line:
                 parts.append(f"{name} {line[key]:.2f}%")
-        self.say(f"epoch {line['epoch']:g}: " + "  ".join(parts))
+        self.log(f"epoch {line['epoch']:g}: " + "  ".join(parts))
 
     def close(self) -> None:
         """Leave the terminal as it was."""

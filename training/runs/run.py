@@ -1,4 +1,4 @@
-"""One run, from a recipe and a data set to a folder that says all about itself.
+"""One run, from a recipe and a data set to a run folder.
 
 runs/<name>/run.json        recipe, seed, data fingerprints, held-out indices, versions, machine, results
 runs/<name>/metrics.jsonl   a line for each evaluation
@@ -11,21 +11,10 @@ import math
 import time
 from typing import Any
 
-from training.weights import checkpoint
 from training.evaluation.layer_probes import gradient_norms
-from training.hardware.process_group import World
 from training.hardware.devices import Hardware
-from training.trainer.loop import Training
-from training.runs.setup import Interrupted, Options, Run, RunError, now, prepare
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.runs.measurements import (
-    final_layer_responses,
-    final_results,
-    final_weights,
-    measure_epoch,
-    weights_so_far,
-)
 from training.runs.folder import (
     append_metrics,
     cut_metrics,
@@ -35,9 +24,22 @@ from training.runs.folder import (
     start_folder,
     write_facts,
 )
+from training.runs.measurements import (
+    final_layer_responses,
+    final_results,
+    final_weights,
+    measure_epoch,
+    weights_so_far,
+)
+from training.runs.options import Interrupted, Options, RunError
+from training.runs.progress import Progress
+from training.runs.provenance import now
+from training.runs.setup import Run, prepare
 from training.trainer.interrupts import Stop, Stopped
+from training.trainer.loop import Training
+from training.weights import checkpoint
 
-_WARM_UP_STEPS, _TIMED_STEPS = 3, 10
+_WARM_UP_STEPS, _TIMED_STEPS = 3, 10  # that turn a time budget into a number of steps
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
 _MOST_STEPS_BETWEEN_LOOKS = 100  # at the progress bar and at signals
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -47,7 +49,7 @@ _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and ch
 def run(
     recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World | None = None
 ) -> dict[str, Any]:
-    """Train, evaluate, and return the facts of run.json. In a world of several processes, each of them calls this.
+    """Train, evaluate, and return the facts of run.json. Each process of a world calls it.
 
     Raises RunError, DataError, CheckpointError, Diverged, or ValueError for a recipe that does not fit.
     """
@@ -56,27 +58,27 @@ def run(
     with stop.listening():
         try:
             with stop.at_once():
-                this = _prepared(recipe, options, hardware, progress, world or World(), stop, earlier)
+                run = _prepared(recipe, options, hardware, progress, world or World(), stop, earlier)
         except Stopped:
             raise Interrupted("stopped before the first step; give the same command again") from None
-        with contextlib.closing(this.reader):
-            return _trained(this, stop, is_resumed=earlier is not None)
+        with contextlib.closing(run.reader):
+            return _trained(run, stop, is_resumed=earlier is not None)
 
 
-def _trained(this: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
-    skipped = start_folder(this)
+def _trained(run: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
+    skipped = start_folder(run)
     if skipped:
-        where = this.options.out / "skipped.csv"
-        this.progress.say(f"files that cannot be used: {skipped}; {where} lists them with reasons")
+        where = run.options.out / "skipped.csv"
+        run.progress.log(f"files that cannot be used: {skipped}; {where} lists them with reasons")
     if is_resumed:
-        _restore(this)
-    _train(this, stop)
+        _restore(run)
+    _train(run, stop)
     try:
         with stop.at_once():
-            return _finished(this)
+            return _finished(run)
     except Stopped:
         raise Interrupted(
-            f"stopped while evaluating; the weights of step {this.training.step:,} are saved: go on with --resume"
+            f"stopped while evaluating; the weights of step {run.training.step:,} are saved: go on with --resume"
         ) from None
 
 
@@ -89,35 +91,35 @@ def _prepared(
     stop: Stop,
     earlier: dict[str, Any] | None,
 ) -> Run:
-    """Return a run that could begin, or go on where the earlier one was left."""
-    this = prepare(recipe, options, hardware, world, progress, earlier, stop)
+    """Return a run that is ready for its first step, or for its next if it is resumed."""
+    run = prepare(recipe, options, hardware, world, progress, earlier, stop)
     world.any(False)  # all have looked at the folder before the first writes to it
     if earlier:
-        refuse_another_run(earlier, this.facts, progress)
-        this.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
+        refuse_another_run(earlier, run.facts, progress)
+        run.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
     elif options.time_budget_minutes is not None:
-        this.facts |= _steps_within(this.training, options.time_budget_minutes, progress)
-    this.training.total_steps = this.facts["steps"]
-    progress.say(
-        f"training {this.facts['network']} on {len(this.training.images):,} images of {this.train_set.name} "
-        f"for {this.facts['steps']:,} steps of {this.training.batch_size} on {hardware}; images are resized by "
+        run.facts |= _steps_within(run.training, options.time_budget_minutes, progress)
+    run.training.total_steps = run.facts["steps"]
+    progress.log(
+        f"training {run.facts['network']} on {len(run.training.images):,} images of {run.data.train_set.name} "
+        f"for {run.facts['steps']:,} steps of {run.training.batch_size} on {hardware}; images are resized by "
         f"{options.resizer}"
     )
-    return this
+    return run
 
 
-def _restore(this: Run) -> None:
-    saved = checkpoint.load_latest(this.options.out)
+def _restore(run: Run) -> None:
+    saved = checkpoint.load_latest(run.options.out)
     step = saved.step if saved else 0
     if saved:
-        this.training.restore(saved.step, saved.state)
-        if this.selection:
-            this.selection.restore(saved.state["selection"], saved.weights)
-    elif this.facts["start"]:
-        raise RunError(f"{this.options.out} has no checkpoint left; give another --out to start again")
-    if this.training.world.is_first:
-        cut_metrics(this.options.out, step - 1 if this.training.is_epoch_complete() else step)
-    this.progress.say(f"going on from step {step:,}")
+        run.training.restore(saved.step, saved.state)
+        if run.selection:
+            run.selection.restore(saved.state["selection"], saved.weights)
+    elif run.facts["start"]:
+        raise RunError(f"{run.options.out} has no checkpoint left; give another --out to start again")
+    if run.training.world.is_first:
+        cut_metrics(run.options.out, step - 1 if run.training.is_epoch_complete() else step)
+    run.progress.log(f"going on from step {step:,}")
 
 
 def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
@@ -132,44 +134,44 @@ def _steps_within(training: Training, minutes: float, progress: Progress) -> dic
     training.model.load_state_dict(before)
     training.start_afresh()
     steps = max(1, int(left_s * _BUDGET_FOR_STEPS * steps_per_s))
-    progress.say(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
+    progress.log(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
     return {"steps": steps, "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes}}
 
 
-def _train(this: Run, stop: Stop) -> None:
+def _train(run: Run, stop: Stop) -> None:
     """Train to the end, with a line in metrics.jsonl each epoch and a checkpoint every few minutes."""
-    training = this.training
+    training = run.training
     saved_at = time.monotonic()
     steps = 1  # between looks
-    while training.is_epoch_complete() or not _is_over(this):
-        with contextlib.suppress(Stopped):  # what was under way has left no trace
+    while training.is_epoch_complete() or not _is_over(run):
+        with contextlib.suppress(Stopped):  # the abandoned work has changed nothing
             if not training.is_epoch_complete():
-                steps = _train_to_next_look(this, steps)
+                steps = _train_to_next_look(run, steps)
             if training.is_epoch_complete():
-                _log_epoch(this, stop)
-        stopping = training.world.any(stop.asked)
-        if stopping or time.monotonic() - saved_at > 60 * this.options.checkpoint_every_minutes:
-            save(this, weights_so_far(this))
+                _log_epoch(run, stop)
+        stopping = training.world.any(stop.is_requested)
+        if stopping or time.monotonic() - saved_at > 60 * run.options.checkpoint_every_minutes:
+            save(run, weights_so_far(run))
             saved_at = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped at step {training.step:,}, which is saved; go on with --resume")
-    save(this, weights_so_far(this))
+    save(run, weights_so_far(run))
 
 
-def _is_over(this: Run) -> bool:
-    return this.training.step >= this.training.total_steps or (this.selection is not None and this.selection.is_over)
+def _is_over(run: Run) -> bool:
+    return run.training.step >= run.training.total_steps or (run.selection is not None and run.selection.is_over)
 
 
-def _train_to_next_look(this: Run, steps: int) -> int:
+def _train_to_next_look(run: Run, steps: int) -> int:
     """Train some steps, up to `steps`, and return how many more there may be before something is to be looked at."""
-    training, began = this.training, time.monotonic()
+    training, began = run.training, time.monotonic()
     epoch_end = min((training.epoch + 1) * training.epoch_steps, training.total_steps)
     stops = [epoch_end, *(moment for moment in _moments(training) if moment > training.step)]
     steps = min(steps, *(stop - training.step for stop in stops))
     training.train(steps)
     if training.step in _moments(training):
-        _log_gradients(this)
-    this.progress.show(training.step, training.total_steps, training.batch_size, training.means())
+        _log_gradients(run)
+    run.progress.show(training.step, training.total_steps, training.batch_size, training.means())
     seconds = training.world.mean(time.monotonic() - began) / steps
     return max(1, min(_MOST_STEPS_BETWEEN_LOOKS, int(_SECONDS_BETWEEN_LOOKS / seconds)))
 
@@ -179,22 +181,22 @@ def _moments(training: Training) -> tuple[int, int, int]:
     return (1, max(1, training.total_steps // 2), training.total_steps)
 
 
-def _log_gradients(this: Run) -> None:
-    norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(this.training.model).items()}
-    logged = this.facts.setdefault("gradient_norms", {})
+def _log_gradients(run: Run) -> None:
+    norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(run.training.model).items()}
+    logged = run.facts.setdefault("gradient_norms", {})
     if norms and all(
         map(math.isfinite, norms.values())
     ):  # in float16 they may overflow, and then the step has been left out
-        logged[str(this.training.step)] = norms
-        write_facts(this)
+        logged[str(run.training.step)] = norms
+        write_facts(run)
 
 
-def _log_epoch(this: Run, stop: Stop) -> None:
+def _log_epoch(run: Run, stop: Stop) -> None:
     """Evaluate, and add a line to metrics.jsonl. Raises Stopped, and then the line is still to be written."""
-    training = this.training
+    training = run.training
     weights = training.weights_to_keep()
     with stop.at_once():
-        measured = measure_epoch(this, weights)
+        measured = measure_epoch(run, weights)
     loss, error = training.means()
     training.sums.zero_()
     line = {
@@ -205,27 +207,27 @@ def _log_epoch(this: Run, stop: Stop) -> None:
         "train_error": round(error, 3),  # of augmented images, while the weights changed
         **measured,
     }
-    if this.selection:
-        this.selection.see(measured[f"held_out_{this.selection.metric}"], training.step, weights)
-        if this.selection.is_over:
-            _log_gradients(this)
-    append_metrics(this, line)
-    this.progress.log(line, training.total_steps)
+    if run.selection:
+        run.selection.see(measured[f"held_out_{run.selection.metric}"], training.step, weights)
+        if run.selection.is_over:
+            _log_gradients(run)
+    append_metrics(run, line)
+    run.progress.log_epoch(line, training.total_steps)
 
 
-def _finished(this: Run) -> dict[str, Any]:
-    """Measure the weights that the run hands on, and return the facts of run.json."""
-    weights = final_weights(this)
-    if this.training.recipe.precise_bn_images:
-        save(this, weights)
-    if this.selection:
-        this.facts["best"] = this.selection.facts()
-        this.progress.say(f"the best weights are those of step {this.selection.step:,}")
-    if this.training.step < this.training.total_steps:
-        this.facts["stopped_early"] = this.training.step
-    this.progress.say("trained and saved; evaluating")
-    this.facts["results"] = final_results(this, weights)
-    this.facts["layer_responses"] = final_layer_responses(this, weights)
-    this.facts["finished"] = now()
-    write_facts(this)
-    return this.facts
+def _finished(run: Run) -> dict[str, Any]:
+    """Measure the final weights, and return the facts of run.json."""
+    weights = final_weights(run)
+    if run.training.recipe.precise_bn_images:
+        save(run, weights)
+    if run.selection:
+        run.facts["best"] = run.selection.facts()
+        run.progress.log(f"the best weights are those of step {run.selection.step:,}")
+    if run.training.step < run.training.total_steps:
+        run.facts["stopped_early"] = run.training.step
+    run.progress.log("trained and saved; evaluating")
+    run.facts["results"] = final_results(run, weights)
+    run.facts["layer_responses"] = final_layer_responses(run, weights)
+    run.facts["finished"] = now()
+    write_facts(run)
+    return run.facts

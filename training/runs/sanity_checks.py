@@ -1,4 +1,4 @@
-"""Before a long run: one batch through everything, or one batch until it is learnt. Neither leaves anything behind."""
+"""Checks before a long run: one batch through everything, or one batch until it is learnt. Both leave no files."""
 
 import contextlib
 import dataclasses
@@ -10,26 +10,26 @@ from pathlib import Path
 
 import torch
 
-from training.weights import checkpoint
-from training.hardware.process_group import World
 from training.evaluation.evaluate import errors_of
 from training.hardware.devices import Hardware
-from training.data.splits import Part, whole
-from training.runs.setup import Interrupted, Options, Run, RunError, prepare
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
-from training.runs.measurements import answers, final_weights
 from training.runs.folder import earlier_facts, start_folder
+from training.runs.measurements import answers, final_weights
+from training.runs.options import Interrupted, Options, RunError
+from training.runs.progress import Progress
+from training.runs.setup import Run, prepare
 from training.trainer.interrupts import Stop, Stopped
+from training.weights import checkpoint
 
 _IMAGES_TO_LEARN = 32
-_STEPS_TO_LEARN = 500
+_STEPS_TO_LEARN = 500  # after which the loss counts as stuck
 _STEPS_BETWEEN_LOOKS = 5
 _LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
 
 
 def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
-    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; say what worked.
+    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; log what worked.
 
     Raises what a run raises.
     """
@@ -37,13 +37,13 @@ def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Prog
     with _ending_at_once(), tempfile.TemporaryDirectory(prefix=".dry-run-", dir=_place_for(options.out)) as folder:
         elsewhere = dataclasses.replace(options, out=Path(folder), resume=False)
         one_batch = min(recipe.precise_bn_images, recipe.batch_size)
-        this = prepare(
+        run = prepare(
             dataclasses.replace(recipe, precise_bn_images=one_batch), elsewhere, hardware, world, progress, None, Stop()
         )
-        start_folder(this)
+        start_folder(run)
         for attempt in (_describe_data, _try_a_step, _try_evaluation, _try_a_checkpoint, _memory):
-            progress.say(f"works: {attempt(this)}")
-    progress.say("everything works; nothing was left behind but the packed images, which the run will use")
+            progress.log(f"works: {attempt(run)}")
+    progress.log("everything works; nothing was left behind but the packed images, which the run will use")
 
 
 def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
@@ -53,8 +53,8 @@ def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress
     smoothing, decay or schedule. Raises RunError if the loss stays up, and what a run raises.
     """
     with _ending_at_once():
-        this = prepare(_plain(recipe), options, hardware, world, progress, None, Stop())
-        training = this.training
+        run = prepare(_plain(recipe), options, hardware, world, progress, None, Stop())
+        training = run.training
         training.total_steps = _STEPS_TO_LEARN
         batch = training.next_batch()
         first = None
@@ -65,7 +65,7 @@ def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress
             first = loss if first is None else first
             progress.show(training.step, _STEPS_TO_LEARN, training.batch_size, (loss, error))
             if loss < _LEARNT_LOSS:
-                progress.say(
+                progress.log(
                     f"the network can learn: its loss on {training.batch_size} images fell from {first:.3f} to "
                     f"{loss:.4f} in {training.step} steps"
                 )
@@ -110,38 +110,38 @@ def _place_for(out: Path) -> Path:
     return next(folder for folder in out.absolute().parents if folder.is_dir())
 
 
-def _describe_data(this: Run) -> str:
-    tested = f", {len(this.test_set):,} for testing" if this.test_set else ""
-    skipped = f", {len(this.train_set.skipped)} files skipped" if this.train_set.skipped else ""
-    apart = len(this.held_out_part.labels)
+def _describe_data(run: Run) -> str:
+    tested = f", {len(run.data.test_set):,} for testing" if run.data.test_set else ""
+    skipped = f", {len(run.data.train_set.skipped)} files skipped" if run.data.train_set.skipped else ""
+    apart = len(run.data.held_out_part.labels)
     held_out = f", {apart:,} held out" if apart else ""
-    classes = len(this.train_set.classes)
-    return f"data: {len(this.training.images):,} images in {classes} classes{held_out}{tested}{skipped}"
+    classes = len(run.data.train_set.classes)
+    return f"data: {len(run.training.images):,} images in {classes} classes{held_out}{tested}{skipped}"
 
 
-def _try_a_step(this: Run) -> str:
+def _try_a_step(run: Run) -> str:
     began = time.perf_counter()
-    this.training.train(1)
-    loss, error = this.training.means()
+    run.training.train(1)
+    loss, error = run.training.means()
     return (
-        f"forward, backward and update of {this.facts['network']} with {this.training.batch_size} images on "
-        f"{this.training.hardware}: loss {loss:.3f}, error {error:.1f}%, {time.perf_counter() - began:.2f} s"
+        f"forward, backward and update of {run.facts['network']} with {run.training.batch_size} images on "
+        f"{run.training.hardware}: loss {loss:.3f}, error {error:.1f}%, {time.perf_counter() - began:.2f} s"
     )
 
 
-def _try_evaluation(this: Run) -> str:
-    part = whole("test", this.test_set) if this.test_set else Part("train", this.train_set, this.kept)
-    few = dataclasses.replace(part, indices=part.indices[: this.training.batch_size])
-    errors = errors_of(*answers(this, final_weights(this), few))
+def _try_evaluation(run: Run) -> str:
+    part = run.data.test_part or run.data.training_part
+    few = dataclasses.replace(part, indices=part.indices[: run.training.batch_size])
+    errors = errors_of(*answers(run, final_weights(run), few))
     return f"evaluation of {errors.images} images: error {errors.top1:.1f}%"
 
 
-def _try_a_checkpoint(this: Run) -> str:
-    training = this.training
+def _try_a_checkpoint(run: Run) -> str:
+    training = run.training
     if not training.world.is_first:
         return "checkpoint: the first process writes it"
-    folder = checkpoint.save(this.options.out, training.step, training.weights_to_keep(), training.state())
-    saved = checkpoint.load_latest(this.options.out)
+    folder = checkpoint.save(run.options.out, training.step, training.weights_to_keep(), training.state())
+    saved = checkpoint.load_latest(run.options.out)
     if saved is None:
         raise RunError(f"a checkpoint written to {folder} could not be read back; give --out on another disk")
     training.restore(saved.step, saved.state)
@@ -149,7 +149,7 @@ def _try_a_checkpoint(this: Run) -> str:
     return f"checkpoint written and read back: {size / 1e6:.1f} MB"
 
 
-def _memory(_this: Run) -> str:
+def _memory(_run: Run) -> str:
     if torch.cuda.is_available():
         return f"memory: at most {torch.cuda.max_memory_reserved() / 2**20:,.0f} MiB of the GPU"
     return f"memory: at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MiB"

@@ -1,16 +1,14 @@
 """The trained networks that come with this project: runs beside this code, in training/results/.
 
-A checkout has all of them; an installed wheel has the small CIFAR-10 network alone.
+A checkout has all of them; an installed wheel has only the small CIFAR-10 network.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from training.networks.resnet import Architecture
+from training.runs.record import RecordError, read_record
 from training.weights.checkpoint import WEIGHTS
-from training.networks.resnet import Architecture, architecture
-from training.runs.loading import RUN_FILE
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL = "cifar10-resnet20"  # in every installation
@@ -19,7 +17,7 @@ EVERYDAY = "everyday-"  # what names of runs on photos of everyday things begin 
 
 @dataclass(frozen=True, slots=True)
 class ShippedRun:
-    """A run with its weights, and what it says of itself."""
+    """A run with its weights, and the facts of its record."""
 
     path: Path
     network: Architecture
@@ -58,7 +56,7 @@ def is_shipped(run: Path) -> bool:
 
 
 def is_checkout() -> bool:
-    """Whether this code lies in a checkout of the project, which has all the runs."""
+    """Whether this code is in a checkout of the project, which has all the runs."""
     return (RESULTS.parents[1] / "pyproject.toml").is_file()
 
 
@@ -70,16 +68,16 @@ def shown(path: Path) -> Path:
 
 def _read(folder: Path) -> ShippedRun | None:
     try:
-        facts: dict[str, Any] = json.loads((folder / RUN_FILE).read_bytes())
-        results = facts.get("results", {})
-        part = next((part for part in ("test", "held_out") if part in results), None)
-        return ShippedRun(
-            path=folder,
-            network=architecture(facts["network"], facts["shortcut"], facts["stride_in"], facts.get("stem")),
-            classes=len(facts["labels"]),
-            side=facts["preprocessing"]["crop"][0],
-            top1_error=None if part is None else float(results[part]["top1"]),
-            measured_on="test" if part == "test" else "held-out",
-        )
-    except (OSError, ValueError, LookupError, TypeError):
+        record = read_record(folder)
+    except RecordError:
         return None
+    results = record.results
+    errors = results and (results.test or results.held_out)
+    return ShippedRun(
+        path=folder,
+        network=record.architecture,
+        classes=len(record.labels),
+        side=record.preprocessing.crop[0],
+        top1_error=errors.top1 if errors else None,
+        measured_on="test" if results and results.test else "held-out",
+    )

@@ -1,7 +1,7 @@
-"""What a run starts from instead of chance: weights that others, or an earlier run, have trained.
+"""The weights that a run starts from: published ones, a file, or another run.
 
-The network, the size of the images and their colours follow the weights, except where the user has set them. What was
-used is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
+The network, the size of the images and their colours follow the weights, except where the user has set them. The source
+is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
 publisher.
 """
 
@@ -15,34 +15,32 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from training.networks.colour_statistics import usual_colour_statistics
+from training.networks.resnet import Architecture, ResNet, architecture, load_weights
+from training.recipes.recipe import Recipe
+from training.runs.loading import read_trained
+from training.runs.record import belongs_to_run
+from training.runs.shipped import SMALL, ShippedRun, shipped_runs
 from training.weights.checkpoint import WEIGHTS, CheckpointError, sha256_of
 from training.weights.conversion import fit_head, read_named, recognise, refuse_unfit
 from training.weights.published import (
-    MEAN,
     PUBLISHED,
-    STANDARD_DEVIATION,
     PublishedError,
     fetch_published,
     find_published,
 )
-from training.recipes.recipe import Recipe
-from training.networks.resnet import Architecture, ResNet, architecture, load_weights
-from training.runs.shipped import SMALL, ShippedRun, shipped_runs
-from training.runs.loading import RUN_FILE, is_of_a_run, read_trained
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def _architecture_of(recipe: Recipe) -> Architecture:
     return architecture(recipe.network, recipe.shortcut, recipe.stride_in, recipe.stem)
 
 
-PUBLISHED_WEIGHTS = "published"  # what a recipe's `weights` say to ask for published ones
+PUBLISHED_WEIGHTS = "published"  # the value of a recipe's `weights` that means published ones
 _HUGGING_FACE_FILES = ("model.safetensors", "pytorch_model.bin")  # in a model's folder
 _WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".th")
-_USUAL_SHORTER_SIDE = 256  # for a crop of 224, where nobody says otherwise
-_CIFAR_COLOURS = ((0.491314, 0.482222, 0.446534), (0.247036, 0.243458, 0.261544))
-_LEVELS_TO_RUN = 3  # <run>/checkpoints/<step>/weights.safetensors
+_USUAL_SHORTER_SIDE = 256  # pixels, for a crop of 224, as torchvision evaluates
 _NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 
@@ -63,30 +61,30 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A recipe made to fit the weights, the colours to normalise with, and the weights themselves."""
+    """A recipe made to fit the weights, the colours to normalize with, and the weights themselves."""
 
     recipe: Recipe
     mean: list[float]
     standard_deviation: list[float]
-    facts: dict[str, Any]  # what run.json says of it
-    source: Source | None = None  # None for a run that goes on: its checkpoint has the weights
+    facts: dict[str, Any]  # the entry of run.json
+    source: Source | None = None  # None for a run that is resumed: its checkpoint has the weights
 
-    def put_into(self, model: ResNet, labels: tuple[str, ...], say: Say) -> None:
-        """Give the network the weights; a head that is not for these classes is left out, and that is said."""
+    def put_into(self, model: ResNet, labels: tuple[str, ...], log: Log) -> None:
+        """Give the network the weights; a head for other classes is left out, which is logged."""
         side = self.recipe.test_size or self.recipe.image_size
         if self.facts["pixel_mean"]:
             model.pixel_mean = torch.zeros(3, side, side)
         if self.source is None:
             return
         weights, message = _without_another_head(self.source, labels)
-        say(message)
+        log(message)
         if "pixel_mean" in weights:
             mean = weights["pixel_mean"][None]
             weights["pixel_mean"] = F.interpolate(mean, (side, side), mode="bilinear", align_corners=False)[0]
         load_weights(model, model.state_dict() | weights)
 
 
-def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, say: Say) -> Start | None:
+def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, log: Log) -> Start | None:
     """Return what a run starts from, or None for chance.
 
     `fixed` names the recipe's fields that the user has set, `earlier` is run.json of a run that goes on.
@@ -97,10 +95,10 @@ def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any
     if recipe.weights is None:
         return None
     if recipe.weights == PUBLISHED_WEIGHTS:
-        source = _published_or_shipped(recipe, fixed, say)
+        source = _published_or_shipped(recipe, fixed, log)
     else:
-        source = _read(Path(recipe.weights).expanduser(), recipe, say)
-    return _start(source, recipe, fixed, say)
+        source = _read(Path(recipe.weights).expanduser(), recipe, log)
+    return _start(source, recipe, fixed, log)
 
 
 def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
@@ -112,8 +110,8 @@ def _as_before(recipe: Recipe, earlier: dict[str, Any]) -> Start | None:
     return Start(dataclasses.replace(recipe, **followed), colours["mean"], colours["standard_deviation"], facts)
 
 
-def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Start:
-    network = _network_of(source, recipe, fixed, say)
+def _start(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Start:
+    network = _network_of(source, recipe, fixed, log)
     fields = {name: getattr(network, name) for name in _NETWORK_FIELDS} | _sizes(source, recipe, fixed)
     fields |= {"weights": str(source.path), "subtract": "channel_mean"}  # a mean image comes with the weights
     head = source.weights.get("fc.weight")
@@ -130,7 +128,7 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> S
     return Start(new, list(source.mean), list(source.standard_deviation), facts, source)
 
 
-def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say) -> Architecture:
+def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Architecture:
     """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
     wanted = _architecture_of(recipe)
     chosen = source.network if _agree(source.network, wanted, fixed) else wanted
@@ -141,13 +139,13 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], say: Say)
         if chosen != source.network:
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
-    if chosen != wanted and source.instead_of is None:  # else it has been said already
-        say(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
+    if chosen != wanted and source.instead_of is None:  # else it has been logged already
+        log(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
     return chosen
 
 
 def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
-    """Whether a network is what the user has set of another one."""
+    """Whether a network agrees with another one in the fields that the user has set."""
     return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
 
 
@@ -171,49 +169,44 @@ def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, A
     return fields
 
 
-def _read(path: Path, recipe: Recipe, say: Say) -> Source:
+def _read(path: Path, recipe: Recipe, log: Log) -> Source:
     """Return the weights of a run, a checkpoint, or a file of this or another project."""
     if path.is_dir():
         path = next((path / name for name in _HUGGING_FACE_FILES if (path / name).is_file()), path)
-    if path.is_dir() and not is_of_a_run(path):
+    if path.is_dir() and not belongs_to_run(path):
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_SUFFIXES)
         such = f", such as {files[0]}" if files else ""
         raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
-    return _of_a_run(path) if path.is_dir() or _belongs_to_a_run(path) else _of_a_file(path, recipe, say)
-
-
-def _belongs_to_a_run(path: Path) -> bool:
-    folders = list(path.absolute().parents)[:_LEVELS_TO_RUN]
-    return path.name == WEIGHTS and any((folder / RUN_FILE).is_file() for folder in folders)
+    is_of_a_run = path.is_dir() or (path.name == WEIGHTS and belongs_to_run(path))
+    return _of_a_run(path) if is_of_a_run else _of_a_file(path, recipe, log)
 
 
 def _of_a_run(path: Path) -> Source:
     trained = read_trained(path)
+    preprocessing = trained.record.preprocessing
     return Source(
         path=trained.weights,
         weights=dict(trained.network.state_dict()),
         network=trained.network.architecture,
-        side=trained.crop[0],
-        shorter_side=trained.shorter_side,
-        mean=tuple(trained.mean),
-        standard_deviation=tuple(trained.standard_deviation),
-        labels=trained.labels,
+        side=preprocessing.crop[0],
+        shorter_side=preprocessing.shorter_side,
+        mean=preprocessing.mean,
+        standard_deviation=preprocessing.standard_deviation,
+        labels=trained.record.labels,
     )
 
 
-def _of_a_file(path: Path, recipe: Recipe, say: Say) -> Source:
-    """Return the weights in a file that says nothing of the images its network sees: the usual ones of its family."""
-    weights = read_named(path, say)
+def _of_a_file(path: Path, recipe: Recipe, log: Log) -> Source:
+    """Return the weights of a file, with the usual image size and statistics of the network's family."""
+    weights = read_named(path, log)
     wanted = _architecture_of(recipe)
     network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
     side = network.image_size
     shorter_side = side
-    mean, deviation = _CIFAR_COLOURS
-    if network.imagenet:
-        mean, deviation = MEAN, STANDARD_DEVIATION
     if network.stem == "7x7":
         shorter_side = _shorter_side_of(path)
-    return Source(path, weights, network, side, shorter_side, mean, deviation)
+    colours = usual_colour_statistics(network)
+    return Source(path, weights, network, side, shorter_side, colours.mean, colours.standard_deviation)
 
 
 def _fit(weights: Mapping[str, Tensor], network: Architecture, path: Path) -> bool:
@@ -230,11 +223,11 @@ def _shorter_side_of(path: Path) -> int:
     return next((row.shorter_side for row in PUBLISHED if digest.startswith(row.digest)), _USUAL_SHORTER_SIDE)
 
 
-def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> Source:
+def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], log: Log) -> Source:
     """Return the published weights, else those of a shipped run, unless the user has set published ones."""
     try:
         published = find_published(_architecture_of(recipe).depth)
-        return _of_a_file(fetch_published(published, say), recipe, say)
+        return _of_a_file(fetch_published(published, log), recipe, log)
     except PublishedError as error:
         reason = str(error)
     shipped = None if "weights" in fixed else _closest_shipped(recipe, fixed)
@@ -243,10 +236,10 @@ def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], say: Say) -> So
             f"no weights to start {recipe.network} from: {reason}; give --weights FILE, or --set weights=null to "
             "start from chance"
         )
-    insisting = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
-    say(
+    mismatch = "" if shipped.network.network == recipe.network else f", not the recipe's {recipe.network}"
+    log(
         f"no published weights: {reason}. Starting from {shipped.name}, which comes with this project, "
-        f"{shipped}{insisting}"
+        f"{shipped}{mismatch}"
     )
     return dataclasses.replace(_of_a_run(shipped.path), instead_of=f"published weights: {reason}")
 
@@ -267,7 +260,7 @@ def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None
 
 
 def _without_another_head(source: Source, labels: tuple[str, ...]) -> tuple[dict[str, Tensor], str]:
-    """Return the weights, without the head if it is for other classes, and a line that says what became of it."""
+    """Return the weights, without the head if it is for other classes, and a line that reports it."""
     weights, message = fit_head(source.weights, len(labels))
     if message is None and source.labels is not None and source.labels != labels:
         weights = {name: tensor for name, tensor in weights.items() if not name.startswith("fc.")}

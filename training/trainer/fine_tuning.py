@@ -1,4 +1,4 @@
-"""What learns, and how fast, in a network that is trained already: frozen layers, rates that fall towards the input.
+"""Fine-tuning of a trained network: frozen layers, and rates that fall towards the input.
 
 A network's layers are counted from the input: the stem, each block, the head. A frozen part begins at the input and
 keeps its weights and its batch-norm statistics; with a layer decay of d, what lies n layers below the head learns at

@@ -24,7 +24,7 @@ from training.trainer.cuda_graphs import CudaGraphStep, Result
 from training.trainer.fine_tuning import learning, set_training_mode
 from training.trainer.interrupts import Stop, Stopped
 
-_SECONDS_BETWEEN_LOOKS = 1.0  # at whether the step is to be left
+_SECONDS_BETWEEN_CHECKS = 1.0  # whether the step is to be abandoned
 Scale = Callable[[Tensor], Tensor]
 
 
@@ -106,7 +106,7 @@ class ParallelGradients:
         )
 
     def _results(self, futures: Sequence["Future[Result]"]) -> list[Result]:
-        while wait(futures, _SECONDS_BETWEEN_LOOKS).not_done:
+        while wait(futures, _SECONDS_BETWEEN_CHECKS).not_done:
             if self._stop.is_overdue():
                 raise Stopped
         return [future.result() for future in futures]
@@ -144,7 +144,7 @@ def batch_norms(module: nn.Module) -> list[_BatchNorm]:
 
 
 def statistics_of(module: nn.Module) -> list[Tensor]:
-    """Return the running means and variances of a network, as live tensors."""
+    """Return the running means and variances of a network, float32 (channels,), as live tensors."""
     found = [statistic for norm in batch_norms(module) for statistic in (norm.running_mean, norm.running_var)]
     return [statistic for statistic in found if statistic is not None]
 

@@ -1,7 +1,7 @@
-"""SIGTERM and SIGINT, heard instead of obeyed, so that a run saves where it is before it ends.
+"""SIGTERM and SIGINT as requests to stop, so that a run saves its state before it ends.
 
-A run that is asked to stop has about ten seconds. While weights change it ends after the step at hand (`asked`), or
-leaves that step if it takes too long (`is_overdue`); where nothing can be left half done it ends `at_once`.
+A container runtime kills a process about ten seconds after SIGTERM. While weights change, a run ends after the current
+step (`is_requested`), or abandons a step that takes too long (`is_overdue`). Where no state changes it ends `at_once`.
 """
 
 import contextlib
@@ -9,41 +9,41 @@ import signal
 import time
 from collections.abc import Iterator
 
-_PATIENCE_S = 3.0  # for the step at hand
+_STEP_LIMIT_S = 3.0  # for the current step, of the ten seconds before SIGKILL
 
 
 class Stopped(Exception):
-    """Somebody asked this process to stop, and what was under way has been left."""
+    """A stop was requested, and the current work was abandoned."""
 
 
 class Stop:
-    """Whether somebody has asked this process to stop, and since when."""
+    """Whether and when a stop was requested."""
 
     def __init__(self) -> None:
-        self._asked_at: float | None = None
+        self._requested_at: float | None = None
         self._raises = False
 
     @property
-    def asked(self) -> bool:
-        return self._asked_at is not None
+    def is_requested(self) -> bool:
+        return self._requested_at is not None
 
     def is_overdue(self) -> bool:
-        """Whether whoever asked has waited as long as a step may take."""
-        return self._asked_at is not None and time.monotonic() - self._asked_at > _PATIENCE_S
+        """Whether the request is older than a step may take."""
+        return self._requested_at is not None and time.monotonic() - self._requested_at > _STEP_LIMIT_S
 
-    def ask(self) -> None:
-        """Ask to stop; raises Stopped within `at_once`."""
-        if self._asked_at is None:
-            self._asked_at = time.monotonic()
+    def request(self) -> None:
+        """Record a request to stop; raises Stopped within `at_once`."""
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
         if self._raises:
             raise Stopped
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within, Stopped is raised as soon as somebody asks, or has asked before."""
+        """Raise Stopped inside the block as soon as a stop is requested, or if it was requested before."""
         self._raises = True
         try:
-            if self.asked:
+            if self.is_requested:
                 raise Stopped
             yield
         finally:
@@ -51,9 +51,9 @@ class Stop:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
-        """Within, SIGTERM and SIGINT ask to stop instead of ending the process."""
+        """Turn SIGTERM and SIGINT inside the block into requests to stop."""
         numbers = (signal.SIGTERM, signal.SIGINT)
-        previous = {number: signal.signal(number, lambda _number, _frame: self.ask()) for number in numbers}
+        previous = {number: signal.signal(number, lambda _number, _frame: self.request()) for number in numbers}
         try:
             yield
         finally:

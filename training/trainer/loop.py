@@ -91,7 +91,7 @@ class Training:
         return self.step // self.epoch_steps
 
     def is_epoch_complete(self) -> bool:
-        """Whether an epoch (or the run) ends here, and `means` are still those of it: nobody has logged them."""
+        """Whether an epoch (or the run) has ended and its `means` are still to be logged."""
         return (self.step % self.epoch_steps == 0 or self.step == self.total_steps) and bool(self.sums[2] > 0)
 
     def train(self, steps: int, batch: Batch | None = None) -> None:
@@ -181,7 +181,7 @@ class Training:
     def state(self) -> dict[str, Any]:
         """Return what resuming needs beside the step: raw weights, momentum, average.
 
-        Raises Diverged for weights that are no longer finite, of which the loss tells a step later only.
+        Raises Diverged for weights that are no longer finite, which the loss shows only a step later.
         """
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             self._raise_diverged("the weights are")

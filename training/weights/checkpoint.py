@@ -1,4 +1,4 @@
-"""Checkpoints that are either whole or not there.
+"""Checkpoints that are complete or absent.
 
     runs/<name>/checkpoints/<step>/   weights.safetensors  what to evaluate, export and serve (the average, if any)
                                       state.pt             what else resuming needs: optimizer, raw weights
@@ -6,7 +6,7 @@
     runs/<name>/checkpoints/latest    the step of the newest one
 
 Each is made as a hidden folder, flushed to the disk, renamed in one step; only then does `latest` change. One that
-takes the place of another of the same step moves that aside first, and whoever reads finds it there.
+takes the place of another of the same step moves that aside first, and readers find it there.
 """
 
 import errno
@@ -35,7 +35,7 @@ class CheckpointError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What resuming needs, read back: the step, the weights to serve, the training's state."""
+    """A checkpoint read back: the step, the weights to serve, the state of the training."""
 
     step: int
     weights: dict[str, Tensor]
@@ -82,11 +82,11 @@ def _write(working: Path, step: int, weights: dict[str, Tensor], state: dict[str
 
 
 def _reason(error: BaseException) -> str:
-    """Return why a file cannot be written; torch.save tells of it with a RuntimeError around the operating system's."""
-    told = error if isinstance(error, OSError) else error.__context__
-    if not isinstance(told, OSError):
+    """Return why a file cannot be written; torch.save wraps the operating system's error in a RuntimeError."""
+    cause = error if isinstance(error, OSError) else error.__context__
+    if not isinstance(cause, OSError):
         raise error
-    return os.strerror(told.errno or errno.EIO)
+    return os.strerror(cause.errno or errno.EIO)
 
 
 def _remove_old(folder: Path, keep: int) -> None:

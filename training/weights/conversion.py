@@ -1,8 +1,8 @@
 """Weights from elsewhere: torchvision, timm, Hugging Face and akamaster files, under this project's names.
 
 Only tensors are ever read: from safetensors, or by PyTorch's reader that refuses everything else. Whose file it is
-shows in the names alone; whether it fits shows in names and shapes, and what does not fit is refused with both. Shapes
-do not tell where a bottleneck's stride is: the files of torchvision, timm and Hugging Face have it in the 3x3 (v1.5).
+shows in the names; whether it fits shows in names and shapes, and what does not fit is refused with both. Shapes
+do not show where a bottleneck's stride is: the files of torchvision, timm and Hugging Face have it in the 3x3 (v1.5).
 """
 
 import re
@@ -44,22 +44,22 @@ def read_foreign(path: Path, described: Architecture) -> dict[str, Tensor]:
     return weights
 
 
-def read_named(path: Path, say: Callable[[str], None] = lambda _line: None) -> dict[str, Tensor]:
+def read_named(path: Path, log: Callable[[str], None] = lambda _line: None) -> dict[str, Tensor]:
     """Return the weights in a file as `read_foreign` does, of whatever network they are.
 
     Raises CheckpointError for a file that cannot be read or does not show which weights are meant, ValueError for names
     that clash.
     """
-    inside, beside = unwrapped(state_dict_in(_read(path), path, say), path, say)
+    inside, beside = unwrapped(state_dict_in(_read(path), path, log), path, log)
     weights: dict[str, Tensor] = {}
     for name, tensor in inside.items():
         if name in _COUNTERS:
             continue
         ours = _our_name(name)
         if ours in weights:
-            raise ValueError(f"{path}: two tensors of this file are both {ours}; save those that are meant alone")
+            raise ValueError(f"{path}: two tensors of this file are both {ours}; save only the intended ones")
         weights[ours] = tensor
-    weights = with_head(weights, beside, path, say)
+    weights = with_head(weights, beside, path, log)
     return {
         name: tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
         for name, tensor in weights.items()
@@ -67,7 +67,7 @@ def read_named(path: Path, say: Callable[[str], None] = lambda _line: None) -> d
 
 
 def recognise(weights: Mapping[str, Tensor]) -> Architecture | None:
-    """Return the network that weights under our names are of, told by their names; None for a network unknown here.
+    """Return the network that weights under our names are of, by their names; None for a network unknown here.
 
     Without any weights in its shortcuts it is taken for residual, with option A: a plain network has the same names.
     """
@@ -118,7 +118,7 @@ def _read(path: Path) -> Any:
     except Exception:  # the reader has no closed list of failures; its own words advise to trust the file
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors, which could be code and is not loaded; "
-            "save its state dict alone, best as .safetensors"
+            "save only its state dict, best as .safetensors"
         ) from None
 
 

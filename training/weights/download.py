@@ -1,7 +1,7 @@
 """One file over HTTP, whole and verified under its name, or not there at all.
 
-What has come so far lies beside it as a hidden `.partial`, which is locked while a process works on it: a second
-process waits and then finds the file. After a cut, or in a later run, only the rest is asked for, on the condition
+The received part is beside it as a hidden `.partial`, which is locked while a process works on it: a second
+process waits and then finds the file. After a cut, or in a later run, only the rest is requested, on the condition
 that the file is still the same where its server gives versions a name. What has not the expected digest is removed,
 after one try anew if it was put together from several answers.
 """
@@ -23,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from training.weights.checkpoint import flush, sha256_of
 from training.weights.http_get import Answer, CutOff, Unreachable, get
 
-_TOTAL_TIMEOUT_S = 3600.0
+_TOTAL_TIMEOUT_S = 3600.0  # of one file, all tries together
 _TRIES = 5  # each but the first goes on where the one before was cut off
 
 
@@ -37,24 +37,24 @@ class _Wanted:
     digest: str
     largest: int  # bytes
     ends_at: float  # monotonic seconds
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     @property
     def host(self) -> str:
         return urlsplit(self.url).hostname or self.url
 
 
-def download(url: str, path: Path, *, digest: str, largest: int, say: Callable[[str], None]) -> None:
+def download(url: str, path: Path, *, digest: str, largest: int, log: Callable[[str], None]) -> None:
     """Make `path` the file at `url`, or do nothing if it is that file already.
 
     `digest` is the sha256's first hex digits, or all of them; `largest` is in bytes. Raises DownloadError.
     """
-    wanted = _Wanted(url, digest, largest, time.monotonic() + _TOTAL_TIMEOUT_S, say)
+    wanted = _Wanted(url, digest, largest, time.monotonic() + _TOTAL_TIMEOUT_S, log)
     try:
         if _is_there(path, wanted):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_partial(path, say) as partial:
+        with _locked_partial(path, log) as partial:
             if _is_there(path, wanted):  # by the work of the process that had the lock
                 partial.remove()
                 return
@@ -65,7 +65,7 @@ def download(url: str, path: Path, *, digest: str, largest: int, say: Callable[[
 
 
 class _Partial:
-    """What has come of a file so far, open for appending, and the name of the version that it belongs to."""
+    """The received part of a file, open for appending, and the version that it belongs to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -83,12 +83,12 @@ class _Partial:
         except FileNotFoundError:
             return None
 
-    def lock(self, say: Callable[[str], None]) -> bool:
+    def lock(self, log: Callable[[str], None]) -> bool:
         """Wait for the file to be free, and return whether it is still the one in the folder."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say(f"another process is fetching {self.path.name}; waiting for it")
+            log(f"another process is fetching {self.path.name}; waiting for it")
             fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             return os.path.samestat(os.fstat(self._file.fileno()), self.working.stat())
@@ -120,10 +120,10 @@ class _Partial:
 
 
 @contextlib.contextmanager
-def _locked_partial(path: Path, say: Callable[[str], None]) -> Iterator[_Partial]:
+def _locked_partial(path: Path, log: Callable[[str], None]) -> Iterator[_Partial]:
     while True:
         with contextlib.closing(_Partial(path)) as partial:
-            if partial.lock(say):  # else another process has finished it, or removed it
+            if partial.lock(log):  # else another process has finished it, or removed it
                 yield partial
                 return
 
@@ -134,7 +134,7 @@ def _is_there(path: Path, wanted: _Wanted) -> bool:
     found = sha256_of(path)
     if found.startswith(wanted.digest):
         return True
-    wanted.say(f"{path} has the sha256 {found}, not {_stated(wanted)}, and is removed")
+    wanted.log(f"{path} has the sha256 {found}, not {_stated(wanted)}, and is removed")
     path.unlink(missing_ok=True)
     return False
 
@@ -148,7 +148,7 @@ def _fill(partial: _Partial, wanted: _Wanted) -> None:
     is_pieced = _fetch(partial, wanted)
     found = sha256_of(partial.working)
     if is_pieced and not found.startswith(wanted.digest):
-        wanted.say("the parts do not make the right file; fetching it whole")
+        wanted.log("the parts do not make the right file; fetching it whole")
         partial.start_over(None)
         _fetch(partial, wanted)
         found = sha256_of(partial.working)
@@ -170,7 +170,7 @@ def _fetch(partial: _Partial, wanted: _Wanted) -> bool:
             kept = len(partial)
             if kept == before or try_number == _TRIES or time.monotonic() > wanted.ends_at:
                 break
-            wanted.say(f"cut off after {kept:,} bytes; going on from there")
+            wanted.log(f"cut off after {kept:,} bytes; going on from there")
             is_pieced = True
     raise DownloadError(
         f"{wanted.host} cut the connection after {len(partial):,} bytes, which are kept for the next run"
@@ -184,7 +184,7 @@ def _fetch_rest(partial: _Partial, wanted: _Wanted) -> bool:
             partial.start_over(answer.version)
         _refuse_more(answer.total or 0, partial, wanted)
         size = "" if answer.total is None else f" ({answer.total / 1e6:,.1f} MB)"
-        wanted.say(f"fetching {wanted.url}{size}")
+        wanted.log(f"fetching {wanted.url}{size}")
         try:
             for chunk in _with_a_bar(answer, wanted):
                 partial.append(chunk)

@@ -1,6 +1,6 @@
 """An answer to one GET, opened within seconds or not at all; the standard library's client with its doors closed.
 
-Only http and https, and no redirect from one to the other or anywhere else. Whoever is offline learns so at once or
+Only http and https, and no redirect from one to the other or anywhere else. Without a connection it fails at once or
 after the time limit, even where the resolver of names would wait for minutes.
 """
 
@@ -19,6 +19,7 @@ from http.client import HTTPMessage, HTTPResponse
 from typing import IO, cast
 from urllib.parse import urlsplit
 
+# A silent name server blocked an export for a minute: the resolver has no timeout of its own.
 OPEN_TIMEOUT_S = 20.0  # until the head of the answer is there: name, connection, redirects, server
 _READ_TIMEOUT_S = 30.0  # without a byte
 _CHUNK = 1 << 18  # bytes
@@ -62,7 +63,7 @@ class Answer:
 
 
 def get(url: str, start: int = 0, version: str | None = None) -> Answer:
-    """Ask for a file from a byte on; the answer says where it really begins. Raises Unreachable."""
+    """Request a file from byte `start`; the answer has the byte at which it really begins. Raises Unreachable."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "resnet-service"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -131,14 +132,14 @@ def _open_at_once(request: urllib.request.Request) -> HTTPResponse:
     return cast(HTTPResponse, _opener().open(request, timeout=_READ_TIMEOUT_S))
 
 
-def _answer(body: HTTPResponse, asked: int) -> Answer:
+def _answer(body: HTTPResponse, requested: int) -> Answer:
     start = 0
     if body.status == http.HTTPStatus.PARTIAL_CONTENT:
         match = _CONTENT_RANGE.fullmatch(body.headers.get("Content-Range", ""))
-        if match is None or int(match[1]) != asked:
+        if match is None or int(match[1]) != requested:
             body.close()
-            raise Unreachable("the server sends another part of the file than was asked for")
-        start = asked
+            raise Unreachable("the server sends another part of the file than was requested")
+        start = requested
     elif body.status != http.HTTPStatus.OK:
         body.close()
         raise Unreachable(f"the server answers {body.status}")

@@ -1,6 +1,6 @@
-"""ImageNet weights that others trained and published: where they lie, what they need, what is claimed of them.
+"""Published ImageNet weights: address, preprocessing, and the accuracy that their publishers state.
 
-Nothing here was measured by this project. Each row says who said it; digests are exactly what the publisher states:
+Nothing here was measured by this project. Each row names its source; digests are exactly what the publisher states:
 torchvision and timm put the first 8 hex digits of the sha256 into a file's name (the convention of torch.hub's
 `check_hash`; timm's clean_checkpoint.py names files so). All of them have shortcuts B, a bottleneck's stride in its
 3x3 (v1.5), and 224 x 224 pixels in the usual colours of ImageNet.
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from service.system.cache import cache_root
 from training.weights.download import DownloadError, download
 
 MIRROR = "RESNET_WEIGHTS_MIRROR"  # environment: a folder of a web server that has the same files
-MEAN, STANDARD_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CROP = 224
 _LARGEST = 400_000_000  # bytes; ResNet-152 has 242 million
 
@@ -131,18 +131,17 @@ def published_as(sha256: str, depth: int) -> Published | None:
 
 
 def cached_path(published: Published) -> Path:
-    """Return where the file lies once it has come, or where to put one that was fetched by other means."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "resnet-service" / "weights" / published.file_name
+    """Return the path of the file in the cache, also for one that is fetched by other means."""
+    return cache_root() / "weights" / published.file_name
 
 
-def fetch_published(published: Published, say: Callable[[str], None]) -> Path:
+def fetch_published(published: Published, log: Callable[[str], None]) -> Path:
     """Return the file, verified, from the cache or else from its publisher. Raises PublishedError."""
     path = cached_path(published)
     mirror = os.environ.get(MIRROR)
     url = f"{mirror.rstrip('/')}/{published.file_name}" if mirror else published.url
     try:
-        download(url, path, digest=published.digest, largest=_LARGEST, say=say)
+        download(url, path, digest=published.digest, largest=_LARGEST, log=log)
     except DownloadError as error:
         raise PublishedError(f"{error}; fetch it elsewhere and put it at {path}") from None
     return path

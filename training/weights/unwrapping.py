@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.weights.checkpoint import CheckpointError
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 Weights = dict[str, Tensor]
 
 # Where training scripts keep the state dict in what they save; the averaged weights are the better ones.
@@ -43,10 +43,10 @@ _HEAD = re.compile(r"(?:fc|heads?|classifier|linear|last_linear|output|projector
 _MOST_SHOWN = 3
 
 
-def state_dict_in(content: Any, path: Path, say: Say) -> Weights:
+def state_dict_in(content: Any, path: Path, log: Log) -> Weights:
     """Return the tensors that a file's content holds for a network, by the names that they have there.
 
-    Of several state dicts the averaged one is taken, else the one under the most usual key, and that is said. Raises
+    Of several state dicts the averaged one is taken, else the one under the most usual key, which is logged. Raises
     CheckpointError where there is none, or none that is more usual than the others.
     """
     every = dict(_mappings(content))
@@ -56,11 +56,10 @@ def state_dict_in(content: Any, path: Path, say: Say) -> Weights:
     key = _most_usual(found)
     if key is None:
         raise CheckpointError(
-            f"{path} holds several state dicts, {_listed(found)}; save the one that is meant alone, best as "
-            ".safetensors"
+            f"{path} holds several state dicts, {_listed(found)}; save only the intended one, best as .safetensors"
         )
     if len(found) > 1:
-        say(f"{path.name} holds several state dicts, {_listed(found)}: {key} is taken")
+        log(f"{path.name} holds several state dicts, {_listed(found)}: {key} is taken")
     return found[key]
 
 
@@ -98,8 +97,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(name or "(no key)" for name in shown[:_MOST_SHOWN]) + more
 
 
-def unwrapped(weights: Weights, path: Path, say: Say) -> tuple[Weights, Weights]:
-    """Return the tensors of a network without their common prefix, and those that lie beside it.
+def unwrapped(weights: Weights, path: Path, log: Log) -> tuple[Weights, Weights]:
+    """Return the tensors of a network without their common prefix, and those beside it.
 
     Raises CheckpointError for several networks of which none is averaged or under a more usual name, ValueError where
     names clash.
@@ -108,23 +107,23 @@ def unwrapped(weights: Weights, path: Path, say: Say) -> tuple[Weights, Weights]
     for name, tensor in weights.items():
         short = ".".join(word for word in name.split(".") if word not in _WRAPPERS)
         if short in plain:
-            raise ValueError(f"{path}: two tensors of this file are both {short}; save those that are meant alone")
+            raise ValueError(f"{path}: two tensors of this file are both {short}; save only the intended ones")
         plain[short] = tensor
     prefixes = {match[1] or "" for name in plain if (match := _FIRST_BLOCK.fullmatch(name))}
     several = f"{path} holds several networks, {_listed(sorted(prefixes))}"
     prefix = _most_usual(prefixes) if prefixes else ""
     if prefix is None:
-        raise CheckpointError(f"{several}; save the tensors of the one that is meant alone")
+        raise CheckpointError(f"{several}; save only the tensors of the intended one")
     if len(prefixes) > 1:
-        say(f"{several}: {prefix or 'the one without a prefix'} is taken")
+        log(f"{several}: {prefix or 'the one without a prefix'} is taken")
     inside = {name.removeprefix(prefix): tensor for name, tensor in plain.items() if name.startswith(prefix)}
     return inside, {name: tensor for name, tensor in plain.items() if not name.startswith(prefix)}
 
 
-def with_head(body: Weights, beside: Weights, path: Path, say: Say) -> Weights:
-    """Return the weights of a network, under our names, with its last layer as `fc`, wherever it lies.
+def with_head(body: Weights, beside: Weights, path: Path, log: Log) -> Weights:
+    """Return the weights of a network, under our names, with its last layer as `fc`, from any place in the file.
 
-    What else lies beside the network is left out, and so is a last layer of several; that is said.
+    Other tensors beside the network are left out, and so is one of several last layers; both are logged.
     """
     heads = {} if "fc.weight" in body else _linear_layers(body) or _linear_layers(beside, _channels(body))
     if len(heads) == 1:
@@ -137,7 +136,7 @@ def with_head(body: Weights, beside: Weights, path: Path, say: Say) -> Weights:
         body = {key: tensor for key, tensor in body.items() if not _HEAD.match(key)}
     left_out = [name for name, tensor in beside.items() if tensor.ndim]
     if left_out:
-        say(f"left out of {path.name}, as no part of the network: {_listed(left_out)}")
+        log(f"left out of {path.name}, as no part of the network: {_listed(left_out)}")
     return body
 
 

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from service.inference.registry import Registry, Served
+from service.model_files.repository import MODEL_FILE
 from service.model_files.tensor_spec import TensorSpec
 
 NAME = "resnet-service"
@@ -62,7 +63,7 @@ def model_config(model: Served, *, max_request_bytes: int, threads: int, latest:
         "output": [_configured(spec, model) for spec in model.outputs],
         **({"dynamic_batching": batching} if model.is_batched else {}),
         "instance_group": [{"name": model.info.name, "kind": kind, "count": threads}],
-        "default_model_filename": "model.onnx",
+        "default_model_filename": MODEL_FILE,
         "model_transaction_policy": {"decoupled": False},
         "response_cache": {"enable": False},
         "parameters": {"sha256": {"string_value": model.info.sha256}},

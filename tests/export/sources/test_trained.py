@@ -70,7 +70,7 @@ def test_other_labels_than_the_runs_are_a_contradiction(trained: Trained) -> Non
 def test_weights_of_another_network_are_refused(trained: Trained, tmp_path: Path) -> None:
     run = copy_run(trained, tmp_path / "run")
     change_run(run, network="resnet32")
-    with pytest.raises(ExportError, match=r"not the weights of resnet32.*choose another --checkpoint"):
+    with pytest.raises(ExportError, match=r"not the weights of resnet32.*give another --checkpoint"):
         from_run(run, NetworkSpec(), None)
 
 
@@ -103,7 +103,7 @@ def test_damaged_weights_are_refused(trained: Trained, tmp_path: Path) -> None:
     run = copy_run(trained, tmp_path / "run")
     weights = find_weights(run)
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ExportError, match="choose another --checkpoint"):
+    with pytest.raises(ExportError, match="is not a readable safetensors file; give another file"):
         from_run(weights, NetworkSpec(), None)
 
 

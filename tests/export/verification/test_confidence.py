@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from export.verification.confidence import Unknown, auroc, measure_confidence
-from export.verification.evaluation import LabelledImages
+from export.verification.evaluation import answers_of
+from export.verification.labelled_images import Evidence, LabelledImages
 from service.engine.engine import Engine
 from tests.export.test_cli import export_onnx
 from tests.training.conftest import write_images
@@ -22,7 +23,11 @@ CLASSES = 4
 class FakeEngine:
     """Its logits are the first row of an image's red values: logit c is pixel (0, c) minus 100, in tenths."""
 
+    def __init__(self) -> None:
+        self.images = 0  # that have passed
+
     def run(self, images: NDArray[np.uint8], outputs: Any) -> list[NDArray[Any]]:
+        self.images += len(images)
         assert outputs == ("probabilities", "top_indices", "energy")
         logits = (images[:, 0, :CLASSES, 0].astype(np.float32) - 100) / 10
         energy = np.log(np.exp(logits).sum(axis=1, keepdims=True))
@@ -51,7 +56,20 @@ def known_and_unknown(
 
 
 def measured(held_out: LabelledImages | None, test: LabelledImages | None, unknown: Unknown | None) -> Any:
-    return measure_confidence(cast(Engine, FakeEngine()), held_out, test, unknown)
+    engine = cast(Engine, FakeEngine())
+    answers = None if test is None else answers_of(engine, test.pixels)
+    return measure_confidence(engine, Evidence(test, held_out), answers, unknown)
+
+
+def test_each_image_passes_the_network_once() -> None:
+    held_out, test, unknown = known_and_unknown(5, known=200, unknown=100)
+    engine = FakeEngine()
+    answers = answers_of(cast(Engine, engine), test.pixels)
+    assert measure_confidence(cast(Engine, engine), Evidence(test, held_out), answers, unknown)
+    assert engine.images == 200 + 200 + 100
+    engine.images = 0
+    assert measure_confidence(cast(Engine, engine), Evidence(test, test), answers, unknown)
+    assert engine.images == 100
 
 
 def test_the_auroc_is_the_share_of_pairs_in_the_right_order() -> None:

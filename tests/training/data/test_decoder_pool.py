@@ -17,14 +17,14 @@ from PIL import Image
 from service.images.preprocessing import image_to_pixels
 from tests.support.images import encoded
 from tests.support.jpeg_trees import write_jpegs
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders, gathered
 from training.data.image_arrays import Streamed
 from training.data_files.listing import DataError, Place
 
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(100)
 ROOT = Path(__file__).parents[3]
-CENTRE = Window(32, shorter_side=40)
+CENTRE = CropSpec(32, shorter_side=40)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_random_windows_do_not_depend_on_the_number_of_processes(places: list[Pl
     found = []
     for count in (1, 3):
         with decoders(count) as some:
-            found.append(gathered(some.submit(places, Window(32, crop, scale_range=(36, 50)), draws), places))
+            found.append(gathered(some.submit(places, CropSpec(32, crop, scale_range=(36, 50)), draws), places))
     np.testing.assert_array_equal(*found)
 
 
@@ -87,14 +87,14 @@ def test_a_truncated_jpeg_and_a_huge_one_are_taken_as_the_service_takes_them(
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     mixed = [Place(str(tmp_path / name)) for name in contents]
-    for window in (CENTRE, Window(32, "random_resized", scale_range=(36, 50))):
+    for crop in (CENTRE, CropSpec(32, "random_resized", scale_range=(36, 50))):
         with decoders(1) as one:
-            (answer,) = one.submit(mixed, window, [(7, 3, position) for position in range(len(mixed))])
+            (answer,) = one.submit(mixed, crop, [(7, 3, position) for position in range(len(mixed))])
             decoded = answer.result()
         assert decoded.failed.keys() == {1, 3}
         assert "broken or cut off" in decoded.failed[1] and "this is a HEIC file" in decoded.failed[3]
         assert np.abs(decoded.pixels[1].astype(int) - (10, 150, 90)).max() <= 2
-        if window is CENTRE:
+        if crop is CENTRE:
             np.testing.assert_array_equal(decoded.pixels[0], image_to_pixels(whole, shorter_side=40, crop=(32, 32))[0])
 
 
@@ -109,7 +109,7 @@ def test_a_killed_process_ends_the_wait_with_one_line(places: list[Place]) -> No
 
 def test_a_process_killed_in_the_middle_of_an_answer_is_noticed(places: list[Place]) -> None:
     """The largest answers do not fit a pipe, so that a process that is stopped has one half sent."""
-    large = Window(600, shorter_side=600)
+    large = CropSpec(600, shorter_side=600)
     with decoders(1) as one:
         gathered(one.submit(places[:1], CENTRE), places)
         answers = one.submit(places[:16], large)
@@ -120,7 +120,7 @@ def test_a_process_killed_in_the_middle_of_an_answer_is_noticed(places: list[Pla
 
 def test_closing_ends_all_processes_and_fails_what_is_awaited(places: list[Place]) -> None:
     some = Decoders(2)
-    answers = some.submit(places * 10, Window(300, shorter_side=300))
+    answers = some.submit(places * 10, CropSpec(300, shorter_side=300))
     pids = some.pids()
     some.close()
     assert all(answer.done() for answer in answers)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.image_trees import as_tar, classes_in, write_images
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.duplicates import duplicates_in
 from training.data.splits import Part, hold_out_share, whole, with_classes
@@ -25,7 +26,7 @@ def copy(data: Path, source: str, *targets: str) -> None:
 
 
 def parts_of(data: Path, reading: Any = "packed") -> list[Part]:
-    return [whole(name, load(data / name, 8, reading=reading)) for name in ("train", "val", "test")]
+    return [whole(name, load(data / name, CropSpec(8), reading=reading)) for name in ("train", "val", "test")]
 
 
 @pytest.mark.parametrize("reading", ["packed", "streamed"])
@@ -66,7 +67,7 @@ def test_what_is_said_is_gone_when_it_is_followed(data: Path) -> None:
 def test_images_held_out_of_the_same_folder_are_compared_too(data: Path) -> None:
     for index in range(3, 9):
         copy(data, "train/cat/0.png", f"train/cat/{index}.png")
-    dataset = load(data / "train", 8)
+    dataset = load(data / "train", CropSpec(8))
     held_out = hold_out_share(dataset.labels, 0.3, seed=0)
     kept = np.setdiff1d(np.arange(len(dataset)), held_out)
     found = duplicates_in([Part("train", dataset, kept), Part("val", dataset, held_out)], data)
@@ -80,8 +81,8 @@ def test_labels_are_compared_by_name_where_a_part_lacks_classes(data: Path) -> N
     for file in (data / "val" / "cat").iterdir():
         file.unlink()
     (data / "val" / "cat").rmdir()
-    train = load(data / "train", 8)
-    val = with_classes(load(data / "val", 8, least_classes=1), train.classes)
+    train = load(data / "train", CropSpec(8))
+    val = with_classes(load(data / "val", CropSpec(8), least_classes=1), train.classes)
     found = duplicates_in([whole("train", train), whole("val", val)], data)
     assert (found.trained_on, found.under_two_classes) == ({"val": 1}, 0)
 
@@ -90,7 +91,10 @@ def test_files_that_cannot_be_decoded_do_not_shift_the_others(data: Path) -> Non
     (data / "train" / "cat" / "1.png").write_bytes(b"broken")
     copy(data, "train/dog/2.png", "test/dog/0.png")
     for reading in ("packed", "streamed"):
-        parts = [whole(name, load(data / name, 8, max_skipped=0.5, reading=reading)) for name in ("train", "test")]  # type: ignore[arg-type]
+        parts = [
+            whole(name, load(data / name, CropSpec(8), max_skipped=0.5, reading=reading))  # type: ignore[arg-type]
+            for name in ("train", "test")
+        ]
         assert len(parts[0].digests) == 5
         found = duplicates_in(parts, data)
         assert found.examples == {"test": ("test/dog/0.png", "train/dog/2.png")}
@@ -100,7 +104,7 @@ def test_each_file_is_read_once_while_packing(data: Path, monkeypatch: pytest.Mo
     read: list[Path] = []
     original = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))  # type: ignore[func-returns-value]
-    load(data / "train", 8, reading="packed")
+    load(data / "train", CropSpec(8), reading="packed")
     images = [path for path in read if path.suffix == ".png"]
     assert len(images) == len(set(images)) == 6
 
@@ -114,7 +118,7 @@ def test_nothing_twice_is_nothing_said(data: Path) -> None:
 
 
 def test_a_million_images_are_compared_in_little_memory(data: Path) -> None:
-    dataset = load(data / "train", 8)
+    dataset = load(data / "train", CropSpec(8))
     count = 1_000_000
     numbers = np.random.default_rng(0).permutation(np.arange(count, dtype=np.uint64))
     numbers[:3] = numbers[-3:]  # of the first, which are trained on, three are held out too

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.conftest import write_images
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.splits import (
     Part,
@@ -79,7 +80,7 @@ def test_training_images_alone_are_no_split(tmp_path: Path) -> None:
 def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", each=3)
     (data / "blue" / "0.png").write_bytes(b"broken")
-    dataset = load(data, 32, max_skipped=0.5)
+    dataset = load(data, CropSpec(32), max_skipped=0.5)
     held_out = hold_out_share(dataset.labels, 0.2, 0)
     kept = np.setdiff1d(np.arange(len(dataset)), held_out)
     table = split_table([Part("train", dataset, kept), Part("val", dataset, held_out)], data)
@@ -93,25 +94,25 @@ def test_the_split_names_every_file_that_is_used_with_its_class_and_part(tmp_pat
 def test_names_of_files_may_be_any_bytes_and_those_of_classes_are_text(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", each=1)
     os.rename(data / "red" / "0.png", os.fsencode(data / "red") + b"/caf\xe9.png")
-    table = split_table([whole("train", load(data, 32))], data)
+    table = split_table([whole("train", load(data, CropSpec(32)))], data)
     assert b"\nred/caf\xe9.png,red,train\n" in table
     os.rename(data / "red", os.fsencode(data) + b"/caf\xe9")
     with pytest.raises(DataError, match=r"class folder 'caf\\udce9' is not UTF-8; rename it"):
-        load(data, 32)
+        load(data, CropSpec(32))
 
 
 def test_parts_in_folders_of_their_own_are_named_by_their_paths_in_the_data(tmp_path: Path) -> None:
-    parts = [whole(name, load(write_images(tmp_path / name, each=2), 32)) for name in ("train", "val")]
+    parts = [whole(name, load(write_images(tmp_path / name, each=2), CropSpec(32))) for name in ("train", "val")]
     rows = list(csv.reader(io.StringIO(split_table(parts, tmp_path).decode())))
     assert rows[1] == ["train/blue/0.png", "blue", "train"] and rows[-1] == ["val/red/1.png", "red", "val"]
     (tmp_path / "val" / "red" / "0.png").write_bytes(b"broken")
-    parts[1] = whole("val", load(tmp_path / "val", 32))
+    parts[1] = whole("val", load(tmp_path / "val", CropSpec(32)))
     assert [file for file, _ in skipped_files([*parts, parts[1]], tmp_path)] == ["val/red/0.png"]
 
 
 def test_a_part_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", each=1)
-    dataset = load(data, 32)
+    dataset = load(data, CropSpec(32))
     more = with_classes(dataset, ("beige", "blue", "green", "red"))
     assert more.labels.tolist() == [1, 2, 3] and more.classes[0] == "beige"
     with pytest.raises(DataError, match="classes without images to train on: 'green'"):
@@ -130,7 +131,7 @@ def test_uneven_classes_are_counted_and_told_with_the_option_that_helps() -> Non
     }
     counts, uneven, absent = counted.lines(None)
     assert counts == "images to train on + held out: cat 12 + 3, dog 6 + 1, old goat 1 + 0"
-    assert "'cat' has 12.0 times the training images of 'old goat'; --set class_weights=balanced" in uneven
+    assert "'cat' has 12.0x as many training images as 'old goat'; use --set class_weights=balanced" in uneven
     assert absent.startswith("no image of 'old goat' is held out")
     assert "the loss weighs all classes equally" in counted.lines("balanced")[1]
 

@@ -18,20 +18,20 @@ from service.images.preprocessing import usual_resizer
 from tests.support.jpeg_trees import write_jpegs
 from tests.training.runs.test_run import RECIPE
 from training.augmentation.batch_transforms import batch_indices
-from training.data.crops import Window
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.decoder_pool import Decoders
 from training.data.decoder_process import Decoded
 from training.data.normalization import Normalize
-from training.data.training_set import Packed, Pixels, Streamed, TrainingImages, window_of
+from training.data.training_set import Packed, Pixels, Streamed, TrainingImages, crop_for_training
 from training.data_files.listing import DataError, Place
 from training.hardware.devices import choose
 from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
 from training.runs import data_reader as reader
+from training.runs.options import Options
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Options
 from training.weights.checkpoint import load_latest
 
 PAPER = dataclasses.replace(
@@ -53,7 +53,8 @@ def places(tree: Path) -> list[Place]:
 @contextlib.contextmanager
 def streamed(tree: Path, recipe: Recipe, count: int, seed: int = 5) -> Iterator[Streamed]:
     with contextlib.closing(Decoders(count)) as decoders:
-        yield Streamed(places(tree), window_of(recipe, usual_resizer()), decoders, "cpu", seed, recipe.batch_size)
+        crop = crop_for_training(recipe, usual_resizer())
+        yield Streamed(places(tree), crop, decoders, "cpu", seed, recipe.batch_size)
 
 
 def batches(pixels: Pixels, recipe: Recipe, steps: Sequence[int], world: World | None = None) -> list[Tensor]:
@@ -93,7 +94,7 @@ def test_the_parts_of_two_ranks_are_the_batch_of_one(tree: Path, recipe: Recipe)
 
 
 def test_padded_crops_of_streamed_images_are_those_of_packed_ones(tree: Path, private_cache: Path) -> None:
-    dataset = load(tree, 32, reading="packed")
+    dataset = load(tree, CropSpec(32), reading="packed")
     packed = Packed(torch.from_numpy(np.array(dataset.images[:])))
     with streamed(tree, PADDED, 2) as some:
         for one, other in zip(batches(some, PADDED, range(3)), batches(packed, PADDED, range(3)), strict=True):
@@ -106,17 +107,17 @@ class CudaGraphStep:
     def __init__(self) -> None:
         self.asked: list[int] = []
 
-    def submit(self, places: Sequence[Place], window: Window, _draws: Any = ()) -> list[Future[Decoded]]:
+    def submit(self, places: Sequence[Place], crop: CropSpec, _draws: Any = ()) -> list[Future[Decoded]]:
         self.asked.append(len(places))
         answer: Future[Decoded] = Future()
-        answer.set_result(Decoded(np.zeros((len(places), window.size, window.size, 3), np.uint8), {}))
+        answer.set_result(Decoded(np.zeros((len(places), crop.size, crop.size, 3), np.uint8), {}))
         return [answer]
 
 
 @pytest.mark.parametrize("count", [64, 1_000_000])
 def test_only_a_few_steps_are_decoded_ahead_however_many_images_there_are(count: int) -> None:
     recorder = CudaGraphStep()
-    pixels = Streamed([Place("nowhere")] * count, Window(32), recorder, "cpu", 0, 16)  # type: ignore[arg-type]
+    pixels = Streamed([Place("nowhere")] * count, CropSpec(32), recorder, "cpu", 0, 16)  # type: ignore[arg-type]
     for step in range(5):
         pixels.of(batch_indices(0, step, count, 16), step, slice(0, 16))
         assert len(recorder.asked) == step + 4  # this step's and three more

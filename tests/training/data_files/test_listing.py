@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.image_trees import as_tar, classes_in, image_bytes, write_images
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data_files.class_folders import find_classes
 from training.data_files.listing import DataError, listed
@@ -65,16 +66,16 @@ def test_links_to_class_folders_are_followed(tmp_path: Path, elsewhere: Path) ->
     (tmp_path / "data" / "dog").symlink_to("../elsewhere/dogs")
     assert counts(tmp_path / "data") == {"cat": 2, "dog": 2}
     for reading in ("packed", "streamed"):
-        dataset = load(tmp_path / "data", 8, reading=reading)  # type: ignore[arg-type]
+        dataset = load(tmp_path / "data", CropSpec(8), reading=reading)  # type: ignore[arg-type]
         assert dataset.classes == ("cat", "dog") and len(dataset) == 4
 
 
 def test_a_changed_image_behind_a_link_is_noticed(tmp_path: Path, elsewhere: Path) -> None:
     write_images(tmp_path / "data", classes_in(".", names=("bird",)))
     (tmp_path / "data" / "cat").symlink_to(elsewhere / "cats")
-    before = load(tmp_path / "data", 8).fingerprint
+    before = load(tmp_path / "data", CropSpec(8)).fingerprint
     (elsewhere / "cats" / "0.png").write_bytes(image_bytes("another one"))
-    assert load(tmp_path / "data", 8).fingerprint != before
+    assert load(tmp_path / "data", CropSpec(8)).fingerprint != before
 
 
 def test_links_within_classes_and_to_links_are_followed(tmp_path: Path, elsewhere: Path) -> None:
@@ -92,7 +93,7 @@ def test_a_link_back_to_a_folder_around_it_ends_there_and_is_listed(tmp_path: Pa
     if target == "../..":  # whose folder `data` is around the link, too
         assert counts(folder)["dog"] == 2
         return
-    dataset = load(folder, 8)
+    dataset = load(folder, CropSpec(8))
     assert len(dataset) == 4 and dataset.skipped == (("cat/itself", "cannot be read"),)
 
 
@@ -110,12 +111,12 @@ def test_folders_that_link_to_each_other_come_to_an_end(tmp_path: Path) -> None:
 def test_a_dead_link_to_a_class_is_told_as_that(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "data", classes_in("."))
     (folder / "bird").symlink_to(tmp_path / "nowhere")
-    assert load(folder, 8).skipped == (("bird", "is a link to nothing"),)
+    assert load(folder, CropSpec(8)).skipped == (("bird", "is a link to nothing"),)
     (tmp_path / "links").mkdir()
     for name in ("cat", "dog"):
         (tmp_path / "links" / name).symlink_to(tmp_path / "nowhere" / name)
     with pytest.raises(DataError, match=r"links/cat is a link to nothing; put the folder itself there") as caught:
-        load(tmp_path / "links", 8)
+        load(tmp_path / "links", CropSpec(8))
     assert "\n" not in str(caught.value)
 
 
@@ -129,12 +130,12 @@ def test_links_in_a_tar_are_followed_within_it(tmp_path: Path) -> None:
     tar = as_tar(folder)
     assert counts(tar / "train") == {"bird": 2, "cat": 4, "dog": 4}
     for reading in ("packed", "streamed"):
-        dataset = load(tar / "train", 8, max_skipped=0.5, reading=reading)  # type: ignore[arg-type]
+        dataset = load(tar / "train", CropSpec(8), max_skipped=0.5, reading=reading)  # type: ignore[arg-type]
         assert [file for file, _ in dataset.skipped] == ["cat/loop", "dog/gone.png"] and len(dataset) == 8
-        assert dataset.digests[0] == load(tar / "all", 8, reading=reading).digests[0]  # type: ignore[arg-type]
+        assert dataset.digests[0] == load(tar / "all", CropSpec(8), reading=reading).digests[0]  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_in_a_tar_is_named(tmp_path: Path) -> None:
     tar = as_tar(write_images(tmp_path / "data", classes_in("train")))
     with pytest.raises(DataError, match=r"there is no folder val in .*data\.tar; give --data .*data\.tar alone"):
-        load(tar / "val", 8)
+        load(tar / "val", CropSpec(8))

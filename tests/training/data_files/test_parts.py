@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.image_trees import as_tar, classes_in, write_images
+from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data_files.listing import DataError
 from training.data_files.part_names import purpose_of
@@ -46,7 +47,7 @@ def test_parts_are_found_however_deep_they_are_wrapped(
     data = given(write_images(tmp_path / "data", paths + strays), is_tar)
     folders = find_folders(data)
     assert parts(folders, data) == found
-    assert load(folders.training, 8).classes == ("cat", "dog")
+    assert load(folders.training, CropSpec(8)).classes == ("cat", "dog")
 
 
 @pytest.mark.parametrize("is_tar", [False, True])
@@ -56,14 +57,14 @@ def test_parts_may_be_wrapped_in_folders_of_their_own_names(tmp_path: Path, is_t
     folders = find_folders(data)
     for part in (folders.training, folders.test):
         assert part is not None
-        dataset = load(part, 8)
+        dataset = load(part, CropSpec(8))
         assert dataset.classes == ("cat", "dog") and len(dataset) == 4 and dataset.name == "archive"
 
 
 @pytest.mark.parametrize("is_tar", [False, True])
 def test_classes_are_found_however_deep_they_are_wrapped(tmp_path: Path, is_tar: bool) -> None:
     data = given(write_images(tmp_path / "data", [*classes_in("one/two/three"), "one/README", "one/two/a.csv"]), is_tar)
-    dataset = load(find_folders(data).training, 8, max_skipped=0.5)
+    dataset = load(find_folders(data).training, CropSpec(8), max_skipped=0.5)
     assert dataset.classes == ("cat", "dog") and len(dataset) == 4
     assert {reason for _, reason in dataset.skipped} == {"lies in no class folder"}
 
@@ -74,7 +75,7 @@ def test_a_compressed_tar_with_parts_is_taken(tmp_path: Path) -> None:
         file.add(folder, arcname="data")
     folders = find_folders(tmp_path / "data.tar.gz")
     assert folders.validation == tmp_path / "data.tar.gz" / "data" / "set" / "val"
-    assert len(load(folders.validation, 8)) == 4
+    assert len(load(folders.validation, CropSpec(8))) == 4
 
 
 @pytest.mark.parametrize("name", ["train", "Train", "TRAINING", "training_set", "trainset", "trn", "train-images"])
@@ -118,7 +119,7 @@ def test_a_part_may_have_a_single_class_of_those_trained_on(tmp_path: Path) -> N
     data = write_images(tmp_path / "data", [*classes_in("train"), "val/dog/1.png"])
     folders = find_folders(data)
     assert parts(folders, data) == ["train", "val", None]
-    assert folders.validation and load(folders.validation, 8, least_classes=1).classes == ("dog",)
+    assert folders.validation and load(folders.validation, CropSpec(8), least_classes=1).classes == ("dog",)
 
 
 def test_what_lies_beside_the_parts_is_left_aside_and_said(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_a_part_to_train_on_beside_the_same_classes_or_annotations_is_a_part(tmp
 def test_a_class_that_is_called_train_is_a_class(tmp_path: Path, paths: list[str]) -> None:
     data = write_images(tmp_path / "data", paths)
     assert find_folders(data).training == data
-    assert load(data, 8).classes == ("bus", "car", "train")
+    assert load(data, CropSpec(8)).classes == ("bus", "car", "train")
 
 
 @pytest.mark.parametrize("is_tar", [False, True])
@@ -159,7 +160,7 @@ def test_sub_folders_count_for_their_class_and_are_said(tmp_path: Path, is_tar: 
         "images in sub-folders count for the class folder above them: 'bird' (x), 'dog' (old, young)"
     )
     for reading in ("packed", "streamed"):
-        dataset = load(data, 8, reading=reading)  # type: ignore[arg-type]
+        dataset = load(data, CropSpec(8), reading=reading)  # type: ignore[arg-type]
         assert dataset.labels.tolist() == [0, 0, 1, 2, 2, 2]
 
 

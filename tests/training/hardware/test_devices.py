@@ -11,9 +11,10 @@ import torch
 
 from tests.training.runs.test_run import RECIPE
 from training.hardware.devices import Hardware, choose
+from training.runs.options import Options, RunError
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Options, RunError, _hardware_for
+from training.runs.setup import _hardware_for
 from training.weights.checkpoint import load_latest
 
 

@@ -15,9 +15,9 @@ from tests.training.runs.test_run import RECIPE
 from training.hardware.devices import choose
 from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
+from training.runs.options import Options
 from training.runs.progress import Progress
 from training.runs.run import run
-from training.runs.setup import Options
 
 ROOT = Path(__file__).parents[3]
 # 20 steps in which two ranks have 64 images each, or one process has two micro-batches of 64.

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner, Result
 
-from training.weights.checkpoint import find_weights, read_weights
 from training.cli import main
 from training.networks.resnet import build, load_weights
+from training.weights.checkpoint import find_weights, read_weights
 
 
 def archive(run: Path, out: Path) -> Result:

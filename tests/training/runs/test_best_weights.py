@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.training.runs.test_run import RECIPE, train
-from training.weights.checkpoint import find_weights, load_latest, read_weights
-from training.runs.setup import RunError
 from training.recipes.recipe import Recipe
-from training.runs.measurements import measure_epoch
 from training.runs.best_weights import Selection, selection_of
+from training.runs.measurements import measure_epoch
+from training.runs.options import RunError
+from training.weights.checkpoint import find_weights, load_latest, read_weights
 
 
 def weights(value: float) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""`--dry-run` and `--overfit-batch`: what they say, and that nothing is left behind."""
+"""`--dry-run` and `--overfit-batch`: what they report, and that nothing is left behind."""
 
 import dataclasses
 from pathlib import Path
@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from tests.training.conftest import write_images
 from tests.training.runs.test_run import RECIPE
-from training.runs import sanity_checks as trial
 from training.cli import main
-from training.hardware.process_group import World
 from training.hardware.devices import choose
-from training.runs.setup import Options, RunError
-from training.runs.progress import Progress
+from training.hardware.process_group import World
 from training.recipes.recipe import Recipe
+from training.runs import sanity_checks as trial
+from training.runs.options import Options, RunError
+from training.runs.progress import Progress
 from training.runs.sanity_checks import dry_run, overfit_batch
 
 HARDWARE = choose("fp32", "off", 2)

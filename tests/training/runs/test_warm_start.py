@@ -12,15 +12,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tests.support.run_records import record_of
 from tests.support.shipped import write_shipped
 from tests.training.weights.test_conversion import as_hugging_face, as_timm, as_torchvision, settled
-from training.weights import published as published_weights
-from training.runs import shipped
-from training.weights.checkpoint import CheckpointError
-from training.weights.published import MEAN, PublishedError
-from training.recipes.catalog import RECIPES
+from training.networks.colour_statistics import IMAGENET
 from training.networks.resnet import ResNet, build
+from training.recipes.catalog import RECIPES
+from training.runs import shipped
 from training.runs.warm_start import Start, starting_point
+from training.weights import published as published_weights
+from training.weights.checkpoint import CheckpointError
+from training.weights.published import PublishedError
 
 RECIPE = RECIPES["finetune"]
 
@@ -32,11 +34,11 @@ class Said(list[str]):
         self.append(line)
 
 
-def start(weights: Path | None, say: Said | None = None, *fixed: str, **changes: Any) -> Start:
+def start(weights: Path | None, log: Said | None = None, *fixed: str, **changes: Any) -> Start:
     recipe = dataclasses.replace(RECIPE, **changes)
     if weights is not None:
         recipe = dataclasses.replace(recipe, weights=str(weights))
-    found = starting_point(recipe, frozenset(fixed), None, Said() if say is None else say)
+    found = starting_point(recipe, frozenset(fixed), None, Said() if log is None else log)
     assert found is not None
     return found
 
@@ -71,7 +73,7 @@ def test_the_network_follows_the_weights_and_answers_as_the_one_they_are_of(
 def test_images_are_those_of_the_pretrained_network_not_of_the_recipe(tmp_path: Path) -> None:
     torch.save(as_torchvision(settled("resnet18")), tmp_path / "weights.pth")
     found = start(tmp_path / "weights.pth")
-    assert found.mean == list(MEAN)
+    assert found.mean == list(IMAGENET.mean)
     assert (found.recipe.image_size, found.recipe.test_size, found.recipe.test_shorter_side) == (224, None, 256)
     torch.save(as_torchvision(settled("resnet20")), tmp_path / "small.pth")
     small = start(tmp_path / "small.pth")
@@ -133,15 +135,8 @@ def write_run(folder: Path, labels: list[str], pixel_mean: Tensor | None = None)
     folder.mkdir()
     extra = {} if pixel_mean is None else {"pixel_mean": pixel_mean}
     save_file(dict(model.state_dict()) | extra, folder / "weights.safetensors")
-    colours = {"mean": [0.1, 0.2, 0.3], "standard_deviation": [0.4, 0.5, 0.6]}
-    facts = {
-        "network": "resnet8",
-        "shortcut": "A",
-        "stride_in": None,
-        "labels": labels,
-        "dataset": {"source": "pictures"},
-        "preprocessing": {"shorter_side": 36, "crop": [32, 32], "interpolation": "bilinear"} | colours,
-    }
+    facts = record_of("resnet8", labels, shorter_side=36)
+    facts["preprocessing"] |= {"mean": [0.1, 0.2, 0.3], "standard_deviation": [0.4, 0.5, 0.6]}
     (folder / "run.json").write_text(json.dumps(facts))
     return folder
 

@@ -24,7 +24,7 @@ class Fetching:
         self.said: list[str] = []
 
     def fetch(self, server: FileServer, digest: str = DIGEST[:8], largest: int = 10_000_000) -> None:
-        download(f"{server.url}/weights.pth", self.path, digest=digest, largest=largest, say=self.said.append)
+        download(f"{server.url}/weights.pth", self.path, digest=digest, largest=largest, log=self.said.append)
 
     def refused(self, server: FileServer, **options: object) -> str:
         with pytest.raises(DownloadError) as refusal:
@@ -221,4 +221,4 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://127.0.0.1/weights.pth", "http://[", "weights.pth"])
 def test_an_address_that_is_none_of_the_web_is_refused(place: Fetching, url: str) -> None:
     with pytest.raises(DownloadError, match="cannot fetch"):
-        download(url, place.path, digest=DIGEST, largest=1, say=place.said.append)
+        download(url, place.path, digest=DIGEST, largest=1, log=place.said.append)

@@ -1,4 +1,4 @@
-"""The table of published weights says what its publishers say, and its files come from them, a mirror or the cache."""
+"""The table of published weights repeats its publishers, and its files come from them, a mirror or the cache."""
 
 import dataclasses
 import hashlib

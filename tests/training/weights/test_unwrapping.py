@@ -135,9 +135,7 @@ def test_of_several_networks_the_most_usual_key_is_taken_and_all_are_named(tmp_p
 
 def test_networks_that_are_as_usual_as_each_other_are_refused_by_name_and_one_alone_is_taken(tmp_path: Path) -> None:
     content = {"student": named("backbone."), "teacher": zeros(as_torchvision(MODEL))}
-    with pytest.raises(
-        CheckpointError, match="several state dicts, student, teacher; save the one that is meant alone"
-    ):
+    with pytest.raises(CheckpointError, match="several state dicts, student, teacher; save only the intended one"):
         read(content, tmp_path)
     assert is_the_network(read(content["student"], tmp_path))
     flat = named("encoder_q.") | named("encoder_k.", zeros(as_torchvision(MODEL)))

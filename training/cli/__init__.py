@@ -1,0 +1,33 @@
+"""`train-resnet`: run a recipe, list the recipes, count costs, measure and report runs.
+
+Slow imports (torch, matplotlib) stay inside the commands, so that `--help` answers at once.
+"""
+
+import typer
+
+from training.cli.data import convert_tiny_imagenet
+from training.cli.references import cost, recipes
+from training.cli.results import archive, evaluate, report
+from training.cli.run_command import run
+
+main = typer.Typer(
+    name="train-resnet",
+    help="Train residual networks: the paper's, and your own classes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for _command in (run, recipes, cost, convert_tiny_imagenet, archive, report, evaluate):
+    main.command(_command.__name__.replace("_", "-"))(_command)
+
+
+def start() -> None:
+    """Run the command line; a package that is not installed is one line, too."""
+    try:
+        main()
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"train-resnet: {error.name} is not installed; install this project with the extra train: make install",
+            err=True,
+        )
+        raise SystemExit(1) from None

@@ -26,10 +26,10 @@ from starlette.types import ASGIApp
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.endpoints.inference import InferenceService
 from service.api.endpoints.responses import JsonAnswer
-from service.api.health import add_operations, add_page, page_answer
+from service.api.health import add_operations
 from service.api.models import add_models
-from service.api.openapi.docs_page import docs_page
 from service.api.openapi.document import DocumentedApp
+from service.api.pages import add_docs, add_page
 from service.api.v2.infer import InferEndpoint
 from service.api.v2.routes import INFER_PATHS, OpenInference
 from service.batching.batcher import Batcher
@@ -217,9 +217,7 @@ def _add_routes(
     app.router.routes.extend(_open_inference(settings, parts, serving).routes())
     add_operations(app, parts.readiness, parts.registry)
     add_models(app, parts.readiness, parts.registry)
-    page = add_page(app)
-    _add_docs(app)
-    return frozenset((*page, "/docs", "/openapi.json"))
+    return frozenset((*add_page(app), *add_docs(app)))
 
 
 def _open_inference(settings: Settings, parts: Parts, serving: InferenceService) -> OpenInference:
@@ -271,16 +269,6 @@ def _body_limits(settings: Settings) -> dict[str, BodyLimit]:
 
 def _paths(app: FastAPI) -> list[str]:
     return [path for route in app.routes if isinstance(path := getattr(route, "path", None), str)]
-
-
-def _add_docs(app: FastAPI) -> None:
-    async def answer(_: Request) -> Response:
-        return page_answer(docs_page(app.openapi()))
-
-    async def document(_: Request) -> Response:
-        return JsonAnswer(app.openapi())
-
-    app.router.routes += [Route("/docs", answer), Route("/openapi.json", document)]
 
 
 def _answer_http_errors(app: Starlette) -> None:

@@ -169,9 +169,9 @@ def browser() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def opened(browser: Any, address: str) -> Iterator[Any]:
+def opened(browser: Any, address: str, width: int = 1180) -> Iterator[Any]:
     """The page at an address; if it throws, or reaches for what its policy forbids, the test fails."""
-    context = browser.new_context(viewport={"width": 1180, "height": 800})
+    context = browser.new_context(viewport={"width": width, "height": 800})
     page = context.new_page()
     broken: list[str] = []
     page.on("pageerror", lambda error: broken.append(str(error)))

@@ -9,18 +9,19 @@ from starlette.types import ASGIApp
 
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.openapi.failures import Failure, failures_of_post
-from service.api.openapi.model_schemas import MODEL_SCHEMAS
+from service.api.openapi.model_schemas import model_schemas
 from service.api.openapi.schemas import (
     ANSWER_HEADERS,
+    BODIES,
     EXAMPLES,
     MANY_IMAGES,
     ONE_IMAGE,
-    SCHEMAS,
     TRACING_HEADERS,
     ref,
+    schemas_of,
 )
 from service.api.openapi.v2_paths import v2_paths
-from service.api.openapi.v2_schemas import V2_SCHEMAS
+from service.api.openapi.v2_schemas import V2_BODIES
 from service.api.parsing.parameters import DEFAULT_TOP_K
 from service.http.access_policy import is_health
 from service.http.error_responses import MEDIA_TYPE, problem_document
@@ -120,7 +121,7 @@ class DocumentedApp(FastAPI):
             document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
             document["paths"] |= v2_paths()
             components = document.setdefault("components", {})
-            components["schemas"] = SCHEMAS | MODEL_SCHEMAS | V2_SCHEMAS
+            components["schemas"] = schemas_of(*BODIES) | model_schemas() | schemas_of(*V2_BODIES)
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]

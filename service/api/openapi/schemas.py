@@ -1,22 +1,45 @@
-"""The bodies of requests and answers, as the OpenAPI document describes them, each with an example."""
+"""The bodies of requests and responses as pydantic models, for the OpenAPI document only, each with an example.
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+Responses are written without these models: validating its own responses would cost the server time at each request.
+A field with a default is one that a body may lack.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
+from pydantic_core import core_schema
 
 from service.api.endpoints.batch import MOST_IMAGES
 
-_NUMBER = {"type": "number"}
-_TEXT = {"type": "string"}
 _FILE = {"type": "string", "format": "binary"}
-_BASE64 = {"type": "string", "format": "byte"}
+_TEXT = {"type": "string"}
 
 
-def an_object(
-    properties: dict[str, Any], *, optional: Mapping[str, Any] = MappingProxyType({}), **further: Any
-) -> dict[str, Any]:
-    """Return the schema of an object that has all of these properties, and perhaps the optional ones."""
-    return {"type": "object", "required": list(properties), "properties": {**properties, **optional}, **further}
+class Body(BaseModel):
+    """What all bodies have in common: a model is built when the document is made, not when a worker starts."""
+
+    model_config = ConfigDict(defer_build=True)
+
+
+class _Schemas(GenerateJsonSchema):
+    """JSON schemas without titles, which repeat the names, and without defaults, which no body has."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        return self.generate_inner(schema["schema"])
+
+
+def schemas_of(*bodies: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schemas of models, and of all models that they contain, by name."""
+    wanted = [(body, "validation") for body in bodies]
+    _, document = models_json_schema(wanted, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas)  # type: ignore[arg-type]
+    found: dict[str, Any] = document["$defs"]
+    for schema in found.values():
+        del schema["title"]
+    return found
 
 
 def ref(name: str) -> dict[str, Any]:
@@ -24,118 +47,163 @@ def ref(name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def a_list(items: dict[str, Any], **further: Any) -> dict[str, Any]:
-    """Return the schema of a list."""
-    return {"type": "array", "items": items, **further}
+def _one_of(schema: dict[str, Any]) -> None:
+    """An entry is of one kind, never of both, which pydantic does not say of a union."""
+    schema["items"]["oneOf"] = schema["items"].pop("anyOf")
 
 
-_PREDICTION = {
-    "label": _TEXT,
-    "index": {"type": "integer"},
-    "probability": {"type": "number", "minimum": 0, "maximum": 1},
-}
-_CIRCUMSTANCES = {"image": ref("Image"), "timings_ms": ref("Timings")}
-_CONFIDENT = {
-    "type": ["boolean", "null"],
-    "description": "Whether the image looks like one of the model's classes: its score reaches the threshold in "
-    "the model card, as 95% of the held-out images do. Null for a model without a threshold.",
-}
-_IMAGE = {
-    "predictions": a_list(ref("Prediction"), description="The best labels, best first."),
-    "confident": _CONFIDENT,
-    **_CIRCUMSTANCES,
-}
+_Base64 = Annotated[str, Field(json_schema_extra={"format": "byte"})]
+_Confident = Annotated[
+    bool | None,
+    Field(
+        description="Whether the image looks like one of the model's classes: its score reaches the threshold in "
+        "the model card, as 95% of the held-out images do. Null for a model without a threshold."
+    ),
+]
 
-SCHEMAS: dict[str, Any] = {
-    "Model": an_object(
-        {name: _TEXT for name in ("name", "version", "sha256", "provider", "precision")},
-        description="Which model answered, and on what.",
-    ),
-    "Prediction": an_object(_PREDICTION),
-    "Image": an_object(
-        {
-            "format": {"type": "string", "enum": ["JPEG", "PNG", "WEBP"]},
-            "width": {"type": "integer"},
-            "height": {"type": "integer"},
-        },
-        optional={
-            "truncated": {
-                "type": "boolean",
-                "enum": [True],
-                "description": "Only of a JPEG whose end is missing, but that has enough to be shown.",
-            }
-        },
-        description="What the image was; width and height as displayed.",
-    ),
-    "Timings": an_object(
-        {step: _NUMBER for step in ("decode", "queue", "inference")}, description="Where the time went, in ms."
-    ),
-    "Classification": an_object({"model": ref("Model"), **_IMAGE}),
-    "Batch": an_object(
-        {
-            "model": ref("Model"),
-            "results": a_list(
-                {"oneOf": [ref("Result"), ref("Failure")]},
-                description="One entry for each image, in order: its labels or its problem.",
-            ),
-        }
-    ),
-    "EncodedImage": an_object({"b64": _BASE64}),
-    "Result": an_object(_IMAGE, description="One image of a batch."),
-    "Failure": an_object({"problem": ref("Problem")}, description="One image of a batch that has no answer."),
-    "Explanation": an_object(
-        {
-            "model": ref("Model"),
-            "predictions": a_list(ref("Explained")),
-            "confident": _CONFIDENT,
-            "crop": a_list(
-                _NUMBER,
-                minItems=4,
-                maxItems=4,
-                description="The part of the image that the network saw, and that the maps lie over: left, top, "
-                "right and bottom in its pixels, as displayed. Beyond the image's edges the network saw black.",
-            ),
-            **_CIRCUMSTANCES,
-        }
-    ),
-    "Explained": an_object(
-        {
-            **_PREDICTION,
-            "map": a_list(
-                a_list(_NUMBER),
-                description="What speaks for the label at each place, row by row from the top left; the mean of all "
-                "places, and the label's bias, is its logit.",
-            ),
-            "png": {
-                "type": "string",
-                "description": "The map as an RGBA image with a pixel for each number (a PNG as a data URI), to be "
-                "scaled smoothly over the part of the image that `crop` names. The opacity grows with the number, "
-                "from 0 for 0 and below to 0.6 for the largest number of this map; the colour goes from dark blue "
-                "over red to yellow.",
-            },
-        }
-    ),
-    "Embedding": an_object(
-        {
-            "model": ref("Model"),
-            "embedding": a_list(_NUMBER),
-            "normalized": {"type": "boolean"},
-            **_CIRCUMSTANCES,
-        }
-    ),
-    "Live": an_object({"status": {"type": "string", "enum": ["live"]}}),
-    "Ready": an_object({"status": {"type": "string", "enum": ["ready"]}, "models": a_list(ref("Model"))}),
-    "Problem": an_object(
-        {
-            "type": {"type": "string", "format": "uri-reference"},
-            "title": _TEXT,
-            "status": {"type": "integer"},
-            "detail": {"type": "string", "description": "For people; may change."},
-            "code": {"type": "string", "description": "For programs; stays."},
-        },
-        description="A failure (RFC 9457).",
-    ),
-}
+
+class Model(Body):
+    """Which model answered, and on what."""
+
+    name: str
+    version: str
+    sha256: str
+    provider: str
+    precision: str
+
+
+class Prediction(Body):
+    """A label and its probability."""
+
+    label: str
+    index: int
+    probability: float = Field(ge=0, le=1)
+
+
+class Image(Body):
+    """What the image was; width and height as displayed."""
+
+    format: Literal["JPEG", "PNG", "WEBP"]
+    width: int
+    height: int
+    truncated: Literal[True] = Field(
+        True, description="Only of a JPEG whose end is missing, but that has enough to be shown."
+    )
+
+
+class Timings(Body):
+    """Where the time went, in ms."""
+
+    decode: float
+    queue: float
+    inference: float
+
+
+class Result(Body):
+    """One image of a batch."""
+
+    predictions: list[Prediction] = Field(description="The best labels, best first.")
+    confident: _Confident
+    image: Image
+    timings_ms: Timings
+
+
+class Classification(Body):
+    """The labels of an image."""
+
+    model: Model
+    predictions: list[Prediction] = Field(description="The best labels, best first.")
+    confident: _Confident
+    image: Image
+    timings_ms: Timings
+
+
+class Problem(Body):
+    """A failure (RFC 9457)."""
+
+    type: str = Field(json_schema_extra={"format": "uri-reference"})
+    title: str
+    status: int
+    detail: str = Field(description="For people; may change.")
+    code: str = Field(description="For programs; stays.")
+
+
+class Failure(Body):
+    """One image of a batch that has no answer."""
+
+    problem: Problem
+
+
+class Batch(Body):
+    """The labels of several images."""
+
+    model: Model
+    results: list[Result | Failure] = Field(
+        description="One entry for each image, in order: its labels or its problem.", json_schema_extra=_one_of
+    )
+
+
+class EncodedImage(Body):
+    """An image file within JSON."""
+
+    b64: _Base64
+
+
+class Explained(Prediction):
+    """A label, its probability and its heat map."""
+
+    map: list[list[float]] = Field(
+        description="What speaks for the label at each place, row by row from the top left; the mean of all "
+        "places, and the label's bias, is its logit."
+    )
+    png: str = Field(
+        description="The map as an RGBA image with a pixel for each number (a PNG as a data URI), to be "
+        "scaled smoothly over the part of the image that `crop` names. The opacity grows with the number, "
+        "from 0 for 0 and below to 0.6 for the largest number of this map; the colour goes from dark blue "
+        "over red to yellow."
+    )
+
+
+class Explanation(Body):
+    """The best labels of an image, each with a heat map."""
+
+    model: Model
+    predictions: list[Explained]
+    confident: _Confident
+    crop: list[float] = Field(
+        min_length=4,
+        max_length=4,
+        description="The part of the image that the network saw, and that the maps lie over: left, top, "
+        "right and bottom in its pixels, as displayed. Beyond the image's edges the network saw black.",
+    )
+    image: Image
+    timings_ms: Timings
+
+
+class Embedding(Body):
+    """The pooled features of an image."""
+
+    model: Model
+    embedding: list[float]
+    normalized: bool
+    image: Image
+    timings_ms: Timings
+
+
+class Live(Body):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class Ready(Body):
+    """Requests can be sent here."""
+
+    status: Literal["ready"]
+    models: list[Model]
+
+
+BODIES = (Live, Ready, Classification, Batch, EncodedImage, Explanation, Embedding)
 
 ANSWER_HEADERS = {
     "X-Request-Id": {
@@ -205,31 +273,35 @@ EXAMPLES: dict[str, Any] = {
     },
 }
 
+
+def _object(**fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(fields), "properties": fields}
+
+
 _BINARY = {"schema": _FILE}
 _FORMATS = ("image/jpeg", "image/png", "image/webp")
 ONE_IMAGE: dict[str, Any] = {
     "multipart/form-data": {
-        "schema": an_object({"file": {**_FILE, "description": "The image; `image` is another name for the field."}}),
+        "schema": _object(file={**_FILE, "description": "The image; `image` is another name for the field."}),
         "encoding": {"file": {"contentType": ", ".join(_FORMATS)}},
     },
     **{kind: _BINARY for kind in (*_FORMATS, "application/octet-stream")},
 }
-_FILES = a_list(_FILE, minItems=1, maxItems=MOST_IMAGES)
+_FILES = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MOST_IMAGES}
 MANY_IMAGES: dict[str, Any] = {
     "multipart/form-data": {
-        "schema": an_object(
-            {"files": {**_FILES, "description": "1 to 64 images; `file`, `image` and `images` are the same."}}
+        "schema": _object(
+            files={**_FILES, "description": "1 to 64 images; `file`, `image` and `images` are the same."}
         ),
         "encoding": {"files": {"contentType": ", ".join(_FORMATS)}},
     },
     "application/json": {
-        "schema": an_object(
-            {
-                "images": a_list(
-                    {"anyOf": [_BASE64, ref("EncodedImage")]},
-                    minItems=1,
-                    maxItems=MOST_IMAGES,
-                )
+        "schema": _object(
+            images={
+                "type": "array",
+                "items": {"anyOf": [{"type": "string", "format": "byte"}, ref("EncodedImage")]},
+                "minItems": 1,
+                "maxItems": MOST_IMAGES,
             }
         ),
         "example": {"images": ["iVBORw0KGgo=", {"b64": "iVBORw0KGgo="}]},

@@ -1,99 +1,208 @@
-"""The bodies under /v2, as the OpenAPI document describes them."""
+"""The bodies under /v2 as pydantic models, for the OpenAPI document only."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from service.api.openapi.schemas import a_list, an_object, ref
+from pydantic import Field, RootModel
+
+from service.api.openapi.schemas import Body
 from service.api.v2.tensors import LONGEST_NAME
 
-_TEXT, _COUNT, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
-_NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
-_SHAPE = a_list({"type": "integer"})
-_ANY = {"type": "object"}
-_STATISTICS = (
-    "success",
-    "fail",
-    "queue",
-    "compute_input",
-    "compute_infer",
-    "compute_output",
-    "cache_hit",
-    "cache_miss",
+_Count = Annotated[int, Field(ge=0)]
+_Name = Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)]
+_Anything = dict[str, Any]
+
+
+class V2Error(Body):
+    """A failure, in one sentence."""
+
+    error: str
+
+
+class V2Server(Body):
+    """The server and the extensions of the protocol that it supports."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class V2Live(Body):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class V2Ready(Body):
+    """Whether requests can be sent here."""
+
+    ready: bool
+
+
+class V2ModelReady(Body):
+    """Whether a model answers."""
+
+    name: str
+    ready: bool
+
+
+class V2Tensor(Body):
+    """An axis of any length is -1."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class V2Model(Body):
+    """A model's versions, inputs and outputs."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[V2Tensor]
+    outputs: list[V2Tensor]
+
+
+class V2ConfiguredTensor(Body):
+    """`dims` are without the batch."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class V2Config(Body):
+    """Triton's ModelConfig, and in its words."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: _Count
+    input: list[V2ConfiguredTensor]
+    output: list[V2ConfiguredTensor]
+    version_policy: _Anything = Field({})
+    dynamic_batching: _Anything = Field({})
+    parameters: _Anything = Field({})
+
+
+class V2Duration(Body):
+    """A number of events, and how long they took together."""
+
+    count: _Count
+    ns: _Count
+
+
+_NONE = V2Duration.model_construct(count=0, ns=0)
+
+
+class V2InferenceStatistics(Body):
+    """Durations of the steps of requests."""
+
+    success: V2Duration = _NONE
+    fail: V2Duration = _NONE
+    queue: V2Duration = _NONE
+    compute_input: V2Duration = _NONE
+    compute_infer: V2Duration = _NONE
+    compute_output: V2Duration = _NONE
+    cache_hit: V2Duration = _NONE
+    cache_miss: V2Duration = _NONE
+
+
+class V2ModelStatistics(Body):
+    """Statistics of a version of a model, over all processes."""
+
+    name: str
+    version: str
+    last_inference: _Count = Field(description="Milliseconds since 1970; 0: none yet.")
+    inference_count: _Count = Field(description="Rows.")
+    execution_count: _Count = Field(description="Batches.")
+    inference_stats: V2InferenceStatistics
+    batch_stats: list[_Anything] = Field([])
+    response_stats: _Anything = Field({})
+    memory_usage: list[_Anything] = Field([])
+
+
+class V2Statistics(Body):
+    """Statistics of several versions."""
+
+    model_stats: list[V2ModelStatistics]
+
+
+class V2IndexEntry(Body):
+    """The state of a version of a model."""
+
+    name: str
+    version: str
+    state: str
+    reason: str
+
+
+class V2Index(RootModel[list[V2IndexEntry]]):
+    """The state of every version."""
+
+
+class V2IndexRequest(Body):
+    """Which versions the index has."""
+
+    ready: bool = Field(False, description="Only versions that serve.")
+
+
+class V2Input(Body):
+    """An input tensor, with `data` or with the size of its raw bytes."""
+
+    name: _Name
+    datatype: str = Field(examples=["UINT8", "BYTES", "FP32"])
+    shape: list[_Count]
+    parameters: _Anything = Field({})
+    data: list[Any] = Field([])
+
+
+class V2RequestedOutput(Body):
+    """An output to return."""
+
+    name: _Name
+    parameters: _Anything = Field({})
+
+
+class V2Request(Body):
+    """Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON."""
+
+    inputs: list[V2Input] = Field(min_length=1)
+    id: str = ""
+    parameters: _Anything = Field({})
+    outputs: list[V2RequestedOutput] = Field([])
+
+
+class V2Output(Body):
+    """An output tensor, with `data` or with the size of its raw bytes."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: _Anything = Field({})
+    data: list[Any] = Field([])
+
+
+class V2Response(Body):
+    """Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON."""
+
+    model_name: str
+    model_version: str
+    outputs: list[V2Output]
+    id: str = ""
+
+
+V2_BODIES = (
+    V2Error,
+    V2Server,
+    V2Live,
+    V2Ready,
+    V2ModelReady,
+    V2Model,
+    V2Config,
+    V2Statistics,
+    V2Index,
+    V2IndexRequest,
+    V2Request,
+    V2Response,
 )
-
-
-def _with_optional(required: dict[str, Any], optional: dict[str, Any], **further: Any) -> dict[str, Any]:
-    schema = an_object(required, **further)
-    return {**schema, "properties": {**required, **optional}}
-
-
-V2_SCHEMAS: dict[str, Any] = {
-    "V2Error": an_object({"error": _TEXT}),
-    "V2Server": an_object({"name": _TEXT, "version": _TEXT, "extensions": a_list(_TEXT)}),
-    "V2Live": an_object({"live": _FLAG}),
-    "V2Ready": an_object({"ready": _FLAG}),
-    "V2ModelReady": an_object({"name": _TEXT, "ready": _FLAG}),
-    "V2Tensor": an_object(
-        {"name": _TEXT, "datatype": _TEXT, "shape": _SHAPE}, description="An axis of any length is -1."
-    ),
-    "V2Model": an_object(
-        {
-            "name": _TEXT,
-            "versions": a_list(_TEXT),
-            "platform": _TEXT,
-            "inputs": a_list(ref("V2Tensor")),
-            "outputs": a_list(ref("V2Tensor")),
-        }
-    ),
-    "V2Config": _with_optional(
-        {
-            "name": _TEXT,
-            "platform": _TEXT,
-            "backend": _TEXT,
-            "max_batch_size": _COUNT,
-            "input": a_list(ref("V2ConfiguredTensor")),
-            "output": a_list(ref("V2ConfiguredTensor")),
-        },
-        {name: _ANY for name in ("version_policy", "dynamic_batching", "parameters")},
-        description="Triton's ModelConfig, and in its words.",
-    ),
-    "V2ConfiguredTensor": an_object(
-        {"name": _TEXT, "data_type": _TEXT, "dims": _SHAPE}, description="`dims` are without the batch."
-    ),
-    "V2Duration": an_object({"count": _COUNT, "ns": _COUNT}),
-    "V2ModelStatistics": _with_optional(
-        {
-            "name": _TEXT,
-            "version": _TEXT,
-            "last_inference": {**_COUNT, "description": "Milliseconds since 1970; 0: none yet."},
-            "inference_count": {**_COUNT, "description": "Rows."},
-            "execution_count": {**_COUNT, "description": "Batches."},
-            "inference_stats": ref("V2InferenceStatistics"),
-        },
-        {"batch_stats": a_list(_ANY), "response_stats": _ANY, "memory_usage": a_list(_ANY)},
-    ),
-    "V2InferenceStatistics": {"type": "object", "properties": {name: ref("V2Duration") for name in _STATISTICS}},
-    "V2Statistics": an_object({"model_stats": a_list(ref("V2ModelStatistics"))}),
-    "V2Index": a_list(ref("V2IndexEntry")),
-    "V2IndexEntry": an_object({name: _TEXT for name in ("name", "version", "state", "reason")}),
-    "V2IndexRequest": _with_optional({}, {"ready": {**_FLAG, "description": "Only versions that serve."}}),
-    "V2Request": _with_optional(
-        {"inputs": a_list(ref("V2Input"), minItems=1)},
-        {"id": _TEXT, "parameters": _ANY, "outputs": a_list(ref("V2RequestedOutput"))},
-        description="Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON.",
-    ),
-    "V2Input": _with_optional(
-        {
-            "name": _NAME,
-            "datatype": {"type": "string", "examples": ["UINT8", "BYTES", "FP32"]},
-            "shape": a_list(_COUNT),
-        },
-        {"parameters": _ANY, "data": a_list({})},
-    ),
-    "V2RequestedOutput": _with_optional({"name": _NAME}, {"parameters": _ANY}),
-    "V2Response": _with_optional(
-        {"model_name": _TEXT, "model_version": _TEXT, "outputs": a_list(ref("V2Output"))}, {"id": _TEXT}
-    ),
-    "V2Output": _with_optional(
-        {"name": _TEXT, "datatype": _TEXT, "shape": _SHAPE}, {"parameters": _ANY, "data": a_list({})}
-    ),
-}

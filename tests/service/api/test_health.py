@@ -11,6 +11,7 @@ import orjson
 import pytest
 from fastapi import FastAPI
 
+from service.api import pages
 from service.api.openapi.failures import FAILURES
 from service.app import create_app
 from service.settings import Settings
@@ -23,7 +24,8 @@ pytestmark = pytest.mark.anyio
 PAGES = ["/", "/docs"]
 MODEL_TEMPLATES = ["/models/{name}", "/models/{name}/versions/{version}"]
 MODEL_PATHS = ["/models", "/models/tiny", "/models/tiny/versions/1"]
-PAGE_FILES = ["/app.js", "/heat.js", "/style.css", "/docs.css"]
+SWAGGER_UI = ["/swagger-ui/swagger-ui-bundle.js", "/swagger-ui/swagger-ui.css"]
+PAGE_FILES = ["/app.js", "/heat.js", "/style.css", "/docs.css", "/docs.js", *SWAGGER_UI]
 PATHS = [*PAGES, *PAGE_FILES, *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
 
 
@@ -260,8 +262,41 @@ async def test_every_code_is_explained_where_its_type_leads(client: httpx.AsyncC
             assert f'id="{code}"' in page
 
 
+@pytest.mark.parametrize("path", SWAGGER_UI)
+async def test_a_browser_fetches_swagger_ui_once_and_compressed(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path, headers={"accept-encoding": "gzip"})
+    file = Path(pages.__file__).parents[1] / "web" / path[1:]
+    assert answer.content == file.read_bytes()
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["vary"] == "Accept-Encoding"
+    again = await client.get(path, headers={"if-none-match": answer.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["cache-control"]) == (304, b"", "no-cache")
+    plain = await client.get(path, headers={"accept-encoding": "identity"})
+    assert plain.content == answer.content
+    assert int(plain.headers["content-length"]) > 3 * answer.num_bytes_downloaded
+
+
+@pytest.mark.parametrize("name", ["LICENSE.txt", "NOTICE.txt", "swagger-ui-bundle.js.LICENSE.txt"])
+async def test_the_licenses_of_swagger_ui_are_served_beside_it(client: httpx.AsyncClient, name: str) -> None:
+    answer = await client.get(f"/swagger-ui/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/classify/", "//", "/docs/", "/../etc/passwd", "/metrics", "/index.html"]
+    "path",
+    [
+        "/swagger-ui/",
+        "/swagger-ui/../index.html",
+        "/swagger-ui/%2e%2e/style.css",
+        "/nothing",
+        "/classify/",
+        "//",
+        "/docs/",
+        "/../etc/passwd",
+        "/metrics",
+        "/index.html",
+    ],
 )
 async def test_an_unknown_path_is_a_problem_document(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(httpx.URL("http://service", raw_path=path.encode()))

@@ -306,12 +306,11 @@ async def test_answers_are_counted_by_the_template_of_their_path(app: FastAPI, c
     assert counted == {"resnet_requests\n/v2/models/{model}/infer\nPOST\n404": [5]}
 
 
-async def test_the_page_of_the_api_and_its_document_have_every_route(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_the_document_has_every_route(app: FastAPI, client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
     paths = {path for route in app.routes if str(path := getattr(route, "path", "")).startswith("/v2")}
     assert paths - {"/v2/", *NOT_SUPPORTED} == {path for path in document["paths"] if path.startswith("/v2")}
     assert document["paths"][INFER.replace("tiny", "{model}")]["post"]["responses"].keys() >= {"400", "413", "503"}
-    assert "/v2/models/{model}/infer" in (await client.get("/docs")).text
 
 
 async def test_the_document_s_example_works(client: httpx.AsyncClient) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from benchmarks.serving.figures import (
 from benchmarks.serving.load import Load, closed_loop, open_loop
 from benchmarks.serving.servers import ROOT, SERVICE, Kind, Running
 from benchmarks.serving.workload import Workload
+from service.system.cores import available_cores
 
 MAX_QUEUE_AGE_S = 0.25  # of our service, here; its default is made for people, not for this test
 OVERLOAD = 4  # the factor whose figures have no suffix
@@ -33,7 +33,7 @@ _AGAIN_NORMAL = 1.2  # of the p99 when busy
 _CLIENTS_AT_PEAK = (4, 8, 16, 32, 64)
 _INSISTING_CLIENTS = 256
 _SLOW_SENDERS = 500
-_CORES = len(os.sched_getaffinity(0))
+_CORES = available_cores()
 SLOW_S = 40  # longer than any sender may take
 
 

@@ -26,6 +26,7 @@ from service.batching.jobs import (
     Job,
     Model,
     QueuedJob,
+    SubmitOptions,
     are_others,
     call,
     pop_up_to,
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 _LOOK_FOR_THE_GONE_S = 0.05  # not at every refusal: those have to be cheap
 _LONGEST_PREPARATION_S = 1.5
+_NO_LIMITS = SubmitOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,32 +142,25 @@ class Batcher:
             seconds_left=expires_at - now,
         )
 
-    async def submit(
-        self,
-        model: Model[Job, Answer],
-        job: Job,
-        *,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-        is_quick: bool = False,
-    ) -> Answer:
-        """Return the model's answer to one job, which is given up when the monotonic clock passes `expires_at`.
+    async def submit(self, model: Model[Job, Answer], job: Job, options: SubmitOptions = _NO_LIMITS) -> Answer:
+        """Return the model's answer to one job.
 
-        One that finds nothing before it is always tried: it waits for no other. If it `is_quick`, too, and surely
-        wanted, it is done here and now: two handovers between threads would take about as long as the job.
+        A job that arrives at an idle process is always tried. If the model `runs_inline`, the event loop runs such a
+        job itself: two handovers between threads would take about as long as the job.
 
         Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
         server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         with self._lock:
-            self.check_capacity(expires_at)
+            self.check_capacity(options.expires_at)
             outstanding = self._waiting + self._running
             until = math.inf
             if outstanding:
-                until = min(self._room.latest_start(expires_at), self._room.expiry(time.monotonic(), outstanding))
-            waiting = QueuedJob(model, job, answer, is_wanted, until)
-            is_done_here = is_quick and not outstanding and self._has_nothing_else() and bool(is_wanted())
+                latest_start = self._room.latest_start(options.expires_at)
+                until = min(latest_start, self._room.expiry(time.monotonic(), outstanding))
+            waiting = QueuedJob(model, job, answer, options.is_wanted, until)
+            is_done_here = not outstanding and self._may_run_inline(model, job, options)
             if is_done_here:
                 self._count(running=1)
             else:
@@ -192,9 +187,10 @@ class Batcher:
         with self._lock:
             return [*chain.from_iterable(self._queues.values()), *self._set_aside]
 
-    def _has_nothing_else(self) -> bool:
-        """Whether the event loop can be spared for a moment."""
-        return self._running_threads > 0 and self._room.is_quick() and self._board.is_nobody_there()
+    def _may_run_inline(self, model: Model[Job, Any], job: Job, options: SubmitOptions) -> bool:
+        """Return whether the event loop may run a job now: the job is short, and no process has another one."""
+        is_loop_free = self._running_threads > 0 and self._room.is_quick() and self._board.is_nobody_there()
+        return is_loop_free and model.runs_inline(job) and bool(options.is_wanted())
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         """Call it with the lock."""

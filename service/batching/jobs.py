@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,6 +19,14 @@ Answer = TypeVar("Answer")
 # Whether the client waits for its answer, the same for all jobs of a request. None: nobody knows, as it sends no more;
 # then it counts as one that has left while others wait.
 IsWanted = Callable[[], bool | None]
+
+
+@dataclass(slots=True)  # not frozen, for the reason given at QueuedJob
+class SubmitOptions:
+    """What the queue knows of the request that a job belongs to."""
+
+    is_wanted: IsWanted = lambda: True
+    expires_at: float = math.inf  # the client's own limit, in monotonic seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,9 @@ class Model(Protocol[Job, Answer]):
     @property
     def takes_turns(self) -> bool:
         """Whether its batches are computed one after the other, whatever the threads: by a GPU."""
+
+    def runs_inline(self, job: Job, /) -> bool:
+        """Whether a job is short enough for the event loop to run it, while there is nothing else to do."""
 
     def answer_batch(self, jobs: list[Job], /, *, is_alone: bool) -> list[Answer | ServiceError | Deferred[Job]]:
         """Answer each job. `is_alone`: all processes together have nothing else to do."""

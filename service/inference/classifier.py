@@ -1,12 +1,11 @@
 """One loaded model: image bytes in, labels with probabilities out.
 
-The story of a request after HTTP: `classify` puts the image into the queue; an engine thread comes by with
-`answer_batch`, which decodes each image apart, runs them together, and takes the best labels of each. An image that
-takes long to decode is set aside for another thread, so that it does not hold up the small ones.
+An engine thread calls `answer_batch`, which decodes each image separately, runs all of them together, and takes the
+best labels of each. An image that takes long to decode is deferred to another thread, so that small images do not wait
+for it.
 """
 
 import hashlib
-import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.batcher import Batcher
-from service.batching.jobs import Deferred, IsWanted
+from service.batching.jobs import Deferred
 from service.engine.engine import Engine, EngineOptions
 from service.engine.provider_options import INPUT
 from service.errors import EngineFailed, ServiceError
-from service.images.header import ImageHeader, check_format, read_header
+from service.images.header import ImageHeader, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
@@ -91,13 +89,19 @@ class _Decoded:
 
 @dataclass(slots=True)
 class ImageJob:
-    """What is asked about: a file, and its pixels if it was decoded before its batch."""
+    """One image to classify: a file, and its pixels if it was decoded before its batch."""
 
     content: bytes
     top_k: int
     submitted_at: float  # monotonic seconds
     decoded: _Decoded | None = None
-    outputs: tuple[str, ...] = ()  # of the model, to be handed on as they are
+    outputs: tuple[str, ...] = ()  # of the model, returned unchanged
+
+
+def pixels_job(pixels: Pixels, outputs: tuple[str, ...]) -> ImageJob:
+    """Return a job for decoded pixels, uint8 (height, width, 3) as the model takes them; it has outputs, no labels."""
+    decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
+    return ImageJob(b"", 0, time.monotonic(), decoded, outputs)
 
 
 class Classifier:
@@ -133,44 +137,15 @@ class Classifier:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
             self.max_batch = max_batch
 
-    async def classify(
-        self,
-        content: bytes,
-        *,
-        top_k: int,
-        batcher: Batcher,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-        outputs: tuple[str, ...] = (),
-    ) -> Classification:
-        """Return the best `top_k` labels of an image, or all if there are fewer, and the model's `outputs` as named.
-
-        Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
-        """
-        check_format(content, is_sent=True)  # refused before it waits or makes others wait
-        job = ImageJob(content, top_k, time.monotonic(), outputs=outputs)
-        is_quick = self._is_quick and len(content) <= _QUICK_BYTES
-        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
-
-    async def infer(
-        self,
-        pixels: Pixels,
-        outputs: tuple[str, ...],
-        *,
-        batcher: Batcher,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-    ) -> Classification:
-        """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.
-
-        Raises EngineFailed, and what `Batcher.submit` raises.
-        """
-        decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
-        job = ImageJob(b"", 0, time.monotonic(), decoded, outputs)
-        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at)
+    def runs_inline(self, job: ImageJob, /) -> bool:
+        """Return whether the event loop may run a job: the model and the file are small."""
+        return self._is_quick and job.decoded is None and len(job.content) <= _QUICK_BYTES
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
-        """As `classify`, in the calling thread and without a queue."""
+        """Return the best `top_k` labels of an image, in the calling thread and without a queue.
+
+        Raises NotAnImage, BadImage, EngineFailed.
+        """
         job = ImageJob(content, top_k, time.monotonic())
         answer = self.answer_batch([job], is_alone=True)[0]
         if isinstance(answer, Deferred):

@@ -2,22 +2,26 @@
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.types import Receive
 
 from service.api.parsing.multipart import read_form
 from service.api.parsing.parameters import DEFAULT_TOP_K
 from service.batching.batcher import Batcher
+from service.batching.jobs import Model, SubmitOptions
 from service.errors import BadRequest, NotAnImage, image_too_large
 from service.http.request_context import RequestContext
-from service.inference.classifier import Classification, Classifier
-from service.inference.registry import Registry
+from service.images.header import check_format
+from service.inference.classifier import Classification, Classifier, ImageJob
+from service.inference.registry import Registry, Served
+from service.inference.tensor_model import TensorJob
 from service.telemetry.metrics import Metrics
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceService:
-    """What runs images, and what counts them."""
+    """Submits the images and rows of requests to the queue, and counts them."""
 
     registry: Registry
     batcher: Batcher
@@ -33,23 +37,29 @@ class InferenceService:
         top_k: int = DEFAULT_TOP_K,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
-        """Return the model's answer to one image of a request, and count it.
+        """Return the best `top_k` labels of one image of a request and the named `outputs` of the model; count it.
 
-        Raises BadRequest if it is empty, TooLarge, and what `Classifier.classify` raises.
+        Raises BadRequest if the image is empty, TooLarge, NotAnImage, BadImage, EngineFailed, and what
+        `Batcher.submit` raises.
         """
         self._check_size(image)
-        classification = await classifier.classify(
-            image,
-            top_k=top_k,
-            batcher=self.batcher,
-            is_wanted=exchange.is_wanted,
-            expires_at=exchange.expires_at,
-            outputs=outputs,
-        )
+        check_format(image, is_sent=True)  # before it waits, and before others wait for it
+        job = ImageJob(image, top_k, time.monotonic(), outputs=outputs)
+        options = SubmitOptions(exchange.is_wanted, exchange.expires_at)
+        classification = await self.batcher.submit(classifier, job, options)
         exchange.note_image(classifier.info, classification)
         total_s = time.monotonic() - exchange.started_at
         self.metrics.note_classification(classifier.info, classification, total_s)
         return classification
+
+    async def infer(self, model: Served, job: ImageJob | TensorJob, options: SubmitOptions) -> Classification:
+        """Return the model's outputs for one row of a request.
+
+        Raises BadImage, EngineFailed, BadRequest if the graph cannot run with these shapes, and what `Batcher.submit`
+        raises.
+        """
+        runner: Model[Any, Classification] = model  # each job is of its model's kind
+        return await self.batcher.submit(runner, job, options)
 
     def _check_size(self, image: bytes) -> None:
         if not image:

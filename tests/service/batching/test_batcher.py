@@ -11,7 +11,7 @@ import pytest
 
 from service.batching import heartbeat as pulses
 from service.batching.batcher import Batcher
-from service.batching.jobs import Deferred
+from service.batching.jobs import Deferred, SubmitOptions
 from service.batching.load_shedding import QueueLimits
 from service.errors import BadImage, EngineFailed, Expired, NotReady, Overloaded, ServiceError
 from service.system.shared_counters import SharedLoad
@@ -32,6 +32,9 @@ class GatedModel:
         self.batches: list[list[int]] = []
         self.gate = threading.Semaphore(0)
         self._begun = threading.Semaphore(0)
+
+    def runs_inline(self, job: int) -> bool:
+        return False
 
     def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
@@ -57,6 +60,10 @@ class OpenModel:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.is_quick = False
+
+    def runs_inline(self, job: int) -> bool:
+        return self.is_quick
 
     def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
@@ -169,7 +176,7 @@ async def test_the_age_of_the_queue_is_that_of_its_oldest_image() -> None:
 
 async def test_an_image_that_finds_nothing_before_it_is_tried_however_little_time_it_has() -> None:
     async with running() as batcher:
-        assert await batcher.submit(OpenModel(), 4, expires_at=time.monotonic() - 1) == 8
+        assert await batcher.submit(OpenModel(), 4, SubmitOptions(expires_at=time.monotonic() - 1)) == 8
 
 
 async def test_models_take_turns() -> None:
@@ -238,7 +245,7 @@ async def test_images_of_clients_that_left_are_skipped() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        gone = asyncio.create_task(batcher.submit(model, 2, is_wanted=lambda: False))
+        gone = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(lambda: False)))
         cancelled, kept = await submitted(batcher, model, 3, 4)
         cancelled.cancel()
         await asyncio.sleep(0)
@@ -263,7 +270,7 @@ async def test_of_clients_that_send_no_more_the_one_that_alone_waits_is_answered
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first, ended) == [2, 4]
@@ -276,7 +283,7 @@ async def test_while_others_wait_a_client_that_sends_no_more_counts_as_one_that_
         first = await submitted(batcher, model, 1)
         await model.has_begun()
         others = [] if is_before else await submitted(batcher, model, 3)
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         others += await submitted(batcher, model, 3) if is_before else []
         model.open()
@@ -292,7 +299,7 @@ async def test_those_who_wait_for_other_models_are_others_too() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         waiting = await submitted(batcher, other, 3)
         model.open()
@@ -307,7 +314,7 @@ async def test_the_images_of_one_request_are_no_others_for_each_other() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3, 4)]
+        ended = [asyncio.create_task(batcher.submit(model, job, SubmitOptions(unknown))) for job in (2, 3, 4)]
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first, *ended) == [2, 4, 6, 8]
@@ -318,7 +325,7 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, 2, is_wanted=each)) for each in (unknown, unknown_too)]
+        ended = [asyncio.create_task(batcher.submit(model, 2, SubmitOptions(each))) for each in (unknown, unknown_too)]
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first) == [2]
@@ -331,7 +338,7 @@ async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() ->
     async with running(board=board) as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3)]
+        ended = [asyncio.create_task(batcher.submit(model, job, SubmitOptions(unknown))) for job in (2, 3)]
         await asyncio.sleep(0)
         assert not batcher.is_in_the_way(unknown)
         board.write(1, waiting=1, outstanding=1)
@@ -549,7 +556,7 @@ async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None
     async with running(max_waiting=2) as batcher:
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
-        gone = asyncio.create_task(batcher.submit(model, 2, is_wanted=lambda: not has_left.is_set()))
+        gone = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(lambda: not has_left.is_set())))
         tasks += await submitted(batcher, model, 3)
         has_left.set()
         tasks += await submitted(batcher, model, 4)
@@ -567,6 +574,7 @@ class WhereModel(OpenModel):
         super().__init__()
         self.threads: list[str] = []
         self.lonely: list[bool] = []
+        self.is_quick = True
 
     def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
         self.threads.append(threading.current_thread().name)
@@ -577,9 +585,10 @@ class WhereModel(OpenModel):
 async def test_a_quick_job_that_finds_nothing_before_it_is_done_by_the_event_loop_on_all_cores() -> None:
     model = WhereModel()
     async with running() as batcher:
-        assert await batcher.submit(model, 4, is_quick=True) == 8
+        assert await batcher.submit(model, 4) == 8
         with pytest.raises(BadImage):
-            await batcher.submit(model, -1, is_quick=True)
+            await batcher.submit(model, -1)
+        model.is_quick = False
         assert await batcher.submit(model, 5) == 10
     here = threading.current_thread().name
     assert model.threads == [here, here, "engine-0"]
@@ -592,7 +601,7 @@ async def test_a_quick_job_waits_its_turn_behind_others() -> None:
     async with running() as batcher:
         tasks = await submitted(batcher, slow, 1)
         await slow.has_begun()
-        task = asyncio.create_task(batcher.submit(quick, 2, is_quick=True))
+        task = asyncio.create_task(batcher.submit(quick, 2))
         await asyncio.sleep(0)
         assert quick.threads == []
         slow.open()
@@ -613,17 +622,20 @@ async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: 
     async with running(board=board) as batcher:
         if reason == "the last were slow":
             batcher._room._seconds_per_image = 0.01
-        assert await batcher.submit(model, 4, is_quick=True) == 8
+        assert await batcher.submit(model, 4) == 8
     assert model.threads == ["engine-0"]
 
 
 async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other() -> None:
     class Long(OpenModel):
+        def runs_inline(self, job: int) -> bool:
+            return job == 1
+
         def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[Any]:
             return [Deferred(lambda: 7) if job == 1 else 2 * job for job in jobs]
 
     async with running() as batcher:
-        assert await batcher.submit(Long(), 1, is_quick=True) == 14
+        assert await batcher.submit(Long(), 1) == 14
 
 
 async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> None:
@@ -663,7 +675,7 @@ async def test_what_cannot_make_its_clients_deadline_is_refused_at_once() -> Non
         await model.has_begun()
         batcher.check_capacity(loop.time() + 100)
         with pytest.raises(Expired) as refusal:
-            await batcher.submit(model, 2, expires_at=loop.time() + 1)
+            await batcher.submit(model, 2, SubmitOptions(expires_at=loop.time() + 1))
         assert (refusal.value.code, refusal.value.status) == ("cannot_make_it", 503)
         model.open()
         await asyncio.gather(*tasks)
@@ -674,7 +686,7 @@ async def test_a_clients_own_deadline_holds_in_the_queue() -> None:
     async with running(never_refused=64) as batcher:
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
-        late = asyncio.create_task(batcher.submit(model, 2, expires_at=loop.time() + 0.001))
+        late = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(expires_at=loop.time() + 0.001)))
         await asyncio.sleep(0.01)
         model.open()
         await asyncio.gather(*tasks)

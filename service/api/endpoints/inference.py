@@ -11,7 +11,7 @@ from service.api.parsing.multipart import read_form
 from service.api.parsing.parameters import DEFAULT_TOP_K, read_query, with_fields
 from service.batching.batcher import Batcher
 from service.batching.jobs import Model, SubmitOptions
-from service.errors import BadRequest, NotAnImage, image_too_large
+from service.errors import BadRequest, NotAnImage, ServiceError, image_too_large
 from service.http.accept import choose
 from service.http.request_context import RequestContext
 from service.images.header import check_format
@@ -47,7 +47,8 @@ class InferenceService:
         Raises BadRequest if the image is empty, TooLarge, NotAnImage, BadImage, EngineFailed, and what
         `Batcher.submit` raises.
         """
-        self._check_size(image)
+        if not 0 < len(image) <= self.max_image_bytes:
+            raise self._refusal(image)
         check_format(image, is_sent=True)  # before it waits, and before others wait for it
         job = ImageJob(image, top_k, time.monotonic(), outputs=outputs)
         options = SubmitOptions(exchange.is_wanted, exchange.expires_at)
@@ -66,11 +67,10 @@ class InferenceService:
         runner: Model[Any, Classification] = model  # each job is of its model's kind
         return await self.batcher.submit(runner, job, options)
 
-    def _check_size(self, image: bytes) -> None:
+    def _refusal(self, image: bytes) -> ServiceError:
         if not image:
-            raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
-        if len(image) > self.max_image_bytes:
-            raise image_too_large(self.max_image_bytes)
+            return BadRequest("There is no image in the request: the file is empty.", code="no_file")
+        return image_too_large(self.max_image_bytes)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ for it.
 """
 
 import hashlib
+import operator
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,10 +127,10 @@ class Classifier:
         self.max_batch = warm_up.max_batch
         self.alone_s = warm_up.alone_s
         self.longest_batch_s = warm_up.longest_batch_s
-        self.takes_turns = engine.largest_batch is not None  # on a GPU
+        self.is_serialized = engine.largest_batch is not None  # on a GPU
         self._engine = engine
         self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
-        self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
+        self._is_quick = not self.is_serialized and warm_up.alone_s <= _QUICK_S
 
     def agree_on(self, max_batch: int | None) -> None:
         """Form batches of this size, as the other processes do."""
@@ -147,26 +148,24 @@ class Classifier:
         Raises NotAnImage, BadImage, EngineFailed.
         """
         job = ImageJob(content, top_k, time.monotonic())
-        answer = self.answer_batch([job], is_alone=True)[0]
+        answer = self.answer_batch([job], exclusive=True)[0]
         if isinstance(answer, Deferred):
-            answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
+            answer = self.answer_batch([answer.prepare()], exclusive=True)[0]
         if not isinstance(answer, Classification):
-            raise (
-                answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is set aside again")
-            )
+            raise (answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is deferred again"))
         return answer
 
     def answer_batch(
-        self, jobs: list[ImageJob], /, *, is_alone: bool
+        self, jobs: list[ImageJob], /, *, exclusive: bool
     ) -> list[Classification | ServiceError | Deferred[ImageJob]]:
-        """Answer each image, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
+        """Answer each image, in order: an image that cannot be decoded fails by itself. Raises EngineFailed for all.
 
-        `is_alone`: nothing else runs, so all cores may work on this.
+        `exclusive`: nothing else runs, so all cores may work on this batch.
         """
         taken_at = time.monotonic()
         ready = [self._make_ready(job) for job in jobs]
         good = [job for job in ready if isinstance(job, ImageJob)]
-        classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
+        classified = iter(self._infer(good, taken_at, exclusive=exclusive) if good else ())
         return [next(classified) if isinstance(job, ImageJob) else job for job in ready]
 
     def _make_ready(self, job: ImageJob) -> ImageJob | ServiceError | Deferred[ImageJob]:
@@ -201,12 +200,12 @@ class Classifier:
             job.submitted_at += job.decoded.decode_s
         return job
 
-    def _infer(self, jobs: list[ImageJob], taken_at: float, *, is_alone: bool) -> list[Classification | ServiceError]:
+    def _infer(self, jobs: list[ImageJob], taken_at: float, *, exclusive: bool) -> list[Classification | ServiceError]:
         decoded = [job.decoded for job in jobs if job.decoded is not None]
         images = np.stack([job.pixels for job in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
         names = _names_of(jobs, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
-        answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
+        answers = dict(zip(names, self._engine.run(images, names, alone=exclusive), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()
@@ -263,10 +262,15 @@ def _rounded(probabilities: NDArray[np.float32]) -> Any:
     return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
+_OUTPUTS = operator.attrgetter("outputs")
+
+
 def _names_of(jobs: list[ImageJob], always: tuple[str, ...]) -> tuple[str, ...]:
     """Return the outputs of a batch: those that every image needs, then those that some requests name."""
-    further = {name for job in jobs if job.outputs for name in job.outputs}
-    return (*always, *sorted(further.difference(always))) if further else always
+    if not any(map(_OUTPUTS, jobs)):
+        return always
+    further = {name for job in jobs for name in job.outputs}
+    return (*always, *sorted(further.difference(always)))
 
 
 def _is_light(header: ImageHeader, content: bytes) -> bool:

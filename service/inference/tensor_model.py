@@ -77,8 +77,8 @@ class TensorModel:
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
             self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
             self._check_numbers()
-        self.takes_turns = info.provider != CPU
-        usual = SMALL_MODEL_BATCH if self.takes_turns else largest_batch_on_a_cpu(self.alone_s)
+        self.is_serialized = info.provider != CPU
+        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.alone_s)
         self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
@@ -94,7 +94,7 @@ class TensorModel:
         return False
 
     def answer_batch(
-        self, jobs: list[TensorJob], /, *, is_alone: bool
+        self, jobs: list[TensorJob], /, *, exclusive: bool
     ) -> list[Classification | ServiceError | Deferred[TensorJob]]:
         """Answer each job, in order.
 

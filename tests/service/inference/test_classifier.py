@@ -189,10 +189,10 @@ def test_a_big_image_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
     classifier = load(model_file)
     big, small = image((255, 0, 0), size=(2000, 1500)), image((0, 0, 255))
     images = [ImageJob(content, 1, 0.0) for content in (small, big)]
-    first, second = classifier.answer_batch(images, is_alone=False)
+    first, second = classifier.answer_batch(images, exclusive=False)
     assert isinstance(first, Classification)
     assert isinstance(second, Deferred)
-    (later,) = classifier.answer_batch([second.prepare()], is_alone=False)
+    (later,) = classifier.answer_batch([second.prepare()], exclusive=False)
     assert isinstance(later, Classification)
     assert (later.predictions[0].label, later.image.width) == ("red", 2000)
     assert later.predictions == classifier.classify_now(big, top_k=1).predictions
@@ -211,12 +211,12 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
     classifier = load(model_file)
     big = ImageJob(image((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
     now[0] = 1.0
-    (aside,) = classifier.answer_batch([big], is_alone=False)
+    (aside,) = classifier.answer_batch([big], exclusive=False)
     assert isinstance(aside, Deferred)
     now[0] = 2.0
     prepared = aside.prepare()
     now[0] += 0.5
-    (answer,) = classifier.answer_batch([prepared], is_alone=False)
+    (answer,) = classifier.answer_batch([prepared], exclusive=False)
     assert isinstance(answer, Classification)
     assert (answer.decode_s, answer.queue_s) == (3.0, 2.5)  # 1 and 1 for a thread, 0.5 for the batch
 
@@ -244,12 +244,12 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
     assert answers[2].predictions == []
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_the_engine_hears_whether_an_image_is_alone(model_file: bytes, is_alone: bool) -> None:
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_engine_hears_whether_an_image_exclusive(model_file: bytes, exclusive: bool) -> None:
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
-    classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], is_alone=is_alone)
-    assert engine.alone == [is_alone]
+    classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], exclusive=exclusive)
+    assert engine.alone == [exclusive]
 
 
 @pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])

@@ -252,7 +252,7 @@ def _add_admission(
         bodies=bodies,
         endpoints=endpoints,
         check_capacity=parts.batcher.check_capacity,
-        is_in_the_way=parts.batcher.is_in_the_way,
+        is_in_the_way=parts.batcher.delays_others,
         upload_memory=parts.upload_memory,
         access=access,
         request_log=request_log,

@@ -1,12 +1,12 @@
 """One loaded model: image bytes in, labels with probabilities out.
 
-The story of a request after HTTP: `classify` puts the image into the queue; an engine thread comes by with
-`answer_batch`, which decodes each image apart, runs them together, and takes the best labels of each. An image that
-takes long to decode is set aside for another thread, so that it does not hold up the small ones.
+An engine thread calls `answer_batch`, which decodes each image separately, runs all of them together, and takes the
+best labels of each. An image that takes long to decode is deferred to another thread, so that small images do not wait
+for it.
 """
 
 import hashlib
-import math
+import operator
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.batcher import Batcher
-from service.batching.jobs import Deferred, IsWanted
+from service.batching.jobs import Deferred
 from service.engine.engine import Engine, EngineOptions
 from service.engine.provider_options import INPUT
 from service.errors import EngineFailed, ServiceError
-from service.images.header import ImageHeader, check_format, read_header
+from service.images.header import ImageHeader, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
@@ -91,13 +90,19 @@ class _Decoded:
 
 @dataclass(slots=True)
 class ImageJob:
-    """What is asked about: a file, and its pixels if it was decoded before its batch."""
+    """One image to classify: a file, and its pixels if it was decoded before its batch."""
 
     content: bytes
     top_k: int
     submitted_at: float  # monotonic seconds
     decoded: _Decoded | None = None
-    outputs: tuple[str, ...] = ()  # of the model, to be handed on as they are
+    outputs: tuple[str, ...] = ()  # of the model, returned unchanged
+
+
+def pixels_job(pixels: Pixels, outputs: tuple[str, ...]) -> ImageJob:
+    """Return a job for decoded pixels, uint8 (height, width, 3) as the model takes them; it has outputs, no labels."""
+    decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
+    return ImageJob(b"", 0, time.monotonic(), decoded, outputs)
 
 
 class Classifier:
@@ -122,10 +127,10 @@ class Classifier:
         self.max_batch = warm_up.max_batch
         self.alone_s = warm_up.alone_s
         self.longest_batch_s = warm_up.longest_batch_s
-        self.takes_turns = engine.largest_batch is not None  # on a GPU
+        self.is_serialized = engine.largest_batch is not None  # on a GPU
         self._engine = engine
         self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
-        self._is_quick = not self.takes_turns and warm_up.alone_s <= _QUICK_S
+        self._is_quick = not self.is_serialized and warm_up.alone_s <= _QUICK_S
 
     def agree_on(self, max_batch: int | None) -> None:
         """Form batches of this size, as the other processes do."""
@@ -133,65 +138,34 @@ class Classifier:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
             self.max_batch = max_batch
 
-    async def classify(
-        self,
-        content: bytes,
-        *,
-        top_k: int,
-        batcher: Batcher,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-        outputs: tuple[str, ...] = (),
-    ) -> Classification:
-        """Return the best `top_k` labels of an image, or all if there are fewer, and the model's `outputs` as named.
-
-        Raises NotAnImage, BadImage, EngineFailed, and what `Batcher.submit` raises.
-        """
-        check_format(content, is_sent=True)  # refused before it waits or makes others wait
-        job = ImageJob(content, top_k, time.monotonic(), outputs=outputs)
-        is_quick = self._is_quick and len(content) <= _QUICK_BYTES
-        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at, is_quick=is_quick)
-
-    async def infer(
-        self,
-        pixels: Pixels,
-        outputs: tuple[str, ...],
-        *,
-        batcher: Batcher,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-    ) -> Classification:
-        """Return the model's `outputs` for what is decoded already: uint8 (height, width, 3) as the model takes it.
-
-        Raises EngineFailed, and what `Batcher.submit` raises.
-        """
-        decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
-        job = ImageJob(b"", 0, time.monotonic(), decoded, outputs)
-        return await batcher.submit(self, job, is_wanted=is_wanted, expires_at=expires_at)
+    def runs_inline(self, job: ImageJob, /) -> bool:
+        """Return whether the event loop may run a job: the model and the file are small."""
+        return self._is_quick and job.decoded is None and len(job.content) <= _QUICK_BYTES
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
-        """As `classify`, in the calling thread and without a queue."""
+        """Return the best `top_k` labels of an image, in the calling thread and without a queue.
+
+        Raises NotAnImage, BadImage, EngineFailed.
+        """
         job = ImageJob(content, top_k, time.monotonic())
-        answer = self.answer_batch([job], is_alone=True)[0]
+        answer = self.answer_batch([job], exclusive=True)[0]
         if isinstance(answer, Deferred):
-            answer = self.answer_batch([answer.prepare()], is_alone=True)[0]
+            answer = self.answer_batch([answer.prepare()], exclusive=True)[0]
         if not isinstance(answer, Classification):
-            raise (
-                answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is set aside again")
-            )
+            raise (answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is deferred again"))
         return answer
 
     def answer_batch(
-        self, jobs: list[ImageJob], /, *, is_alone: bool
+        self, jobs: list[ImageJob], /, *, exclusive: bool
     ) -> list[Classification | ServiceError | Deferred[ImageJob]]:
-        """Answer each image, in order: one that cannot be decoded fails alone. Raises EngineFailed for all.
+        """Answer each image, in order: an image that cannot be decoded fails by itself. Raises EngineFailed for all.
 
-        `is_alone`: nothing else runs, so all cores may work on this.
+        `exclusive`: nothing else runs, so all cores may work on this batch.
         """
         taken_at = time.monotonic()
         ready = [self._make_ready(job) for job in jobs]
         good = [job for job in ready if isinstance(job, ImageJob)]
-        classified = iter(self._infer(good, taken_at, is_alone=is_alone) if good else ())
+        classified = iter(self._infer(good, taken_at, exclusive=exclusive) if good else ())
         return [next(classified) if isinstance(job, ImageJob) else job for job in ready]
 
     def _make_ready(self, job: ImageJob) -> ImageJob | ServiceError | Deferred[ImageJob]:
@@ -226,12 +200,12 @@ class Classifier:
             job.submitted_at += job.decoded.decode_s
         return job
 
-    def _infer(self, jobs: list[ImageJob], taken_at: float, *, is_alone: bool) -> list[Classification | ServiceError]:
+    def _infer(self, jobs: list[ImageJob], taken_at: float, *, exclusive: bool) -> list[Classification | ServiceError]:
         decoded = [job.decoded for job in jobs if job.decoded is not None]
         images = np.stack([job.pixels for job in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
         names = _names_of(jobs, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
-        answers = dict(zip(names, self._engine.run(images, names, alone=is_alone), strict=True))
+        answers = dict(zip(names, self._engine.run(images, names, alone=exclusive), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()
@@ -288,10 +262,15 @@ def _rounded(probabilities: NDArray[np.float32]) -> Any:
     return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
+_OUTPUTS = operator.attrgetter("outputs")
+
+
 def _names_of(jobs: list[ImageJob], always: tuple[str, ...]) -> tuple[str, ...]:
     """Return the outputs of a batch: those that every image needs, then those that some requests name."""
-    further = {name for job in jobs if job.outputs for name in job.outputs}
-    return (*always, *sorted(further.difference(always))) if further else always
+    if not any(map(_OUTPUTS, jobs)):
+        return always
+    further = {name for job in jobs for name in job.outputs}
+    return (*always, *sorted(further.difference(always)))
 
 
 def _is_light(header: ImageHeader, content: bytes) -> bool:

@@ -7,7 +7,6 @@ time, with the shapes that it asks for.
 
 import hashlib
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.batcher import Batcher
-from service.batching.jobs import Deferred, IsWanted
+from service.batching.jobs import Deferred
 from service.engine.cuda_errors import is_fatal
 from service.engine.engine import EngineError, EngineOptions, check_one_runtime, check_single_file
 from service.engine.onnx_runtime import Session, cannot_load, open_session
@@ -43,7 +41,9 @@ Tensors = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class TensorJob:
+    """One row of each input, or whole tensors if the model has no batch axis, and the outputs to return."""
+
     inputs: Tensors  # without the first axis, if that is the batch
     outputs: tuple[str, ...]
     submitted_at: float  # monotonic seconds
@@ -77,8 +77,8 @@ class TensorModel:
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
             self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
             self._check_numbers()
-        self.takes_turns = info.provider != CPU
-        usual = SMALL_MODEL_BATCH if self.takes_turns else largest_batch_on_a_cpu(self.alone_s)
+        self.is_serialized = info.provider != CPU
+        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.alone_s)
         self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
@@ -89,49 +89,39 @@ class TensorModel:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
             self.max_batch = max_batch
 
-    async def infer(
-        self,
-        inputs: Tensors,
-        outputs: tuple[str, ...],
-        *,
-        batcher: Batcher,
-        is_wanted: IsWanted = lambda: True,
-        expires_at: float = math.inf,
-    ) -> Classification:
-        """Return the `outputs` for one row of each input, or for whole tensors if the model has no batch axis.
-
-        Raises BadRequest if the graph cannot run with the shapes of its open axes, EngineFailed, and what
-        `Batcher.submit` raises.
-        """
-        question = _Question(inputs, outputs, time.monotonic())
-        return await batcher.submit(self, question, is_wanted=is_wanted, expires_at=expires_at)
+    def runs_inline(self, job: TensorJob, /) -> bool:
+        """Return False: how long a run takes depends on the tensors."""
+        return False
 
     def answer_batch(
-        self, questions: list[_Question], /, *, is_alone: bool
-    ) -> list[Classification | ServiceError | Deferred[_Question]]:
-        """Answer each question, in order. Raises EngineFailed or BadRequest for all."""
+        self, jobs: list[TensorJob], /, *, exclusive: bool
+    ) -> list[Classification | ServiceError | Deferred[TensorJob]]:
+        """Answer each job, in order.
+
+        Raises for all of them EngineFailed, or BadRequest if the graph cannot run with the shapes of its open axes.
+        """
         taken_at = time.monotonic()
-        names = sorted({name for question in questions for name in question.outputs})
+        names = sorted({name for job in jobs for name in job.outputs})
         started = time.monotonic()
-        answers = dict(zip(names, self._run(self._feed(questions), names), strict=True))
+        answers = dict(zip(names, self._run(self._feed(jobs), names), strict=True))
         inference_s = time.monotonic() - started
         return [
             Classification(
                 [],
                 NO_FILE,
                 0.0,
-                max(0.0, taken_at - question.submitted_at),
+                max(0.0, taken_at - job.submitted_at),
                 inference_s,
-                len(questions),
-                {name: answers[name][number] if self.is_batched else answers[name] for name in question.outputs},
+                len(jobs),
+                {name: answers[name][number] if self.is_batched else answers[name] for name in job.outputs},
             )
-            for number, question in enumerate(questions)
+            for number, job in enumerate(jobs)
         ]
 
-    def _feed(self, questions: list[_Question]) -> dict[str, NDArray[Any]]:
+    def _feed(self, jobs: list[TensorJob]) -> dict[str, NDArray[Any]]:
         if not self.is_batched:
-            return {name: np.require(value, requirements=["C", "A"]) for name, value in questions[0].inputs.items()}
-        return {spec.name: np.stack([question.inputs[spec.name] for question in questions]) for spec in self.inputs}
+            return {name: np.require(value, requirements=["C", "A"]) for name, value in jobs[0].inputs.items()}
+        return {spec.name: np.stack([job.inputs[spec.name] for job in jobs]) for spec in self.inputs}
 
     def _run(self, feed: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
         try:

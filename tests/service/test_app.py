@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.requests import Request
 
+from service.api.endpoints.inference import InferenceService
 from service.app import create_app
 from service.batching.batcher import Batcher
 from service.batching.load_shedding import QueueLimits
@@ -45,7 +46,7 @@ async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everyt
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("secret at 0xdeadbeef in /etc")
 
-    monkeypatch.setattr(Classifier, "classify", broken)
+    monkeypatch.setattr(InferenceService, "classify", broken)
     answer = await client.post("/classify", content=red)
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"
@@ -136,7 +137,7 @@ async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: by
 
 async def test_a_client_that_repeats_an_impossible_deadline_at_once_is_delayed(app: FastAPI, red: bytes) -> None:
     batcher = app.state.parts.batcher
-    batcher._room._seconds_per_batch, batcher._running = 3.0, 1
+    batcher._load_shedder._seconds_per_batch, batcher._queue.running = 3.0, 1
     request = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 100\r\nContent-Length: %d\r\n\r\n%b"
     try:
         async with connected(app, overload=OverloadControl(batcher.has_capacity, insists_s=5.0)) as (reader, writer):
@@ -147,7 +148,7 @@ async def test_a_client_that_repeats_an_impossible_deadline_at_once_is_delayed(a
                 assert (status, json.loads(body)["code"]) == (503, "cannot_make_it")
             assert time.monotonic() - started > 0.19
     finally:
-        batcher._running = 0
+        batcher._queue.running = 0
 
 
 async def test_a_start_without_models_fails_with_one_line(tmp_path: Path) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from service.api.endpoints.fan_out import gather_each, window_of
-from service.api.endpoints.inference import InferenceService, check_encoding, read_body
+from service.api.endpoints.inference import InferenceService, RequestReader, read_body
 from service.api.endpoints.responses import image_as_json, send_json
 from service.api.parsing.base64_text import from_base64
 from service.api.parsing.json_body import parsing_bytes, read_json
 from service.api.parsing.long_values import LongText
 from service.api.parsing.multipart import read_form
-from service.api.parsing.parameters import read_query, read_top_k, with_fields
+from service.api.parsing.parameters import read_top_k
 from service.api.parsing.short_json import NotJson
 from service.errors import BadRequest, ServiceError
 from service.http.error_responses import problem_document
@@ -25,42 +25,39 @@ PATH = "/classify/batch"
 PARAMETERS = ("model", "top_k")
 MOST_IMAGES = 64
 _MOST_FIELDS = 128  # of JSON, as of a form
-_SMALL_BYTES = 256 * 1024  # what the event loop takes apart itself
-_COPIES = 2  # of a form, for the moment when it is taken apart
+_SMALL_BYTES = 256 * 1024  # of a body that the event loop parses itself
+_COPIES = 2  # of a form, while it is parsed
 
-# An image, or why there is none.
+# An image, or the failure to read it.
 Entry = bytes | ServiceError
 
 
 class BatchEndpoint:
-    """Answers one request."""
+    """Reads the parameters and the images, classifies a few at a time, and sends the labels as JSON."""
 
     def __init__(self, serving: InferenceService, *, max_waiting: int) -> None:
         self._serving = serving
         self._max_waiting = max_waiting
-        self._taking_apart = asyncio.Semaphore(1)  # large bodies
+        self._reader = RequestReader(serving.registry, PARAMETERS, read_top_k, self._read_entries)
+        self._parsing_large = asyncio.Semaphore(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: RequestContext = scope["exchange"]
-        parameters = read_query(scope["query_string"], PARAMETERS)
-        top_k = read_top_k(parameters)
-        check_encoding(exchange.headers)
-        classifier = self._serving.registry.find(parameters.get("model"))
+        request = await self._reader.read(scope, receive)
+        if request is None:
+            return  # the client left while uploading
+        results = await self._classify(request.classifier, request.content, exchange, request.options)
+        await send_json(exchange, {"model": request.classifier.info, "results": results})
+
+    async def _read_entries(
+        self, exchange: RequestContext, receive: Receive
+    ) -> tuple[list[Entry], dict[str, str]] | None:
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
-        entries, fields = await self._take_apart(body, exchange)
-        del body
-        if fields:
-            parameters = with_fields(parameters, fields, PARAMETERS)
-            top_k, classifier = read_top_k(parameters), self._serving.registry.find(parameters.get("model"))
-        results = await self._classify(classifier, entries, exchange, top_k)
-        await send_json(exchange, {"model": classifier.info, "results": results})
-
-    async def _take_apart(self, body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
+            return None
         if len(body) <= _SMALL_BYTES:
             return _entries(body, exchange)
-        async with self._taking_apart:
+        async with self._parsing_large:
             exchange.hold(_COPIES * len(body) if exchange.is_form else await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(_entries, body, exchange)
 
@@ -85,7 +82,7 @@ class BatchEndpoint:
 def _entries(body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
     """Return the images of a body, and the other fields of a form.
 
-    Raises BadRequest if it cannot be taken apart, or has no images or too many.
+    Raises BadRequest if it cannot be parsed, or has no images or too many.
     """
     entries: list[Entry]
     if exchange.is_form:

@@ -9,11 +9,10 @@ from functools import partial
 import orjson
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.inference import InferenceService, check_encoding, read_image
+from service.api.endpoints.inference import InferenceService, RequestReader, read_image
 from service.api.endpoints.responses import OPTIONS, image_and_timings, send_bytes
-from service.api.parsing.parameters import DEFAULT_TOP_K, read_number, read_query, with_fields
+from service.api.parsing.parameters import DEFAULT_TOP_K, read_number
 from service.errors import BadRequest, Expired, Overloaded
-from service.http.accept import choose
 from service.http.request_context import RequestContext
 from service.inference.class_activation import (
     OUTPUT,
@@ -34,45 +33,39 @@ _MOST_PLACES = 1024  # of all maps of an answer: 0.5 ms, which the event loop ca
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _ClassSelector:
+    """The class to explain, by its label or its index; all of the best labels without either."""
+
     label: str | None
     index: int | None
-    model: str | None
-    media_type: str
 
 
 class ExplainEndpoint:
-    """Answers one request."""
+    """Reads the parameters and the image, waits for the model, and sends heat maps."""
 
     def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
+        self._reader = RequestReader(serving.registry, PARAMETERS, _read_selector, read_image, (JSON, PNG))
         self._drawing = _Drawing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange: RequestContext = scope["exchange"]
-        parameters = read_query(scope["query_string"], PARAMETERS)
-        question = _read_question(parameters, exchange.headers)
-        check_encoding(exchange.headers)
-        classifier = self._serving.registry.find(question.model)
-        read = await read_image(exchange, receive)
-        if read is None:
+        request = await self._reader.read(scope, receive)
+        if request is None:
             return  # the client left while uploading
-        image, fields = read
-        if fields:
-            question = _read_question(with_fields(parameters, fields, PARAMETERS), exchange.headers)
-            classifier = self._serving.registry.find(question.model)
+        classifier, image, selector = request.classifier, request.content, request.options
         classification = await self._serving.classify(
             classifier, image, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
         )
-        found = chosen(explanations(classification), label=question.label, index=question.index)
+        found = chosen(explanations(classification), label=selector.label, index=selector.index)
         draw = (
             partial(overlay, found[0], image, classifier, classification.image)
-            if question.media_type == PNG
+            if request.media_type == PNG
             else partial(_as_json, classifier, classification, found)
         )
-        is_little = question.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_PLACES
+        is_little = request.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_PLACES
         body = _draw_now(exchange, draw) if is_little else await self._drawing.run(exchange, draw)
-        await send_bytes(exchange, body, question.media_type.encode(), (b"vary", b"accept"))
+        await send_bytes(exchange, body, request.media_type.encode(), (b"vary", b"accept"))
 
 
 def _draw_now(exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
@@ -111,14 +104,14 @@ def _check_wanted(exchange: RequestContext) -> None:
         raise Expired("The heat map waited too long; try again later.", retry_after_s=1)
 
 
-def _read_question(parameters: Mapping[str, str], headers: dict[bytes, bytes]) -> _Question:
+def _read_selector(parameters: Mapping[str, str]) -> _ClassSelector:
     label, text = parameters.get("label"), parameters.get("index")
     if label is not None and text is not None:
         raise BadRequest("Ask for a label or an index, not for both.", code="bad_query")
     index = None if text is None else read_number(text)
     if text is not None and index is None:
         raise BadRequest("index must be the whole number of a class, counted from 0.", code="bad_index")
-    return _Question(label, index, parameters.get("model"), choose(headers.get(b"accept"), (JSON, PNG)))
+    return _ClassSelector(label, index)
 
 
 def _as_json(classifier: Classifier, classification: Classification, found: list[Explanation]) -> bytes:

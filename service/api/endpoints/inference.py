@@ -1,23 +1,32 @@
-"""What the endpoints for images share: the query, the body, one image's way to the model."""
+"""What the endpoints for images share: reading a request, and submitting its images to the queue."""
 
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from starlette.types import Receive
+from starlette.types import Receive, Scope
 
 from service.api.parsing.multipart import read_form
-from service.api.parsing.parameters import DEFAULT_TOP_K
+from service.api.parsing.parameters import DEFAULT_TOP_K, read_query, with_fields
 from service.batching.batcher import Batcher
-from service.errors import BadRequest, NotAnImage, image_too_large
+from service.batching.jobs import Model, SubmitOptions
+from service.errors import BadRequest, NotAnImage, ServiceError, image_too_large
+from service.http.accept import choose
 from service.http.request_context import RequestContext
-from service.inference.classifier import Classification, Classifier
-from service.inference.registry import Registry
+from service.images.header import check_format
+from service.inference.classifier import Classification, Classifier, ImageJob
+from service.inference.registry import Registry, Served
+from service.inference.tensor_model import TensorJob
 from service.telemetry.metrics import Metrics
+
+Content = TypeVar("Content")
+Options = TypeVar("Options")
 
 
 @dataclass(frozen=True, slots=True)
 class InferenceService:
-    """What runs images, and what counts them."""
+    """Submits the images and rows of requests to the queue, and counts them."""
 
     registry: Registry
     batcher: Batcher
@@ -33,33 +42,86 @@ class InferenceService:
         top_k: int = DEFAULT_TOP_K,
         outputs: tuple[str, ...] = (),
     ) -> Classification:
-        """Return the model's answer to one image of a request, and count it.
+        """Return the best `top_k` labels of one image of a request and the named `outputs` of the model; count it.
 
-        Raises BadRequest if it is empty, TooLarge, and what `Classifier.classify` raises.
+        Raises BadRequest if the image is empty, TooLarge, NotAnImage, BadImage, EngineFailed, and what
+        `Batcher.submit` raises.
         """
-        self._check_size(image)
-        classification = await classifier.classify(
-            image,
-            top_k=top_k,
-            batcher=self.batcher,
-            is_wanted=exchange.is_wanted,
-            expires_at=exchange.expires_at,
-            outputs=outputs,
-        )
+        if not 0 < len(image) <= self.max_image_bytes:
+            raise self._refusal(image)
+        check_format(image, is_sent=True)  # before it waits, and before others wait for it
+        job = ImageJob(image, top_k, time.monotonic(), outputs=outputs)
+        options = SubmitOptions(exchange.is_wanted, exchange.expires_at)
+        classification = await self.batcher.submit(classifier, job, options)
         exchange.note_image(classifier.info, classification)
         total_s = time.monotonic() - exchange.started_at
         self.metrics.note_classification(classifier.info, classification, total_s)
         return classification
 
-    def _check_size(self, image: bytes) -> None:
+    async def infer(self, model: Served, job: ImageJob | TensorJob, options: SubmitOptions) -> Classification:
+        """Return the model's outputs for one row of a request.
+
+        Raises BadImage, EngineFailed, BadRequest if the graph cannot run with these shapes, and what `Batcher.submit`
+        raises.
+        """
+        runner: Model[Any, Classification] = model  # each job is of its model's kind
+        return await self.batcher.submit(runner, job, options)
+
+    def _refusal(self, image: bytes) -> ServiceError:
         if not image:
-            raise BadRequest("There is no image in the request: the file is empty.", code="no_file")
-        if len(image) > self.max_image_bytes:
-            raise image_too_large(self.max_image_bytes)
+            return BadRequest("There is no image in the request: the file is empty.", code="no_file")
+        return image_too_large(self.max_image_bytes)
+
+
+@dataclass(slots=True)
+class ImageRequest(Generic[Content, Options]):
+    """A request that was read completely."""
+
+    classifier: Classifier
+    content: Content  # of the body: one image, or several
+    options: Options  # the endpoint's own parameters
+    media_type: str  # of the response
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReader(Generic[Content, Options]):
+    """Reads the requests of one endpoint: parameters and model first, then the body, whose fields may name others.
+
+    `read_content` returns the content of a body and the other fields of a form, or None if the client left.
+    """
+
+    registry: Registry
+    parameters: tuple[str, ...]  # names that the endpoint knows
+    read_options: Callable[[Mapping[str, str]], Options]
+    read_content: Callable[[RequestContext, Receive], Awaitable[tuple[Content, dict[str, str]] | None]]
+    media_types: tuple[str, ...] = ("application/json",)  # of the response, the preferred one first
+
+    async def read(self, scope: Scope, receive: Receive) -> ImageRequest[Content, Options] | None:
+        """Return the request, or None if the client left while uploading.
+
+        Raises BadRequest, NotAcceptable, NotAnImage for a compressed body, NotFound and NotReady for the model, and
+        what `read_content` raises.
+        """
+        exchange: RequestContext = scope["exchange"]
+        parameters = read_query(scope["query_string"], self.parameters)
+        options = self.read_options(parameters)
+        media_type = self.media_types[0]
+        if len(self.media_types) > 1:
+            media_type = choose(exchange.headers.get(b"accept"), self.media_types)
+        check_encoding(exchange.headers)
+        classifier = self.registry.find(parameters.get("model"))
+        read = await self.read_content(exchange, receive)
+        if read is None:
+            return None
+        content, fields = read
+        if fields:
+            parameters = with_fields(parameters, fields, self.parameters)
+            options, classifier = self.read_options(parameters), self.registry.find(parameters.get("model"))
+        return ImageRequest(classifier, content, options, media_type)
 
 
 def check_encoding(headers: dict[bytes, bytes]) -> None:
-    """Raise NotAnImage for a body that is packed."""
+    """Raise NotAnImage for a compressed body."""
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b""):
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
 

@@ -14,9 +14,10 @@ from service.api.endpoints.inference import InferenceService, read_body
 from service.api.parsing.json_body import parsing_bytes
 from service.api.v2.compression import packed, unpacked
 from service.api.v2.json_tensors import bad_tensor
-from service.api.v2.rows import Question, SubmitOptions, joined, read_question
+from service.api.v2.rows import InferCall, joined, read_call
 from service.api.v2.tensors import write_response
-from service.errors import ServiceError
+from service.batching.jobs import SubmitOptions
+from service.errors import BadImage, NotAnImage, ServiceError
 from service.http.request_context import RequestContext
 from service.inference.classifier import Classification
 from service.inference.registry import Served
@@ -46,10 +47,10 @@ class InferEndpoint:
             return  # the client left while uploading
         started = time.monotonic()
         try:
-            question = await self._read(model, body, exchange)
-            answers = await self._ask(model, question, exchange)
+            call = await self._read(model, body, exchange)
+            answers = await self._submit(model, call, exchange)
             answered = time.monotonic()
-            written = (model, question, answers, exchange.headers.get(b"accept-encoding", b""))
+            written = (model, call, answers, exchange.headers.get(b"accept-encoding", b""))
             is_small = len(answers) <= _SMALL_ROWS
             answer, headers = _write_answer(*written) if is_small else await asyncio.to_thread(_write_answer, *written)
         except ServiceError:
@@ -59,36 +60,38 @@ class InferEndpoint:
         await _send(send, answer, headers)
         self._serving.metrics.note_inference(model.info, answers, done - started, done - answered)
 
-    async def _read(self, model: Served, body: bytes, exchange: RequestContext) -> Question:
+    async def _read(self, model: Served, body: bytes, exchange: RequestContext) -> InferCall:
         json_bytes = _json_bytes(exchange.headers)
         encoding = exchange.headers.get(b"content-encoding", b"").strip().lower()
         parsed_bytes = len(body) if json_bytes is None else json_bytes
         if encoding in (b"", b"identity") and parsed_bytes <= _SMALL_BYTES:
-            return read_question(model, body, json_bytes, max_image_bytes=self._serving.max_image_bytes)
+            return read_call(model, body, json_bytes, max_image_bytes=self._serving.max_image_bytes)
         async with self._reading_large:
             content = await asyncio.to_thread(unpacked, body, encoding, self._max_request_bytes)
             if content is not body:
                 exchange.hold(len(content))
             exchange.hold(await asyncio.to_thread(parsing_bytes, content, json_bytes))
             return await asyncio.to_thread(
-                read_question, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
+                read_call, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
             )
 
-    async def _ask(self, model: Served, question: Question, exchange: RequestContext) -> list[Classification]:
-        is_small = question.rows.count <= _ROWS_ON_TRUST
-        terms = SubmitOptions(
-            batcher=self._serving.batcher,
+    async def _submit(self, model: Served, call: InferCall, exchange: RequestContext) -> list[Classification]:
+        is_small = call.rows.count <= _ROWS_ON_TRUST
+        options = SubmitOptions(
             is_wanted=exchange.is_wanted if is_small else lambda: not exchange.client_has_left(),
-            expires_at=min(exchange.expires_at, time.monotonic() + question.timeout_s),
+            expires_at=min(exchange.expires_at, time.monotonic() + call.timeout_s),
         )
 
-        async def ask(number: int) -> Classification:
-            answer = await question.ask(number, terms)
+        async def submit(number: int) -> Classification:
+            try:
+                answer = await self._serving.infer(model, call.job(number), options)
+            except (NotAnImage, BadImage) as error:
+                raise call.located(error, number) from None
             exchange.note_image(model.info, answer)
             return answer
 
         window = window_of(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        return await gather_all(question.rows.count, ask, at_once=window)
+        return await gather_all(call.rows.count, submit, at_once=window)
 
 
 def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
@@ -101,13 +104,13 @@ def _json_bytes(headers: dict[bytes, bytes]) -> int | None:
 
 
 def _write_answer(
-    model: Served, question: Question, answers: list[Classification], accepted: bytes
+    model: Served, call: InferCall, answers: list[Classification], accepted: bytes
 ) -> tuple[bytes, list[tuple[bytes, bytes]]]:
     """Return the body and its headers."""
     head = {"model_name": model.info.name, "model_version": model.info.version}
-    if question.id is not None:
-        head["id"] = question.id
-    body, json_bytes = write_response(head, joined(model, question, answers))
+    if call.id is not None:
+        head["id"] = call.id
+    body, json_bytes = write_response(head, joined(model, call, answers))
     headers = [(b"vary", b"accept-encoding")]
     if json_bytes is None:
         headers.append((b"content-type", b"application/json"))

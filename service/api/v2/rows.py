@@ -2,9 +2,10 @@
 
 import functools
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,66 +13,57 @@ from numpy.typing import NDArray
 from service.api.parsing.base64_text import from_base64
 from service.api.v2.json_tensors import bad_tensor
 from service.api.v2.tensors import InferRequest, RequestedOutput, Tensor, read_request
-from service.batching.batcher import Batcher
-from service.batching.jobs import IsWanted
 from service.errors import BadImage, NotAnImage, image_too_large
-from service.images.header import format_of
-from service.inference.classifier import Classification, Classifier
+from service.images.header import check_format, format_of
+from service.inference.classifier import Classification, Classifier, ImageJob, pixels_job
 from service.inference.registry import Served
-from service.inference.tensor_model import TensorModel
+from service.inference.tensor_model import TensorJob, TensorModel
 from service.model_files.confidence import ENERGY
 from service.model_files.tensor_spec import DTYPES, OPEN
 
 MOST_ROWS = 65_536
 
 
-class SubmitOptions(TypedDict):
-    """On which a row is asked."""
-
-    batcher: Batcher
-    is_wanted: IsWanted
-    expires_at: float  # monotonic seconds
-
-
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What is to be asked: `ask` takes a row's number and the outputs' names."""
+    """The rows of a request: `job` makes the job of a row from its number and the names of the outputs."""
 
     count: int
-    ask: Callable[[int, tuple[str, ...], SubmitOptions], Awaitable[Classification]]
+    job: Callable[[int, tuple[str, ...]], ImageJob | TensorJob]
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """The rows of a request, and what its client wants to hear."""
+class InferCall:
+    """The rows of a request, and the outputs that its client requests."""
 
     rows: Rows
     outputs: tuple[RequestedOutput, ...]
     id: str | None = None
     timeout_s: float = math.inf
 
-    async def ask(self, number: int, terms: SubmitOptions) -> Classification:
-        """Return the answer to one row. Raises what the model does; of several images it says which."""
-        try:
-            return await self.rows.ask(number, tuple(output.name for output in self.outputs), terms)
-        except (NotAnImage, BadImage) as error:
-            if self.rows.count == 1:
-                raise
-            place = f"Image {number + 1} of {self.rows.count}"
-            raise type(error)(f"{place}: {error.message}", code=error.code) from None
+    def job(self, number: int) -> ImageJob | TensorJob:
+        """Return the job of one row. Raises NotAnImage."""
+        return self.rows.job(number, tuple(output.name for output in self.outputs))
+
+    def located(self, error: NotAnImage | BadImage, number: int) -> NotAnImage | BadImage:
+        """Return the failure of one row; of several images its message says which."""
+        if self.rows.count == 1:
+            return error
+        place = f"Image {number + 1} of {self.rows.count}"
+        return type(error)(f"{place}: {error.message}", code=error.code)
 
 
-def read_question(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> Question:
+def read_call(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
     """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
 
     Raises BadRequest, TooLarge.
     """
     if json_bytes == 0:
         rows = _rows_of_raw(model, body, max_image_bytes)
-        return Question(rows, tuple(RequestedOutput(name, is_binary=True) for name in _usual_outputs(model)))
+        return InferCall(rows, tuple(RequestedOutput(name, is_binary=True) for name in _usual_outputs(model)))
     request = read_request(body, json_bytes, functools.partial(_check_input, model))
     rows = _rows_of(model, request.inputs, max_image_bytes)
-    return Question(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
+    return InferCall(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
 
 
 def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
@@ -90,7 +82,7 @@ def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]
 
 def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
-        return _image_rows(model, [_checked_image(body, max_image_bytes)])
+        return _image_rows([_checked_image(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
         raise bad_tensor(
             "This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes."
@@ -113,19 +105,23 @@ def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> R
     if sorted(given) != sorted(wanted):
         raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
     if isinstance(model, Classifier):
-        return _rows_of_images(model, inputs[0].data, max_image_bytes)
+        return _rows_of_images(inputs[0].data, max_image_bytes)
     return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})
 
 
-def _rows_of_images(model: Classifier, pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
+def _rows_of_images(pixels: NDArray[Any] | list[bytes], max_image_bytes: int) -> Rows:
     _check_count(len(pixels))
     if isinstance(pixels, list):
-        return _image_rows(model, [_checked_image(_unwrapped(file), max_image_bytes) for file in pixels])
-    return Rows(len(pixels), lambda number, names, terms: model.infer(pixels[number], names, **terms))
+        return _image_rows([_checked_image(_unwrapped(file), max_image_bytes) for file in pixels])
+    return Rows(len(pixels), lambda number, names: pixels_job(pixels[number], names))
 
 
-def _image_rows(model: Classifier, files: Sequence[bytes]) -> Rows:
-    return Rows(len(files), lambda number, names, terms: model.classify(files[number], top_k=0, outputs=names, **terms))
+def _image_rows(files: Sequence[bytes]) -> Rows:
+    def job(number: int, names: tuple[str, ...]) -> ImageJob:
+        check_format(files[number], is_sent=True)
+        return ImageJob(files[number], 0, time.monotonic(), outputs=names)
+
+    return Rows(len(files), job)
 
 
 def _check_count(rows: int) -> None:
@@ -154,16 +150,16 @@ def _checked_image(content: bytes, max_image_bytes: int) -> bytes:
 def _rows_of_tensors(model: TensorModel, tensors: Mapping[str, Tensor]) -> Rows:
     data = {name: np.asarray(tensor.data) for name, tensor in tensors.items()}
     if not model.is_batched:
-        return Rows(1, lambda _, names, terms: model.infer(data, names, **terms))
+        return Rows(1, lambda _, names: TensorJob(data, names, time.monotonic()))
     counts = {len(array) for array in data.values()}
     if len(counts) != 1:
         raise bad_tensor("All inputs must have the same length along their first axis, the batch.")
     _check_count(min(counts))
 
-    def row(number: int) -> dict[str, NDArray[Any]]:
-        return {name: array[number] for name, array in data.items()}
+    def job(number: int, names: tuple[str, ...]) -> TensorJob:
+        return TensorJob({name: array[number] for name, array in data.items()}, names, time.monotonic())
 
-    return Rows(min(counts), lambda number, names, terms: model.infer(row(number), names, **terms))
+    return Rows(min(counts), job)
 
 
 def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
@@ -192,10 +188,10 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float:
     return timeout / 1e6 if timeout else math.inf
 
 
-def joined(model: Served, question: Question, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
+def joined(model: Served, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
     """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
     joined = []
-    for output in question.outputs:
+    for output in call.outputs:
         rows = [answer.outputs[output.name] for answer in answers]
         array = np.stack(rows) if model.is_batched else rows[0]
         joined.append((_tensor(model, output, array), output.is_binary))

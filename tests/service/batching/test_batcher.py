@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.batching import heartbeat as pulses
+from service.batching import heartbeat
 from service.batching.batcher import Batcher
-from service.batching.jobs import Deferred
+from service.batching.jobs import Deferred, SubmitOptions
 from service.batching.load_shedding import QueueLimits
 from service.errors import BadImage, EngineFailed, Expired, NotReady, Overloaded, ServiceError
 from service.system.shared_counters import SharedLoad
@@ -24,18 +24,21 @@ class GatedModel:
     """Answers a number with its double, one batch each time the gate is opened, and notes the batches."""
 
     longest_batch_s = 0.0
-    takes_turns = False
+    is_serialized = False
 
     def __init__(self, max_batch: int = 8) -> None:
         self.max_batch = max_batch
-        self.lonely: list[bool] = []
+        self.exclusive: list[bool] = []
         self.batches: list[list[int]] = []
         self.gate = threading.Semaphore(0)
         self._begun = threading.Semaphore(0)
 
-    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
+    def runs_inline(self, job: int) -> bool:
+        return False
+
+    def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
-        self.lonely.append(is_alone)
+        self.exclusive.append(exclusive)
         self._begun.release()
         self.gate.acquire()
         return [2 * job for job in jobs]
@@ -53,12 +56,16 @@ class OpenModel:
 
     max_batch = 8
     longest_batch_s = 0.0
-    takes_turns = False
+    is_serialized = False
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
+        self.is_quick = False
 
-    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
+    def runs_inline(self, job: int) -> bool:
+        return self.is_quick
+
+    def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
         if 13 in jobs:
             raise RuntimeError("thirteen")
@@ -119,10 +126,10 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
     model = GatedModel()
     batcher = Batcher(QueueLimits(100, 60), threads=2)
     tasks = await submitted(batcher, model, 1, 2, 3, 4)  # before any thread runs, so that the shares are known
-    batcher._idle = 1  # the thread that looks first sees one more that is idle
-    batch = batcher._take_batch(pulses.Heartbeat())
+    batcher._queue.idle_threads = 1  # the thread that looks first sees one more that is idle
+    batch = batcher._queue.take_batch(heartbeat.Heartbeat(), batcher.thread_count)
     assert batch is not None
-    assert [waiting.job for waiting in batch.wanted] == [1, 2]
+    assert [waiting.job for waiting in batch.jobs] == [1, 2]
     for task in tasks:
         task.cancel()
 
@@ -130,24 +137,24 @@ async def test_an_idle_thread_leaves_a_fair_share_to_the_other_idle_threads() ->
 @pytest.mark.parametrize(("seconds", "taken"), [(0.004, 4), (0.02, 2), (0.06, 1)])
 async def test_a_thread_takes_few_slow_images_and_leaves_a_busy_thread_its_share(seconds: float, taken: int) -> None:
     batcher = Batcher(QueueLimits(100, 60), threads=2)
-    batcher._room.note_batch(10 * seconds, 1)  # the first of them counts for a tenth
+    batcher._load_shedder.note_batch(10 * seconds, 1)  # the first of them counts for a tenth
     tasks = await submitted(batcher, GatedModel(), 1, 2, 3, 4)
-    batch = batcher._take_batch(pulses.Heartbeat())
+    batch = batcher._queue.take_batch(heartbeat.Heartbeat(), batcher.thread_count)
     assert batch is not None
-    assert len(batch.wanted) == taken  # quick ones: all, as no other thread is idle
+    assert len(batch.jobs) == taken  # quick ones: all, as no other thread is idle
     for task in tasks:
         task.cancel()
 
 
 async def test_a_gpu_gets_all_that_waits_however_slow_its_turns_seem() -> None:
     batcher = Batcher(QueueLimits(100, 60), threads=16)
-    batcher._room.note_batch(10.0, 1)
+    batcher._load_shedder.note_batch(10.0, 1)
     model = GatedModel()
-    model.takes_turns = True
+    model.is_serialized = True
     tasks = await submitted(batcher, model, 1, 2, 3, 4)
-    batch = batcher._take_batch(pulses.Heartbeat())
+    batch = batcher._queue.take_batch(heartbeat.Heartbeat(), batcher.thread_count)
     assert batch is not None
-    assert len(batch.wanted) == 4
+    assert len(batch.jobs) == 4
     for task in tasks:
         task.cancel()
 
@@ -169,7 +176,7 @@ async def test_the_age_of_the_queue_is_that_of_its_oldest_image() -> None:
 
 async def test_an_image_that_finds_nothing_before_it_is_tried_however_little_time_it_has() -> None:
     async with running() as batcher:
-        assert await batcher.submit(OpenModel(), 4, expires_at=time.monotonic() - 1) == 8
+        assert await batcher.submit(OpenModel(), 4, SubmitOptions(expires_at=time.monotonic() - 1)) == 8
 
 
 async def test_models_take_turns() -> None:
@@ -203,7 +210,7 @@ async def test_a_full_queue_refuses_instead_of_growing() -> None:
 
 async def test_the_refusal_says_how_long_the_queue_will_last_but_not_the_same_to_all() -> None:
     async with running(max_waiting=1) as batcher:
-        batcher._room._seconds_per_image = 3.5
+        batcher._load_shedder._seconds_per_image = 3.5
         model = GatedModel()
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
@@ -238,7 +245,7 @@ async def test_images_of_clients_that_left_are_skipped() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        gone = asyncio.create_task(batcher.submit(model, 2, is_wanted=lambda: False))
+        gone = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(lambda: False)))
         cancelled, kept = await submitted(batcher, model, 3, 4)
         cancelled.cancel()
         await asyncio.sleep(0)
@@ -263,7 +270,7 @@ async def test_of_clients_that_send_no_more_the_one_that_alone_waits_is_answered
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first, ended) == [2, 4]
@@ -276,7 +283,7 @@ async def test_while_others_wait_a_client_that_sends_no_more_counts_as_one_that_
         first = await submitted(batcher, model, 1)
         await model.has_begun()
         others = [] if is_before else await submitted(batcher, model, 3)
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         others += await submitted(batcher, model, 3) if is_before else []
         model.open()
@@ -292,7 +299,7 @@ async def test_those_who_wait_for_other_models_are_others_too() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = asyncio.create_task(batcher.submit(model, 2, is_wanted=unknown))
+        ended = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(unknown)))
         await asyncio.sleep(0)
         waiting = await submitted(batcher, other, 3)
         model.open()
@@ -307,7 +314,7 @@ async def test_the_images_of_one_request_are_no_others_for_each_other() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3, 4)]
+        ended = [asyncio.create_task(batcher.submit(model, job, SubmitOptions(unknown))) for job in (2, 3, 4)]
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first, *ended) == [2, 4, 6, 8]
@@ -318,7 +325,7 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
     async with running() as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, 2, is_wanted=each)) for each in (unknown, unknown_too)]
+        ended = [asyncio.create_task(batcher.submit(model, 2, SubmitOptions(each))) for each in (unknown, unknown_too)]
         await asyncio.sleep(0)
         model.open()
         assert await asyncio.gather(*first) == [2]
@@ -331,15 +338,15 @@ async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() ->
     async with running(board=board) as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
-        ended = [asyncio.create_task(batcher.submit(model, job, is_wanted=unknown)) for job in (2, 3)]
+        ended = [asyncio.create_task(batcher.submit(model, job, SubmitOptions(unknown))) for job in (2, 3)]
         await asyncio.sleep(0)
-        assert not batcher.is_in_the_way(unknown)
+        assert not batcher.delays_others(unknown)
         board.write(1, waiting=1, outstanding=1)
-        assert batcher.is_in_the_way(unknown)
+        assert batcher.delays_others(unknown)
         board.clear(1)
         other = await submitted(batcher, model, 4)
-        assert batcher.is_in_the_way(unknown)
-        assert not batcher.is_in_the_way(unknown_too)
+        assert batcher.delays_others(unknown)
+        assert not batcher.delays_others(unknown_too)
         model.open()
         assert await asyncio.gather(*first, *other) == [2, 8]
         assert all(isinstance(each, Expired) for each in await asyncio.gather(*ended, return_exceptions=True))
@@ -388,7 +395,7 @@ async def test_a_failing_batch_is_tried_again_one_by_one_and_the_next_batch_stil
 
 async def test_a_model_that_loses_answers_fails_instead_of_mixing_them_up() -> None:
     class Forgetful(OpenModel):
-        def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
+        def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
             return []
 
     async with running() as batcher:
@@ -456,7 +463,7 @@ class SortingModel(OpenModel):
         super().__init__()
         self.may_prepare, self.is_preparing = threading.Event(), threading.Event()
 
-    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError | Deferred[int]]:  # type: ignore[override]
+    def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError | Deferred[int]]:  # type: ignore[override]
         self.batches.append(jobs)
         return [Deferred(lambda job=job: self._smaller(job)) if job > 1000 else 2 * job for job in jobs]  # type: ignore[misc]
 
@@ -530,7 +537,7 @@ async def test_an_image_is_alone_only_if_no_process_has_another_nor_had_just_now
         await batcher.submit(model, 3)
         await asyncio.to_thread(wait_until, lambda: not board.was_recently_busy())
         await batcher.submit(model, 4)
-    assert model.lonely == [True, False, False, True]
+    assert model.exclusive == [True, False, False, True]
     assert board.outstanding() == 0
 
 
@@ -549,7 +556,7 @@ async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None
     async with running(max_waiting=2) as batcher:
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
-        gone = asyncio.create_task(batcher.submit(model, 2, is_wanted=lambda: not has_left.is_set()))
+        gone = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(lambda: not has_left.is_set())))
         tasks += await submitted(batcher, model, 3)
         has_left.set()
         tasks += await submitted(batcher, model, 4)
@@ -566,24 +573,26 @@ class WhereModel(OpenModel):
     def __init__(self) -> None:
         super().__init__()
         self.threads: list[str] = []
-        self.lonely: list[bool] = []
+        self.exclusive: list[bool] = []
+        self.is_quick = True
 
-    def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[int | ServiceError]:
+    def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
         self.threads.append(threading.current_thread().name)
-        self.lonely.append(is_alone)
-        return super().answer_batch(jobs, is_alone=is_alone)
+        self.exclusive.append(exclusive)
+        return super().answer_batch(jobs, exclusive=exclusive)
 
 
 async def test_a_quick_job_that_finds_nothing_before_it_is_done_by_the_event_loop_on_all_cores() -> None:
     model = WhereModel()
     async with running() as batcher:
-        assert await batcher.submit(model, 4, is_quick=True) == 8
+        assert await batcher.submit(model, 4) == 8
         with pytest.raises(BadImage):
-            await batcher.submit(model, -1, is_quick=True)
+            await batcher.submit(model, -1)
+        model.is_quick = False
         assert await batcher.submit(model, 5) == 10
     here = threading.current_thread().name
     assert model.threads == [here, here, "engine-0"]
-    assert model.lonely == [True, True, True]
+    assert model.exclusive == [True, True, True]
     assert batcher.waiting == 0
 
 
@@ -592,7 +601,7 @@ async def test_a_quick_job_waits_its_turn_behind_others() -> None:
     async with running() as batcher:
         tasks = await submitted(batcher, slow, 1)
         await slow.has_begun()
-        task = asyncio.create_task(batcher.submit(quick, 2, is_quick=True))
+        task = asyncio.create_task(batcher.submit(quick, 2))
         await asyncio.sleep(0)
         assert quick.threads == []
         slow.open()
@@ -612,24 +621,27 @@ async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: 
         board.write(1, waiting=0, outstanding=0)
     async with running(board=board) as batcher:
         if reason == "the last were slow":
-            batcher._room._seconds_per_image = 0.01
-        assert await batcher.submit(model, 4, is_quick=True) == 8
+            batcher._load_shedder._seconds_per_image = 0.01
+        assert await batcher.submit(model, 4) == 8
     assert model.threads == ["engine-0"]
 
 
 async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other() -> None:
     class Long(OpenModel):
-        def answer_batch(self, jobs: list[int], *, is_alone: bool) -> list[Any]:
+        def runs_inline(self, job: int) -> bool:
+            return job == 1
+
+        def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[Any]:
             return [Deferred(lambda: 7) if job == 1 else 2 * job for job in jobs]
 
     async with running() as batcher:
-        assert await batcher.submit(Long(), 1, is_quick=True) == 14
+        assert await batcher.submit(Long(), 1) == 14
 
 
 async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> None:
     model = GatedModel()
     async with running(max_age_s=11) as batcher:
-        batcher._room.note_batch(30.0, 1)  # counts for a tenth: 3 s
+        batcher._load_shedder.note_batch(30.0, 1)  # counts for a tenth: 3 s
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)
@@ -643,7 +655,7 @@ async def test_a_queue_that_is_too_long_for_its_age_limit_refuses_at_once() -> N
 async def test_the_first_images_wait_as_long_as_it_takes() -> None:
     model = GatedModel()
     async with running(max_age_s=0.001, never_refused=3) as batcher:
-        batcher._room._seconds_per_image = 3.0
+        batcher._load_shedder._seconds_per_image = 3.0
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         tasks += await submitted(batcher, model, 2, 3)
@@ -657,13 +669,13 @@ async def test_the_first_images_wait_as_long_as_it_takes() -> None:
 async def test_what_cannot_make_its_clients_deadline_is_refused_at_once() -> None:
     model, loop = GatedModel(), asyncio.get_running_loop()
     async with running() as batcher:
-        batcher._room._seconds_per_image = 3.0
+        batcher._load_shedder._seconds_per_image = 3.0
         batcher.check_capacity(loop.time() + 1)  # nothing to do: it tries
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
         batcher.check_capacity(loop.time() + 100)
         with pytest.raises(Expired) as refusal:
-            await batcher.submit(model, 2, expires_at=loop.time() + 1)
+            await batcher.submit(model, 2, SubmitOptions(expires_at=loop.time() + 1))
         assert (refusal.value.code, refusal.value.status) == ("cannot_make_it", 503)
         model.open()
         await asyncio.gather(*tasks)
@@ -674,7 +686,7 @@ async def test_a_clients_own_deadline_holds_in_the_queue() -> None:
     async with running(never_refused=64) as batcher:
         tasks = await submitted(batcher, model, 1)
         await model.has_begun()
-        late = asyncio.create_task(batcher.submit(model, 2, expires_at=loop.time() + 0.001))
+        late = asyncio.create_task(batcher.submit(model, 2, SubmitOptions(expires_at=loop.time() + 0.001)))
         await asyncio.sleep(0.01)
         model.open()
         await asyncio.gather(*tasks)
@@ -685,16 +697,18 @@ async def test_a_clients_own_deadline_holds_in_the_queue() -> None:
 
 async def test_idle_threads_answer_when_they_are_called() -> None:
     async with running(threads=2) as batcher:
-        engine_pulses = batcher._pulses[:2]
+        engine_threads = batcher._heartbeats[:2]
         for _ in range(20):
             assert batcher.is_healthy()
-            await asyncio.to_thread(wait_until, lambda: all(pulse._heard >= batcher._calls for pulse in engine_pulses))
+            await asyncio.to_thread(
+                wait_until, lambda: all(each._last_check >= batcher._queue._checks for each in engine_threads)
+            )
 
 
 async def test_a_model_that_hangs_is_noticed_and_one_that_is_slow_by_nature_is_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pulses, "_SHORTEST_LIMIT_S", 0.01)
+    monkeypatch.setattr(heartbeat, "_SHORTEST_LIMIT_S", 0.01)
     model = GatedModel()
     async with running() as batcher:
         for expected_s, is_healthy in ((0.0, False), (60.0, True)):

@@ -18,7 +18,14 @@ from service.batching.jobs import Deferred
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
-from service.inference.classifier import Classification, Classifier, ImageJob, ModelInfo, load_classifier
+from service.inference.classifier import (
+    Classification,
+    Classifier,
+    ImageJob,
+    ModelInfo,
+    load_classifier,
+    pixels_job,
+)
 from service.inference.model_checks import ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
@@ -99,7 +106,7 @@ async def test_in_a_batch_each_image_has_its_own_answer_or_its_own_failure() -> 
     classifier = load(tiny_model(poison=True))
     batcher = Batcher(QueueLimits(10, 60))
     contents = [image((255, 0, 0)), b"no image", image((255, 255, 255), "PNG"), image((0, 255, 0), "WEBP")]
-    tasks = [asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher)) for content in contents]
+    tasks = [asyncio.create_task(batcher.submit(classifier, ImageJob(content, 1, 0.0))) for content in contents]
     await asyncio.sleep(0)  # all four are queued before the one thread looks
     batcher.start()
     red, text, poisonous, green = await asyncio.gather(*tasks, return_exceptions=True)
@@ -182,10 +189,10 @@ def test_a_big_image_is_decoded_apart_from_its_batch(model_file: bytes) -> None:
     classifier = load(model_file)
     big, small = image((255, 0, 0), size=(2000, 1500)), image((0, 0, 255))
     images = [ImageJob(content, 1, 0.0) for content in (small, big)]
-    first, second = classifier.answer_batch(images, is_alone=False)
+    first, second = classifier.answer_batch(images, exclusive=False)
     assert isinstance(first, Classification)
     assert isinstance(second, Deferred)
-    (later,) = classifier.answer_batch([second.prepare()], is_alone=False)
+    (later,) = classifier.answer_batch([second.prepare()], exclusive=False)
     assert isinstance(later, Classification)
     assert (later.predictions[0].label, later.image.width) == ("red", 2000)
     assert later.predictions == classifier.classify_now(big, top_k=1).predictions
@@ -204,12 +211,12 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
     classifier = load(model_file)
     big = ImageJob(image((255, 0, 0), size=(2000, 1500)), 1, submitted_at=0.0)
     now[0] = 1.0
-    (aside,) = classifier.answer_batch([big], is_alone=False)
+    (aside,) = classifier.answer_batch([big], exclusive=False)
     assert isinstance(aside, Deferred)
     now[0] = 2.0
     prepared = aside.prepare()
     now[0] += 0.5
-    (answer,) = classifier.answer_batch([prepared], is_alone=False)
+    (answer,) = classifier.answer_batch([prepared], exclusive=False)
     assert isinstance(answer, Classification)
     assert (answer.decode_s, answer.queue_s) == (3.0, 2.5)  # 1 and 1 for a thread, 0.5 for the batch
 
@@ -219,11 +226,11 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
     classifier = load(model_file)
     batcher = Batcher(QueueLimits(10, 60))
     content = image((0, 0, 255), "PNG")
-    plain = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher))
-    mapped = asyncio.create_task(classifier.classify(content, top_k=1, batcher=batcher, outputs=("class_maps",)))
+    plain = asyncio.create_task(batcher.submit(classifier, ImageJob(content, 1, 0.0)))
+    mapped = asyncio.create_task(batcher.submit(classifier, ImageJob(content, 1, 0.0, outputs=("class_maps",))))
     pixels = np.zeros((SIDE, SIDE, 3), np.uint8)
     wanted = ("embedding", "probabilities", "top_indices")
-    raw = asyncio.create_task(classifier.infer(pixels, wanted, batcher=batcher))
+    raw = asyncio.create_task(batcher.submit(classifier, pixels_job(pixels, wanted)))
     await asyncio.sleep(0)
     batcher.start()
     answers = await asyncio.gather(plain, mapped, raw)
@@ -237,12 +244,12 @@ async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes)
     assert answers[2].predictions == []
 
 
-@pytest.mark.parametrize("is_alone", [True, False])
-def test_the_engine_hears_whether_an_image_is_alone(model_file: bytes, is_alone: bool) -> None:
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_the_engine_hears_whether_an_image_exclusive(model_file: bytes, exclusive: bool) -> None:
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
-    classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], is_alone=is_alone)
-    assert engine.alone == [is_alone]
+    classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], exclusive=exclusive)
+    assert engine.alone == [exclusive]
 
 
 @pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
@@ -258,3 +265,15 @@ def test_a_gpu_gets_batches_as_large_as_it_holds(wanted: int | None, expected: i
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     engine.largest_batch = 8  # type: ignore[assignment]
     assert warm_up(engine, wanted).max_batch == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "size", "expected"), [(0.001, 1000, True), (0.001, 20_000, False), (0.003, 1, False)]
+)
+def test_the_event_loop_runs_small_files_of_fast_models(
+    model_file: bytes, seconds: float, size: int, expected: bool
+) -> None:
+    card = read_card(Engine(model_file).metadata)
+    classifier = Classifier(FakeEngine([0.5] * 8, [0, 1, 2, 3, 4]), card, INFO, WarmUp(1, seconds, seconds))
+    assert classifier.runs_inline(ImageJob(bytes(size), 1, 0.0)) is expected
+    assert not classifier.runs_inline(pixels_job(np.zeros((SIDE, SIDE, 3), np.uint8), ()))

@@ -18,7 +18,7 @@ from service.batching.load_shedding import QueueLimits
 from service.engine.engine import EngineError
 from service.inference.model_checks import ModelCheckFailed
 from service.inference.registry import ModelRepositoryError, load
-from service.inference.tensor_model import TensorModel, load_graph_model
+from service.inference.tensor_model import TensorJob, TensorModel, load_graph_model
 from service.model_files.repository import ModelFile
 from service.settings import Settings
 from tests.support.graph_files import graph_file, write_graph_file
@@ -34,7 +34,7 @@ def loaded(content: bytes) -> TensorModel:
 async def test_rows_that_wait_together_share_a_run() -> None:
     model, batcher = loaded(graph_file()), Batcher(QueueLimits(64, 60.0))
     rows = [np.full(3, number, np.float32) for number in range(8)]
-    asked = [asyncio.create_task(model.infer({"x": row}, ("y",), batcher=batcher)) for row in rows]
+    asked = [asyncio.create_task(batcher.submit(model, TensorJob({"x": row}, ("y",), 0.0))) for row in rows]
     await asyncio.sleep(0)  # all are in the queue, and no thread runs yet
     batcher.start()
     answers = await asyncio.gather(*asked)

@@ -238,7 +238,7 @@ def asked_until_served(served: Served, red: bytes) -> bool:
         "worker._Worker._pong = lambda *_: 1 // 0",
         "worker._Worker._note_total = lambda *_: 1 // 0",
         "server.Server.on_tick = lambda *_: 1 // 0",
-        "batcher.Batcher._take_batch = lambda *_: 1 // 0",
+        "batcher.JobQueue.take_batch = lambda *_: 1 // 0",
     ],
 )
 def test_a_worker_that_loses_a_part_of_itself_says_so_and_is_replaced(

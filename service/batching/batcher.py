@@ -194,7 +194,7 @@ class Batcher:
 
     def _has_nothing_else(self) -> bool:
         """Whether the event loop can be spared for a moment."""
-        return self._running_threads > 0 and self._room.is_quick() and self._board.is_nobody_there()
+        return self._running_threads > 0 and self._room.is_quick() and self._board.is_idle()
 
     def _count(self, *, waiting: int = 0, running: int = 0) -> None:
         """Call it with the lock."""

@@ -59,7 +59,7 @@ class Batcher:
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads {threads} must be positive")
-        self.thread_count = threads  # may be set until the start
+        self.thread_count = threads
         self._room = LoadShedder(limits)
         self._board, self._place = board or SharedLoad(1), place
         self._lock = threading.RLock()
@@ -88,9 +88,10 @@ class Batcher:
             firsts = [queue[0].since for queue in self._queues.values()]
         return time.monotonic() - min(firsts) if firsts else 0.0
 
-    def start(self) -> None:
-        """Start the threads. Call it on the event loop that will submit."""
+    def start(self, threads: int | None = None) -> None:
+        """Start the threads, `threads` of them if given. Call it on the event loop that will submit."""
         loop = asyncio.get_running_loop()
+        self.thread_count = threads or self.thread_count
         self._running_threads = self.thread_count
         for work, name in ((self._run_engine_thread, "engine"), (self._run_preparing_thread, "prepare")):
             for number in range(self.thread_count):

@@ -63,13 +63,17 @@ class UploadMemory:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+        self._most_bytes = most_bytes
         self.held_bytes = 0
+
+    def set_limit(self, most_bytes: int) -> None:
+        """Replace the limit, once it is known how many processes share it."""
+        self._most_bytes = most_bytes
 
     def take(self, size: int, own: int) -> None:
         """Count bytes of a request that now holds `own` of them. Raises Overloaded if the others hold too many."""
         self.held_bytes += size
-        if self.held_bytes - own > self.most_bytes:
+        if self.held_bytes - own > self._most_bytes:
             raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
 
 

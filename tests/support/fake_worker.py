@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator
 from typing import Any
 
 from service.model_files.repository import ModelFile, ServingSet
-from service.processes.messages import ToWorker
+from service.processes.messages import Message, ToWorker
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerSpec
 from service.telemetry.prometheus import Snapshot, added
@@ -20,12 +21,16 @@ class FakeWorker:
         self.is_loaded = True
         self.served_s = 60.0
         self.unanswered_pings = 0
+        self.healthy_s = 0.0
+        self.failure: str | None = None
         self.killed_because: str | None = None
+        self.was_killed = asyncio.Event()
         self.statistics: Snapshot = added(())
         self.max_batches: dict[str, int] = {}
         self.files: tuple[ModelFile, ...] = ()
         self.received: list[Any] = []
         self._has_received: dict[ToWorker, asyncio.Event] = defaultdict(asyncio.Event)
+        self._sent: asyncio.Queue[Message] = asyncio.Queue()
         self._failure = failure
         self._is_silent = is_silent
 
@@ -55,6 +60,18 @@ class FakeWorker:
 
     def kill(self, reason: str) -> None:
         self.killed_because = self.killed_because or reason
+        self.was_killed.set()
+
+    def sends(self, message: Message) -> None:
+        """Let the supervisor receive a message."""
+        self._sent.put_nowait(message)
+
+    async def messages(self) -> AsyncIterator[Message]:
+        while True:
+            yield await self._sent.get()
+
+    async def drain_messages(self) -> None:
+        return None
 
 
 def spec(index: int = 0) -> WorkerSpec:

@@ -73,7 +73,8 @@ class Admission:
         exchange = RequestContext(
             scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way
         )
-        scope["exchange"], scope["is_in_the_way"] = exchange, exchange.is_in_the_way
+        scope["exchange"] = exchange
+        exchange.connection.attach(exchange.is_in_the_way)
         exchange.client = self._access.client_of(_peer(scope), exchange.headers)
         exchange.extra_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
@@ -82,8 +83,8 @@ class Admission:
         finally:
             self._metrics.in_flight -= 1
             # Else they would hold each other until a search for garbage, which takes milliseconds.
-            for name in ("exchange", "is_in_the_way", "send_whole"):
-                scope.pop(name, None)
+            scope.pop("exchange", None)
+            exchange.connection.detach()
             exchange.forget_body()
             if self._request_log is not None:
                 self._request_log.note(exchange, scope["method"], route)
@@ -106,8 +107,8 @@ class Admission:
             if isinstance(error, Unauthorized):
                 exchange.extra_headers.append(_CHALLENGE)
             if exchange.status is None:
-                # The connection is not heard for a moment.
-                scope["was_refused"] = isinstance(error, (Overloaded, Expired))
+                if isinstance(error, (Overloaded, Expired)):
+                    exchange.connection.note_refusal()
                 await exchange.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:

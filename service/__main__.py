@@ -1,6 +1,6 @@
-"""`serve-resnet`: reads the settings, takes its two ports, and runs the supervisor, whose workers load the models.
+"""`serve-resnet`: read the settings, open the two ports, and run the supervisor, whose workers load the models.
 
-The command line is made from `settings.Settings`; what is slow to import, only the workers import.
+The options are made from `settings.Settings`. Only the workers import the framework and the engine.
 """
 
 import asyncio
@@ -25,10 +25,10 @@ from service.http.api_keys import BadKeyFile, read_key_file
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
 from service.model_files.repository import ModelFile, ModelRepositoryError, read_lineup
-from service.processes.model_validation import Repository
+from service.processes.model_validation import RepositoryConfig
+from service.processes.shutdown import StartFailed
 from service.processes.supervisor import Supervisor
-from service.processes.version_fallback import StartFailed
-from service.processes.worker_handle import Task
+from service.processes.worker_handle import WorkerSpec
 from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
@@ -39,7 +39,7 @@ _MANY_FILES = 65_536
 
 
 def main() -> None:
-    """Run the server until it is told to stop. Exits with 1 and one line for what an operator can mend."""
+    """Run the server until a signal stops it. Exits with 1 and one line for an error that an operator can fix."""
     if sys.platform != "linux":
         _fail(f"this runs on Linux, not on {sys.platform}; run it in a container: docker compose up")
     _open_standard_streams()
@@ -49,16 +49,16 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Put nothing where stdin, stdout or stderr is closed: a socket would get its number, and be sent the log."""
+    """Open /dev/null for a closed stdin, stdout or stderr: else a socket would get its number and receive the log."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
 
 
 def _with_a_flag_per_setting(function: Any) -> Any:
-    """Return the function with one text option per setting: the settings themselves judge the values."""
+    """Return the function with one text option per setting; `Settings` validates the values."""
 
     def run(**flags: str | None) -> None:
         function({name: value for name, value in flags.items() if value is not None})
@@ -87,38 +87,38 @@ def _option(name: str) -> Any:
 
 
 def _value(name: str) -> str:
-    """What stands for the value in the help: the choices, where there are some."""
+    """Return the placeholder of a value in the help: its choices, or VALUE."""
     kind = Settings.model_fields[name].annotation
     return "|".join(get_args(kind)) if get_origin(kind) is Literal else "VALUE"
 
 
 def _serve_with(flags: dict[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # until the server runs: there is nothing to lose, or to unwind
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nothing serves yet that could be reloaded
+        signal.signal(number, lambda *_: os._exit(0))  # until the server runs there is nothing to clean up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no model serves yet
     settings = _read_settings(flags)
     request_log = _start_log(settings.log)
-    gate = _gate(settings)
+    admin_access = _admin_access(settings)
     repository = _repository(settings)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
 
-    board = SharedLoad(max(available_cores(), settings.processes or 0))
+    shared_load = SharedLoad(max(available_cores(), settings.processes or 0))
 
-    def work(task: Task, orders: socket.socket) -> int:
-        from service.processes.worker import work
+    def worker_main(spec: WorkerSpec, channel: socket.socket) -> int:
+        from service.processes.worker import run_worker
 
-        return work(settings, task, board, listener, orders, request_log)
+        return run_worker(settings, spec, shared_load, listener, channel, request_log)
 
     supervisor = Supervisor(
-        work,
-        board=board,
+        worker_main,
+        shared_load=shared_load,
         listener=listener,
         drain=Drain(settings.drain_delay_s, settings.drain_timeout_s),
         layout=_layout(settings),
         repository=repository,
-        gate=gate,
+        admin_access=admin_access,
         request_log=request_log,
         needs_key=settings.api_keys_file is not None,
     )
@@ -127,19 +127,19 @@ def _serve_with(flags: dict[str, str]) -> None:
     except StartFailed as failure:
         _fail(str(failure))
     logging.shutdown()
-    os._exit(status)  # all that is left is memory: the system takes it back at once, Python needs up to a second
+    os._exit(status)  # the system frees the memory at once; Python's own exit takes up to a second
 
 
 def _start_log(wanted: str) -> AccessLog | None:
-    """Send what the program logs to stderr by a thread; return the log of requests if there shall be one."""
+    """Let a thread write the log to stderr; return the log of requests, or None if it is off."""
     is_json = wanted == "json" or (wanted == "auto" and not os.isatty(2))
     writer, form = LogWriter(), as_json if is_json else as_text
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log says what matters of it
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log has its events
     return None if wanted == "off" else AccessLog(writer, form)
 
 
-def _gate(settings: Settings) -> AdminAccess:
+def _admin_access(settings: Settings) -> AdminAccess:
     try:
         keys = None if settings.admin_keys_file is None else read_key_file(settings.admin_keys_file)
     except BadKeyFile as error:
@@ -153,21 +153,25 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-def _repository(settings: Settings) -> Repository:
-    def examine(file: ModelFile, accepted: frozenset[str], answer: socket.socket) -> int:
-        from service.processes.validation_process import examine
+def _repository(settings: Settings) -> RepositoryConfig:
+    def validation_main(file: ModelFile, accepted: frozenset[str], channel: socket.socket) -> int:
+        from service.processes.validation_process import validate
 
-        return examine(settings, file, accepted, answer)
+        return validate(settings, file, accepted, channel)
 
     try:
-        lineup = read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
+        serving_set = read_lineup(
+            settings.models, default_model=settings.default_model, latest=settings.latest_versions
+        )
     except ModelRepositoryError as error:
         _fail(str(error))
-    return Repository(settings.models, settings.latest_versions, lineup, examine, settings.load_timeout_s)
+    return RepositoryConfig(
+        settings.models, settings.latest_versions, serving_set, validation_main, settings.load_timeout_s
+    )
 
 
 def _layout(settings: Settings) -> WorkerLayout | None:
-    """What can be known of the layout before the default model is measured."""
+    """Return the layout if `--processes` sets it; None: the default model has to be measured first."""
     if settings.processes is None:
         return None
     return choose_layout(
@@ -189,20 +193,20 @@ def _read_settings(flags: dict[str, Any]) -> Settings:
 
 
 def _listen(host: str, port: int, prefix: str) -> socket.socket:
-    """Return a listening socket: a client that comes while the models load waits instead of being turned away."""
+    """Return a listening socket. Clients that connect while the models load wait in its backlog."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
             0
         ]
     except (OSError, UnicodeError):
-        _fail(f"there is no address {host!r} here; choose another with {_flag(prefix + 'host')}")
+        _fail(f"unknown address: {host!r}; choose another with {_flag(prefix + 'host')}")
     listener = socket.socket(family, kind)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(_BACKLOG)
     except PermissionError:
-        _fail(f"port {port} needs more rights than this user has; choose another with {_flag(prefix + 'port')}")
+        _fail(f"no permission to listen on port {port}; choose another with {_flag(prefix + 'port')}")
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             _fail(f"port {port} on {host} is in use; choose another with {_flag(prefix + 'port')}")
@@ -211,7 +215,7 @@ def _listen(host: str, port: int, prefix: str) -> socket.socket:
 
 
 def _allow_many_files() -> None:
-    """A connection is a file; many systems allow 1024 of them unless asked for more."""
+    """Raise the limit of open files: each connection is one, and many systems allow only 1024 by default."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY:
         wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)

@@ -51,7 +51,7 @@ class Batcher:
         """`board` has the counts of all processes, of which this one writes to `place`."""
         if threads < 1:
             raise ValueError(f"threads {threads} must be positive")
-        self.thread_count = threads  # may be set until the start
+        self.thread_count = threads
         self._load_shedder = LoadShedder(limits)
         self._shared_load = board or SharedLoad(1)
         self._queue = JobQueue(self._load_shedder, self._shared_load, place)
@@ -73,9 +73,10 @@ class Batcher:
         """Return how long the oldest job has waited in a queue, in seconds; 0 if there is none."""
         return self._queue.oldest_age_s()
 
-    def start(self) -> None:
-        """Start the threads. Call it on the event loop that will submit."""
+    def start(self, threads: int | None = None) -> None:
+        """Start the threads, `threads` of them if given. Call it on the event loop that will submit."""
         loop = asyncio.get_running_loop()
+        self.thread_count = threads or self.thread_count
         self._running_threads = self.thread_count
         for work, name in ((self._run_engine_thread, "engine"), (self._run_preparing_thread, "prepare")):
             for number in range(self.thread_count):
@@ -179,9 +180,7 @@ class Batcher:
 
     def _may_run_inline(self, model: Model[Job, Any], job: Job, options: SubmitOptions) -> bool:
         """Return whether the event loop may run a job now: the job is short, and no process has another one."""
-        is_loop_free = (
-            self._running_threads > 0 and self._load_shedder.is_quick() and self._shared_load.is_nobody_there()
-        )
+        is_loop_free = self._running_threads > 0 and self._load_shedder.is_quick() and self._shared_load.is_idle()
         return is_loop_free and model.runs_inline(job) and bool(options.is_wanted())
 
     def delays_others(self, is_wanted: IsWanted) -> bool:

@@ -73,7 +73,8 @@ class Admission:
         exchange = RequestContext(
             scope, receive, send, self._memory, is_last=is_last, is_in_the_way=self._is_in_the_way
         )
-        scope["exchange"], scope["is_in_the_way"] = exchange, exchange.is_in_the_way
+        scope["exchange"] = exchange
+        exchange.connection.attach(exchange.is_in_the_way)
         exchange.client = self._access.client_of(_peer(scope), exchange.headers)
         exchange.extra_headers += self._access.cors_headers(exchange.headers)
         self._metrics.in_flight += 1
@@ -82,8 +83,8 @@ class Admission:
         finally:
             self._metrics.in_flight -= 1
             # Else they would hold each other until a search for garbage, which takes milliseconds.
-            for name in ("exchange", "is_in_the_way", "send_whole"):
-                scope.pop(name, None)
+            scope.pop("exchange", None)
+            exchange.connection.detach()
             exchange.forget_body()
             if self._request_log is not None:
                 self._request_log.note(exchange, scope["method"], route)
@@ -107,7 +108,7 @@ class Admission:
                 exchange.extra_headers.append(_CHALLENGE)
             if exchange.status is None:
                 if isinstance(error, (Overloaded, Expired)):  # a client that repeats it at once is delayed
-                    scope["refused_for"] = "capacity" if isinstance(error, Overloaded) else "deadline"
+                    exchange.connection.note_refusal("capacity" if isinstance(error, Overloaded) else "deadline")
                 await exchange.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
             if exchange.status is not None or not self._readiness.is_draining:

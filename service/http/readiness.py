@@ -1,42 +1,70 @@
-"""Where the server is in its life: starting, loaded, ready once all processes are, draining before a stop.
+"""The server's state: starting, loaded, ready once all workers are, draining before a stop, or broken.
 
-Written by its owner, read by the rest.
+The owner of the state changes it by the methods below; endpoints and admission read it.
 """
 
 from typing import Literal
 
 from service.errors import NotReady
 
+State = Literal["starting", "loaded", "ready", "broken", "draining"]
+
 
 class Readiness:
     """Whether work is accepted, and whether load balancers should send more."""
 
-    def __init__(self) -> None:
-        self.state: Literal["starting", "loaded", "ready", "broken", "draining"] = "starting"
-        self.activity: str | None = None  # what takes long while it starts, for those who wait
+    def __init__(self, state: State = "starting") -> None:
+        self._state: State = state
+        self._activity: str | None = None
+
+    def report_activity(self, activity: str | None) -> None:
+        """Name a long step of the start, for the message to clients; None: it is over."""
+        self._activity = activity
+
+    def note_loaded(self) -> None:
+        """Note that the models of this process are loaded."""
+        self._state = "loaded"
+
+    def become_ready(self) -> None:
+        """Note that all workers have loaded their models; without effect unless this process has."""
+        if self._state == "loaded":
+            self._state = "ready"
+
+    def note_broken(self) -> None:
+        """Note that the GPU has failed, and this process is about to exit."""
+        self._state = "broken"
+
+    def start_draining(self) -> None:
+        """Note that a stop was requested."""
+        self._state = "draining"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether load balancers should send requests here."""
+        return self._state == "ready"
 
     @property
     def is_draining(self) -> bool:
-        """True once the server was told to stop: what arrives is still answered, but ends its connection."""
-        return self.state == "draining"
+        """Whether a stop was requested: new requests are still answered, but each ends its connection."""
+        return self._state == "draining"
 
     @property
     def is_accepting(self) -> bool:
         """True while inference requests are accepted and connections are kept."""
-        return self.state in ("loaded", "ready")
+        return self._state in ("loaded", "ready")
 
     def check_ready(self) -> None:
         """Raise NotReady unless load balancers should send requests here."""
-        if self.state == "draining":
+        if self._state == "draining":
             raise NotReady("The server is about to stop; send requests elsewhere.", code="draining", retry_after_s=5)
         self.check_started()
-        if self.state != "ready":
+        if self._state != "ready":
             raise NotReady("The server is still starting its processes; try again soon.", retry_after_s=1)
 
     def check_started(self) -> None:
-        """Raise NotReady until the models are loaded, checked and warm, and when nothing can run them any more."""
-        if self.state == "starting":
-            doing = f" ({self.activity})" if self.activity else ""
+        """Raise NotReady until the models are loaded, checked and warm, and once the GPU has failed."""
+        if self._state == "starting":
+            doing = f" ({self._activity})" if self._activity else ""
             raise NotReady(f"The server is still loading its models{doing}; try again soon.", retry_after_s=1)
-        if self.state == "broken":
+        if self._state == "broken":
             raise NotReady("The server's GPU has failed and it will start again; try again soon.", retry_after_s=5)

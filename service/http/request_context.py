@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.batching.jobs import IsWanted
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.http.client_connection import connection_of
 from service.http.trace_headers import request_id, traceparent
 from service.telemetry.durations import hundredths
 
@@ -63,13 +64,17 @@ class UploadMemory:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
+        self._most_bytes = most_bytes
         self.held_bytes = 0
+
+    def set_limit(self, most_bytes: int) -> None:
+        """Replace the limit, once it is known how many processes share it."""
+        self._most_bytes = most_bytes
 
     def take(self, size: int, own: int) -> None:
         """Count bytes of a request that now holds `own` of them. Raises Overloaded if the others hold too many."""
         self.held_bytes += size
-        if self.held_bytes - own > self.most_bytes:
+        if self.held_bytes - own > self._most_bytes:
             raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
 
 
@@ -86,12 +91,12 @@ class RequestContext:
         "_limit",
         "_memory",
         "_receive",
-        "_scope",
         "_send",
         "bytes_in",
         "bytes_out",
         "client",
         "client_has_left",
+        "connection",
         "decode_s",
         "draw_s",
         "expires_at",
@@ -120,7 +125,7 @@ class RequestContext:
         is_last: bool,
         is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
     ) -> None:
-        self._scope = scope
+        self.connection = connection_of(scope)
         self._receive = receive
         self._send = send
         self._memory = memory
@@ -132,10 +137,9 @@ class RequestContext:
         self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
         # Whether the body says that it is a form, not the image itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
-        # From the connection, which knows; may be asked from any thread.
-        self.client_has_left: Callable[[], bool] = scope.get("client_has_left", _never)
+        self.client_has_left = self.connection.has_left  # may be called from any thread
         self._is_in_the_way = is_in_the_way
-        self._can_be_answered: Callable[[], bool] = scope.get("can_be_answered", _never)
+        self._can_be_answered = self.connection.can_be_answered
         self.expires_at = math.inf  # the client's own limit, in monotonic seconds
         self.lingers = True  # after an early answer; not when the process is about to end
         self.status: int | None = None  # of the answer, once it has begun
@@ -233,7 +237,7 @@ class RequestContext:
     async def send_answer(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a whole answer, whose headers tell its length, in one piece if the connection can: half the work."""
         complete = self._begin_answer(status, headers)
-        send_whole = None if self._closes or self._is_last else self._scope.get("send_whole")
+        send_whole = None if self._closes or self._is_last else self.connection.send_whole
         if send_whole is not None and send_whole(status, complete, body):
             self.bytes_out += len(body)
             return
@@ -312,7 +316,3 @@ def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in headers:
         values[name].append(value)
     return {name: b", ".join(several) for name, several in values.items()}
-
-
-def _never() -> bool:
-    return False

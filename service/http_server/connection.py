@@ -16,6 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
+from service.http.client_connection import ClientConnection, connection_of, put_connection
 from service.http.trace_headers import request_id
 from service.http_server.early_errors import TOO_SLOW, ProtocolError
 from service.http_server.overload import OverloadControl
@@ -108,15 +109,13 @@ class Connection(ParsingProtocol):
             return  # an upgrade that is ignored
         self._part_began = self.loop.time()
         self._end_reading_limit()
-        self.scope["client_has_left"] = self._has_left  # type: ignore[typeddict-unknown-key]
-        self.scope["can_be_answered"] = self._can_be_answered  # type: ignore[typeddict-unknown-key]
-        self.scope["send_whole"] = partial(self._send_whole, self.cycle)  # type: ignore[typeddict-unknown-key]
+        send_whole = partial(self._send_whole, self.cycle)
+        put_connection(self.scope, ClientConnection(self._has_left, self._can_be_answered, send_whole))  # type: ignore[arg-type]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection if answers to whole requests are due, and the client is not in the way of others."""
         self._has_ended = True
-        is_in_the_way: Any = self.cycle.scope.get("is_in_the_way") if self._is_answering else None
-        return self._is_due() and not (is_in_the_way is not None and is_in_the_way())
+        return self._is_due() and not (self._is_answering and connection_of(self.cycle.scope).is_in_the_way())  # type: ignore[arg-type]
 
     def _has_left(self) -> bool:
         """Whether the client has left, as far as can be seen: it may only have closed its sending half."""
@@ -151,8 +150,8 @@ class Connection(ParsingProtocol):
         super().on_response_complete()
         if self._refusal is not None:
             self._send_refusal_in_turn()
-        elif (refusal := self.cycle.scope.get("refused_for")) is not None:
-            self._refused_at, self._was_late = time.monotonic(), refusal == "deadline"
+        elif (reason := connection_of(self.cycle.scope).refused_for) is not None:  # type: ignore[arg-type]
+            self._refused_at, self._was_late = time.monotonic(), reason == "deadline"
         self._watch()
 
     def pause_writing(self) -> None:

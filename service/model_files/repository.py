@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from service.model_files.default_model import DefaultModel, Undecided, default_of
 from service.model_files.permissions import why_unreadable
@@ -72,17 +72,6 @@ class ServingSet:
     files: tuple[ModelFile, ...]
     states: tuple[VersionState, ...] = field(default=())
     why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
-
-
-def lineup_from(message: dict[str, Any]) -> ServingSet:
-    """Return the line-up that came as JSON."""
-    states = tuple(VersionState(**state) for state in message["states"])
-    return ServingSet(message["default"], files_from(message["files"]), states)
-
-
-def files_from(message: list[dict[str, Any]]) -> tuple[ModelFile, ...]:
-    """Return the files that came as JSON."""
-    return tuple(ModelFile(**{**file, "path": Path(file["path"])}) for file in message)
 
 
 def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> ServingSet:

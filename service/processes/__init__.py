@@ -1,1 +1,1 @@
-"""The supervisor, its workers, and the change of models while they run."""
+"""The supervisor, its workers, their messages, and changes of models while they run."""

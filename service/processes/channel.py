@@ -1,26 +1,20 @@
-"""What the supervisor and a worker tell each other: JSON objects, one a line, over a pair of sockets.
-
-From the supervisor: `{"ping": 7}`, and `{"order": …}` with `serve`, `stop` or `hurry`. From a worker: `{"pong": 7, …}`
-with its health and statistics, `{"loaded": …}` with its layout, and `{"failed": …}` with one line for the operator.
-A worker's `{"total": 7}` asks for the statistics of all; `{"total": 7, "statistics": …}` answers.
-
-Models change in two steps: `{"prepare": […]}` names files to load beside what serves, `{"lineup": …}` says what serves
-from now on, out of both. `{"reply": 7, "failure": …}` answers such a message with the number 7; null is success.
-"""
+"""A channel of messages between two processes over a pair of sockets, and the requests that await a reply on it."""
 
 import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Generic, TypeVar
 
-import orjson
+from service.processes.messages import Message, decode, encode
 
 _LONGEST_MESSAGE_BYTES = 16 * 1024 * 1024
 
+Result = TypeVar("Result")
+
 
 class MessageChannel:
-    """One end."""
+    """One end of a channel."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -28,25 +22,58 @@ class MessageChannel:
 
     @classmethod
     async def open(cls, end: socket.socket) -> "MessageChannel":
-        """Return the pipe around a connected socket, which it owns from now on."""
+        """Return the channel over a connected socket, and take ownership of the socket."""
         return cls(*await asyncio.open_connection(sock=end, limit=_LONGEST_MESSAGE_BYTES))
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message; what cannot be sent any more is lost."""
+    def send(self, message: Message) -> None:
+        """Queue a message; once the other end has closed, it is dropped."""
         if not self._writer.is_closing():
-            self._writer.write(orjson.dumps(message, default=str) + b"\n")
+            self._writer.write(encode(message))
 
-    async def messages(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield what the other side sends, until it is gone."""
+    async def messages(self) -> AsyncIterator[Message]:
+        """Yield what the other end sends, until it closes. Raises MessageError."""
         with contextlib.suppress(ConnectionError):
             while line := await self._reader.readline():
-                yield orjson.loads(line)
+                yield decode(line)
 
     async def flush(self) -> None:
-        """Wait until everything has been sent."""
+        """Wait until the buffer of queued messages is small."""
         with contextlib.suppress(ConnectionError):
             await self._writer.drain()
 
     def close(self) -> None:
         """Close this end."""
         self._writer.close()
+
+
+class PendingReplies(Generic[Result]):
+    """Numbered requests that have no reply yet."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._futures: dict[int, asyncio.Future[Result]] = {}
+
+    def add(self) -> tuple[int, asyncio.Future[Result]]:
+        """Return the number of a new request and the future of its reply."""
+        self._count += 1
+        future = self._futures[self._count] = asyncio.get_running_loop().create_future()
+        return self._count, future
+
+    def first(self) -> asyncio.Future[Result] | None:
+        """Return the future of the oldest request, or None if all have a reply."""
+        return next(iter(self._futures.values()), None)
+
+    def resolve(self, number: int, result: Result) -> None:
+        """Set the result of a request; an unknown number or a cancelled request is ignored."""
+        future = self._futures.pop(number, None)
+        if future is not None and not future.done():
+            future.set_result(result)
+
+    def forget(self) -> None:
+        """Ignore the replies that are still to come."""
+        self._futures.clear()
+
+    def cancel(self) -> None:
+        """Cancel all requests that have no reply yet."""
+        for future in self._futures.values():
+            future.cancel()

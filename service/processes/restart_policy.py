@@ -1,50 +1,68 @@
-"""How soon a process that ended is started again, and when failures are too many.
+"""The restart policy: how soon a worker that ended is replaced, and when repeated failures should end the server.
 
-A failure is forgotten when a process has served well since, and in any case after half an hour.
+A failure is forgotten once a worker has been healthy for ten seconds, and in any case after half an hour.
 """
 
+import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 _REMEMBERED_S = 1800.0
+_HEALTHY_S = 10.0  # a worker that was healthy for as long clears all failures before
 
 
-class Restarts:
-    """The failures that count."""
+@dataclass(frozen=True, slots=True)
+class WorkerExit:
+    """How a worker process ended."""
+
+    code: int  # its exit status, or minus the signal that ended it
+    was_loaded: bool
+    healthy_s: float  # from loading its models to its last report of healthy threads
+    was_killed_by_supervisor: bool
+
+    @property
+    def was_killed_externally(self) -> bool:
+        """Whether an operator or the kernel killed a worker that served."""
+        return self.was_loaded and not self.was_killed_by_supervisor and self.code == -signal.SIGKILL
+
+
+class RestartPolicy:
+    """The failures that count, and the delays that follow from them."""
 
     def __init__(self, delays_s: Sequence[float], clock: Callable[[], float] = time.monotonic) -> None:
-        """`delays_s`: before the next start, after so many failures; as many failures as delays are too many."""
+        """`delays_s`: before the next start, by the number of failures; as many failures as delays are too many."""
         self._delays_s = delays_s
         self._clock = clock
         self._failed_at: list[float] = []
 
     @property
-    def count(self) -> int:
-        """How many failures are remembered."""
+    def failures(self) -> int:
+        """The number of remembered failures."""
         now = self._clock()
         self._failed_at = [moment for moment in self._failed_at if now - moment < _REMEMBERED_S]
         return len(self._failed_at)
 
     @property
-    def are_too_many(self) -> bool:
-        """Whether a server that has nothing else to serve with should end."""
-        return self.count >= len(self._delays_s)
-
-    @property
     def delay_s(self) -> float:
-        """How long the next start waits, in seconds."""
-        return self._delays_s[min(max(0, self.count - 1), len(self._delays_s) - 1)]
+        """The seconds before the next start."""
+        return self._delays_s[min(max(0, self.failures - 1), len(self._delays_s) - 1)]
 
     def note_failure(self) -> None:
         """Count a failure."""
         self._failed_at = [*self._failed_at[-len(self._delays_s) :], self._clock()]
 
-    def note_end(self, *, was_well: bool, was_killed_from_outside: bool, was_killed_here: bool) -> None:
-        """Count the end of a process, if it is a failure. One that `was_well` makes up for all before it.
+    def delay_after(self, worker_exit: WorkerExit, *, others_serve: bool) -> float | None:
+        """Count the end of a worker, and return the seconds before its replacement starts; None: end the server.
 
-        Somebody may kill processes that serve as often as they like; those that fail by themselves may not.
+        Only workers that fail by themselves or are killed by the supervisor count, not those that are killed
+        externally. Too many failures end the server only if no other worker serves.
         """
-        if was_well or was_killed_from_outside:
+        was_healthy = worker_exit.healthy_s >= _HEALTHY_S
+        if was_healthy or worker_exit.was_killed_externally:
             self._failed_at.clear()
-        if was_killed_here or not (was_well or was_killed_from_outside):
+        if worker_exit.was_killed_by_supervisor or not (was_healthy or worker_exit.was_killed_externally):
             self.note_failure()
+        if self.failures >= len(self._delays_s) and not others_serve:
+            return None
+        return self.delay_s

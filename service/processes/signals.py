@@ -1,25 +1,25 @@
-"""The signals that the supervisor decides on; its children ignore them."""
+"""The signals that the supervisor handles; its children ignore them."""
 
 import asyncio
 import signal
 from collections.abc import Callable
 
-TO_STOP = (signal.SIGTERM, signal.SIGINT)
-DECIDED_ABOVE = (*TO_STOP, signal.SIGHUP)  # they may reach all processes of a terminal or container
-HEARD = (*DECIDED_ABOVE, signal.SIGCHLD)
+STOP = (signal.SIGTERM, signal.SIGINT)
+IGNORED_BY_CHILDREN = (*STOP, signal.SIGHUP)  # a terminal or container may send them to all processes
+HANDLED = (*IGNORED_BY_CHILDREN, signal.SIGCHLD)
 
 
 def watch_signals(*, stop: Callable[[], None], reload: Callable[[], None], reap: Callable[[], None]) -> None:
-    """Call these on the running event loop when a signal comes."""
+    """Call these on the running event loop for SIGTERM and SIGINT, SIGHUP, and SIGCHLD."""
     loop = asyncio.get_running_loop()
-    for number in TO_STOP:
+    for number in STOP:
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
     loop.add_signal_handler(signal.SIGCHLD, reap)
 
 
 def ignore_signals() -> None:
-    """Ignore what comes from now on: the loop would let a signal end the process, with another status."""
-    for number in HEARD:
+    """Ignore all handled signals: once the loop has ended, a signal would change the exit status."""
+    for number in HANDLED:
         asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_IGN)

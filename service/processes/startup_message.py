@@ -1,12 +1,12 @@
-"""The last lines of a start: what runs, where it listens, and how to use it."""
+"""The last log lines of a start: the layout, the addresses, and a command to try."""
 
 from service.inference.layout import WorkerLayout
 
 _EVERY_ADDRESS = ("0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
 
 
-def greeting(pid: int, layout: WorkerLayout, address: str, admin_address: str, *, needs_key: bool) -> list[str]:
-    """Return the lines, for a supervisor with this process id and for ports with these addresses."""
+def startup_message(pid: int, layout: WorkerLayout, address: str, admin_address: str, *, needs_key: bool) -> list[str]:
+    """Return the lines for a supervisor with this process id and ports with these addresses."""
     processes = _counted(layout.processes, "process", "es")
     threads = _counted(layout.engine_threads, "engine thread", "s")
     here = _reachable(address)
@@ -23,7 +23,7 @@ def _counted(count: int, noun: str, plural_ending: str) -> str:
 
 
 def _reachable(address: str) -> str:
-    """An address to open on this machine: a listener on every address has none that a browser takes."""
+    """Return an address that a browser on this machine can open: a wildcard address becomes localhost."""
     for every in _EVERY_ADDRESS:
         address = address.replace(f"//{every}:", "//localhost:")
     return address

@@ -1,22 +1,23 @@
-"""Statistics of all processes of a server: those that run, those that have ended, and the supervisor's own."""
+"""Statistics of all processes of a server: running workers, ended workers, and the supervisor itself."""
 
 import asyncio
-from collections.abc import Callable, Iterable
 from typing import get_args
 
-from service.processes.model_updates import Outcome
+from service.processes.messages import StatisticsReply
+from service.processes.version_states import Outcome
+from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle
 from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
 
-_SCRAPE_S = 1.0  # for fresh statistics; of a worker that does not answer, the last ones count
+_SCRAPE_S = 1.0  # for fresh statistics; a worker that does not reply counts with its last ones
 
 
 class Totals:
-    """What the supervisor has counted, and what its workers have told it."""
+    """What the supervisor has counted, and the last statistics of its workers."""
 
-    def __init__(self, workers: Callable[[], Iterable[WorkerHandle]]) -> None:
+    def __init__(self, workers: WorkerFleet) -> None:
         self._workers = workers
-        # Of the supervisor and of workers that are no more. Series begin at 0, not with their first event.
+        # Of the supervisor and of ended workers. Series begin at 0, not with their first event.
         self._ended: Snapshot = added(counted("resnet_reloads", outcome, times=0) for outcome in get_args(Outcome))
 
     def count(self, *labels: str) -> None:
@@ -24,23 +25,23 @@ class Totals:
         self._ended = added((self._ended, counted(*labels)))
 
     def keep(self, worker: WorkerHandle) -> None:
-        """Keep what a worker had counted, which has ended."""
+        """Keep the counters of a worker that has ended."""
         self._ended = added((self._ended, without_gauges(worker.statistics)))
 
-    async def ask(self) -> Snapshot:
-        """Return the sum, as fresh as the workers answer."""
-        answers = [asyncio.ensure_future(worker.ping()) for worker in self._workers()]
-        if answers:
-            _, late = await asyncio.wait(answers, timeout=_SCRAPE_S)
-            for answer in late:
-                answer.cancel()
-        # Not the workers of before: one that was buried meanwhile is counted among those that have ended.
-        return added((self._ended, process_snapshot(), *(worker.statistics for worker in self._workers())))
+    async def collect(self) -> Snapshot:
+        """Return the sum, with fresh statistics of every worker that replies within 1 s."""
+        replies = [asyncio.ensure_future(worker.ping()) for worker in self._workers]
+        if replies:
+            _, late = await asyncio.wait(replies, timeout=_SCRAPE_S)
+            for reply in late:
+                reply.cancel()
+        # Iterate anew: a worker that was removed meanwhile is counted among the ended ones.
+        return added((self._ended, process_snapshot(), *(worker.statistics for worker in self._workers)))
 
     async def render(self) -> bytes:
         """Return the sum in Prometheus' text format."""
-        return render(await self.ask())
+        return render(await self.collect())
 
-    async def tell(self, worker: WorkerHandle, number: int) -> None:
-        """Answer a worker's question for the sum."""
-        worker.send_total(number, await self.ask())
+    async def reply(self, worker: WorkerHandle, number: int) -> None:
+        """Answer a worker's request for the sum."""
+        worker.send(StatisticsReply(number, await self.collect()))

@@ -1,7 +1,7 @@
-"""A new model file is tried in a process of its own: what crashes there, or hangs, takes nothing with it.
+"""The process that validates a new model file, so that a crash or a hang while loading it affects no worker.
 
-It runs when all cores are idle, is the first that the system ends when memory is short, and leaves no core file. What
-it finds good is loaded by the workers, from the same bytes, and the optimised graph that it made is there already.
+It has the lowest priority, is the first that the system kills if memory is short, and leaves no core file. The workers
+load an accepted file from the same bytes, and find its optimized graph in the cache.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
-import orjson
 
 from service.engine.engine import EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.inference.registry import has_card, load, read_model
 from service.model_files.repository import ModelFile, ModelRepositoryError
+from service.processes.messages import FileAccepted, FileRefused, encode
 from service.settings import Settings
 from service.system.cache import cache_root
 
@@ -28,31 +28,31 @@ _NICENESS = 10
 _KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc"))
 
 
-def examine(settings: Settings, file: ModelFile, accepted: Collection[str], answer: socket.socket) -> int:
-    """Try a file unless its SHA-256 was accepted before; send what was found in it, or why it is refused. Returns 0."""
-    _stand_back(settings.load_timeout_s)
-    verdict: dict[str, Any]
+def validate(settings: Settings, file: ModelFile, accepted: Collection[str], channel: socket.socket) -> int:
+    """Load a file unless its SHA-256 was accepted before, send `FileAccepted` or `FileRefused`, and return 0."""
+    _lower_priority(settings.load_timeout_s)
+    result: FileAccepted | FileRefused
     try:
         content = read_model(file)
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in accepted:
-            _try(file, content, settings)
-        verdict = {"sha256": sha256, "has_card": has_card(content)}
+            _load(file, content, settings)
+        result = FileAccepted(sha256, has_card(content))
     except ModelRepositoryError as error:
-        verdict = {"refused": error.reason}
-    answer.sendall(orjson.dumps(verdict) + b"\n")
+        result = FileRefused(error.reason)
+    channel.sendall(encode(result))
     return 0
 
 
-def _stand_back(longest_s: float) -> None:
-    signal.alarm(math.ceil(longest_s) + 1)  # also if nobody is left to end it
+def _lower_priority(longest_s: float) -> None:
+    signal.alarm(math.ceil(longest_s) + 1)  # in case the supervisor has ended
     os.nice(_NICENESS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
 
 
-def _try(file: ModelFile, content: bytes, settings: Settings) -> None:
+def _load(file: ModelFile, content: bytes, settings: Settings) -> None:
     model = _parsed(content)
     if model is not None:
         _check_domains(model)
@@ -70,7 +70,7 @@ def _parsed(content: bytes) -> Any:
         return None
     try:
         return onnx.load_model_from_string(content)
-    except Exception:  # protobuf's own kind of error; whoever loads the file says so
+    except Exception:  # protobuf's own kind of error; loading the file reports it
         return None
 
 
@@ -101,7 +101,7 @@ def _check_domains(model: Any) -> None:
 
 
 def _nodes(graph: Any) -> Iterable[Any]:
-    """Every node of a graph, those of its branches and loops included."""
+    """Yield every node of a graph, including those of its branches and loops."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

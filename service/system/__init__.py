@@ -1,1 +1,1 @@
-"""The operating system: cores, memory, caches, threads, and memory that processes share."""
+"""The operating system: cores, memory, the cache, threads, and memory shared by processes."""

@@ -1,4 +1,4 @@
-"""Work that is not awaited: threads that do not delay the end, and tasks that do not fail silently."""
+"""Background work: daemon threads, which do not delay an exit, and tasks whose failures are logged."""
 
 import asyncio
 import concurrent.futures
@@ -14,7 +14,7 @@ Result = TypeVar("Result")
 
 
 async def run_in_daemon_thread(work: Callable[[], Result]) -> Result:
-    """As asyncio.to_thread, but in a daemon: a process that is told to stop does not wait for it."""
+    """Return the result of `work` from a daemon thread: unlike `asyncio.to_thread`, it does not delay an exit."""
     done: concurrent.futures.Future[Result] = concurrent.futures.Future()
 
     def run() -> None:
@@ -31,7 +31,7 @@ async def run_in_daemon_thread(work: Callable[[], Result]) -> Result:
 
 
 class Background:
-    """Tasks that are not awaited. A failure of one is logged, and then acted on."""
+    """Tasks that are not awaited; a failure is logged and then handled by a callback."""
 
     def __init__(self, on_failure: Callable[[], None]) -> None:
         self._on_failure = on_failure
@@ -59,7 +59,7 @@ class Background:
 
 
 def act_on_failed_threads(act: Callable[[], None]) -> None:
-    """Log what ends any thread of this process unasked, and call `act`, in that thread."""
+    """Log every exception that ends a thread of this process, and call `act` in that thread."""
 
     def note(failure: threading.ExceptHookArgs) -> None:
         if failure.exc_type is SystemExit:

@@ -1,7 +1,7 @@
-"""Folders of files that this host makes for itself and can make again: optimised graphs, TensorRT engines.
+"""The cache of files that this host can make again: optimized graphs and TensorRT engines.
 
-They lie under $XDG_CACHE_HOME/resnet-service (~/.cache without it), in folders that belong to this user alone, because
-what is in them is run. Nothing here is needed: where the folder cannot be used, the caller does without.
+It is under $XDG_CACHE_HOME/resnet-service (default: ~/.cache), in folders that only this user can write, because the
+files are executed. The cache is optional: if it cannot be used, callers work without it.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ _TEMPORARY = "."
 
 
 def cache_root() -> Path:
-    """Return where caches lie; it need not exist."""
+    """Return the folder of the cache; it may not exist."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / _PROGRAM
 
 
 def key_of(**parts: str) -> str:
-    """Return a folder's name that follows from all parts, each as much as the others."""
+    """Return the name of the entry for these parts: their SHA-256 in hexadecimal."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def private_folder(root: Path, kind: str) -> Path:
-    """Make `root/kind`, which only this user can write, and return it. Raises OSError if that is not possible."""
+    """Create `root/kind`, which only this user can write, and return it. Raises OSError."""
     for path in (root, root / kind):
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = path.lstat()
@@ -45,9 +45,9 @@ def private_folder(root: Path, kind: str) -> Path:
 
 
 def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) -> Path:
-    """Return the entry `key`, whole and as it was made; `make` fills a new folder if there is none.
+    """Return the entry `key` with valid checksums; `make` fills a new folder if there is none.
 
-    Several processes may do this at once. Raises OSError, and what `make` raises; then nothing of it stays.
+    Several processes may call this at once. Raises OSError and what `make` raises; the new folder is then removed.
     """
     folder = private_folder(root, kind)
     entry = folder / key
@@ -63,13 +63,13 @@ def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) 
 
 
 def note_use(entry: Path) -> None:
-    """Keep an entry from being removed for a while, if the cache can be written; it can be read all the same."""
+    """Postpone the removal of an entry; does nothing in a read-only cache."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
 
 def has_valid_checksum(entry: Path) -> bool:
-    """Return whether every file of an entry has the digest that was noted when it was made."""
+    """Return whether every file of an entry has the digest that was recorded with it."""
     try:
         noted = json.loads((entry / _DIGESTS).read_text())
         return bool(noted) and noted == _digests(entry)
@@ -78,7 +78,7 @@ def has_valid_checksum(entry: Path) -> bool:
 
 
 def remove_old_entries(folder: Path) -> None:
-    """Remove what nobody has used for long, and what dead processes left half made. Files in use stay readable."""
+    """Remove entries that were unused for 30 days, and unfinished ones of ended processes. Open files stay readable."""
     now = time.time()
     for path in folder.iterdir():
         limit_s = _ABANDONED_S if path.name.startswith(_TEMPORARY) else _UNUSED_S
@@ -88,7 +88,7 @@ def remove_old_entries(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time do something; `path` is the file that they agree on. Raises OSError."""
+    """Hold an exclusive lock among processes on the file `path`. Raises OSError."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -104,7 +104,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
 
 
 def _seal(folder: Path) -> None:
-    """Bring the files to the disk, where a full one is noticed, and note their digests beside them."""
+    """Flush the files to the disk, which reports a full one, and record their digests beside them."""
     for path in folder.iterdir():
         with path.open("rb+") as file:
             os.fsync(file.fileno())
@@ -121,7 +121,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def _publish(temporary: Path, entry: Path) -> None:
-    """Give a finished folder its name. Another process may have been first, and what is there may be damaged."""
+    """Rename a finished folder. Another process may have been first; a damaged entry is replaced."""
     try:
         temporary.rename(entry)
     except OSError:

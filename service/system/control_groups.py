@@ -1,7 +1,7 @@
 """The control groups that limit this process: its own and all above it, of cgroup v2 and v1 (Linux).
 
-A container mostly sees its own group as the root; a systemd unit with `CPUQuota=` or `MemoryMax=` does not, and finds
-its group in /proc/self/cgroup. A limit of any group above counts as well, so callers take the smallest.
+A container usually sees its own group as the root. A systemd unit with `CPUQuota=` or `MemoryMax=` does not, and finds
+its group in /proc/self/cgroup. The limits of all groups above apply too, so callers use the smallest.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""How many processor cores this process may really use: its affinity, cut by the quotas of its control groups."""
+"""The number of processor cores that this process may use: its affinity, limited by the quotas of control groups."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from service.system.control_groups import groups_v1, groups_v2
 
 
 def available_cores() -> int:
-    """Return the usable cores, at least 1. A quota of 1.5 cores counts as 2: threads may share, idle cores may not."""
+    """Return the usable cores, at least 1. A quota of 1.5 cores counts as 2: threads can share a core."""
     quotas = [quota for quota in (*map(_quota_v2, groups_v2()), *map(_quota_v1, groups_v1("cpu"))) if quota is not None]
     return max(1, min(_allowed(), *map(math.ceil, quotas))) if quotas else _allowed()
 

@@ -1,7 +1,7 @@
-"""Memory that is free and should be the system's again: the allocator keeps it, for work that does not come.
+"""The allocator: fewer arenas, and freed memory returned to the system.
 
-glibc gives threads that allocate at the same time arenas of their own, up to eight a core, and what is freed in one
-is of no use to the others. Each model is loaded by a new thread, so every reload would leave pages in another arena.
+glibc gives threads that allocate at the same time their own arenas, up to eight a core. Memory freed in one arena is
+not available to the others. A new thread loads each model, so every reload would leave pages in another arena.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ _SET_BY_THE_OPERATOR = "MALLOC_ARENA_MAX"
 def limit_arenas() -> None:
     """Let all threads of this process share two arenas, unless the environment says how many.
 
-    To be called while there is one thread. Where there is no glibc, it does nothing.
+    Call it while the process has one thread. Without glibc it does nothing.
     """
     if _SET_BY_THE_OPERATOR not in os.environ:
         with contextlib.suppress(AttributeError):
@@ -24,6 +24,6 @@ def limit_arenas() -> None:
 
 
 def trim() -> None:
-    """Return what the allocator keeps; where there is no glibc, do nothing. Takes some milliseconds."""
+    """Return freed memory to the system, which takes some milliseconds. Without glibc it does nothing."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Whether a process that was killed was probably killed for lack of memory, from the container's own counters.
+"""A hint whether a killed process ran out of memory, from the counters of its control groups.
 
-Only the kernel knows who sent a SIGKILL. A container's control group (v2 or v1) shows its limit and how often the
-kernel has killed in it; outside of containers neither is there.
+The sender of a SIGKILL is unknown to user space. A container's control group (v2 or v1) shows its memory limit and
+how many processes the kernel has killed in it; outside containers both are missing.
 """
 
 import contextlib
@@ -19,9 +19,9 @@ _UNLIMITED = 2**60  # v1 writes a number near 2**63
 
 
 def hint_at_memory(code: int, groups: Sequence[Path] | None = None) -> str:
-    """Return what to add to the report of a process that ended with this code: advice, or nothing.
+    """Return advice for the report of a process that ended with this exit code, or an empty text.
 
-    `groups` are the folders of the control groups that limit this process; None: those that there are.
+    `groups` are the folders of the control groups that limit this process; None: find them.
     """
     if code != -signal.SIGKILL:
         return ""
@@ -38,13 +38,13 @@ def hint_at_memory(code: int, groups: Sequence[Path] | None = None) -> str:
 
 
 def _limit(groups: Sequence[Path]) -> int | None:
-    """Return the most bytes that this process may use; None without a limit."""
+    """Return the memory limit of this process in bytes; None without a limit."""
     texts = [text.strip() for text in _texts(groups, _LIMITS)]
     return min((int(text) for text in texts if text.isdigit() and int(text) < _UNLIMITED), default=None)
 
 
 def _kills(groups: Sequence[Path]) -> int | None:
-    """Return how often the kernel has killed in the innermost group that counts it; None where none does."""
+    """Return the number of kills in the innermost group that counts them; None if no group does."""
     found = [re.search(r"^oom_kill (\d+)$", text, re.MULTILINE) for text in _texts(groups, _KILLS)]
     return next((int(match[1]) for match in found if match), None)
 

@@ -58,12 +58,20 @@ class _Histogram:
 class Metrics:
     """One process's statistics since it started."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        queue_depth: Callable[[], int] = lambda: 0,
+        queue_age_s: Callable[[], float] = lambda: 0.0,
+        dropped_log_lines: Callable[[], int] = lambda: 0,
+        collect_all: Callable[[], Awaitable[Snapshot | None]] | None = None,
+    ) -> None:
+        """`collect_all` returns the statistics of all processes, or None if they are not known."""
         self.in_flight = 0
-        self.queue_depth: Callable[[], int] = lambda: 0
-        self.total: Callable[[], Awaitable[Snapshot]] = self._own  # of all processes, once somebody can ask them
-        self.queue_age_s: Callable[[], float] = lambda: 0.0
-        self.dropped_log_lines: Callable[[], int] = lambda: 0
+        self._queue_depth = queue_depth
+        self._queue_age_s = queue_age_s
+        self._dropped_log_lines = dropped_log_lines
+        self._collect_all = collect_all
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._models: list[ModelInfo] = []
         self._inference = InferenceCounts()
@@ -138,8 +146,10 @@ class Metrics:
         """Count one request that a model did not answer."""
         self._inference.note_failure(model.served_as, total_s)
 
-    async def _own(self) -> Snapshot:
-        return self.snapshot()
+    async def total(self) -> Snapshot:
+        """Return the statistics of all processes, or of this one if the others' are not known."""
+        total = None if self._collect_all is None else await self._collect_all()
+        return self.snapshot() if total is None else total
 
     def snapshot(self) -> Snapshot:
         """Return everything that was counted, and what this process takes of the machine."""
@@ -148,11 +158,11 @@ class Metrics:
         for model, histograms in self._by_model.items():
             for (name, _, _), histogram in zip(HISTOGRAMS, histograms, strict=True):
                 counters[key(name, model)] = histogram.numbers()
-        counters[key("resnet_log_lines_dropped")] = [self.dropped_log_lines()]
+        counters[key("resnet_log_lines_dropped")] = [self._dropped_log_lines()]
         gauges = {
             "resnet_requests_in_flight": float(self.in_flight),
-            "resnet_queue_depth": float(self.queue_depth()),
-            "resnet_queue_age_seconds": self.queue_age_s(),
+            "resnet_queue_depth": float(self._queue_depth()),
+            "resnet_queue_age_seconds": self._queue_age_s(),
             "resnet_processes": 1.0 if self._models else 0.0,
         }
         counters |= self._inference.numbers

@@ -111,7 +111,7 @@ def test_models_come_and_go_by_the_admin_port(folder: Path, red: bytes, other_mo
         shutil.rmtree(folder / "second")
         shutil.rmtree(folder / "tiny")
         served.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: any("as the default it goes on serving" in line for line in served.log))
+        wait_until(lambda: any("it still serves" in line for line in served.log))
         assert answer(served, red) == ("2", "RED")
 
 
@@ -364,11 +364,11 @@ def test_a_bad_version_in_the_folder_does_not_fail_the_start(
 
 # The same two files where a worker loads them.
 CRUEL_AT_THE_START = """
-import service.app
-load_in_a_worker = service.app.load
+import service.lifespan
+load_in_a_worker = service.lifespan.load
 def cruel_in_a_worker(file, **options):
     return service.processes.validation_process.load(file, content=file.path.read_bytes(), **options)
-service.app.load = cruel_in_a_worker
+service.lifespan.load = cruel_in_a_worker
 """
 
 

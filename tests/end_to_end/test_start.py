@@ -17,7 +17,7 @@ from tests.support.tiny_model import write_tiny_model
 LOADING = """
 import os, sys, time
 from pathlib import Path
-import service.app
+import service.lifespan
 from service.__main__ import main
 from service.model_files.repository import ModelRepositoryError
 
@@ -26,7 +26,7 @@ def load_models(*_, **__):
         time.sleep(0.01)
     raise ModelRepositoryError("this model is broken")
 
-service.app.load_models = load_models
+service.lifespan.load_models = load_models
 main()
 """
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.anyio
 
 
 def scraped(app: FastAPI) -> str:
-    return render(app.state.parts.metrics.snapshot()).decode()
+    return render(app.state.components.metrics.snapshot()).decode()
 
 
 async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everything(
@@ -53,7 +53,7 @@ async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everyt
     assert answer.json()["code"] == "internal_error"
     assert "secret" not in answer.text
     assert "secret at 0xdeadbeef" in caplog.text
-    assert app.state.parts.metrics.in_flight == 0
+    assert app.state.components.metrics.in_flight == 0
 
 
 async def test_a_broken_model_is_an_answer_and_the_next_request_works(
@@ -136,7 +136,7 @@ async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: by
 
 
 async def test_a_client_that_repeats_an_impossible_deadline_at_once_is_delayed(app: FastAPI, red: bytes) -> None:
-    batcher = app.state.parts.batcher
+    batcher = app.state.components.batcher
     batcher._load_shedder._seconds_per_batch, batcher._queue.running = 3.0, 1
     request = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 100\r\nContent-Length: %d\r\n\r\n%b"
     try:

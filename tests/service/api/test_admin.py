@@ -32,9 +32,7 @@ LOCKED = AdminAccess(ApiKeys({"ann": hashlib.sha256(b"secret").digest()}), is_lo
 
 
 def admin_port(gate: AdminAccess) -> httpx.AsyncClient:
-    readiness = Readiness()
-    readiness.state = "ready"
-    app = create_admin_app(scrape, change, readiness, gate)
+    app = create_admin_app(scrape, change, Readiness("ready"), gate)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
 
 

@@ -39,7 +39,7 @@ async def test_a_started_server_is_live_and_ready(client: httpx.AsyncClient) -> 
 async def test_a_draining_server_is_live_but_not_ready_and_still_answers(
     app: FastAPI, client: httpx.AsyncClient, red: bytes
 ) -> None:
-    app.state.parts.readiness.state = "draining"
+    app.state.components.readiness.start_draining()
     assert (await client.get("/health/live")).status_code == 200
     refused = await client.get("/health/ready")
     assert (refused.status_code, refused.json()["code"]) == (503, "draining")
@@ -50,9 +50,9 @@ async def test_a_draining_server_is_live_but_not_ready_and_still_answers(
 
 
 async def test_a_starting_server_is_live_but_neither_ready_nor_working(
-    app: FastAPI, client: httpx.AsyncClient, red: bytes
+    app: FastAPI, client: httpx.AsyncClient, red: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app.state.parts.readiness.state = "starting"
+    monkeypatch.setattr(app.state.components.readiness, "_state", "starting")
     assert (await client.get("/health/live")).status_code == 200
     for refused in (
         await client.get("/health/ready"),

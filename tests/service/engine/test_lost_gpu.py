@@ -4,7 +4,7 @@ import queue
 
 import pytest
 
-from service import app as app_module
+from service import lifespan
 from service.errors import NotReady
 from service.http.readiness import Readiness
 from service.settings import Settings
@@ -13,24 +13,23 @@ from service.settings import Settings
 def test_a_lost_gpu_makes_the_server_unready_and_then_ends_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    readiness, statuses = Readiness(), queue.SimpleQueue[int]()
-    readiness.state = "ready"
+    readiness, statuses = Readiness("ready"), queue.SimpleQueue[int]()
 
     def leave(status: int) -> None:
         with pytest.raises(NotReady, match="GPU has failed"):
             readiness.check_ready()
         statuses.put(status)
 
-    monkeypatch.setattr(app_module.os, "_exit", leave)
-    monkeypatch.setattr(app_module, "_LAST_WORDS_S", 0.0)
-    app_module._host(Settings(), readiness).on_device_lost()
+    monkeypatch.setattr(lifespan.os, "_exit", leave)
+    monkeypatch.setattr(lifespan, "_LAST_RESPONSES_S", 0.0)
+    lifespan._engine_options(Settings(), readiness).on_device_lost()
     assert statuses.get(timeout=10) == 70
-    assert caplog.messages == ["leaving with status 70, to be started again"]
+    assert caplog.messages == ["the GPU is lost; exiting with status 70, to be restarted"]
 
 
 def test_those_who_wait_for_the_start_hear_what_takes_so_long() -> None:
     readiness = Readiness()
-    host = app_module._host(Settings(), readiness)
+    host = lifespan._engine_options(Settings(), readiness)
     host.report("building engines: 40 s so far")
     with pytest.raises(NotReady, match=r"still loading its models \(building engines: 40 s so far\); try again soon"):
         readiness.check_ready()

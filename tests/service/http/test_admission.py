@@ -99,8 +99,7 @@ async def ask(
     method: str = "POST",
     path: str = "/classify",
 ) -> Metrics:
-    readiness, metrics = Readiness(), Metrics()
-    readiness.state = state
+    readiness, metrics = Readiness(state), Metrics()
     admission = Admission(
         app,
         readiness=readiness,
@@ -243,8 +242,7 @@ async def test_requests_without_a_body_keep_their_connection() -> None:
 
 
 async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
-    readiness, size = Readiness(), LIMIT + FORM_BYTES
-    readiness.state = "ready"
+    readiness, size = Readiness("ready"), LIMIT + FORM_BYTES
     admission = Admission(
         reading_app,
         readiness=readiness,

@@ -11,7 +11,7 @@ from service.http.access_log import AccessLog, as_json
 from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
-from service.http.readiness import Readiness
+from service.http.readiness import Readiness, State
 from service.http.request_context import BodyLimit, UploadMemory
 from service.http.route_labels import RouteNames
 from service.telemetry.metrics import Metrics
@@ -36,10 +36,9 @@ class Lines:
 
 
 def make_refusals(
-    access: Access | None = None, metrics: Metrics | None = None, log: Lines | None = None, state: str = "ready"
+    access: Access | None = None, metrics: Metrics | None = None, log: Lines | None = None, state: State = "ready"
 ) -> EarlyRefusals:
-    readiness = Readiness()
-    readiness.state = state  # type: ignore[assignment]
+    readiness = Readiness(state)
     return EarlyRefusals(
         retry_after_s=lambda: 2,
         readiness=readiness,
@@ -62,8 +61,7 @@ def parsed(response: bytes | None) -> tuple[bytes, dict[str, str], bytes]:
 
 
 async def of_admission(path: str, headers: dict[bytes, bytes], access: Access) -> Client:
-    readiness = Readiness()
-    readiness.state = "ready"
+    readiness = Readiness("ready")
 
     def refuse(_: float) -> None:
         raise Overloaded("Too many images are waiting already; try again a little later.", retry_after_s=2)
@@ -148,7 +146,7 @@ async def test_keys_and_host_names_are_checked_before_capacity(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("state", ["starting", "broken", "draining"])
-async def test_a_server_that_accepts_nothing_gives_its_own_reason(state: str) -> None:
+async def test_a_server_that_accepts_nothing_gives_its_own_reason(state: State) -> None:
     assert make_refusals(state=state).response(b"/classify", HEADERS, closes=False, fixed_lines=b"") is None
 
 

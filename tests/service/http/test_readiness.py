@@ -1,4 +1,4 @@
-"""Starting, ready, draining: who is told what."""
+"""The states of the server, and which checks pass in each."""
 
 from typing import Any
 
@@ -12,8 +12,7 @@ from service.http.readiness import Readiness
     ("state", "started", "ready"), [("starting", False, False), ("ready", True, True), ("draining", True, False)]
 )
 def test_readiness_tells_starting_ready_and_draining_apart(state: Any, started: bool, ready: bool) -> None:
-    readiness = Readiness()
-    readiness.state = state
+    readiness = Readiness(state)
     for check, passes in ((readiness.check_started, started), (readiness.check_ready, ready)):
         if passes:
             check()
@@ -21,3 +20,20 @@ def test_readiness_tells_starting_ready_and_draining_apart(state: Any, started: 
             with pytest.raises(NotReady) as refusal:
                 check()
             assert refusal.value.retry_after_s
+
+
+def test_a_process_becomes_ready_only_after_it_has_loaded_its_models() -> None:
+    readiness = Readiness()
+    readiness.become_ready()
+    assert not readiness.is_ready
+    readiness.note_loaded()
+    assert not readiness.is_ready
+    readiness.become_ready()
+    assert readiness.is_ready
+
+
+def test_draining_is_final() -> None:
+    readiness = Readiness("ready")
+    readiness.start_draining()
+    readiness.become_ready()
+    assert (readiness.is_ready, readiness.is_draining) == (False, True)

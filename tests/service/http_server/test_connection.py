@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.http.client_connection import connection_of
 from service.http_server.connection import ClientTimeouts, Connection, OnRejected
 from service.http_server.early_errors import MAX_HEAD_BYTES
 from service.http_server.overload import OverloadControl
@@ -284,7 +285,7 @@ class Slow:
         self.has_left: Any = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.has_left = scope["client_has_left"]
+        self.has_left = connection_of(scope).has_left
         self.began.set()
         await self.go_on.wait()
         await size_app(scope, receive, send)
@@ -317,7 +318,7 @@ async def test_a_client_that_does_not_read_its_answer_is_given_up() -> None:
 
     async def talkative(scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        while not scope["client_has_left"]():
+        while not connection_of(scope).has_left():
             await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
         gone.set()
 
@@ -349,11 +350,11 @@ async def test_a_closed_sending_half_looks_like_a_client_that_left_but_for_what_
     async with connected(app) as (reader, writer):
         writer.write(HEAD + b"\r\n")
         await slow.began.wait()
-        assert (slow.has_left(), scopes[0]["can_be_answered"]()) == (False, True)
+        assert (slow.has_left(), connection_of(scopes[0]).can_be_answered()) == (False, True)
         writer.write_eof()
         while not slow.has_left():  # noqa: ASYNC110  # as above
             await asyncio.sleep(0.01)
-        assert scopes[0]["can_be_answered"]()
+        assert connection_of(scopes[0]).can_be_answered()
         slow.go_on.set()
         assert await next_answer(reader) == (200, b"0")
 

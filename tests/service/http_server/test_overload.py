@@ -33,8 +33,7 @@ class Queue:
         await size_app(scope, receive, send)
 
     def control(self, insists_s: float = 0.0) -> OverloadControl:
-        readiness = Readiness()
-        readiness.state = "ready"
+        readiness = Readiness("ready")
         refusals = EarlyRefusals(
             retry_after_s=lambda: 1,
             readiness=readiness,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from service.http.client_connection import connection_of
 from service.http_server.connection import Connection
 from service.http_server.early_errors import MAX_HEADERS
 from service.http_server.parser import ParsingProtocol
@@ -293,7 +294,8 @@ async def test_the_rest_of_a_pipeline_waits_in_the_kernel() -> None:
     connections: list[Any] = []
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-        connections.append(scope["client_has_left"].__self__)
+        has_left: Any = connection_of(scope).has_left
+        connections.append(has_left.__self__)
         began.set()
         await go_on.wait()
         await size_app(scope, receive, send)

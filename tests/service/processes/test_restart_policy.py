@@ -1,6 +1,15 @@
-"""Failures of processes: what counts, for how long, and when there are too many."""
+"""Failures of workers: what counts, for how long, and when there are too many."""
 
-from service.processes.restart_policy import Restarts
+import signal
+
+from service.processes.restart_policy import RestartPolicy, WorkerExit
+
+CRASHED = WorkerExit(70, was_loaded=True, healthy_s=0.0, was_killed_by_supervisor=False)
+HUNG_AT_ONCE = WorkerExit(-signal.SIGKILL, was_loaded=True, healthy_s=0.0, was_killed_by_supervisor=True)
+HUNG_LATER = WorkerExit(-signal.SIGKILL, was_loaded=True, healthy_s=10.0, was_killed_by_supervisor=True)
+CRASHED_LATER = WorkerExit(-signal.SIGSEGV, was_loaded=True, healthy_s=10.0, was_killed_by_supervisor=False)
+KILLED_EXTERNALLY = WorkerExit(-signal.SIGKILL, was_loaded=True, healthy_s=0.0, was_killed_by_supervisor=False)
+KILLED_WHILE_LOADING = WorkerExit(-signal.SIGKILL, was_loaded=False, healthy_s=0.0, was_killed_by_supervisor=False)
 
 
 class Clock:
@@ -11,39 +20,53 @@ class Clock:
         return self.now
 
 
+def policy() -> RestartPolicy:
+    return RestartPolicy((0.0, 1.0, 16.0), Clock())
+
+
 def test_each_failure_waits_longer_than_the_one_before_up_to_the_longest_delay() -> None:
-    restarts = Restarts((0.0, 1.0, 16.0), Clock())
+    restarts = policy()
     delays = []
     for _ in range(5):
         restarts.note_failure()
         delays.append(restarts.delay_s)
     assert delays == [0.0, 1.0, 16.0, 16.0, 16.0]
-    assert restarts.are_too_many
 
 
 def test_a_failure_of_an_hour_ago_does_not_count() -> None:
     clock = Clock()
-    restarts = Restarts((0.0, 1.0, 16.0), clock)
+    restarts = RestartPolicy((0.0, 1.0, 16.0), clock)
     for _ in range(2):
         restarts.note_failure()
     clock.now = 3600.0
-    restarts.note_failure()
-    assert (restarts.count, restarts.delay_s, restarts.are_too_many) == (1, 0.0, False)
+    assert restarts.delay_after(CRASHED, others_serve=False) == 0.0
+    assert restarts.failures == 1
 
 
-def test_good_service_makes_up_for_all_failures_before() -> None:
-    restarts = Restarts((0.0, 1.0, 16.0), Clock())
-    for _ in range(20):  # seven workers that hang, each after a while of good service, are no reason to end
-        restarts.note_end(was_well=True, was_killed_from_outside=False, was_killed_here=True)
-    assert (restarts.count, restarts.are_too_many) == (1, False)
-    restarts.note_end(was_well=True, was_killed_from_outside=False, was_killed_here=False)
-    assert restarts.count == 0
+def test_too_many_failures_end_the_server_unless_others_serve() -> None:
+    restarts = policy()
+    assert [restarts.delay_after(CRASHED, others_serve=False) for _ in range(3)] == [0.0, 1.0, None]
+    assert restarts.delay_after(CRASHED, others_serve=True) == 16.0
 
 
-def test_what_fails_by_itself_counts_and_what_somebody_kills_does_not() -> None:
-    restarts = Restarts((0.0, 1.0, 16.0), Clock())
-    for killed_here in (True, False, True):
-        restarts.note_end(was_well=False, was_killed_from_outside=False, was_killed_here=killed_here)
-    assert restarts.are_too_many
-    restarts.note_end(was_well=False, was_killed_from_outside=True, was_killed_here=False)
-    assert restarts.count == 0
+def test_good_service_clears_all_failures_before() -> None:
+    restarts = policy()
+    for _ in range(20):  # workers that hang, each after a while of good service, are no reason to end
+        assert restarts.delay_after(HUNG_LATER, others_serve=False) == 0.0
+    assert restarts.failures == 1
+    assert restarts.delay_after(CRASHED_LATER, others_serve=False) == 0.0
+    assert restarts.failures == 0
+
+
+def test_failures_count_and_external_kills_do_not() -> None:
+    restarts = policy()
+    delays = [restarts.delay_after(worker_exit, others_serve=True) for worker_exit in (HUNG_AT_ONCE, CRASHED)]
+    assert delays == [0.0, 1.0]
+    assert restarts.delay_after(KILLED_EXTERNALLY, others_serve=True) == 0.0
+    assert restarts.failures == 0
+
+
+def test_a_worker_that_is_killed_before_it_has_loaded_counts_as_a_failure() -> None:
+    restarts = policy()
+    restarts.delay_after(KILLED_WHILE_LOADING, others_serve=True)
+    assert restarts.failures == 1

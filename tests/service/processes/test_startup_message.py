@@ -3,13 +3,13 @@
 import pytest
 
 from service.inference.layout import WorkerLayout
-from service.processes.startup_message import greeting
+from service.processes.startup_message import startup_message
 
 TWO = WorkerLayout(2, 1)
 
 
 def lines(layout: WorkerLayout = TWO, address: str = "http://127.0.0.1:9000", *, needs_key: bool = False) -> list[str]:
-    return greeting(1234, layout, address, "http://127.0.0.1:9001", needs_key=needs_key)
+    return startup_message(1234, layout, address, "http://127.0.0.1:9001", needs_key=needs_key)
 
 
 @pytest.mark.parametrize(

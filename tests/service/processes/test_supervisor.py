@@ -101,12 +101,12 @@ def test_a_hanging_event_loop_is_noticed_and_replaced(models: Path, red: bytes) 
 def test_a_load_that_blocks_everything_for_long_is_not_taken_for_hanging(models: Path, red: bytes) -> None:
     patch = """
 import ctypes
-import service.app, service.processes.supervisor
-load = service.app.load_models
+import service.lifespan, service.processes.supervisor
+load = service.lifespan.load_models
 def slow(*arguments, **options):
     ctypes.PyDLL(None).usleep(1_500_000)  # holds Python's lock, so the event loop stands still
     return load(*arguments, **options)
-service.app.load_models = slow
+service.lifespan.load_models = slow
 service.processes.supervisor._TICK_S = 0.1
 """
     with serving(models, "--processes", 1, patch=patch) as served:
@@ -117,14 +117,14 @@ service.processes.supervisor._TICK_S = 0.1
 def test_a_worker_that_fails_again_and_again_ends_the_server_with_its_status(models: Path) -> None:
     patch = """
 import os, threading
-import service.processes.supervisor, service.processes.worker
-obey = service.processes.worker._Worker._obey
-def poisoned(self, order):
-    obey(self, order)
-    if order == "serve":
+import service.processes.worker, service.processes.worker_controller
+handle = service.processes.worker._Worker._handle
+def poisoned(self, message):
+    handle(self, message)
+    if message.kind == "become_ready":
         threading.Timer(0.1, os._exit, [70]).start()
-service.processes.worker._Worker._obey = poisoned
-service.processes.supervisor._DELAYS_S = (0.0, 0.1, 0.1)
+service.processes.worker._Worker._handle = poisoned
+service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
 from service.__main__ import main
 main()
 """
@@ -138,14 +138,14 @@ main()
 
 def test_a_worker_that_cannot_start_takes_nothing_from_those_that_serve(models: Path, red: bytes) -> None:
     patch = """
-import service.processes.supervisor, service.processes.worker
-service.processes.supervisor._DELAYS_S = (0.0, 0.1, 0.1)
-work = service.processes.worker.work
-def broken(settings, task, *rest):
-    if task.layout is not None and task.place == 1 and task.lineup.files[0].sha256:
+import service.processes.worker, service.processes.worker_controller
+service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
+run_worker = service.processes.worker.run_worker
+def broken(settings, spec, *rest):
+    if spec.layout is not None and spec.index == 1 and spec.serving_set.files[0].sha256:
         return 1  # it replaces another
-    return work(settings, task, *rest)
-service.processes.worker.work = broken
+    return run_worker(settings, spec, *rest)
+service.processes.worker.run_worker = broken
 """
     with serving(models, "--processes", 2, patch=patch) as served:
         victim = served.workers()[1]
@@ -206,19 +206,15 @@ def test_while_a_worker_serves_another_that_fails_again_and_again_does_not_end_t
 ) -> None:
     patch = """
 import os, threading
-import service.processes.supervisor, service.processes.worker
-service.processes.supervisor._DELAYS_S = (0.0, 0.1, 0.1)
-service.processes.supervisor._SERVING_S = 0.0
-init = service.processes.worker._Worker.__init__
-def poisoned(self, pipe, app, task, *rest):
-    init(self, pipe, app, task, *rest)
-    self.is_poisoned = task.place == 1
-obey = service.processes.worker._Worker._obey
-def obeyed(self, order):
-    obey(self, order)
-    if order == "serve" and self.is_poisoned:
+import service.processes.worker, service.processes.worker_controller
+service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
+service.processes.worker_controller._SERVING_S = 0.0
+handle = service.processes.worker._Worker._handle
+def poisoned(self, message):
+    handle(self, message)
+    if message.kind == "become_ready" and self._spec.index == 1:
         threading.Timer(0.1, os._exit, [70]).start()
-service.processes.worker._Worker.__init__, service.processes.worker._Worker._obey = poisoned, obeyed
+service.processes.worker._Worker._handle = poisoned
 """
     with serving(models, "--processes", 2, patch=patch) as served:
         wait_until(lambda: sum("status 70; it is replaced" in line for line in served.log) > 4)
@@ -235,8 +231,8 @@ def asked_until_served(served: Served, red: bytes) -> bool:
 @pytest.mark.parametrize(
     "part",
     [
-        "worker._Worker._pong = lambda *_: 1 // 0",
-        "worker._Worker._note_total = lambda *_: 1 // 0",
+        "worker._Worker._send_health = lambda *_: 1 // 0",
+        "worker._StatisticsClient.note = lambda *_: 1 // 0",
         "server.Server.on_tick = lambda *_: 1 // 0",
         "batcher.JobQueue.take_batch = lambda *_: 1 // 0",
     ],
@@ -257,12 +253,12 @@ def break_soon():
         time.sleep(0.01)
     Path({str(broken)!r}).unlink(missing_ok=True)
     {part}
-obey = worker._Worker._obey
-def obeyed(self, order):
-    obey(self, order)
-    if order == "serve":
+handle = worker._Worker._handle
+def handled(self, message):
+    handle(self, message)
+    if message.kind == "become_ready":
         threading.Thread(target=break_soon, daemon=True).start()
-worker._Worker._obey = obeyed
+worker._Worker._handle = handled
 """
     with serving(models, "--processes", 1, patch=patch, fails=True) as served:
         (victim,) = served.workers()
@@ -303,14 +299,14 @@ def test_a_server_without_a_free_descriptor_keeps_its_workers(models: Path, red:
 def test_a_system_without_room_for_a_process_is_asked_again(models: Path, red: bytes) -> None:
     patch = """
 import os
-import service.processes.worker_handle
+import service.processes.forking
 fork, asked = os.fork, []
 def refuse_the_second_and_third():
     asked.append(None)
     if len(asked) in (2, 3):
         raise BlockingIOError(11, "Resource temporarily unavailable")
     return fork()
-service.processes.worker_handle.os.fork = refuse_the_second_and_third
+service.processes.forking.os.fork = refuse_the_second_and_third
 """
     with serving(models, "--processes", 1, patch=patch) as served:
         os.kill(served.workers()[0], signal.SIGKILL)
@@ -321,8 +317,8 @@ service.processes.worker_handle.os.fork = refuse_the_second_and_third
 def test_a_signal_9_at_the_start_hints_at_the_memory_limit(models: Path) -> None:
     patch = """
 import os, signal
-import service.app, service.system.out_of_memory
-service.app.load_models = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+import service.lifespan, service.processes.worker_controller, service.system.out_of_memory
+service.lifespan.load_models = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 service.system.out_of_memory._kills, service.system.out_of_memory._limit = lambda _groups: 1, lambda _groups: 2**28
 from service.__main__ import main
 main()
@@ -338,13 +334,13 @@ main()
 def test_a_stop_while_a_process_is_forked_ends_it_with_all_others(models: Path) -> None:
     patch = """
 import os, signal, time
-import service.processes.worker_handle
+import service.processes.forking
 fork = os.fork
 def stopped_meanwhile():
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(0.3)
     return fork()
-service.processes.worker_handle.os.fork = stopped_meanwhile
+service.processes.forking.os.fork = stopped_meanwhile
 from service.__main__ import main
 main()
 """

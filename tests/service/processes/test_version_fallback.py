@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet, read_lineup
-from service.processes.model_validation import Repository
-from service.processes.version_fallback import FirstLineup
+from service.processes.model_validation import RepositoryConfig
+from service.processes.version_fallback import VersionFallback
 
 pytestmark = pytest.mark.anyio
 
@@ -20,27 +20,27 @@ def put(root: Path, **files: str) -> None:
         path.write_text(content)
 
 
-async def examine(file: ModelFile, _: frozenset[str]) -> ModelFile:
+async def validate(file: ModelFile, _: frozenset[str]) -> ModelFile:
     if file.path.read_text() != "good":
         raise ModelRepositoryError("it is bad")
     return replace(file, sha256="good", has_card=True)
 
 
-def first_lineup(root: Path, default: str = "a", latest: int = 1) -> FirstLineup:
-    lineup = read_lineup(root, default_model=default, latest=latest)
-    return FirstLineup(Repository(root, latest, lineup, lambda *_: 0, 1.0), examine)
+def version_fallback(root: Path, default: str = "a", latest: int = 1) -> VersionFallback:
+    serving_set = read_lineup(root, default_model=default, latest=latest)
+    return VersionFallback(RepositoryConfig(root, latest, serving_set, lambda *_: 0, 1.0), validate)
 
 
-def told(lineup: ServingSet) -> tuple[list[str], dict[str, str]]:
-    serving = [f"{file.name}:{file.version}" for file in lineup.files]
+def described(serving_set: ServingSet) -> tuple[list[str], dict[str, str]]:
+    serving = [f"{file.name}:{file.version}" for file in serving_set.files]
     return serving, {
-        f"{state.name}:{state.version}": f"{state.state} {state.reason}".strip() for state in lineup.states
+        f"{state.name}:{state.version}": f"{state.state} {state.reason}".strip() for state in serving_set.states
     }
 
 
 async def test_the_newest_good_version_of_each_model_serves_and_the_newer_ones_are_refused(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="good", a_3="bad", a_10="bad", b_1="good")
-    serving, states = told(await first_lineup(tmp_path).choose("it failed"))
+    serving, states = described(await version_fallback(tmp_path).choose("it failed"))
     assert serving == ["a:2", "b:1"]
     assert states == {
         "a:2": "LOADING",
@@ -52,29 +52,29 @@ async def test_the_newest_good_version_of_each_model_serves_and_the_newer_ones_a
 
 async def test_as_many_good_versions_serve_as_are_wanted(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="good", a_3="bad", a_4="good", a_5="bad", b_7="good")
-    serving, _ = told(await first_lineup(tmp_path, latest=2).choose("it failed"))
+    serving, _ = described(await version_fallback(tmp_path, latest=2).choose("it failed"))
     assert serving == ["a:2", "a:4", "b:7"]
 
 
 async def test_a_model_without_a_good_version_fails_the_start_with_what_is_wrong(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="bad", b_1="bad", b_2="bad")
     with pytest.raises(ModelRepositoryError, match=r"b/2/model.onnx: it is bad"):
-        await first_lineup(tmp_path).choose("it failed")
+        await version_fallback(tmp_path).choose("it failed")
 
 
 async def test_where_there_is_nothing_to_choose_from_the_start_fails_as_it_did(tmp_path: Path) -> None:
     put(tmp_path, a_1="bad", b_1="good")
-    found = first_lineup(tmp_path)
-    assert not found.has_a_choice
+    found = version_fallback(tmp_path)
+    assert not found.has_alternatives
     with pytest.raises(ModelRepositoryError, match="it failed"):
         await found.choose("it failed")
 
 
 async def test_versions_are_tried_once(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="bad")
-    found = first_lineup(tmp_path)
+    found = version_fallback(tmp_path)
     await found.choose("it failed")
-    assert not found.has_a_choice
+    assert not found.has_alternatives
     with pytest.raises(ModelRepositoryError, match="it failed again"):
         await found.choose("it failed again")
 
@@ -84,7 +84,7 @@ def test_a_version_that_is_no_file_gives_way_to_the_one_before(tmp_path: Path) -
     (tmp_path / "a" / "2" / "model.onnx").unlink()
     (tmp_path / "a" / "2" / "model.onnx").symlink_to("nothing")
     (tmp_path / "a" / "3" / "model.onnx").mkdir(parents=True)
-    serving, states = told(read_lineup(tmp_path, default_model=None))
+    serving, states = described(read_lineup(tmp_path, default_model=None))
     assert serving == ["a:1"]
     assert states == {
         "a:1": "LOADING",

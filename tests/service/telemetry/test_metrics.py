@@ -70,8 +70,7 @@ def test_a_classification_lands_in_its_buckets() -> None:
 
 
 def test_what_is_going_on_now_can_be_seen() -> None:
-    metrics = Metrics()
-    metrics.queue_depth = lambda: 7
+    metrics = Metrics(queue_depth=lambda: 7)
     metrics.in_flight = 9
     metrics.note_models([TINY])
     found = samples(metrics)
@@ -115,9 +114,8 @@ def test_adding_up_changes_none_of_the_parts() -> None:
 
 
 def test_the_age_of_the_queue_is_the_oldest_processs_and_dropped_lines_are_a_sum() -> None:
-    young, old = Metrics(), Metrics()
-    young.queue_age_s, old.queue_age_s = lambda: 0.5, lambda: 2.0
-    young.dropped_log_lines = old.dropped_log_lines = lambda: 3
+    young = Metrics(queue_age_s=lambda: 0.5, dropped_log_lines=lambda: 3)
+    old = Metrics(queue_age_s=lambda: 2.0, dropped_log_lines=lambda: 3)
     found = samples(added((young.snapshot(), old.snapshot())))
     assert found["resnet_queue_age_seconds"] == 2.0
     assert found["resnet_log_lines_dropped_total"] == 6

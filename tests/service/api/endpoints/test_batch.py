@@ -120,7 +120,7 @@ async def test_a_body_may_be_as_large_as_many_images(models: Path) -> None:
         large = [b"\xff\xd8" + b"x" * 9_000] * 40  # above what the event loop takes apart itself
         assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
         assert_problem(await client.post("/classify/batch", content=b"x" * 400_001), 413, "too_large")
-    assert app.state.parts.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.held_bytes == 0
 
 
 async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(models: Path) -> None:
@@ -128,7 +128,7 @@ async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(mode
     async with client_of(app) as client:
         large = [b"\xff\xd8" + b"x" * 90_000] * 40
         assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
-    assert app.state.parts.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.held_bytes == 0
 
 
 async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may_wait(models: Path) -> None:
@@ -146,8 +146,8 @@ async def test_an_image_that_finds_no_room_for_itself_alone_is_a_problem_of_its_
 
     body = await asyncio.to_thread(lambda: httpx.Request("POST", "http://s", files=form([red, red])))
     content, headers = body.read(), {"content-type": body.headers["content-type"]}
-    parts = app.state.parts
+    components = app.state.components
     admission = next(layer for layer in app.user_middleware if layer.cls.__name__ == "Admission")
     admission.kwargs["check_capacity"] = lambda _: None
-    monkeypatch.setattr(parts.batcher, "check_capacity", full)
+    monkeypatch.setattr(components.batcher, "check_capacity", full)
     assert outcomes(await client.post("/classify/batch", content=content, headers=headers)) == ["overloaded"] * 2

@@ -228,7 +228,7 @@ async def test_a_client_that_leaves_while_uploading_gets_and_costs_nothing(app: 
     with anyio.fail_after(10):
         await app(scope, receive, send)
     assert sent == []
-    assert app.state.parts.metrics.in_flight == 0
+    assert app.state.components.metrics.in_flight == 0
 
 
 @pytest.mark.parametrize("is_form", [True, False])

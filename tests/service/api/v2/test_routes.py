@@ -252,12 +252,14 @@ async def test_every_failure_is_an_error_in_json(
     assert ("allow" in answer.headers) == (status == 405)
 
 
-async def test_a_server_that_starts_or_stops_says_so_in_json(app: FastAPI, client: httpx.AsyncClient) -> None:
-    app.state.parts.readiness.state = "starting"
+async def test_a_server_that_starts_or_stops_says_so_in_json(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.state.components.readiness, "_state", "starting")
     for answer in (await client.get("/v2/health/ready"), await client.post(INFER, json=question())):
         assert_error(answer, 503)
         assert int(answer.headers["retry-after"]) >= 1
-    app.state.parts.readiness.state = "draining"
+    app.state.components.readiness.start_draining()
     assert (await client.get("/v2/health/ready")).status_code == 503
     assert (await client.get("/v2/models/tiny/ready")).status_code == 503
     assert (await client.get("/v2/health/live")).json() == {"live": True}
@@ -281,7 +283,7 @@ async def test_a_graph_without_a_batch_answers_the_whole_tensor(client: httpx.As
 
 
 async def test_the_index_tells_only_what_serves_if_that_is_asked(app: FastAPI, client: httpx.AsyncClient) -> None:
-    registry = app.state.parts.registry
+    registry = app.state.components.registry
     registry.states = (*registry.states, VersionState("tiny", "2", "UNAVAILABLE", "it is cut off"))
     whole = (await client.post("/v2/repository/index")).json()
     assert whole[-1] == {"name": "tiny", "version": "2", "state": "UNAVAILABLE", "reason": "it is cut off"}
@@ -302,7 +304,9 @@ async def test_a_question_for_the_index_is_short(client: httpx.AsyncClient) -> N
 async def test_answers_are_counted_by_the_template_of_their_path(app: FastAPI, client: httpx.AsyncClient) -> None:
     for number in range(5):
         await client.post(f"/v2/models/made-up-{number}/infer", json=question())
-    counted = {key: numbers for key, numbers in app.state.parts.metrics.snapshot()["counters"].items() if "/v2" in key}
+    counted = {
+        key: numbers for key, numbers in app.state.components.metrics.snapshot()["counters"].items() if "/v2" in key
+    }
     assert counted == {"resnet_requests\n/v2/models/{model}/infer\nPOST\n404": [5]}
 
 

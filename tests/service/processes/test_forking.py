@@ -1,4 +1,4 @@
-"""A child that ends with its parent, whenever that was."""
+"""A child process ends with its parent, also if the parent ended first."""
 
 import subprocess
 import sys
@@ -8,5 +8,5 @@ from tests.support.served import ROOT
 
 def test_a_child_whose_parent_ended_before_it_could_say_so_leaves() -> None:
     for parent, status in (("os.getppid()", 0), ("os.getppid() + 1", 1)):
-        code = f"import os; from service.processes.worker_handle import _end_with; _end_with({parent})"
+        code = f"import os; from service.processes.forking import _end_with; _end_with({parent})"
         assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, check=False).returncode == status

@@ -1,0 +1,185 @@
+"""What lives as long as the application: its components, loading the models at the start, draining at the end.
+
+`make_components` only builds. The lifespan loads the models and owns the engine's threads.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import FastAPI
+
+from service.batching.batcher import Batcher
+from service.batching.load_shedding import QueueLimits
+from service.engine.cpu import processor
+from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
+from service.engine.provider_options import LARGEST_GPU_BATCH
+from service.http.access_log import AccessLog
+from service.http.readiness import Readiness
+from service.http.request_context import UploadMemory
+from service.images.limits import ImageLimits
+from service.images.preprocessing import usual_resizer
+from service.inference.latency_history import shortest_ever
+from service.inference.layout import WorkerLayout, choose_layout
+from service.inference.registry import Registry, Served, load, load_models
+from service.model_files.card import ModelCard
+from service.model_files.repository import ModelFile, ServingSet, read_lineup, warn_of_what_is_left_out
+from service.settings import Settings
+from service.system.background_tasks import run_in_daemon_thread
+from service.system.cache import cache_root
+from service.system.cores import available_cores
+from service.system.shared_counters import SharedLoad
+from service.telemetry.metrics import Metrics
+from service.telemetry.prometheus import Snapshot
+
+log = logging.getLogger(__name__)
+
+_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit, which then has no exception
+_LAST_RESPONSES_S = 0.5  # for the responses to images that a lost GPU had
+_STOP_ENGINE_S = 1.5  # for batches that still run when all connections have ended
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSlot:
+    """An application's place among the workers that run it."""
+
+    shared_load: SharedLoad
+    index: int  # among the workers, from 0
+    layout: WorkerLayout | None  # None: the first worker measures the default model
+    serving_set: ServingSet
+    collect_statistics: Callable[[], Awaitable[Snapshot | None]]  # of all workers; None: they are not known
+
+
+@dataclass(frozen=True, slots=True)
+class AppComponents:
+    """What lives as long as the application."""
+
+    readiness: Readiness
+    registry: Registry
+    metrics: Metrics
+    batcher: Batcher
+    upload_memory: UploadMemory
+    load: Callable[[ModelFile], Served]  # by the settings; blocks, so it runs in a thread
+
+
+def make_components(settings: Settings, slot: WorkerSlot | None, request_log: AccessLog | None) -> AppComponents:
+    """Return new components; without a slot this process is the only one."""
+    limits = (
+        QueueLimits(settings.max_queue, _QUEUE_AGE_S, never_refused=_NEVER_REFUSED)
+        if settings.max_queue_age_s is None
+        else QueueLimits(settings.max_queue, settings.max_queue_age_s)
+    )
+    batcher = Batcher(limits) if slot is None else Batcher(limits, board=slot.shared_load, place=slot.index)
+    metrics = Metrics(
+        queue_depth=lambda: batcher.waiting,
+        queue_age_s=batcher.oldest_age_s,
+        dropped_log_lines=(lambda: 0) if request_log is None else (lambda: request_log.writer.dropped),
+        collect_all=None if slot is None else slot.collect_statistics,
+    )
+    readiness = Readiness()
+    load_it = partial(
+        load,
+        providers=settings.providers,
+        max_batch=settings.max_batch,
+        host=_engine_options(settings, readiness),
+        limits=ImageLimits.of(settings.max_pixels, settings.max_side),
+    )
+    return AppComponents(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
+
+
+@asynccontextmanager
+async def run_components(
+    app: FastAPI, settings: Settings, components: AppComponents, slot: WorkerSlot | None
+) -> AsyncIterator[None]:
+    """Load the models in a thread, so that the event loop answers health checks meanwhile; then run the engine.
+
+    Sets `app.state.layout`. In a slot the application becomes ready by the supervisor's message, else by itself.
+    Raises ModelRepositoryError, EngineError.
+    """
+    serving_set = _serving_set(settings) if slot is None else slot.serving_set
+    models = await run_in_daemon_thread(
+        lambda: load_models(serving_set.files, components.load, settings.load_timeout_s)
+    )
+    components.registry.serve(models, serving_set.default)
+    components.metrics.note_models(model.info for model in models)
+    del models  # this frame lives as long as the process and would keep replaced models
+    layout = slot.layout if slot is not None and slot.layout is not None else _layout(settings, components.registry)
+    app.state.layout = layout
+    components.upload_memory.set_limit(settings.max_upload_bytes // layout.processes)
+    components.batcher.start(layout.engine_threads)
+    components.readiness.note_loaded()
+    if slot is None:
+        components.readiness.become_ready()
+    if slot is None or slot.index == 0:  # all workers have the same models
+        _log_models(components.registry)
+        warn_of_what_is_left_out(settings.models)
+    yield
+    components.readiness.start_draining()
+    await components.batcher.stop(_STOP_ENGINE_S)
+
+
+def _serving_set(settings: Settings) -> ServingSet:
+    return read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
+
+
+def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
+    def exit_to_restart() -> None:
+        readiness.note_broken()
+        log.critical("the GPU is lost; exiting with status %d, to be restarted", DEVICE_LOST_STATUS)
+        threading.Timer(_LAST_RESPONSES_S, os._exit, (DEVICE_LOST_STATUS,)).start()
+
+    return EngineOptions(
+        alone_threads=settings.engine_threads or available_cores(),
+        cache=cache_root(),
+        largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
+        report=readiness.report_activity,
+        on_device_lost=exit_to_restart,
+    )
+
+
+def _layout(settings: Settings, registry: Registry) -> WorkerLayout:
+    default = registry.default()
+    alone_s = shortest_ever(cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.alone_s)
+    return choose_layout(
+        alone_s=alone_s,
+        is_on_gpu=default.info.provider != "CPUExecutionProvider",
+        cores=available_cores(),
+        processes=settings.processes,
+        engine_threads=settings.engine_threads,
+    )
+
+
+def _log_models(registry: Registry) -> None:
+    for model in registry:
+        info = model.info
+        log.info(
+            "%s:%s%s sha256 %s, %s on %s, batches up to %d",
+            info.name,
+            info.version,
+            " (default)" if registry.is_default(model) else "",
+            info.sha256[:12],
+            info.precision,
+            info.provider,
+            model.max_batch,
+        )
+    log.info("images are resized by %s", usual_resizer())
+    for model in registry:
+        if model.card is not None and (note := _resizer_note(model.card)):
+            log.info("%s:%s %s", model.info.name, model.info.version, note)
+    if registry.default().card is None:
+        log.warning(
+            "the default model has no model card, so it takes tensors over /v2 only; export it with a card to classify "
+            "images"
+        )
+
+
+def _resizer_note(card: ModelCard) -> str | None:
+    """Return the log line of a model whose accuracy was measured with another resizer; None for the same one."""
+    measured, serving = card.preprocessing.resizer, usual_resizer()
+    if measured in (None, serving):
+        return None
+    return f"was measured with images resized by {measured}; {serving} serves it, with values within 1 of 255"

@@ -69,7 +69,8 @@ BORROWED = {
 LAYERS = {
     "service": "__main__ cli | processes | app http_server | api settings | http | telemetry | inference"
     " | batching engine images | model_files | errors system",
-    "service.api": "admin health models | openapi | v2 | endpoints | parsing",
+    "service.api": "admin health models compatibility | openapi | v2 huggingface torchserve openai | endpoints"
+    " | parsing",
     "training": "__main__ | cli | runs | trainer evaluation report | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"

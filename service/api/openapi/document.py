@@ -8,6 +8,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from service.api.endpoints import batch, classify, embed, explain
+from service.api.openapi.compatibility_paths import COMPATIBILITY_SCHEMAS, compatibility_paths
 from service.api.openapi.failures import Failure, failures_of_post
 from service.api.openapi.model_schemas import MODEL_SCHEMAS
 from service.api.openapi.schemas import (
@@ -118,9 +119,9 @@ class DocumentedApp(FastAPI):
             document = super().openapi()
             plain = {path: {"post": _operation(path)} for path in _ANSWERS}
             document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
-            document["paths"] |= v2_paths()
+            document["paths"] |= v2_paths() | compatibility_paths()
             components = document.setdefault("components", {})
-            components["schemas"] = SCHEMAS | MODEL_SCHEMAS | V2_SCHEMAS
+            components["schemas"] = SCHEMAS | MODEL_SCHEMAS | V2_SCHEMAS | COMPATIBILITY_SCHEMAS
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]

@@ -24,7 +24,7 @@ try:
     from mcp.server.mcpserver import Image
     from mcp.server.mcpserver.exceptions import ToolError
 except ImportError:
-    raise ImportError("resnet-mcp needs mcp; install it with pip install 'resnet-service[mcp]'") from None
+    raise ImportError("the package mcp is missing; install it with pip install 'resnet-service[mcp]'") from None
 
 _INSTRUCTIONS = "Classifies images with residual networks. The labels are those of the model; list_models names them."
 _IMAGE_OR_PATH = "`image` is the path of a JPEG, PNG or WebP file, or such a file as base64 or as a data URL."
@@ -148,7 +148,3 @@ def main() -> None:
 def _fail(message: str) -> NoReturn:
     typer.echo(f"resnet-mcp: {message}", err=True)
     raise SystemExit(1)
-
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,7 @@ async def connected(*options: str) -> AsyncIterator[Any]:
     """A client of the command over stdio."""
     command = mcp.StdioServerParameters(
         command=sys.executable,
-        args=["-m", "resnet_service.mcp_server", *options],
+        args=["-m", "resnet_service.mcp_command", *options],
         cwd=ROOT,
         env=dict(os.environ),
     )
@@ -83,7 +83,7 @@ async def test_an_agent_over_http_reads_no_files(over_http: str, red: bytes, tmp
 def over_http(models: Path) -> Iterator[str]:
     """The address of the command over HTTP."""
     port = free_port()
-    command = [sys.executable, "-m", "resnet_service.mcp_server", "--model", str(models / "tiny")]
+    command = [sys.executable, "-m", "resnet_service.mcp_command", "--model", str(models / "tiny")]
     with subprocess.Popen([*command, "--transport", "http", "--port", str(port)], cwd=ROOT) as process:
         try:
             wait_until(lambda: is_listening(port) or process.poll() is not None)
@@ -122,7 +122,7 @@ async def test_failures_are_told_to_the_agent(
 
 @pytest.mark.parametrize("options", [(), ("--model", "models/x", "--server", "http://a"), ("--model", "/nowhere")])
 def test_a_start_that_makes_no_sense_is_one_line(options: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "resnet_service.mcp_server", *options]
+    command = [sys.executable, "-m", "resnet_service.mcp_command", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("resnet-mcp: ")

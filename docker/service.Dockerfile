@@ -32,7 +32,7 @@ COPY README.md LICENSE ./
 COPY service ./service
 COPY models /models
 RUN python -m pip --python /opt/venv/bin/python install --no-deps --target /app . \
- && rm /app/bin/train-resnet /app/bin/export-onnx \
+ && rm /app/bin/train-resnet /app/bin/export-onnx /app/bin/resnet-mcp \
  && chmod -R a+rX /models \
  && mkdir /cache
 

@@ -36,6 +36,16 @@ from service.telemetry.log_writer import LogWriter
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
+# Flags of Triton, TorchServe and KServe's runtimes, without dashes and underscores, and the flag that does the same.
+_FLAGS_OF_OTHERS = {
+    **dict.fromkeys(("modelrepository", "modelstore", "modelsdir", "modeldir"), "--models"),
+    "modelname": "--default-model",
+    "httpport": "--port",
+    "httpaddress": "--host",
+    "metricsport": "--admin-port",
+    "metricsaddress": "--admin-host",
+}
+_WITHOUT_DASHES = str.maketrans("", "", "-_")
 
 
 def main() -> None:
@@ -43,9 +53,19 @@ def main() -> None:
     if sys.platform != "linux":
         _fail(f"this runs on Linux, not on {sys.platform}; run it in a container: docker compose up")
     _open_standard_streams()
+    _refuse_flags_of_others(sys.argv[1:])
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     command.command(help="Serve the models in a folder over HTTP.")(_with_a_flag_per_setting(_serve_with))
     command()
+
+
+def _refuse_flags_of_others(arguments: list[str]) -> None:
+    """Exit for a flag of another server, and name the one of this server."""
+    for argument in arguments:
+        given = argument.partition("=")[0]
+        ours = _FLAGS_OF_OTHERS.get(given.translate(_WITHOUT_DASHES)) if given.startswith("--") else None
+        if ours is not None:
+            _fail(f"there is no option {given}; use {ours}")
 
 
 def _open_standard_streams() -> None:

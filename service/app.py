@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.api.compatibility import compatibility_body_limits, compatibility_routes
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.endpoints.inference import InferenceService
 from service.api.endpoints.responses import JsonAnswer
@@ -95,6 +96,7 @@ def _add_routes(
     """Add all routes; return those that need no key."""
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     app.router.routes.extend(_open_inference(settings, components, serving).routes())
+    app.router.routes.extend(compatibility_routes(serving, components.readiness, max_waiting=settings.max_queue))
     add_operations(app, components.readiness, components.registry)
     add_models(app, components.readiness, components.registry)
     return frozenset((*add_page(app), *add_docs(app)))
@@ -144,6 +146,7 @@ def _body_limits(settings: Settings) -> dict[str, BodyLimit]:
     return {
         **dict.fromkeys((classify.PATH, explain.PATH, embed.PATH), one_image),
         **dict.fromkeys((batch.PATH, *INFER_PATHS), BodyLimit(settings.max_request_bytes, 0, request_too_large)),
+        **compatibility_body_limits(settings.max_image_bytes, settings.max_request_bytes),
     }
 
 

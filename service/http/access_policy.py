@@ -16,6 +16,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = Mapping[bytes, bytes]
 
 _HEALTH = ("/health/", "/v2/health/")  # whoever watches the server has neither a key nor always its name
+_PING = "/ping"  # TorchServe's
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::[0-9]*)?")
 _HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -32,7 +33,7 @@ _PREFLIGHT_S = b"600"
 
 def is_health(path: str) -> bool:
     """Whether a path is for those who watch the server: it needs no key."""
-    return path.startswith(_HEALTH)
+    return path.startswith(_HEALTH) or path == _PING
 
 
 @dataclass(frozen=True, slots=True)

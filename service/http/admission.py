@@ -33,8 +33,8 @@ class Admission:
     """Wraps an ASGI app, which finds the `RequestContext` in its scope.
 
     A POST to one of `endpoints` goes straight there: a router's search costs more than all else on its way. Only a
-    POST to the routes of `bodies` may have a body, up to their limits. `check_capacity` raises if one that expires at
-    the given moment would be refused after its upload.
+    request to a route of `bodies`, by a method of its limit, may have a body. `check_capacity` raises if one that
+    expires at the given moment would be refused after its upload.
     """
 
     def __init__(
@@ -125,8 +125,9 @@ class Admission:
     def _admit(self, method: str, exchange: RequestContext, route: str) -> None:
         self._access.check_key(route, exchange.headers)
         exchange.check_length()
-        if method == "POST" and route in self._bodies:  # all others: the router knows best
-            exchange.expect_body(self._bodies[route])
+        limit = self._bodies.get(route)
+        if limit is not None and method in limit.methods:  # all others: the router knows best
+            exchange.expect_body(limit)
             self._readiness.check_started()
             exchange.read_deadline()
             self._check_capacity(exchange.expires_at)

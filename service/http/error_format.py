@@ -1,4 +1,7 @@
-"""Failures in the language of whoever asked: `{"error": …}` under /v2 (Open Inference Protocol), RFC 9457 elsewhere."""
+"""Failures in the format of the path: `{"error": …}` under /v2 (Open Inference Protocol), RFC 9457 by default.
+
+The paths of other services' clients have the formats of `client_errors`.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +9,8 @@ import orjson
 from starlette.responses import Response
 
 from service.errors import EngineFailed, MethodNotAllowed, NotFound, ServiceError
-from service.http.error_responses import internal_error, problem_response, retry_header
+from service.http.client_errors import client_error
+from service.http.error_responses import INTERNAL_ERROR_CODE, internal_error, problem_response, retry_header
 
 # The protocol's clients know no 415 or 422: what is wrong with the input is an invalid argument.
 _STATUS = {415: 400, 422: 400}
@@ -17,7 +21,7 @@ _HINTS = {
     **dict.fromkeys(("/predict", "/predictions", "/classification", "/inference", "/infer", "/upload"), _CLASSIFY),
     **dict.fromkeys(("/api/classify", "/api/predict", "/v1/classify", "/v1/predict", "/invocations"), _CLASSIFY),
     **{path: f"write {path}" for path in ("/classify", "/classify/batch", "/explain", "/embed", "/models", "/docs")},
-    **dict.fromkeys(("/health", "/healthz", "/livez", "/readyz", "/live", "/ready", "/ping", "/status"), _HEALTH),
+    **dict.fromkeys(("/health", "/healthz", "/livez", "/readyz", "/live", "/ready", "/status"), _HEALTH),
     "/batch": "send several images to POST /classify/batch",
     "/embeddings": "send images to POST /embed",
     "/metrics": "metrics are on the admin port, at the same path",
@@ -40,10 +44,12 @@ def is_v2(path: str) -> bool:
 
 def failure_response(path: str, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the answer for a failure that was expected."""
-    if not is_v2(path):
+    status, body = error.status, client_error(path, error.status, error.code, error.message)
+    if is_v2(path):
+        status, body = _STATUS.get(error.status, error.status), v2_error(error.message)
+    if body is None:
         return problem_response(error, headers)
-    status = _STATUS.get(error.status, error.status)
-    return Response(v2_error(error.message), status, {**retry_header(error), **(headers or {})}, "application/json")
+    return Response(body, status, {**retry_header(error), **(headers or {})}, "application/json")
 
 
 def not_found(path: str) -> Response:
@@ -61,9 +67,10 @@ def method_not_allowed(path: str, methods: Iterable[str]) -> Response:
 
 def internal_failure(path: str) -> Response:
     """Return the answer for a failure that nobody expected."""
-    if not is_v2(path):
+    error = EngineFailed("The server failed on this request; its log has the cause.", code=INTERNAL_ERROR_CODE)
+    if not is_v2(path) and client_error(path, error.status, error.code, error.message) is None:
         return internal_error()
-    return failure_response(path, EngineFailed("The server failed on this request; its log has the cause."))
+    return failure_response(path, error)
 
 
 def v2_error(message: str) -> bytes:

@@ -51,6 +51,7 @@ class BodyLimit:
     most_bytes: int
     form_bytes: int = FORM_BYTES  # what a form may have beyond that
     refusal: Callable[[int], TooLarge] = image_too_large
+    methods: frozenset[str] = frozenset(("POST",))  # whose bodies are accepted
 
 
 _NO_BODY = BodyLimit(0, 0)

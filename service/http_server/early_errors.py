@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.http.client_errors import client_error
 from service.http.error_format import is_v2, v2_error
 from service.http.error_responses import MEDIA_TYPE, problem_body
 
@@ -22,8 +23,9 @@ class ProtocolError:
     def answer(self, path: str, identity: bytes) -> bytes:
         """Return the whole answer, in the language of the path."""
         media_type, body = MEDIA_TYPE, problem_body(self.status, self.code, self.title, self.detail)
-        if is_v2(path):
-            media_type, body = "application/json", v2_error(self.detail)
+        of_client = v2_error(self.detail) if is_v2(path) else client_error(path, self.status, self.code, self.detail)
+        if of_client is not None:
+            media_type, body = "application/json", of_client
         return (
             b"HTTP/1.1 %d %b\r\n"
             b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %b\r\n"

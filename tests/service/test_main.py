@@ -114,3 +114,20 @@ def test_the_help_lists_the_choices() -> None:
 
 def test_an_unknown_flag_is_a_usage_error() -> None:
     assert run("--turbo").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "ours"),
+    [
+        ("--model-repository", "--models"),
+        ("--model-repository=/models", "--models"),
+        ("--model_dir", "--models"),
+        ("--model-store", "--models"),
+        ("--model_name", "--default-model"),
+        ("--http-port", "--port"),
+        ("--http-address", "--host"),
+        ("--metrics-port=8002", "--admin-port"),
+    ],
+)
+def test_a_flag_of_another_server_is_refused_with_the_name_of_ours(flag: str, ours: str) -> None:
+    assert_one_line(run(flag, "value"), f"there is no option {flag.partition('=')[0]}; use {ours}")

@@ -8,6 +8,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from service.api.endpoints import batch, classify, embed, explain
+from service.api.openapi.compatibility_paths import COMPATIBILITY_SCHEMAS, compatibility_paths
 from service.api.openapi.failures import Failure, failures_of_post
 from service.api.openapi.model_schemas import model_schemas
 from service.api.openapi.schemas import (
@@ -119,9 +120,11 @@ class DocumentedApp(FastAPI):
             document = super().openapi()
             plain = {path: {"post": _operation(path)} for path in _ANSWERS}
             document["paths"] = {**plain, **{path: _without_422(item) for path, item in document["paths"].items()}}
-            document["paths"] |= v2_paths()
+            document["paths"] |= v2_paths() | compatibility_paths()
             components = document.setdefault("components", {})
-            components["schemas"] = schemas_of(*BODIES) | model_schemas() | schemas_of(*V2_BODIES)
+            components["schemas"] = (
+                schemas_of(*BODIES) | model_schemas() | schemas_of(*V2_BODIES) | COMPATIBILITY_SCHEMAS
+            )
             if self.wants_keys:
                 components["securitySchemes"] = _KEYS
                 document["security"] = [{name: []} for name in _KEYS]

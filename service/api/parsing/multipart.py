@@ -12,7 +12,7 @@ from itertools import islice
 
 from service.errors import BadRequest
 
-_FILE_FIELDS = frozenset((b"file", b"image", b"files", b"images"))  # and files[], file[0]
+FILE_FIELDS = frozenset((b"file", b"image", b"files", b"images"))  # and files[], file[0]
 MAX_PARTS = 128
 MAX_HEAD_BYTES = 8192  # of one part
 MAX_BOUNDARY_BYTES = 200  # the RFC says 70
@@ -52,15 +52,17 @@ class Form:
         return self.files[0]
 
 
-def read_form(body: bytes, content_type: bytes, most_files: int = 1) -> Form:
+def read_form(
+    body: bytes, content_type: bytes, most_files: int = 1, file_fields: frozenset[bytes] = FILE_FIELDS
+) -> Form:
     """Return the parts of a form; if it has more than `most_files` files, one more than that.
 
-    A file is a part named `file`, `image`, `files` or `images`, with or without brackets. Raises BadRequest:
+    A file is a part of a name in `file_fields`, with or without brackets. Raises BadRequest:
     `bad_multipart`.
     """
     form = Form([], {})
     for name, start, end in _parts(body, content_type):
-        if name in _FILE_FIELDS or (name[-1:] == b"]" and name.partition(b"[")[0] in _FILE_FIELDS):
+        if name in file_fields or (name[-1:] == b"]" and name.partition(b"[")[0] in file_fields):
             if len(form.files) <= most_files:
                 form.files.append(body[start:end])
         else:

@@ -3,6 +3,7 @@
 Such a search takes milliseconds of a busy event loop; objects that hold each other until then fill the caches, too.
 """
 
+import base64
 import gc
 import json
 
@@ -31,6 +32,7 @@ TENSOR = {"inputs": [{"name": "images", "shape": [1, 8, 8, 3], "datatype": "UINT
 WRONG_TYPE = json.dumps(TENSOR).replace("UINT8", "FP32").encode()
 GOOD = image((255, 0, 0))
 BROKEN = GOOD[:300]
+INPUTS = json.dumps({"inputs": base64.b64encode(GOOD).decode()}).encode()
 KINDS = {
     "an image": (post("/classify", GOOD), 200),
     "a form": (form("/classify", GOOD), 200),
@@ -44,6 +46,9 @@ KINDS = {
     "a batch with a broken image": (form("/classify/batch", BROKEN), 200),
     "a tensor of the wrong type": (post("/v2/models/tiny/infer", WRONG_TYPE, b"application/json"), 400),
     "an embedding": (post("/embed", GOOD), 200),
+    "an image of Hugging Face's client": (post("/hf/tiny", INPUTS, b"application/json"), 200),
+    "an image of TorchServe's client": (post("/predictions/tiny", GOOD), 200),
+    "an embedding of OpenAI's client": (post("/v1/embeddings", INPUTS.replace(b"inputs", b"input")), 200),
     "an explanation of a broken image": (post("/explain", BROKEN), 422),
     "too much": (post("/classify", b"\xff\xd8\xff" + bytes(300_000)), 413),
 }

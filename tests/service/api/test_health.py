@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from service.api import pages
+from service.api.openapi.compatibility_paths import compatibility_paths
 from service.api.openapi.failures import FAILURES
 from service.app import create_app
 from service.settings import Settings
@@ -125,7 +126,7 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     document = (await client.get("/openapi.json")).json()
     images, models = {"/classify", "/classify/batch", "/explain", "/embed"}, {"/models", *MODEL_TEMPLATES}
     ours = {path for path in document["paths"] if not path.startswith("/v2")}
-    assert ours == {*images, *models, "/health/live", "/health/ready"}
+    assert ours == {*images, *models, *compatibility_paths(), "/health/live", "/health/ready"}
     operation = document["paths"]["/classify"]["post"]
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert names == {"top_k", "model", "X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}

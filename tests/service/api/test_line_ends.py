@@ -29,6 +29,7 @@ READ = [
         "/v2/models/tiny/ready",
     ),
     *("/v2/models/tiny/config", "/v2/models/tiny/stats", "/v2/models/stats", "/v2/models/other", "/v2/nowhere"),
+    *("/ping", "/v1/models", "/v1/models/tiny", "/v1/models/other", "/hf/tiny", "/predictions/tiny"),
 ]
 
 
@@ -42,7 +43,10 @@ async def test_what_is_read_ends_with_a_line_end(client: httpx.AsyncClient, path
         assert (head.headers["content-length"], head.content) == (answer.headers["content-length"], b"")
 
 
-@pytest.mark.parametrize("path", ["/classify", "/classify/batch", "/explain", "/embed", "/v2/repository/index"])
+@pytest.mark.parametrize(
+    "path",
+    ["/classify", "/classify/batch", "/explain", "/embed", "/hf/tiny", "/predictions/tiny", "/v2/repository/index"],
+)
 async def test_what_is_sent_is_answered_with_a_line_end(client: httpx.AsyncClient, red: bytes, path: str) -> None:
     files = None if path.startswith("/v2") else {"file": red}
     answer = await client.post(path, files=files)
@@ -73,7 +77,7 @@ async def test_json_before_raw_tensors_is_as_long_as_its_header_says(client: htt
     assert len(answer.content) - size == sum(output["parameters"]["binary_data_size"] for output in outputs)
 
 
-@pytest.mark.parametrize("path", ["/classify", "/v2/models/tiny/infer"])
+@pytest.mark.parametrize("path", ["/classify", "/v2/models/tiny/infer", "/hf/tiny", "/ping", "/v1/embeddings"])
 async def test_what_the_connection_refuses_ends_with_a_line_end(path: str) -> None:
     head, _, body = BAD_HTTP.answer(path, b"id").partition(b"\r\n\r\n")
     assert_ends(body)

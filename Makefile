@@ -63,6 +63,9 @@ train-default: .venv/.develop ## train the default model again on Tiny ImageNet 
 	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY)-small-images $(ARGS)
 	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --weights runs/everyday-$(EVERYDAY)-small-images \
 	    --steps 1350 --set progressive_sizes=[] --set learning_rate=0.05 --set warmup=0.03 \
+	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY)-first $(ARGS)
+	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --weights runs/everyday-$(EVERYDAY)-first \
+	    --steps 4000 --set 'progressive_sizes=[[0,48],[0.5,64]]' --set learning_rate=0.1 --set warmup=0.03 \
 	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY) $(ARGS)
 	$(BIN)/export-onnx --checkpoint runs/everyday-$(EVERYDAY) --precision int8 --output runs/everyday-$(EVERYDAY)/model.onnx
 

@@ -130,7 +130,7 @@ def _modern_imagenet(depth: int, expected_error: float) -> Recipe:
 
 
 def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> Recipe:
-    """A general classifier of 64 x 64 images (Tiny ImageNet's 200 classes), within two hours on two cores.
+    """A general classifier trained on 64 x 64 images (Tiny ImageNet's 200 classes), within some hours on two cores.
 
     The small images at the beginning cost a fraction of the full ones; the last part of the run fixes the difference.
     A run this short ends before it overfits, so neither mixup nor random erasing is part of it.
@@ -140,6 +140,10 @@ def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> 
         network=f"resnet{depth}",
         stem="3x3",
         image_size=64,
+        # Random crops enlarge objects; a larger image in testing restores their size. Chosen on held-out images, of 64
+        # (45.1% top-1), 72 (44.2), 80 (49.5), 88 (45.2) and 96 (47.5): a multiple of the stride of 16 keeps maps aligned.
+        test_size=80,
+        test_shorter_side=80,
         progressive_sizes=sizes,
         crop="random_resized",
         crop_area=(0.35, 1.0),

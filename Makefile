@@ -35,12 +35,12 @@ test-long: .venv/.develop check test-containers ## everything, the tests that ta
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)
 
-check: .venv/.develop ## formatting, lint, types, spelling, and who may import whom
+check: .venv/.develop ## formatting, lint, types, spelling, words, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/codespell
-	$(BIN)/pytest -q tests/test_imports.py
+	$(BIN)/pytest -q tests/test_imports.py tests/test_words.py
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m benchmarks.preprocess

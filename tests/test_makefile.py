@@ -1,5 +1,6 @@
 """What the verbs of the Makefile run, as make itself says it."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,7 +16,16 @@ def commands(*words: str) -> str:
     if make is None:
         pytest.skip("make is not installed")
     done = subprocess.run(
-        [make, "--no-print-directory", "--dry-run", "--assume-old", ".venv/.export", *words],
+        [
+            make,
+            "--no-print-directory",
+            "--dry-run",
+            "--assume-old",
+            ".venv/.export",
+            "--assume-old",
+            ".venv/.develop",
+            *words,
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -35,3 +45,18 @@ def test_imagenet_exports_int8_too_where_photos_are_given() -> None:
     fp32, int8 = commands("imagenet", "DEPTH=18", "CALIBRATION=photos").strip().splitlines()
     assert fp32.strip() == ".venv/bin/export-onnx --depth 18 --weights published"
     assert int8.strip() == fp32.strip() + " --precision int8 --calibration photos"
+
+
+def test_each_hook_of_pre_commit_runs_a_command_of_make_check() -> None:
+    checks = [line.replace(" --check", "") for line in commands("check").splitlines()]
+    hooks = re.findall(r"^ +entry: (.+)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.MULTILINE)
+    assert len(hooks) == len(checks)
+    for hook in hooks:
+        *_, tool = hook.removesuffix(" --force-exclude").partition(".venv/bin/")
+        assert any(is_same_tool(tool, check) for check in checks), hook
+
+
+def is_same_tool(tool: str, check: str) -> bool:
+    """Whether a command of make runs this tool, be it on more files."""
+    words = check.strip().removeprefix(".venv/bin/").split()
+    return all(word in words for word in tool.split())

@@ -16,7 +16,7 @@ def find_images(names: Iterable[str]) -> Iterator[str]:
     """Yield the files that are meant, in order: a folder stands for the images in it and below, by their endings.
 
     Of a pattern with `**`, which goes through folders by itself, they stand for nothing more. A name that no file,
-    folder or pattern fits comes back as it is, so that reading it tells what is wrong.
+    folder or pattern fits comes back as it is, so that reading it reports the fault.
     """
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()

@@ -50,7 +50,7 @@ class ModelFile:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is asked for by."""
+        """The name and version that identify it in a request."""
         return self.name, self.version
 
 
@@ -130,9 +130,9 @@ def _refusal_of_place(folder: Path, file: ModelFile) -> ModelRepositoryError | N
 
 
 def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
-    """Return the model that answers: the one wanted, else by the rule of `default_model`.
+    """Return the default model: `wanted` if given, else by the rule of `default_model`.
 
-    A model without a card cannot be asked about images, so it is the default only where no other has one.
+    A model without a card cannot classify images, so it is the default only where no other has one.
     Raises ModelRepositoryError, which names the flag to choose with, if nothing decides it.
     """
     names = list(dict.fromkeys(file.name for file in files))

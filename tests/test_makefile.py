@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,10 @@ def is_same_tool(tool: str, check: str) -> bool:
     """Whether a command of make runs this tool, be it on more files."""
     words = check.strip().removeprefix(".venv/bin/").split()
     return all(word in words for word in tool.split())
+
+
+def test_coverage_runs_every_test_but_those_of_containers_and_measures_the_service() -> None:
+    assert commands("coverage").strip() == ('.venv/bin/pytest -q -m "not containers" --cov --cov-report term-missing')
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]
+    assert settings["run"]["source"] == ["service"]
+    assert set(settings["run"]["patch"]) == {"subprocess", "fork", "_exit"}, "servers and their workers count, too"

@@ -36,7 +36,7 @@ def scraped(app: FastAPI) -> str:
     return render(app.state.components.metrics.snapshot()).decode()
 
 
-async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everything(
+async def test_an_unexpected_failure_is_logged_and_not_shown_to_the_client(
     app: FastAPI,
     client: httpx.AsyncClient,
     red: bytes,
@@ -120,7 +120,7 @@ async def test_clients_cannot_make_more_series(app: FastAPI, client: httpx.Async
     assert len(scraped(app).splitlines()) == before
 
 
-async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:
+async def test_a_full_queue_refuses_from_the_headers(models: Path, red: bytes) -> None:
     app = create_app(Settings(models=models, max_queue=1, engine_threads=1))
     board = SharedLoad(2)
     board.write(1, waiting=1, outstanding=1)

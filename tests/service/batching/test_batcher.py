@@ -362,7 +362,7 @@ async def test_a_client_that_hangs_up_does_not_strand_its_batch() -> None:
         assert await second == 4
 
 
-async def test_one_bad_image_fails_alone() -> None:
+async def test_one_bad_image_does_not_fail_its_batch() -> None:
     model = GatedModel()
     mixed = OpenModel()
     async with running() as batcher:
@@ -505,7 +505,7 @@ async def test_the_time_of_preparing_is_no_time_in_the_queue() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_an_image_that_fails_on_its_way_is_answered_alone() -> None:
+async def test_an_image_that_fails_on_its_way_does_not_fail_others() -> None:
     model = SortingModel()
     model.may_prepare.set()
     async with running() as batcher:
@@ -551,7 +551,7 @@ async def test_what_waits_in_other_processes_counts_too() -> None:
         assert await batcher.submit(model, 1) == 2
 
 
-async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None:
+async def test_a_full_queue_drops_clients_that_left() -> None:
     model, has_left = GatedModel(), threading.Event()
     async with running(max_waiting=2) as batcher:
         tasks = await submitted(batcher, model, 1)

@@ -267,7 +267,7 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
     assert third.status == 200
 
 
-async def test_what_is_given_up_at_the_end_is_told_so() -> None:
+async def test_a_request_given_up_at_the_end_is_reported() -> None:
     client = Client(leaves=False)
     asking = asyncio.create_task(ask(client, {"content-length": "100"}, state="draining"))
     await asyncio.sleep(0)  # it waits for the body now

@@ -100,7 +100,7 @@ SENT = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_stored_file_is_told_by_its_kind(name: str) -> None:
+def test_a_stored_file_is_named_by_its_kind(name: str) -> None:
     content, what, advice = FILES[name]
     with pytest.raises(NotAnImage) as refused:
         read_header(content)
@@ -142,7 +142,7 @@ async def test_a_form_whose_file_lacks_its_at_sign_is_told_so(client: httpx.Asyn
 @pytest.mark.parametrize(
     "data", [b"\x00" * 40, b"\x01\x02\x03\x04" * 30, b"\x80\x81" * 40, b"\xff\xd8", bytes(range(256))]
 )
-def test_what_is_unknown_is_told_as_unknown(data: bytes) -> None:
+def test_an_unknown_type_is_reported_as_unknown(data: bytes) -> None:
     with pytest.raises(NotAnImage, match="these bytes are none of them"):
         read_header(data)
 
@@ -158,12 +158,12 @@ def test_what_is_unknown_is_told_as_unknown(data: bytes) -> None:
         (0xF7, "a lossless JPEG file"),
     ],
 )
-def test_the_rarer_kinds_of_jpeg_are_told_by_name(frame: int, words: str) -> None:
+def test_the_rarer_kinds_of_jpeg_are_named(frame: int, words: str) -> None:
     with pytest.raises(BadImage, match=f"This is {words}, which is not supported: save it again as a baseline JPEG"):
         read_header(jpeg_of_scans([scan()], frame=frame))
 
 
-def test_a_jpeg_of_twelve_bits_is_told_so() -> None:
+def test_a_jpeg_of_twelve_bits_is_named() -> None:
     data = jpeg_of_scans([scan()], frame=0xC1)
     at = data.index(b"\xff\xc1") + 4
     with pytest.raises(BadImage, match="12 bits a sample; save it again with 8"):

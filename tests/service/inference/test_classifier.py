@@ -119,7 +119,7 @@ async def test_in_a_batch_each_image_has_its_own_answer_or_its_own_failure() -> 
         assert answer.batch_size == 3
 
 
-def test_a_broken_image_is_told_apart_from_no_image(model_file: bytes) -> None:
+def test_a_broken_image_is_distinguished_from_no_image(model_file: bytes) -> None:
     with pytest.raises(BadImage):
         load(model_file).classify_now(image((1, 2, 3))[:200], top_k=1)
 
@@ -222,7 +222,7 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
 
 
 @pytest.mark.anyio
-async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes) -> None:
+async def test_further_outputs_go_to_the_jobs_that_requested_them(model_file: bytes) -> None:
     classifier = load(model_file)
     batcher = Batcher(QueueLimits(10, 60))
     content = image((0, 0, 255), "PNG")

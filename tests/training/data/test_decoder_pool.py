@@ -68,7 +68,7 @@ def test_a_part_of_a_plain_tar_is_read_in_place(places: list[Place], tmp_path: P
         np.testing.assert_array_equal(Streamed(inside, CENTRE, one)[:], Streamed(places[:3], CENTRE, one)[:])
 
 
-def test_what_cannot_be_decoded_is_told_by_its_place_and_reason(places: list[Place], tmp_path: Path) -> None:
+def test_an_undecodable_image_is_reported_by_its_place_and_reason(places: list[Place], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(Path(places[0].path).read_bytes()[:300])
     mixed = [*places[:20], Place(str(tmp_path / "broken.jpg")), Place(str(tmp_path / "absent.jpg")), places[3]]
     with decoders(2) as two:

@@ -303,7 +303,7 @@ async def test_a_label_outside_the_top_five_is_refused(
     assert_problem(await client.post(f"/explain?{query}", content=red, headers=headers), 422, "label_not_in_top")
 
 
-async def test_one_label_alone_can_be_asked_for_as_json(client: httpx.AsyncClient, red: bytes) -> None:
+async def test_one_label_can_be_requested_as_json(client: httpx.AsyncClient, red: bytes) -> None:
     answer = (await client.post("/explain?label=red", files={"file": red})).json()
     assert [best["label"] for best in answer["predictions"]] == ["red"]
 

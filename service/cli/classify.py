@@ -27,7 +27,7 @@ from service.errors import ServiceError
 from service.images.limits import ImageLimits
 from service.inference.classifier import LARGEST_TOP_K, Classifier
 from service.inference.registry import load
-from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models
+from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models, locate_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.system.cores import available_cores
 
@@ -58,9 +58,10 @@ def classify(
         list[str],
         typer.Argument(metavar="IMAGE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
     ],
-    models: Annotated[Path, typer.Option(help="Folder of models.", envvar=f"{ENVIRONMENT_PREFIX}MODELS")] = Path(
-        "models"
-    ),
+    models: Annotated[
+        Path,
+        typer.Option(help="Folder of models, or one model: its file or folder.", envvar=f"{ENVIRONMENT_PREFIX}MODELS"),
+    ] = Path("models"),
     model: Annotated[
         str | None,
         typer.Option(
@@ -169,7 +170,7 @@ def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, 
 def _load(folder: Path, model: str | None, limits: ImageLimits, max_batch: int | None = 1) -> Classifier:
     try:
         name, colon, version = (model or "").partition(":")
-        files = find_models(folder, latest=ALL if colon else 1)
+        files = find_models(locate_models(folder), latest=ALL if colon else 1)
         chosen = choose_model(files, name or None, flag="--model").name
         found = {file.version: file for file in files if file.name == chosen}
         if colon and version not in found:

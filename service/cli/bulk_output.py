@@ -144,7 +144,7 @@ def _sorted_digests(first: str, others: Iterator[str]) -> NDArray[np.bytes_]:
 
 
 def _digest(item_id: str) -> bytes:
-    return blake2b(item_id.encode(), digest_size=_DIGEST_BYTES).digest()
+    return blake2b(item_id.encode(), digest_size=_DIGEST_BYTES - 1).digest() + b"\xff"  # NumPy strips zeros at the end
 
 
 def _open(path: Path, *, resume: bool) -> int:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from service.cli import bulk, bulk_inputs
 from service.cli import classify as cli
+from service.cli.bulk_output import WrittenIds
 from service.errors import EngineFailed
 from service.inference.classifier import Classifier
 from tests.service.conftest import image
@@ -200,6 +201,16 @@ def test_an_input_that_has_changed_gets_the_rows_that_are_missing(models: Path, 
         assert run("--models", models, "--out", out, "--resume", folder).exit_code == 0
         assert out.read_bytes().startswith(before)
         assert ids_of(out) == [*FOLDER_IDS, "aa.jpg", "z.jpg"]
+
+
+def test_every_row_is_found_in_any_order(tmp_path: Path) -> None:
+    ids = [f"{number}.jpg" for number in range(3000)]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(f'{{"id":"{name}","problem":{{}}}}\n' for name in ids))
+    written = WrittenIds(path, path.stat().st_size, "tiny:1")
+    assert not written.take("new.jpg")
+    assert [name for name in reversed(ids) if not written.take(name)] == []
+    assert not written.take("0.jpeg")
 
 
 def test_a_killed_run_goes_on_without_a_lost_or_doubled_id(models: Path, out: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from service.inference.latency_history import shortest_ever
 from service.inference.layout import WorkerLayout, choose_layout
 from service.inference.registry import Registry, Served, load, load_models
 from service.model_files.card import ModelCard
-from service.model_files.repository import ModelFile, ServingSet, read_lineup, warn_of_what_is_left_out
+from service.model_files.repository import ModelFile, ServingSet, locate_models, read_lineup, warn_of_what_is_left_out
 from service.settings import Settings
 from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
@@ -116,14 +116,15 @@ async def run_components(
         components.readiness.become_ready()
     if slot is None or slot.index == 0:  # all workers have the same models
         _log_models(components.registry)
-        warn_of_what_is_left_out(settings.models)
+        warn_of_what_is_left_out(locate_models(settings.models))
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
 
 
 def _serving_set(settings: Settings) -> ServingSet:
-    return read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
+    location = locate_models(settings.models, settings.model_name)
+    return read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
 
 
 def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:

@@ -73,7 +73,9 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         if settings.max_queue_age_s is None
         else QueueLimits(settings.max_queue, settings.max_queue_age_s)
     )
-    batcher = Batcher(limits) if slot is None else Batcher(limits, board=slot.shared_load, place=slot.index)
+    batcher = (
+        Batcher(limits) if slot is None else Batcher(limits, shared_load=slot.shared_load, worker_index=slot.index)
+    )
     metrics = Metrics(
         queue_depth=lambda: batcher.waiting,
         queue_age_s=batcher.oldest_age_s,

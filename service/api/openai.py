@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.api.endpoints.batch import MOST_IMAGES
-from service.api.endpoints.fan_out import gather_all, window_of
+from service.api.endpoints.fan_out import gather_all, run_windowed
 from service.api.endpoints.inference import InferenceService, check_encoding, read_body
 from service.api.endpoints.responses import JsonAnswer, send_json
 from service.api.parsing.json_images import JsonParser, decoded_image, read_object
@@ -72,7 +72,7 @@ class EmbeddingsEndpoint:
             embedding = embedding_of(classification, normalize=True)
             return base64.b64encode(embedding.tobytes()).decode() if question.is_base64 else embedding
 
-        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        window = run_windowed(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
         return await gather_all(len(question.images), embed, at_once=window)
 
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.batching.jobs import IsWanted
+from service.batching.jobs import IsAwaited
 from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
 from service.http.access_log import AccessLog
 from service.http.access_policy import PREFLIGHT_HEADERS, Access
@@ -47,7 +47,7 @@ class Admission:
         bodies: Mapping[str, BodyLimit],
         endpoints: Mapping[str, ASGIApp] = MappingProxyType({}),
         check_capacity: Callable[[float], None] = lambda _: None,
-        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
+        is_in_the_way: Callable[[IsAwaited], bool] = lambda _: False,
         upload_memory: UploadMemory,
         access: Access = _ANYBODY,
         request_log: AccessLog | None = None,

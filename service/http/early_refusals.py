@@ -23,7 +23,7 @@ from service.http.trace_headers import request_id, traceparent
 from service.telemetry.metrics import Metrics
 
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_MESSAGE = "Too many images are waiting already; try again a little later."
+_MESSAGE = "Too many images are waiting; try again later."
 _LOG_INTERVAL_S = 1.0
 _FIXED = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 

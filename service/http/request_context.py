@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.batching.jobs import IsWanted
+from service.batching.jobs import IsAwaited
 from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
 from service.http.client_connection import connection_of
 from service.http.trace_headers import request_id, traceparent
@@ -124,7 +124,7 @@ class RequestContext:
         memory: UploadMemory,
         *,
         is_last: bool,
-        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
+        is_in_the_way: Callable[[IsAwaited], bool] = lambda _: False,
     ) -> None:
         self.connection = connection_of(scope)
         self._receive = receive
@@ -157,7 +157,7 @@ class RequestContext:
         self.decode_s = self.queue_s = self.inference_s = 0.0
         self.draw_s: float | None = None  # what making images of the answer took
 
-    def is_wanted(self) -> bool | None:
+    def is_awaited(self) -> bool | None:
         """Return whether the client waits for its answer; None if it sends no more, which may mean either."""
         if not self.client_has_left():
             return True
@@ -168,7 +168,7 @@ class RequestContext:
 
         A client that sends no more then counts as one that has left.
         """
-        return self._is_in_the_way(self.is_wanted)
+        return self._is_in_the_way(self.is_awaited)
 
     def check_length(self) -> None:
         """Raise BadRequest if the body's declared length is no number."""

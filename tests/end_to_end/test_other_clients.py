@@ -30,7 +30,7 @@ def refuse_first(self, method, exchange, route):
     admit(self, method, exchange, route)
     if method == "POST" and route not in seen:
         seen.add(route)
-        raise Overloaded("Too many images are waiting already.", retry_after_s=1)
+        raise Overloaded("Too many images are waiting.", retry_after_s=1)
 
 Admission._admit = refuse_first
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import gather_each, window_of
+from service.api.endpoints.fan_out import gather_results, run_windowed
 from service.api.endpoints.inference import InferenceService, RequestReader, read_body
 from service.api.endpoints.responses import image_as_json, send_json
 from service.api.parsing.base64_text import from_base64
@@ -70,8 +70,8 @@ class BatchEndpoint:
                 raise entry
             return image_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
 
-        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        answers = await gather_each(len(entries), ask, at_once=window)
+        window = run_windowed(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        answers = await gather_results(len(entries), ask, at_once=window)
         return [self._problem(answer) if isinstance(answer, ServiceError) else answer for answer in answers]
 
     def _problem(self, error: ServiceError) -> dict[str, Any]:

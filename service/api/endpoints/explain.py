@@ -98,8 +98,8 @@ class _Drawing:
 
 
 def _check_wanted(exchange: RequestContext) -> None:
-    if exchange.is_wanted() is False:
-        raise Expired("The client left before its turn.", code="client_left")
+    if exchange.is_awaited() is False:
+        raise Expired("The client disconnected before its image was processed.", code="client_left")
     if time.monotonic() > exchange.expires_at:
         raise Expired("The heat map waited too long; try again later.", retry_after_s=1)
 

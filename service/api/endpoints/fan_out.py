@@ -12,7 +12,7 @@ _LARGEST_WINDOW = 32  # half of what a process never refuses
 Answer = TypeVar("Answer")
 
 
-def window_of(max_batch: int, threads: int, max_waiting: int) -> int:
+def run_windowed(max_batch: int, threads: int, max_waiting: int) -> int:
     """Return how many images of a request may be outstanding at once.
 
     Enough to keep all threads busy with whole batches; never more than half of what may wait.
@@ -20,7 +20,7 @@ def window_of(max_batch: int, threads: int, max_waiting: int) -> int:
     return max(1, min(_LARGEST_WINDOW, 2 * max_batch * threads, max_waiting // 2))
 
 
-async def gather_each(
+async def gather_results(
     count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int
 ) -> list[Answer | ServiceError]:
     """Return the answer to each of the images 0 to `count - 1`, in order, or the ServiceError why there is none.
@@ -36,7 +36,7 @@ async def gather_each(
 
 
 async def gather_all(count: int, ask: Callable[[int], Awaitable[Answer]], *, at_once: int) -> list[Answer]:
-    """As `gather_each`, but the first failure is raised, and with it the rest is given up."""
+    """As `gather_results`, but the first failure is raised, and with it the rest is given up."""
     asking = _Asking(count, ask, stops_at_failure=True)
     try:
         async with TaskGroup() as group:

@@ -51,7 +51,7 @@ class InferenceService:
             raise self._refusal(image)
         check_format(image, is_sent=True)  # before it waits, and before others wait for it
         job = ImageJob(image, top_k, time.monotonic(), outputs=outputs)
-        options = SubmitOptions(exchange.is_wanted, exchange.expires_at)
+        options = SubmitOptions(exchange.is_awaited, exchange.expires_at)
         classification = await self.batcher.submit(classifier, job, options)
         exchange.note_image(classifier.info, classification)
         total_s = time.monotonic() - exchange.started_at

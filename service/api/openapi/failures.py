@@ -141,12 +141,12 @@ FAILURES: dict[int, Failure] = {
     503: Failure(
         "Not now: too much is waiting, or the server starts or stops. Retry-After says when to try again.",
         {
-            **_of(Overloaded, overloaded="Too many images are waiting already; try again a little later."),
+            **_of(Overloaded, overloaded="Too many images are waiting; try again later."),
             **_of(
                 Expired,
                 expired="The image waited too long; try again later.",
-                cannot_make_it="The answer would come later than the time limit that the request has set.",
-                client_left="The client left before its turn.",
+                cannot_make_it="The result would arrive after the deadline that the request has set.",
+                client_left="The client disconnected before its image was processed.",
             ),
             **_of(
                 NotReady,

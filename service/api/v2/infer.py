@@ -9,7 +9,7 @@ import time
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import gather_all, window_of
+from service.api.endpoints.fan_out import gather_all, run_windowed
 from service.api.endpoints.inference import InferenceService, read_body
 from service.api.parsing.json_body import parsing_bytes
 from service.api.v2.compression import packed, unpacked
@@ -78,7 +78,7 @@ class InferEndpoint:
     async def _submit(self, model: Served, call: InferCall, exchange: RequestContext) -> list[Classification]:
         is_small = call.rows.count <= _ROWS_ON_TRUST
         options = SubmitOptions(
-            is_wanted=exchange.is_wanted if is_small else lambda: not exchange.client_has_left(),
+            is_awaited=exchange.is_awaited if is_small else lambda: not exchange.client_has_left(),
             expires_at=min(exchange.expires_at, time.monotonic() + call.timeout_s),
         )
 
@@ -90,7 +90,7 @@ class InferEndpoint:
             exchange.note_image(model.info, answer)
             return answer
 
-        window = window_of(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        window = run_windowed(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
         return await gather_all(call.rows.count, submit, at_once=window)
 
 

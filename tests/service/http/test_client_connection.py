@@ -50,7 +50,7 @@ async def test_a_request_sends_whole_responses_and_asks_whether_its_client_has_l
     scope = dict(SCOPE)
     put_connection(scope, ClientConnection(lambda: True, lambda: False, send_whole))
     exchange = RequestContext(scope, receive, send, UploadMemory(1), is_last=False)
-    assert exchange.is_wanted() is False
+    assert exchange.is_awaited() is False
     await exchange.send_answer(200, [(b"content-length", b"1")], b"x")
     assert whole == [200]
 

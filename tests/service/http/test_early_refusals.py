@@ -64,7 +64,7 @@ async def of_admission(path: str, headers: dict[bytes, bytes], access: Access) -
     readiness = Readiness("ready")
 
     def refuse(_: float) -> None:
-        raise Overloaded("Too many images are waiting already; try again a little later.", retry_after_s=2)
+        raise Overloaded("Too many images are waiting; try again later.", retry_after_s=2)
 
     client = Client(b"0123456789")
     admission = Admission(

@@ -134,7 +134,7 @@ def _add_admission(
         bodies=bodies,
         endpoints=endpoints,
         check_capacity=components.batcher.check_capacity,
-        is_in_the_way=components.batcher.delays_others,
+        delays_others=components.batcher.delays_others,
         upload_memory=components.upload_memory,
         access=access,
         request_log=request_log,

@@ -31,25 +31,25 @@ class HuggingFaceEndpoint:
         self._parser = JsonParser()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
-        check_encoding(exchange.headers)
+        check_encoding(context.headers)
         classifier = self._serving.registry.find(scope["path_params"]["model"])
         body = await read_body(receive)
         if body is None:
             return  # the client left while uploading
-        image, fields = await self._read(body, exchange)
+        image, fields = await self._read(body, context)
         top_k = read_top_k(with_fields(parameters, fields, PARAMETERS))
-        classification = await self._serving.classify(classifier, image, exchange, top_k=top_k)
+        classification = await self._serving.classify(classifier, image, context, top_k=top_k)
         answer = [{"label": best.label, "score": best.probability} for best in classification.predictions]
-        await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json")
+        await send_bytes(context, orjson.dumps(answer, option=OPTIONS), b"application/json")
 
-    async def _read(self, body: bytes, exchange: RequestContext) -> tuple[bytes, Mapping[str, str]]:
-        if exchange.is_form:
-            form = read_form(body, exchange.headers[b"content-type"])
+    async def _read(self, body: bytes, context: RequestContext) -> tuple[bytes, Mapping[str, str]]:
+        if context.is_form:
+            form = read_form(body, context.headers[b"content-type"])
             return form.one_file(), form.fields
-        if _is_json(body, exchange.headers):
-            return await self._parser.parse(body, exchange, _read_json)
+        if _is_json(body, context.headers):
+            return await self._parser.parse(body, context, _read_json)
         return body, {}
 
 

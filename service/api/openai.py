@@ -48,27 +48,27 @@ class EmbeddingsEndpoint:
         self._parser = JsonParser()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
-        check_encoding(exchange.headers)
+        context: RequestContext = scope["exchange"]
+        check_encoding(context.headers)
         body = await read_body(receive)
         if body is None:
             return  # the client left while uploading
-        question = await self._parser.parse(body, exchange, _read_question)
+        question = await self._parser.parse(body, context, _read_question)
         del body
         classifier = self._serving.registry.find(question.model)
         _check_dimensions(question.dimensions, classifier)
-        embeddings = await self._embed(question, classifier, exchange)
+        embeddings = await self._embed(question, classifier, context)
         data = [
             {"object": "embedding", "index": index, "embedding": embedding}
             for index, embedding in enumerate(embeddings)
         ]
         usage = {"prompt_tokens": 0, "total_tokens": 0}  # the clients expect it; images have no tokens
-        await send_json(exchange, {"object": "list", "data": data, "model": classifier.info.name, "usage": usage})
+        await send_json(context, {"object": "list", "data": data, "model": classifier.info.name, "usage": usage})
 
-    async def _embed(self, question: _Question, classifier: Classifier, exchange: RequestContext) -> list[Any]:
+    async def _embed(self, question: _Question, classifier: Classifier, context: RequestContext) -> list[Any]:
         async def embed(number: int) -> Any:
             image = question.images[number]
-            classification = await self._serving.classify(classifier, image, exchange, top_k=1, outputs=(OUTPUT,))
+            classification = await self._serving.classify(classifier, image, context, top_k=1, outputs=(OUTPUT,))
             embedding = embedding_of(classification, normalize=True)
             return base64.b64encode(embedding.tobytes()).decode() if question.is_base64 else embedding
 

@@ -116,7 +116,7 @@ class Connection(ParsingProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether to keep the connection: responses are due, and the request does not delay other clients."""
         self._has_ended = True
-        return self._is_due() and not (self._is_answering and connection_of(self.cycle.scope).is_in_the_way())  # type: ignore[arg-type]
+        return self._is_due() and not (self._is_answering and connection_of(self.cycle.scope).delays_others())  # type: ignore[arg-type]
 
     def _has_left(self) -> bool:
         """Return whether the client has closed the connection or its sending half, which look the same."""

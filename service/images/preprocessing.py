@@ -26,7 +26,7 @@ from service.images.resizing import (
     Box,
     Pixels,
     Resizer,
-    crop_alone,
+    crop_only,
     installed_resizers,
     resize_and_crop,
     resize_box,
@@ -140,7 +140,7 @@ def _from_array(
     """Return the pixels of an ordinary upright JPEG that needs no image of Pillow's in between, else None."""
     if header.orientation != 1:
         return None
-    corner = crop_alone(header.width, header.height, shorter_side, crop)
+    corner = crop_only(header.width, header.height, shorter_side, crop)
     if corner is None and (resizer != SIMD or interpolation != "bilinear"):
         return None
     whole = decode_to_array(header, divisor)

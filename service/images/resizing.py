@@ -49,7 +49,7 @@ def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int
     return new_width, new_height, round((new_width - crop[1]) / 2), round((new_height - crop[0]) / 2)
 
 
-def crop_alone(width: int, height: int, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int] | None:
+def crop_only(width: int, height: int, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int] | None:
     """Return where in an image `resize_and_crop` would cut, left and top, if it would do no more than that."""
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     is_strip = max(width, height) > MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height)

@@ -125,14 +125,14 @@ class Classifier:
         self.outputs = outputs
         self.info = info
         self.max_batch = warm_up.max_batch
-        self.alone_s = warm_up.alone_s
+        self.single_image_s = warm_up.single_image_s
         self.longest_batch_s = warm_up.longest_batch_s
         self.is_serialized = engine.largest_batch is not None  # on a GPU
         self._engine = engine
         self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
-        self._is_quick = not self.is_serialized and warm_up.alone_s <= _QUICK_S
+        self._is_quick = not self.is_serialized and warm_up.single_image_s <= _QUICK_S
 
-    def agree_on(self, max_batch: int | None) -> None:
+    def set_max_batch(self, max_batch: int | None) -> None:
         """Form batches of this size, as the other processes do."""
         if max_batch is not None:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)

@@ -19,9 +19,9 @@ class WorkerLayout:
 
 
 def choose_layout(
-    *, alone_s: float, is_on_gpu: bool, cores: int, processes: int | None, engine_threads: int | None
+    *, single_image_s: float, is_on_gpu: bool, cores: int, processes: int | None, engine_threads: int | None
 ) -> WorkerLayout:
-    """Return the layout for a model that takes `alone_s` for one image; what an operator has set stays."""
+    """Return the layout for a model that takes `single_image_s` for one image; what an operator has set stays."""
     if processes is None:
-        processes = cores if alone_s < SMALL_MODEL_S and not is_on_gpu else 1
+        processes = cores if single_image_s < SMALL_MODEL_S and not is_on_gpu else 1
     return WorkerLayout(processes, engine_threads or max(1, math.ceil(cores / processes)))

@@ -46,7 +46,7 @@ class WarmUp:
     """What the first runs of a model showed."""
 
     max_batch: int
-    alone_s: float  # one image
+    single_image_s: float  # one image
     longest_batch_s: float
 
 
@@ -83,26 +83,26 @@ def warm_up(engine: InferenceEngine, max_batch: int | None) -> WarmUp:
     """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one image."""
     image = golden_input(engine.input_height, engine.input_width)
     engine.run(image, alone=True)
-    alone_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
-    largest = _largest_batch(engine, max_batch, alone_s)
+    single_image_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
+    largest = _largest_batch(engine, max_batch, single_image_s)
     try:
         longest_s = _seconds_of_a_run(engine, np.repeat(image, largest, axis=0))
     except EngineFailed:
         raise ModelCheckFailed(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
-    return WarmUp(largest, alone_s, longest_s)
+    return WarmUp(largest, single_image_s, longest_s)
 
 
-def _largest_batch(engine: InferenceEngine, wanted: int | None, alone_s: float) -> int:
+def _largest_batch(engine: InferenceEngine, wanted: int | None, single_image_s: float) -> int:
     if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
         return min(wanted or engine.largest_batch, engine.largest_batch)
-    return wanted or largest_batch_on_a_cpu(alone_s)
+    return wanted or largest_batch_on_a_cpu(single_image_s)
 
 
-def largest_batch_on_a_cpu(alone_s: float) -> int:
-    """Return the largest batch for a model that takes `alone_s` for one image on one core."""
-    if alone_s < SMALL_MODEL_S:
+def largest_batch_on_a_cpu(single_image_s: float) -> int:
+    """Return the largest batch for a model that takes `single_image_s` for one image on one core."""
+    if single_image_s < SMALL_MODEL_S:
         return SMALL_MODEL_BATCH
-    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
+    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / single_image_s)))
 
 
 def _seconds_of_a_run(engine: InferenceEngine, images: NDArray[np.uint8]) -> float:

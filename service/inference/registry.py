@@ -31,18 +31,18 @@ log = logging.getLogger(__name__)
 _PLAIN_HOST = EngineOptions()
 _MOST_NAMED = 16  # in one message
 
-Served: TypeAlias = Classifier | TensorModel
+ServedModel: TypeAlias = Classifier | TensorModel
 
 
 class Registry:
     """Loaded models by name and version, and the one that answers when none is named. Empty until `serve` is called."""
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[str, Served]] = {}  # versions in order, the highest last
+        self._models: dict[str, dict[str, ServedModel]] = {}  # versions in order, the highest last
         self._default: str | None = None
         self.states: tuple[VersionState, ...] = ()  # of every version that serves, was refused or was unloaded
 
-    def serve(self, models: Iterable[Served], default: str, states: Iterable[VersionState] | None = None) -> None:
+    def serve(self, models: Iterable[ServedModel], default: str, states: Iterable[VersionState] | None = None) -> None:
         """Answer with these models from now on. Without `states` all of them are ready, and there are no others."""
         ordered = sorted(models, key=lambda model: (model.info.name, int(model.info.version)))
         self._models = {}
@@ -52,14 +52,14 @@ class Registry:
         ready = (VersionState(model.info.name, model.info.version, "READY") for model in ordered)
         self.states = tuple(ready if states is None else states)
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[ServedModel]:
         return (model for versions in self._models.values() for model in versions.values())
 
-    def versions_of(self, name: str) -> list[Served]:
+    def versions_of(self, name: str) -> list[ServedModel]:
         """Return every version of a model that serves, the highest last."""
         return list(self._models.get(name, {}).values())
 
-    def is_default(self, model: Served) -> bool:
+    def is_default(self, model: ServedModel) -> bool:
         """Whether this model answers when none is named."""
         return model.info.name == self._default and model is next(reversed(self._models[model.info.name].values()))
 
@@ -72,10 +72,10 @@ class Registry:
         self._check_loaded()
         states = [state for state in self.states if state.name == name and version in (None, state.version)]
         if not states:
-            raise self._not_there(name)
+            raise self._not_found(name)
         return states
 
-    def default(self) -> Served:
+    def default(self) -> ServedModel:
         """Return the model that answers when none is named, with or without a card. Raises NotFound, NotReady."""
         return self.find_any(self._check_loaded())
 
@@ -97,7 +97,7 @@ class Registry:
             )
         return found
 
-    def find_any(self, name: str, version: str | None = None) -> Served:
+    def find_any(self, name: str, version: str | None = None) -> ServedModel:
         """Return a model with or without a card: this version, or the highest there is. Raises NotFound, NotReady."""
         self._check_loaded()
         versions = self._models.get(name, {})
@@ -106,9 +106,9 @@ class Registry:
             return found
         if any(state.name == name and version in (None, state.version) for state in self.states):
             raise NotFound("This model does not serve now; GET /models says why.", code="model_not_found")
-        raise self._not_there(name)
+        raise self._not_found(name)
 
-    def _not_there(self, name: str) -> NotFound:
+    def _not_found(self, name: str) -> NotFound:
         """Return the refusal of a model that does not exist, or of a version of `name`; it names what exists."""
         kind, names = (f"version of {name}", self._models[name]) if name in self._models else ("model", self._models)
         return NotFound(
@@ -122,14 +122,16 @@ class Registry:
         return self._default
 
 
-def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served], told_after_s: float) -> list[Served]:
+def load_models(
+    files: Iterable[ModelFile], load: Callable[[ModelFile], ServedModel], warn_after_s: float
+) -> list[ServedModel]:
     """Load every model, and log which one takes long. Raises ModelRepositoryError at the first flaw."""
-    return [_load_watched(file, load, told_after_s) for file in files]
+    return [_load_watched(file, load, warn_after_s) for file in files]
 
 
-def _load_watched(file: ModelFile, load: Callable[[ModelFile], Served], told_after_s: float) -> Served:
+def _load_watched(file: ModelFile, load: Callable[[ModelFile], ServedModel], warn_after_s: float) -> ServedModel:
     text = "%s has been loading for %g s; if it does not end, stop the server and take the file away"
-    alarm = threading.Timer(told_after_s, log.warning, (text, file.path, told_after_s))
+    alarm = threading.Timer(warn_after_s, log.warning, (text, file.path, warn_after_s))
     alarm.daemon = True
     alarm.start()
     try:
@@ -146,7 +148,7 @@ def load(
     host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
     content: bytes | None = None,
-) -> Served:
+) -> ServedModel:
     """Load one model: with its card, or as what its graph says. Raises ModelRepositoryError.
 
     `limits` are those of the images that it is asked about; `content` is what the file holds, if it has been read

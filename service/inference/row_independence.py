@@ -23,7 +23,7 @@ _INTEGERS_BELOW = (256, 10, 2)  # indices and labels have a range that no graph 
 _TOLERANCE, _SMALLEST_DIFFERENCE = 0.01, 1e-6
 
 
-def answers_rows_alone(run: Run, inputs: Sequence[TensorSpec]) -> bool:
+def has_independent_rows(run: Run, inputs: Sequence[TensorSpec]) -> bool:
     """Return whether rows have the same answers alone and together. `run` raises whatever it does where it cannot."""
     for rows in _random_rows(inputs):
         alone = _answers(run, rows)

@@ -40,7 +40,7 @@ def mixing_operators(model: bytes) -> frozenset[str] | None:
         file = read_graph_file(model)
         if not file.graph.nodes:
             return None
-        look = _Look(file)
+        look = _RowTracker(file)
         look.follow(file.graph, {name: 0 for name in file.graph.inputs if name not in file.graph.constants})
     except (Unreadable, RecursionError):
         return None
@@ -61,7 +61,7 @@ class _Values:
 
 
 @dataclass(slots=True)
-class _Look:
+class _RowTracker:
     file: GraphFile
     found: set[str] = field(default_factory=set)
 

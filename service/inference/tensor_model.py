@@ -25,7 +25,7 @@ from service.errors import BadRequest, EngineFailed, ServiceError
 from service.images.preprocessing import ImageInfo
 from service.inference.classifier import Classification, ModelInfo
 from service.inference.model_checks import SMALL_MODEL_BATCH, ModelCheckFailed, largest_batch_on_a_cpu
-from service.inference.row_independence import answers_rows_alone
+from service.inference.row_independence import has_independent_rows
 from service.inference.row_mixing import mixing_operators
 from service.model_files.checksum import is_corrupted
 from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
@@ -73,17 +73,17 @@ class TensorModel:
         self._session = session
         self._on_device_lost = host.on_device_lost
         self.is_batched = _first_axes_are_open(self.inputs + self.outputs) and self._answers_row_by_row(mixing)
-        self.alone_s = self.longest_batch_s = _UNKNOWN_S
+        self.single_image_s = self.longest_batch_s = _UNKNOWN_S
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
-            self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
+            self.single_image_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
             self._check_numbers()
         self.is_serialized = info.provider != CPU
-        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.alone_s)
+        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.single_image_s)
         self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
 
-    def agree_on(self, max_batch: int | None) -> None:
+    def set_max_batch(self, max_batch: int | None) -> None:
         """Form batches of this size, as the other processes do."""
         if max_batch is not None and self.is_batched:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
@@ -141,7 +141,7 @@ class TensorModel:
             return False
         if mixing is None or mixing:
             reason = "its graph cannot be read" if mixing is None else f"it has {', '.join(sorted(mixing))} across rows"
-        elif answers_rows_alone(lambda feed: self._session.run(None, feed), self.inputs):
+        elif has_independent_rows(lambda feed: self._session.run(None, feed), self.inputs):
             return True
         else:
             reason = "random rows do not have the same answers alone and together"

@@ -42,33 +42,33 @@ class BatchEndpoint:
         self._parsing_large = asyncio.Semaphore(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
             return  # the client left while uploading
-        results = await self._classify(request.classifier, request.content, exchange, request.options)
-        await send_json(exchange, {"model": request.classifier.info, "results": results})
+        results = await self._classify(request.classifier, request.content, context, request.options)
+        await send_json(context, {"model": request.classifier.info, "results": results})
 
     async def _read_entries(
-        self, exchange: RequestContext, receive: Receive
+        self, context: RequestContext, receive: Receive
     ) -> tuple[list[Entry], dict[str, str]] | None:
         body = await read_body(receive)
         if body is None:
             return None
         if len(body) <= _SMALL_BYTES:
-            return _entries(body, exchange)
+            return _entries(body, context)
         async with self._parsing_large:
-            exchange.hold(_COPIES * len(body) if exchange.is_form else await asyncio.to_thread(parsing_bytes, body))
-            return await asyncio.to_thread(_entries, body, exchange)
+            context.hold(_COPIES * len(body) if context.is_form else await asyncio.to_thread(parsing_bytes, body))
+            return await asyncio.to_thread(_entries, body, context)
 
     async def _classify(
-        self, classifier: Classifier, entries: Sequence[Entry], exchange: RequestContext, top_k: int
+        self, classifier: Classifier, entries: Sequence[Entry], context: RequestContext, top_k: int
     ) -> list[dict[str, Any]]:
         async def ask(number: int) -> dict[str, Any]:
             entry = entries[number]
             if isinstance(entry, ServiceError):
                 raise entry
-            return image_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
+            return image_as_json(await self._serving.classify(classifier, entry, context, top_k=top_k))
 
         window = run_windowed(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
         answers = await gather_results(len(entries), ask, at_once=window)
@@ -79,14 +79,14 @@ class BatchEndpoint:
         return {"problem": problem_document(error.status, error.code, error.title, error.message)}
 
 
-def _entries(body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
+def _entries(body: bytes, context: RequestContext) -> tuple[list[Entry], dict[str, str]]:
     """Return the images of a body, and the other fields of a form.
 
     Raises BadRequest if it cannot be parsed, or has no images or too many.
     """
     entries: list[Entry]
-    if exchange.is_form:
-        form = read_form(body, exchange.headers[b"content-type"], MOST_IMAGES)
+    if context.is_form:
+        form = read_form(body, context.headers[b"content-type"], MOST_IMAGES)
         entries, fields = [*form.files], form.fields
     else:
         entries, fields = _entries_of_json(body)

@@ -49,13 +49,13 @@ class ExplainEndpoint:
         self._drawing = _Drawing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
             return  # the client left while uploading
         classifier, image, selector = request.classifier, request.content, request.options
         classification = await self._serving.classify(
-            classifier, image, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
+            classifier, image, context, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
         )
         found = chosen(explanations(classification), label=selector.label, index=selector.index)
         draw = (
@@ -64,14 +64,14 @@ class ExplainEndpoint:
             else partial(_as_json, classifier, classification, found)
         )
         is_little = request.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_PLACES
-        body = _draw_now(exchange, draw) if is_little else await self._drawing.run(exchange, draw)
-        await send_bytes(exchange, body, request.media_type.encode(), (b"vary", b"accept"))
+        body = _draw_now(context, draw) if is_little else await self._drawing.run(context, draw)
+        await send_bytes(context, body, request.media_type.encode(), (b"vary", b"accept"))
 
 
-def _draw_now(exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
+def _draw_now(context: RequestContext, draw: Callable[[], bytes]) -> bytes:
     began = time.monotonic()
     body = draw()
-    exchange.draw_s = time.monotonic() - began
+    context.draw_s = time.monotonic() - began
     return body
 
 
@@ -82,7 +82,7 @@ class _Drawing:
         self._one_at_a_time = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def run(self, exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
+    async def run(self, context: RequestContext, draw: Callable[[], bytes]) -> bytes:
         """Return what `draw` returns. Raises Overloaded if too many wait, Expired if it is too late for the client."""
         if self._waiting >= _MOST_WAITING:
             raise Overloaded("Too many heat maps are waiting to be drawn; try again a little later.", retry_after_s=1)
@@ -90,17 +90,17 @@ class _Drawing:
         came_at = time.monotonic()
         try:
             async with self._one_at_a_time:
-                exchange.queue_s += time.monotonic() - came_at
-                _check_wanted(exchange)
-                return await asyncio.to_thread(_draw_now, exchange, draw)
+                context.queue_s += time.monotonic() - came_at
+                _check_wanted(context)
+                return await asyncio.to_thread(_draw_now, context, draw)
         finally:
             self._waiting -= 1
 
 
-def _check_wanted(exchange: RequestContext) -> None:
-    if exchange.is_awaited() is False:
+def _check_wanted(context: RequestContext) -> None:
+    if context.is_awaited() is False:
         raise Expired("The client disconnected before its image was processed.", code="client_left")
-    if time.monotonic() > exchange.expires_at:
+    if time.monotonic() > context.expires_at:
         raise Expired("The heat map waited too long; try again later.", retry_after_s=1)
 
 

@@ -16,7 +16,7 @@ from service.http.accept import choose
 from service.http.request_context import RequestContext
 from service.images.header import check_format
 from service.inference.classifier import Classification, Classifier, ImageJob
-from service.inference.registry import Registry, Served
+from service.inference.registry import Registry, ServedModel
 from service.inference.tensor_model import TensorJob
 from service.telemetry.metrics import Metrics
 
@@ -37,7 +37,7 @@ class InferenceService:
         self,
         classifier: Classifier,
         image: bytes,
-        exchange: RequestContext,
+        context: RequestContext,
         *,
         top_k: int = DEFAULT_TOP_K,
         outputs: tuple[str, ...] = (),
@@ -51,14 +51,14 @@ class InferenceService:
             raise self._refusal(image)
         check_format(image, is_sent=True)  # before it waits, and before others wait for it
         job = ImageJob(image, top_k, time.monotonic(), outputs=outputs)
-        options = SubmitOptions(exchange.is_awaited, exchange.expires_at)
+        options = SubmitOptions(context.is_awaited, context.expires_at)
         classification = await self.batcher.submit(classifier, job, options)
-        exchange.note_image(classifier.info, classification)
-        total_s = time.monotonic() - exchange.started_at
+        context.note_image(classifier.info, classification)
+        total_s = time.monotonic() - context.started_at
         self.metrics.note_classification(classifier.info, classification, total_s)
         return classification
 
-    async def infer(self, model: Served, job: ImageJob | TensorJob, options: SubmitOptions) -> Classification:
+    async def infer(self, model: ServedModel, job: ImageJob | TensorJob, options: SubmitOptions) -> Classification:
         """Return the model's outputs for one row of a request.
 
         Raises BadImage, EngineFailed, BadRequest if the graph cannot run with these shapes, and what `Batcher.submit`
@@ -102,15 +102,15 @@ class RequestReader(Generic[Content, Options]):
         Raises BadRequest, NotAcceptable, NotAnImage for a compressed body, NotFound and NotReady for the model, and
         what `read_content` raises.
         """
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], self.parameters)
         options = self.read_options(parameters)
         media_type = self.media_types[0]
         if len(self.media_types) > 1:
-            media_type = choose(exchange.headers.get(b"accept"), self.media_types)
-        check_encoding(exchange.headers)
+            media_type = choose(context.headers.get(b"accept"), self.media_types)
+        check_encoding(context.headers)
         classifier = self.registry.find(parameters.get("model"))
-        read = await self.read_content(exchange, receive)
+        read = await self.read_content(context, receive)
         if read is None:
             return None
         content, fields = read
@@ -126,14 +126,14 @@ def check_encoding(headers: dict[bytes, bytes]) -> None:
         raise NotAnImage("Content-Encoding is not accepted; send the body as it is.", code="unsupported_encoding")
 
 
-async def read_image(exchange: RequestContext, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
+async def read_image(context: RequestContext, receive: Receive) -> tuple[bytes, dict[str, str]] | None:
     """Return the one image of a body and, of a form, its other fields; None if the client left. Raises BadRequest."""
     body = await read_body(receive)
     if body is None:
         return None
-    if not exchange.is_form:
+    if not context.is_form:
         return body, {}
-    form = read_form(body, exchange.headers[b"content-type"])
+    form = read_form(body, context.headers[b"content-type"])
     return form.one_file(), form.fields
 
 

@@ -55,12 +55,12 @@ def image_and_timings(classification: Classification) -> dict[str, Any]:
     }
 
 
-async def send_json(exchange: RequestContext, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
+async def send_json(context: RequestContext, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200 that orjson can write, arrays included."""
-    await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
+    await send_bytes(context, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
 
 
-async def send_bytes(exchange: RequestContext, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
+async def send_bytes(context: RequestContext, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
     """Send an answer of status 200."""
     headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *further)
-    await exchange.send_answer(200, headers, body)
+    await context.send_answer(200, headers, body)

@@ -54,7 +54,7 @@ FAILURES: dict[int, Failure] = {
             bad_timeout="X-Request-Timeout-Ms must be a whole number from 1 to 3600000.",
             no_model_card="This model has no card that says how to prepare images and what its labels are; it takes "
             "tensors: POST /v2/models/other/infer.",
-            bad_host="This server does not go by that name; check the Host header.",
+            bad_host="The Host header names a host that this server does not serve.",
             tiny_chunks="The body comes in too many tiny chunks; send chunks of at least 64 bytes.",
             bad_request="The request's parameters are not as /docs describes them.",
             bad_http="The request is not valid HTTP.",
@@ -64,14 +64,14 @@ FAILURES: dict[int, Failure] = {
         "The server wants an API key: `Authorization: Bearer …` or `X-Api-Key: …`.",
         _of(
             Unauthorized,
-            unauthorized="An API key is needed: send `Authorization: Bearer` and the key, or `X-Api-Key`.",
+            unauthorized="A valid API key is required: send `Authorization: Bearer <key>` or `X-Api-Key`.",
         ),
     ),
     404: Failure(
         "There is no such path or model.",
         _of(
             NotFound,
-            not_found="There is nothing at this path; /docs shows what there is.",
+            not_found="No endpoint has this path; see /docs for the available endpoints.",
             model_not_found="There is no such model; choose one of: cifar10-resnet20, cifar10-resnet56.",
         ),
     ),
@@ -79,13 +79,16 @@ FAILURES: dict[int, Failure] = {
         "The path exists, the method does not; Allow names those that do.",
         _of(
             MethodNotAllowed,
-            method_not_allowed="This path takes POST only: send an image there, for example with "
+            method_not_allowed="This path supports only POST; POST an image, for example with "
             "curl -F file=@photo.jpg, or use the page at /.",
         ),
     ),
     406: Failure(
-        "Accept allows none of the formats that there are.",
-        _of(NotAcceptable, not_acceptable="Accept allows none of what there is: application/json, image/png."),
+        "The Accept header allows no available format.",
+        _of(
+            NotAcceptable,
+            not_acceptable="The Accept header allows no available media type; available: application/json, image/png.",
+        ),
     ),
     408: Failure(
         "The request did not arrive in time.",

@@ -19,7 +19,7 @@ _ERRORS = {
     401: "This server wants an API key.",
     403: "Models are loaded and unloaded on the admin port, by the same path.",
     404: "There is no such model.",
-    405: "This path takes POST only.",
+    405: "This path supports only POST.",
     408: "The request did not arrive in time.",
     413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
     431: "The path and the headers together may have at most 64 KiB.",

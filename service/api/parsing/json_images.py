@@ -23,7 +23,7 @@ class JsonParser:
     def __init__(self) -> None:
         self._parsing_large = asyncio.Semaphore(1)
 
-    async def parse(self, body: bytes, exchange: RequestContext, parse: Callable[[bytes], Parsed]) -> Parsed:
+    async def parse(self, body: bytes, context: RequestContext, parse: Callable[[bytes], Parsed]) -> Parsed:
         """Return what `parse` returns, and count the memory that it takes.
 
         Raises Overloaded for too much memory, and what `parse` raises.
@@ -31,7 +31,7 @@ class JsonParser:
         if len(body) <= _SMALL_BYTES:
             return parse(body)
         async with self._parsing_large:
-            exchange.hold(await asyncio.to_thread(parsing_bytes, body))
+            context.hold(await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(parse, body)
 
 

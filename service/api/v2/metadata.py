@@ -4,7 +4,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from service.inference.registry import Registry, Served
+from service.inference.registry import Registry, ServedModel
 from service.model_files.repository import MODEL_FILE
 from service.model_files.tensor_spec import TensorSpec
 
@@ -28,7 +28,7 @@ def server_metadata() -> dict[str, Any]:
     return {"name": NAME, "version": version(NAME), "extensions": EXTENSIONS}
 
 
-def model_metadata(model: Served, registry: Registry) -> dict[str, Any]:
+def model_metadata(model: ServedModel, registry: Registry) -> dict[str, Any]:
     """Return the versions of a model that serve, and the inputs and outputs of this one.
 
     The batch is the first axis of each shape, -1.
@@ -46,7 +46,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def model_config(model: Served, *, max_request_bytes: int, threads: int, latest: int) -> dict[str, Any]:
+def model_config(model: ServedModel, *, max_request_bytes: int, threads: int, latest: int) -> dict[str, Any]:
     """Return a model's configuration in Triton's words; its `dims` are without the batch.
 
     `latest` is how many of a model's versions serve.
@@ -70,11 +70,11 @@ def model_config(model: Served, *, max_request_bytes: int, threads: int, latest:
     }
 
 
-def _configured(spec: TensorSpec, model: Served) -> dict[str, Any]:
+def _configured(spec: TensorSpec, model: ServedModel) -> dict[str, Any]:
     return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": spec.shape[model.is_batched :]}
 
 
-def _largest_batch(model: Served, max_request_bytes: int) -> int:
+def _largest_batch(model: ServedModel, max_request_bytes: int) -> int:
     """The most rows that a request can hold as raw bytes; 0 if the first axis is no batch."""
     if not model.is_batched:
         return 0

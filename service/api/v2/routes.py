@@ -18,7 +18,7 @@ from service.api.v2.statistics import model_statistics
 from service.errors import BadRequest, NotFound, request_too_large
 from service.http.readiness import Readiness
 from service.http.request_context import BodyLimit
-from service.inference.registry import Served
+from service.inference.registry import ServedModel
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -46,7 +46,7 @@ class OpenInference:
 
     def routes(self) -> list[Route]:
         """Return them, in the order in which they have to be tried."""
-        about_models: tuple[tuple[str, Callable[[Served], Any]], ...] = (
+        about_models: tuple[tuple[str, Callable[[ServedModel], Any]], ...] = (
             ("", self._metadata),
             ("/config", self._config),
             ("/ready", self._model_ready),
@@ -68,19 +68,19 @@ class OpenInference:
     def _by_version(self, end: str, answer: Answer) -> list[Route]:
         return [Route(f"/v2/models/{{model}}{middle}{end}", answer) for middle in ("", "/versions/{version}")]
 
-    def _about(self, tell: Callable[[Served], Any]) -> Answer:
+    def _about(self, tell: Callable[[ServedModel], Any]) -> Answer:
         async def answer(request: Request) -> Response:
             return _json(tell(self._model(request)))
 
         return answer
 
-    def _model(self, request: Request) -> Served:
+    def _model(self, request: Request) -> ServedModel:
         return self.serving.registry.find_any(request.path_params["model"], request.path_params.get("version"))
 
-    def _metadata(self, model: Served) -> dict[str, Any]:
+    def _metadata(self, model: ServedModel) -> dict[str, Any]:
         return model_metadata(model, self.serving.registry)
 
-    def _config(self, model: Served) -> dict[str, Any]:
+    def _config(self, model: ServedModel) -> dict[str, Any]:
         return model_config(
             model,
             max_request_bytes=self.max_request_bytes,
@@ -88,7 +88,7 @@ class OpenInference:
             latest=self.latest_versions,
         )
 
-    def _model_ready(self, model: Served) -> dict[str, Any]:
+    def _model_ready(self, model: ServedModel) -> dict[str, Any]:
         self.readiness.check_ready()
         return {"name": model.info.name, "ready": True}
 

@@ -16,7 +16,7 @@ from service.api.v2.tensors import InferRequest, RequestedOutput, Tensor, read_r
 from service.errors import BadImage, NotAnImage, image_too_large
 from service.images.header import check_format, format_of
 from service.inference.classifier import Classification, Classifier, ImageJob, pixels_job
-from service.inference.registry import Served
+from service.inference.registry import ServedModel
 from service.inference.tensor_model import TensorJob, TensorModel
 from service.model_files.confidence import ENERGY
 from service.model_files.tensor_spec import DTYPES, OPEN
@@ -53,7 +53,7 @@ class InferCall:
         return type(error)(f"{place}: {error.message}", code=error.code)
 
 
-def read_call(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
+def read_call(model: ServedModel, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
     """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
 
     Raises BadRequest, TooLarge.
@@ -66,7 +66,7 @@ def read_call(model: Served, body: bytes, json_bytes: int | None, *, max_image_b
     return InferCall(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
 
 
-def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+def _check_input(model: ServedModel, name: str, datatype: str, shape: tuple[int, ...]) -> None:
     """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
     spec = next((spec for spec in model.inputs if spec.name == name), None)
     if spec is None:
@@ -80,7 +80,7 @@ def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]
         raise bad_tensor(f"{takes}; it was given {datatype} {list(shape)}.")
 
 
-def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
+def _rows_of_raw(model: ServedModel, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
         return _image_rows([_checked_image(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
@@ -100,7 +100,7 @@ def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     return _rows_of(model, (Tensor(spec.name, spec.datatype, shape, np.frombuffer(body, dtype).reshape(shape)),), 0)
 
 
-def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
+def _rows_of(model: ServedModel, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
     given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
     if sorted(given) != sorted(wanted):
         raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
@@ -162,7 +162,7 @@ def _rows_of_tensors(model: TensorModel, tensors: Mapping[str, Tensor]) -> Rows:
     return Rows(min(counts), job)
 
 
-def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
+def _requested(model: ServedModel, request: InferRequest) -> tuple[RequestedOutput, ...]:
     names = [spec.name for spec in model.outputs]
     if request.outputs is None:
         return tuple(RequestedOutput(name, request.wants_binary) for name in _usual_outputs(model))
@@ -172,7 +172,7 @@ def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, .
     return request.outputs
 
 
-def _usual_outputs(model: Served) -> list[str]:
+def _usual_outputs(model: ServedModel) -> list[str]:
     """Return the outputs of a request that names none: all, but for a model with a card the energy."""
     return [spec.name for spec in model.outputs if model.card is None or spec.name != ENERGY]
 
@@ -188,7 +188,7 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float:
     return timeout / 1e6 if timeout else math.inf
 
 
-def joined(model: Served, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
+def joined(model: ServedModel, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
     """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
     joined = []
     for output in call.outputs:
@@ -198,7 +198,7 @@ def joined(model: Served, call: InferCall, answers: Sequence[Classification]) ->
     return joined
 
 
-def _tensor(model: Served, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
+def _tensor(model: ServedModel, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
     if output.best_classes is None:
         datatype = next(spec.datatype for spec in model.outputs if spec.name == output.name)
         return Tensor(output.name, datatype, array.shape, array)

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from service.inference.registry import Served
+from service.inference.registry import ServedModel
 from service.telemetry.model_statistics import MODEL_NUMBERS, batch_prefix, model_key
 from service.telemetry.prometheus import Snapshot
 
 
-def model_statistics(model: Served, total: Snapshot) -> dict[str, Any]:
+def model_statistics(model: ServedModel, total: Snapshot) -> dict[str, Any]:
     """Return one entry of `model_stats`."""
     served_as = model.info.served_as
     numbers = total["counters"].get(model_key(served_as)) or [0.0] * MODEL_NUMBERS

@@ -252,11 +252,11 @@ def test_the_engine_hears_whether_an_image_exclusive(model_file: bytes, exclusiv
     assert engine.alone == [exclusive]
 
 
-@pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
+@pytest.mark.parametrize(("single_image_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
 def test_a_large_model_gets_small_batches_on_a_cpu(
-    alone_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
+    single_image_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.inference.model_checks._seconds_of_a_run", lambda _engine, _images: alone_s)
+    monkeypatch.setattr("service.inference.model_checks._seconds_of_a_run", lambda _engine, _images: single_image_s)
     assert warm_up(FakeEngine([0.5] * 8, [0, 1, 2, 3, 4]), None).max_batch == expected
 
 

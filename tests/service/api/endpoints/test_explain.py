@@ -261,9 +261,9 @@ async def test_a_drawing_that_is_too_late_does_not_begin(
 
     async def classify_late(serving: InferenceService, *question: Any, **further: Any) -> Classification:
         classification = await classify(serving, *question, **further)
-        exchange: RequestContext = question[2]
-        exchange.client_has_left = lambda: has_left
-        exchange.expires_at = time.monotonic() + seconds_left
+        context: RequestContext = question[2]
+        context.client_has_left = lambda: has_left
+        context.expires_at = time.monotonic() + seconds_left
         return classification
 
     monkeypatch.setattr(InferenceService, "classify", classify_late)

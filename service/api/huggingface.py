@@ -24,7 +24,7 @@ _EXPECTED = 'an image, or {"inputs": "base64 of an image", "parameters": {"top_k
 
 
 class HuggingFaceEndpoint:
-    """Answers one request."""
+    """The endpoint of Hugging Face's image classification."""
 
     def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
@@ -37,7 +37,7 @@ class HuggingFaceEndpoint:
         classifier = self._serving.registry.find(scope["path_params"]["model"])
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         image, fields = await self._read(body, context)
         top_k = read_top_k(with_fields(parameters, fields, PARAMETERS))
         classification = await self._serving.classify(classifier, image, context, top_k=top_k)
@@ -54,7 +54,7 @@ class HuggingFaceEndpoint:
 
 
 def _is_json(body: bytes, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is JSON, by its type or its first byte, which no image begins with."""
+    """Return whether a body is JSON, by its content type or its first byte, with which no image begins."""
     is_declared = headers.get(b"content-type", b"")[:16].lower() == b"application/json"
     return is_declared or body[:64].lstrip()[:1] == b"{"
 
@@ -68,12 +68,12 @@ def _read_json(body: bytes) -> tuple[bytes, dict[str, str]]:
         raise BadRequest(f"`parameters` must be an object; send {_EXPECTED}.", code="bad_json")
     if parameters.get("function_to_apply") not in _FUNCTIONS:
         raise BadRequest(
-            "`function_to_apply` must be softmax or left out: the scores are calibrated probabilities.",
+            "`function_to_apply` must be softmax or omitted: the scores are calibrated probabilities.",
             code="bad_json",
         )
     return decoded_image(document.get("inputs"), "inputs"), _as_fields(parameters)
 
 
 def _as_fields(parameters: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters in the form of a query's, without those that are null."""
+    """Return the parameters as strings, like those of a query, without null values."""
     return {str(name): str(value) for name, value in parameters.items() if value is not None}

@@ -25,7 +25,7 @@ _FILE_FIELDS = FILE_FIELDS | {b"data", b"body"}
 
 
 class PredictionsEndpoint:
-    """Answers one request."""
+    """The endpoint of TorchServe's image classification."""
 
     def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
@@ -37,7 +37,7 @@ class PredictionsEndpoint:
         classifier = self._serving.registry.find(_model_of(scope["path_params"]))
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         if context.is_form:
             form = read_form(body, context.headers[b"content-type"], file_fields=_FILE_FIELDS)
             body, parameters = form.one_file(), with_fields(parameters, form.fields, PARAMETERS)

@@ -1,4 +1,4 @@
-"""POST /embed: one image in, its embedding out, as JSON or as plain float32."""
+"""POST /embed: one image in, its embedding out, as JSON or as raw little-endian float32."""
 
 from collections.abc import Mapping
 
@@ -28,7 +28,7 @@ class EmbedEndpoint:
         context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         classifier = request.classifier
         classification = await self._serving.classify(classifier, request.content, context, top_k=1, outputs=(OUTPUT,))
         embedding = embedding_of(classification, normalize=request.options)

@@ -1,6 +1,6 @@
 """POST /v2/models/{model}/infer: tensors or images in, tensors out.
 
-Each row of a request waits, is batched and is refused like one image sent to /classify.
+Each row of a request is queued, batched and refused like an image of /classify.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import time
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import gather_all, run_windowed
+from service.api.endpoints.fan_out import gather_all, window_size
 from service.api.endpoints.inference import InferenceService, read_body
 from service.api.parsing.json_body import parsing_bytes
 from service.api.v2.compression import packed, unpacked
@@ -24,19 +24,19 @@ from service.inference.registry import ServedModel
 
 _HEAD_LENGTH = b"inference-header-content-length"
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_SMALL_BYTES = 256 * 1024  # of JSON: what the event loop reads itself
+_SMALL_BYTES = 256 * 1024  # of JSON that is parsed on the event loop
 _SMALL_ROWS = 64
-_ROWS_ON_TRUST = 64  # of a client that sends no more: it may have left, and beyond so many rows counts as if it had
+_ROWS_ON_TRUST = 64  # a client that has closed its sending half counts as disconnected beyond this number of rows
 
 
 class InferEndpoint:
-    """Answers one request."""
+    """The inference endpoint of the protocol."""
 
     def __init__(self, serving: InferenceService, *, max_request_bytes: int, max_waiting: int) -> None:
         self._serving = serving
         self._max_request_bytes = max_request_bytes
         self._max_waiting = max_waiting
-        self._reading_large = asyncio.Semaphore(1)  # their JSON takes several times its size for a moment
+        self._reading_large = asyncio.Semaphore(1)  # parsing JSON takes several times its size in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         context: RequestContext = scope["exchange"]
@@ -44,7 +44,7 @@ class InferEndpoint:
         model = self._serving.registry.find_any(parameters["model"], parameters.get("version"))
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         started = time.monotonic()
         try:
             call = await self._read(model, body, context)
@@ -90,7 +90,7 @@ class InferEndpoint:
             context.note_image(model.info, answer)
             return answer
 
-        window = run_windowed(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        window = window_size(model.max_batch, self._serving.batcher.thread_count, self._max_waiting)
         return await gather_all(call.rows.count, submit, at_once=window)
 
 

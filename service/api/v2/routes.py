@@ -1,4 +1,4 @@
-"""Everything under /v2 on the public port."""
+"""The routes under /v2 on the public port."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ Answer = Callable[[Request], Awaitable[Response]]
 
 INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 _INDEX_BODY = BodyLimit(64 * 1024, 0, request_too_large)
-# What other servers of the protocol have. Not in the documents: it is as good as not there, but for a helpful word.
+# Routes of other servers of the protocol. They are not documented here, and only return an explanation.
 NOT_SUPPORTED = (
     "/v2/trace/setting",
     "/v2/models/{model}/trace/setting",
@@ -36,7 +36,7 @@ NOT_SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class OpenInference:
-    """What the routes need."""
+    """The dependencies of the routes."""
 
     serving: InferenceService
     readiness: Readiness
@@ -45,7 +45,7 @@ class OpenInference:
     latest_versions: int
 
     def routes(self) -> list[Route]:
-        """Return them, in the order in which they have to be tried."""
+        """Return the routes in the order in which they have to be matched."""
         about_models: tuple[tuple[str, Callable[[ServedModel], Any]], ...] = (
             ("", self._metadata),
             ("/config", self._config),
@@ -114,7 +114,7 @@ class OpenInference:
         return _json({"model_stats": [model_statistics(model, total) for model in self.serving.registry]})
 
     async def _answer_statistics(self, request: Request) -> Response:
-        """One version's, or of a model without a version those of all that serve."""
+        """Return the statistics of one version, or of all served versions if the request names none."""
         model = self._model(request)
         is_one = "version" in request.path_params
         models = [model] if is_one else self.serving.registry.versions_of(model.info.name)

@@ -1,4 +1,4 @@
-"""From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
+"""Conversion of a request's tensors to rows, which are batched with those of other requests, and of results back."""
 
 import functools
 import math
@@ -26,7 +26,7 @@ MOST_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a request: `job` makes the job of a row from its number and the names of the outputs."""
+    """The rows of a request: `job` returns the job of a row from its number and the names of the outputs."""
 
     count: int
     job: Callable[[int, tuple[str, ...]], ImageJob | TensorJob]
@@ -46,7 +46,7 @@ class InferCall:
         return self.rows.job(number, tuple(output.name for output in self.outputs))
 
     def located(self, error: NotAnImage | BadImage, number: int) -> NotAnImage | BadImage:
-        """Return the failure of one row; of several images its message says which."""
+        """Return the failure of one row; if there are several images, its message names the image."""
         if self.rows.count == 1:
             return error
         place = f"Image {number + 1} of {self.rows.count}"
@@ -54,7 +54,7 @@ class InferCall:
 
 
 def read_call(model: ServedModel, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
-    """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
+    """Read a request whose JSON is the first `json_bytes` bytes of its body; None: all of it; 0: one raw tensor.
 
     Raises BadRequest, TooLarge.
     """
@@ -67,7 +67,7 @@ def read_call(model: ServedModel, body: bytes, json_bytes: int | None, *, max_im
 
 
 def _check_input(model: ServedModel, name: str, datatype: str, shape: tuple[int, ...]) -> None:
-    """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
+    """Raise BadRequest for a type or shape that the input does not accept. Names are checked elsewhere."""
     spec = next((spec for spec in model.inputs if spec.name == name), None)
     if spec is None:
         return
@@ -130,7 +130,7 @@ def _check_count(rows: int) -> None:
 
 
 def _unwrapped(content: bytes) -> bytes:
-    """The file itself: JSON can hold one only in base64."""
+    """Return the bytes of an image file, which JSON contains in base64."""
     if format_of(content) is not None:
         return content
     try:
@@ -173,7 +173,7 @@ def _requested(model: ServedModel, request: InferRequest) -> tuple[RequestedOutp
 
 
 def _usual_outputs(model: ServedModel) -> list[str]:
-    """Return the outputs of a request that names none: all, but for a model with a card the energy."""
+    """Return the outputs of a request that names none: all, except the energy of a model with a card."""
     return [spec.name for spec in model.outputs if model.card is None or spec.name != ENERGY]
 
 
@@ -189,7 +189,7 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float:
 
 
 def joined(model: ServedModel, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
-    """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
+    """Return the requested outputs of all rows, each with whether to send it as raw bytes."""
     joined = []
     for output in call.outputs:
         rows = [answer.outputs[output.name] for answer in answers]
@@ -220,5 +220,5 @@ def _best(row: NDArray[Any], count: int, labels: Sequence[str] | None) -> list[b
 
 
 def _written(value: float | bool) -> str:
-    """As C++ writes it with std::to_string."""
+    """Return a number in the format of C++'s std::to_string."""
     return f"{value:.6f}" if isinstance(value, float) else str(int(value))

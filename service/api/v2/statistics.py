@@ -1,4 +1,4 @@
-"""A model's statistics, as Triton's clients and perf_analyzer read them: counts, and times in nanoseconds."""
+"""A model's statistics in the format of Triton's clients and perf_analyzer: counts, and times in nanoseconds."""
 
 from typing import Any
 
@@ -54,5 +54,5 @@ def _duration(count: float, seconds: float) -> dict[str, int]:
 
 
 def _whole(shares: float) -> int:
-    """The number of executions that so many shares come from: thirds do not add up to one exactly."""
+    """Return the number of executions from a sum of shares, which is rounded because thirds do not add up to one."""
     return round(shares)

@@ -60,7 +60,7 @@ async def test_top_k_chooses_how_many(client: httpx.AsyncClient, red: bytes, par
         ({}, "`inputs` must be an image"),
         ([], "send an image"),
         ({"inputs": "", "parameters": 3}, "must be an object"),
-        ({"inputs": ""}, "There is no image"),
+        ({"inputs": ""}, "The request has no image"),
         ({"inputs": "aGk=", "parameters": {"top_k": 0}}, "top_k must be"),
         ({"inputs": "aGk=", "parameters": {"top_k": True}}, "top_k must be"),
         ({"inputs": "aGk=", "parameters": {"topk": 1}}, "did you mean `top_k`"),

@@ -174,7 +174,7 @@ def test_a_model_that_breaks_on_its_golden_example_may_not_serve(model_file: byt
 
 def test_labels_that_do_not_fit_the_model_are_refused(model_file: bytes) -> None:
     card = with_card(model_file, labels=LABELS[:3], golden={"probabilities": [0.2, 0.3, 0.5]})
-    with pytest.raises(ModelCheckFailed, match="3 labels, but the model answers 8"):
+    with pytest.raises(ModelCheckFailed, match="3 labels, but the model returns 8"):
         load(card)
 
 

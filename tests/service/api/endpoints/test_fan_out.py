@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.api.endpoints.fan_out import gather_all, gather_results, run_windowed
+from service.api.endpoints.fan_out import gather_all, gather_results, window_size
 from service.errors import BadImage, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -102,7 +102,7 @@ async def test_of_a_request_that_needs_every_answer_a_row_without_room_waits_or_
 
 
 def test_a_window_keeps_all_threads_busy_and_leaves_room_for_others() -> None:
-    assert run_windowed(32, 2, 256) == 32
-    assert run_windowed(1, 2, 256) == 4
-    assert run_windowed(32, 2, 8) == 4
-    assert run_windowed(32, 2, 1) == 1
+    assert window_size(32, 2, 256) == 32
+    assert window_size(1, 2, 256) == 4
+    assert window_size(32, 2, 8) == 4
+    assert window_size(32, 2, 1) == 1

@@ -165,7 +165,7 @@ def _damaged(data: bytes) -> tuple[str, str] | None:
     if data.startswith(b"RIFF") and b"WEBPVP8" in data[:15]:
         return "a WebP file that lost bytes in transit", _LINE_ENDS_ADVICE
     if data.startswith(_AS_TEXT):
-        return "an image that was damaged by reading it as text", "read and send the file as bytes"
+        return "an image that was read as text and so damaged", "read and send the file as bytes"
     return None
 
 

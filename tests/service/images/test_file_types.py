@@ -79,8 +79,8 @@ FILES = {
     "base64 of a png": (base64.b64encode(PNG), "an image written as text", "decode it"),
     "data url": (b"data:image/png;base64," + base64.b64encode(PNG), "a data URL", "decode it"),
     "hexadecimal": (JPEG.hex().encode(), "an image written as text", "decode it"),
-    "address": (b"https://example.org/cats/a.jpg?size=2", "an address", "download the image"),
-    "blanks": (b" \r\n \n", "empty", "look at the file"),
+    "address": (b"https://example.org/cats/a.jpg?size=2", "a URL", "download the image"),
+    "blanks": (b" \r\n \n", "empty", "check the file"),
     "text": (b"Dear Sir or Madam,\nplease find attached", "text", "the bytes of the file"),
 }
 SENT = {
@@ -143,7 +143,7 @@ async def test_a_form_whose_file_lacks_its_at_sign_is_told_so(client: httpx.Asyn
     "data", [b"\x00" * 40, b"\x01\x02\x03\x04" * 30, b"\x80\x81" * 40, b"\xff\xd8", bytes(range(256))]
 )
 def test_what_is_unknown_is_told_as_unknown(data: bytes) -> None:
-    with pytest.raises(NotAnImage, match="these bytes are none of them"):
+    with pytest.raises(NotAnImage, match="these bytes are not of any known file type"):
         read_header(data)
 
 

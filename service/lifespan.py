@@ -20,7 +20,7 @@ from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
-from service.http.request_context import UploadMemory
+from service.http.upload_limits import UploadMemory
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
 from service.inference.latency_history import shortest_ever

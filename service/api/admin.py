@@ -22,8 +22,8 @@ from service.http.admission import Admission
 from service.http.api_keys import ApiKeys
 from service.http.error_format import method_not_allowed, not_found
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit, UploadMemory
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import METRICS_MEDIA_TYPE
 

@@ -6,7 +6,7 @@ from service.api import huggingface, openai, torchserve
 from service.api.endpoints.inference import InferenceService
 from service.errors import image_too_large, request_too_large
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit
+from service.http.upload_limits import BodyLimit
 
 _JSON_BYTES = 64 * 1024  # of a JSON body in addition to its base64
 

@@ -15,7 +15,7 @@ from service.api.parsing.multipart import FILE_FIELDS, read_form
 from service.api.parsing.parameters import read_query, read_top_k, with_fields
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
-from service.inference.classifier import Prediction
+from service.inference.results import Prediction
 
 PATHS = ("/predictions/{model}", "/predictions/{model}/{version}")
 METHODS = frozenset(("POST", "PUT"))  # `curl -T`, as in TorchServe's documents, sends PUT

@@ -18,8 +18,9 @@ from service.http.access_policy import PREFLIGHT_HEADERS, Access
 from service.http.error_format import failure_response, internal_failure
 from service.http.error_responses import INTERNAL_ERROR_CODE
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit, RequestContext, UploadMemory
+from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from service.http.access_log import AccessLog
 from service.http.access_policy import Access
 from service.http.error_format import failure_response
 from service.http.readiness import Readiness
-from service.http.request_context import MOST_TIMEOUT_MS, BodyLimit
+from service.http.request_context import MOST_TIMEOUT_MS
 from service.http.route_labels import RouteNames
 from service.http.trace_headers import request_id, traceparent
+from service.http.upload_limits import BodyLimit
 from service.telemetry.metrics import Metrics
 
 _DIGITS = re.compile(rb"[0-9]{1,18}")

@@ -12,22 +12,21 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from service.batching.jobs import IsAwaited
-from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.errors import BadRequest
 from service.http.client_connection import connection_of
 from service.http.trace_headers import request_id, traceparent
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.durations import hundredths
 
 if TYPE_CHECKING:  # the supervisor uses this module as well, but must not import an engine
-    from service.inference.classifier import Classification, ModelInfo
+    from service.inference.results import Classification, ModelInfo
 
-FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
 # The largest rest of a body that is skipped after a refusal, so that the connection stays open. A client on an open
 # connection can be delayed, but a client that has to reconnect retries at once. Most photos are smaller.
@@ -44,43 +43,8 @@ _DRAWN, _TOTAL = b"draw;dur=%d.%02d, ", b"total;dur=%d.%02d"
 _TIMINGS, _TIMINGS_OF_DRAWN = _STEPS + _TOTAL, _STEPS + _DRAWN + _TOTAL
 
 
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """The limit of a request's body, and the error of a larger one."""
-
-    most_bytes: int
-    form_bytes: int = FORM_BYTES  # allowed in addition for the framing of a form
-    refusal: Callable[[int], TooLarge] = image_too_large
-    methods: frozenset[str] = frozenset(("POST",))  # whose bodies are accepted
-
-
 _NO_BODY = BodyLimit(0, 0)
 Headers = Iterable[tuple[bytes, bytes]]
-
-
-class UploadMemory:
-    """The memory limit of all request bodies of a process, so that many uploads do not exhaust its memory.
-
-    A request is refused if the bodies of the other requests exceed the limit. A single request therefore always
-    succeeds, up to its own limit.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self.held_bytes = 0
-
-    def set_limit(self, most_bytes: int) -> None:
-        """Replace the limit, once the number of processes that share it is known."""
-        self._most_bytes = most_bytes
-
-    def take(self, size: int, own: int) -> None:
-        """Count `size` more bytes of a request that then holds `own` bytes.
-
-        Raises Overloaded if the other requests hold more than the limit.
-        """
-        self.held_bytes += size
-        if self.held_bytes - own > self._most_bytes:
-            raise Overloaded("Too many uploads are in progress; try again later.", retry_after_s=1)
 
 
 class RequestContext:

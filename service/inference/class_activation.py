@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from service.errors import LabelNotInTop
 from service.images.preprocessing import ImageInfo, decode_to_show
 from service.images.resizing import Box, part_seen
-from service.inference.classifier import Classification, Classifier, Prediction
+from service.inference.classifier import Classifier
 from service.inference.heat_map import map_as_png, overlay_as_png
+from service.inference.results import Classification, Prediction
 
 OUTPUT = "class_maps"
 LONGEST_SIDE = 512  # pixels, of an image with a map over it

@@ -8,7 +8,7 @@ wait for it.
 import hashlib
 import operator
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from service.images.header import ImageHeader, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
+from service.inference.results import Classification, ModelInfo, Prediction
 from service.model_files.card import ModelCard, read_card
 from service.model_files.checksum import is_corrupted
 from service.model_files.confidence import ENERGY, needs_energy, scores_of
@@ -39,48 +40,7 @@ _QUICK_BYTES = 16 * 1024
 _QUICK_S = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """The identity of a model: its name, version and digest, and the provider and precision that it runs with."""
-
-    name: str
-    version: str
-    sha256: str
-    provider: str
-    precision: str
-
-    @property
-    def served_as(self) -> str:
-        """`name:version`, as in requests."""
-        return f"{self.name}:{self.version}"
-
-
 # The dataclasses of each image are not frozen: a frozen instance takes three times as long to create.
-
-
-@dataclass(slots=True)
-class Prediction:
-    """One label with its probability."""
-
-    label: str
-    index: int
-    probability: float  # rounded to six digits
-
-
-@dataclass(slots=True)
-class Classification:
-    """The result of one image: the best labels, best first, properties of the image, and timings in seconds."""
-
-    predictions: list[Prediction]
-    image: ImageInfo
-    decode_s: float
-    queue_s: float
-    inference_s: float
-    batch_size: int
-    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of the requested outputs
-    confident: bool | None = None  # whether its score reaches the card's threshold; None: the card has none
-
-
 @dataclass(slots=True)
 class _Decoded:
     pixels: Pixels

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from service.inference.classifier import Classification
+from service.inference.results import Classification
 
 OUTPUT = "embedding"
 

@@ -23,8 +23,8 @@ from service.engine.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_op
 from service.engine.provider_selection import choose_providers
 from service.errors import BadRequest, EngineFailed, ServiceError
 from service.images.preprocessing import ImageInfo
-from service.inference.classifier import Classification, ModelInfo
 from service.inference.model_checks import SMALL_MODEL_BATCH, ModelCheckFailed, largest_batch_on_a_cpu
+from service.inference.results import Classification, ModelInfo
 from service.inference.row_independence import has_independent_rows
 from service.inference.row_mixing import mixing_operators
 from service.model_files.checksum import is_corrupted

@@ -23,7 +23,8 @@ from service.inference.class_activation import (
     explanations,
     overlay,
 )
-from service.inference.classifier import Classification, Classifier
+from service.inference.classifier import Classifier
+from service.inference.results import Classification
 
 PATH = "/explain"
 PARAMETERS = ("model", "label", "index")

@@ -15,8 +15,9 @@ from service.errors import BadRequest, NotAnImage, ServiceError, image_too_large
 from service.http.accept import choose
 from service.http.request_context import RequestContext
 from service.images.header import check_format
-from service.inference.classifier import Classification, Classifier, ImageJob
+from service.inference.classifier import Classifier, ImageJob
 from service.inference.registry import Registry, ServedModel
+from service.inference.results import Classification
 from service.inference.tensor_model import TensorJob
 from service.telemetry.metrics import Metrics
 

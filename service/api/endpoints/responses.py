@@ -7,7 +7,7 @@ import orjson
 from starlette.responses import JSONResponse
 
 from service.http.request_context import RequestContext
-from service.inference.classifier import Classification, ModelInfo
+from service.inference.results import Classification, ModelInfo
 from service.telemetry.durations import milliseconds
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE

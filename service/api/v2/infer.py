@@ -19,8 +19,8 @@ from service.api.v2.tensors import write_response
 from service.batching.jobs import SubmitOptions
 from service.errors import BadImage, NotAnImage, ServiceError
 from service.http.request_context import RequestContext
-from service.inference.classifier import Classification
 from service.inference.registry import ServedModel
+from service.inference.results import Classification
 
 _HEAD_LENGTH = b"inference-header-content-length"
 _DIGITS = re.compile(rb"[0-9]{1,18}")

@@ -17,7 +17,7 @@ from service.api.v2.model_control import change_routes
 from service.api.v2.statistics import model_statistics
 from service.errors import BadRequest, NotFound, request_too_large
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit
+from service.http.upload_limits import BodyLimit
 from service.inference.registry import ServedModel
 
 Answer = Callable[[Request], Awaitable[Response]]

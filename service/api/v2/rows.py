@@ -15,8 +15,9 @@ from service.api.v2.json_tensors import bad_tensor
 from service.api.v2.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.errors import BadImage, NotAnImage, image_too_large
 from service.images.header import check_format, format_of
-from service.inference.classifier import Classification, Classifier, ImageJob, pixels_job
+from service.inference.classifier import Classifier, ImageJob, pixels_job
 from service.inference.registry import ServedModel
+from service.inference.results import Classification
 from service.inference.tensor_model import TensorJob, TensorModel
 from service.model_files.confidence import ENERGY
 from service.model_files.tensor_spec import DTYPES, OPEN

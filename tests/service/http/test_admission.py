@@ -11,8 +11,9 @@ from service.errors import Overloaded, request_too_large
 from service.http import request_context
 from service.http.admission import Admission
 from service.http.readiness import Readiness
-from service.http.request_context import FORM_BYTES, LINGER_BYTES, BodyLimit, UploadMemory
+from service.http.request_context import LINGER_BYTES
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import FORM_BYTES, BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import render
 

@@ -8,8 +8,9 @@ from service.errors import Overloaded
 from service.http.admission import Admission
 from service.http.client_connection import ClientConnection, connection_of, put_connection
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit, RequestContext, UploadMemory
+from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.anyio

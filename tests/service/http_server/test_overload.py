@@ -9,8 +9,8 @@ from starlette.types import Receive, Scope, Send
 from service.http.access_policy import Access
 from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit
 from service.http_server.overload import OverloadControl
 from service.http_server.whole_requests import WholeRequestParser
 from service.telemetry.metrics import Metrics

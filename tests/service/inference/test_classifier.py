@@ -18,15 +18,9 @@ from service.batching.jobs import Deferred
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
-from service.inference.classifier import (
-    Classification,
-    Classifier,
-    ImageJob,
-    ModelInfo,
-    load_classifier,
-    pixels_job,
-)
+from service.inference.classifier import Classifier, ImageJob, load_classifier, pixels_job
 from service.inference.model_checks import ModelCheckFailed, WarmUp, check_golden, warm_up
+from service.inference.results import Classification, ModelInfo
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
 from tests.service.conftest import image

@@ -21,8 +21,8 @@ from service.engine.engine import Engine
 from service.http.request_context import RequestContext
 from service.images.preprocessing import image_to_pixels
 from service.inference.class_activation import Explanation
-from service.inference.classifier import Classification
 from service.inference.heat_map import map_as_png
+from service.inference.results import Classification
 from service.model_files.default_model import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
@@ -288,7 +288,7 @@ async def test_large_maps_are_made_beside_the_event_loop(
         return make(explanation)
 
     monkeypatch.setattr(service.api.endpoints.explain, "explanation_as_json", note)
-    monkeypatch.setattr(service.api.endpoints.explain, "_MOST_PLACES", 5 * SIDE * SIDE - 1)
+    monkeypatch.setattr(service.api.endpoints.explain, "_MOST_CELLS", 5 * SIDE * SIDE - 1)
     assert (await client.post("/explain", content=red)).json()["predictions"] == usual["predictions"]
     assert threading.main_thread() not in threads
     await client.post("/explain?label=red", content=red)

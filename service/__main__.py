@@ -192,7 +192,7 @@ def _layout(settings: Settings) -> WorkerLayout | None:
     if settings.processes is None:
         return None
     return choose_layout(
-        alone_s=0.0,
+        single_image_s=0.0,
         is_on_gpu=False,
         cores=available_cores(),
         processes=settings.processes,

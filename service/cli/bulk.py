@@ -19,7 +19,8 @@ from service.cli.bulk_inputs import BulkError, BulkInput, BulkItem, open_input
 from service.cli.bulk_output import AnswersFile
 from service.cli.bulk_progress import Progress
 from service.errors import EngineFailed, ServiceError
-from service.inference.classifier import Classification, Classifier, ImageJob
+from service.inference.classifier import Classifier, ImageJob
+from service.inference.results import Classification
 
 _LARGEST_BATCH = 64  # images
 _BATCH_BYTES = 4 * 1024 * 1024  # of images that are read before a thread has time for them
@@ -29,7 +30,7 @@ _PARQUET = ".parquet"
 
 @dataclass(frozen=True, slots=True)
 class BulkOptions:
-    """What a run is told."""
+    """The options of a run."""
 
     top_k: int
     max_image_bytes: int

@@ -441,7 +441,7 @@ def test_all_processes_say_the_same_largest_batch_however_busy_they_were(folder:
 import os
 import service.inference.model_checks
 measured = service.inference.model_checks.largest_batch_on_a_cpu
-service.inference.model_checks.largest_batch_on_a_cpu = lambda alone_s: 1 + os.getpid() % 1000
+service.inference.model_checks.largest_batch_on_a_cpu = lambda single_image_s: 1 + os.getpid() % 1000
 """
     with serving(folder, "--processes", 3, patch=noisy) as served:
         for version in ("2", "3"):

@@ -22,7 +22,7 @@ ANSWER = {
     "image": {"format": "JPEG", "width": 50, "height": 37},
     "timings_ms": {},
 }
-OVERLOADED = {"code": "overloaded", "detail": "Too many images are waiting already; try again a little later."}
+OVERLOADED = {"code": "overloaded", "detail": "Too many images are waiting; try again later."}
 
 Reply = Callable[[BaseHTTPRequestHandler, bytes], tuple[int, dict[str, str], bytes]]
 

@@ -60,13 +60,13 @@ FILES = {
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(50), "a PDF file", "convert a page"),
     "svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing", "rsvg-convert"),
     "bare svg": (b"\xef\xbb\xbf<svg width='1'/>", "an SVG drawing", "draw it as PNG"),
-    "html": (b"<!doctype html><title>404</title>", "a page of HTML", "download the image"),
+    "html": (b"<!doctype html><title>404</title>", "an HTML page", "download the image"),
     "zip": (zipped(), "a ZIP archive", "unpack it"),
     "gzip": (gzip.compress(JPEG), "a gzip file", "unpack it"),
     "tar": (b"a.jpg" + bytes(252) + b"ustar\x0000" + bytes(240), "a tar archive", "unpack it"),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-        "a pointer of Git LFS",
+        "a Git LFS pointer",
         "git lfs pull",
     ),
     "png without line ends": (PNG.replace(b"\n", b"").replace(b"\r", b""), "a PNG file whose line ends", "unchanged"),
@@ -79,8 +79,8 @@ FILES = {
     "base64 of a png": (base64.b64encode(PNG), "an image written as text", "decode it"),
     "data url": (b"data:image/png;base64," + base64.b64encode(PNG), "a data URL", "decode it"),
     "hexadecimal": (JPEG.hex().encode(), "an image written as text", "decode it"),
-    "address": (b"https://example.org/cats/a.jpg?size=2", "an address", "download the image"),
-    "blanks": (b" \r\n \n", "empty", "look at the file"),
+    "address": (b"https://example.org/cats/a.jpg?size=2", "a URL", "download the image"),
+    "blanks": (b" \r\n \n", "empty", "check the file"),
     "text": (b"Dear Sir or Madam,\nplease find attached", "text", "the bytes of the file"),
 }
 SENT = {
@@ -143,7 +143,7 @@ async def test_a_form_whose_file_lacks_its_at_sign_is_told_so(client: httpx.Asyn
     "data", [b"\x00" * 40, b"\x01\x02\x03\x04" * 30, b"\x80\x81" * 40, b"\xff\xd8", bytes(range(256))]
 )
 def test_an_unknown_type_is_reported_as_unknown(data: bytes) -> None:
-    with pytest.raises(NotAnImage, match="these bytes are none of them"):
+    with pytest.raises(NotAnImage, match="these bytes are not of any known file type"):
         read_header(data)
 
 

@@ -127,7 +127,7 @@ def test_an_image_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(
 def test_an_ordinary_jpeg_of_the_networks_size_needs_no_image_in_between(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.images.preprocessing.decode_plain_jpeg", None)
+    monkeypatch.setattr("service.images.rgb_decoding.decode_plain_jpeg", None)
     assert_like_plain_pillow(images()[name].data, 35, (35, 45))
 
 

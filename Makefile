@@ -16,7 +16,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers check bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers coverage check bench bench-training bench-serving train-default train-cifar10 imagenet
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,11 +35,15 @@ test-long: .venv/.develop check test-containers ## everything, the tests that ta
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)
 
-check: .venv/.develop ## formatting, lint, types, and who may import whom
+coverage: .venv/.develop ## every test but those of containers, and the lines of service/ that none reaches
+	$(BIN)/pytest -q -m "not containers" --cov --cov-report term-missing $(ARGS)
+
+check: .venv/.develop ## formatting, lint, types, spelling, words, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -q tests/test_imports.py
+	$(BIN)/codespell
+	$(BIN)/pytest -q tests/test_imports.py tests/test_words.py
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m benchmarks.preprocess

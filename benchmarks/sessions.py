@@ -1,8 +1,8 @@
-"""The costs and gains of the two CPU sessions: memory, start, and one image alone on one core and on all.
+"""The costs and gains of the two CPU sessions: memory, start, and a single image on one core and on all.
 
 `python benchmarks/sessions.py [MODEL.onnx]`, by default a ResNet-50 with random weights. Each way
 runs in a process of its own: both sessions with weights of their own, the first start, which makes the optimized graph,
-and later ones, which map it. Memory is PSS after the runs; times are medians of 15, so leave the machine alone.
+and later ones, which map it. Memory is PSS after the runs; times are medians of 15, so the machine must be idle.
 """
 
 import os

@@ -13,7 +13,7 @@ from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 
 FILE = Path(__file__).with_name("configuration.md")
 _GROUPS = {
-    "Models": ("models", "default_model", "latest_versions", "load_timeout_s"),
+    "Models": ("models", "model_name", "default_model", "latest_versions", "load_timeout_s"),
     "Addresses": ("host", "port", "admin_host", "admin_port"),
     "Processes and providers": ("providers", "processes", "engine_threads", "max_batch"),
     "Queue": ("max_queue", "max_queue_age_s"),

@@ -25,7 +25,7 @@ from resnet_service.results import (
 )
 from service.batching.jobs import Deferred
 from service.errors import BadRequest, ServiceError
-from service.inference import class_activation, embedding
+from service.inference import class_activation, embedding, results
 from service.inference import classifier as engine
 from service.inference.heat_map import map_as_png
 from service.inference.registry import load
@@ -113,7 +113,7 @@ class Model:
         values = embedding.embedding_of(classification, normalize=normalize)
         return Embedding(self.info, values, normalize, _image_of(classification), _timings_of(classification))
 
-    def _answer(self, image: ImageInput, top_k: int, outputs: tuple[str, ...]) -> engine.Classification:
+    def _answer(self, image: ImageInput, top_k: int, outputs: tuple[str, ...]) -> results.Classification:
         _check_top_k(top_k)
         with _translated():
             answer = self._run([self._job(image, top_k, outputs)], exclusive=True)[0]
@@ -134,12 +134,12 @@ class Model:
             classified = iter(self._run(jobs, exclusive=False) if jobs else ())
         return [self._result(next(classified)) if answer is None else answer for answer in answers]
 
-    def _run(self, jobs: list[engine.ImageJob], *, exclusive: bool) -> list[engine.Classification | ServiceError]:
+    def _run(self, jobs: list[engine.ImageJob], *, exclusive: bool) -> list[results.Classification | ServiceError]:
         """Answer each image; those that take long to decode are decoded first and answered after the others."""
         answers = self._classifier.answer_batch(jobs, exclusive=exclusive)
         return [self._finished(answer) if isinstance(answer, Deferred) else answer for answer in answers]
 
-    def _finished(self, deferred: "Deferred[engine.ImageJob]") -> engine.Classification | ServiceError:
+    def _finished(self, deferred: "Deferred[engine.ImageJob]") -> results.Classification | ServiceError:
         try:
             answer = self._classifier.answer_batch([deferred.prepare()], exclusive=True)[0]
         except ServiceError as error:
@@ -153,10 +153,10 @@ class Model:
             raise BadRequest("There is no image: the file is empty.", code="no_file")
         return engine.ImageJob(content, top_k, time.monotonic(), outputs=outputs)
 
-    def _result(self, answer: engine.Classification | ServiceError) -> Classification | ResnetError:
+    def _result(self, answer: results.Classification | ServiceError) -> Classification | ResnetError:
         return _error_of(answer) if isinstance(answer, ServiceError) else self._classification(answer)
 
-    def _classification(self, answer: engine.Classification) -> Classification:
+    def _classification(self, answer: results.Classification) -> Classification:
         return Classification(
             self.info,
             tuple(Prediction(best.label, best.index, best.probability) for best in answer.predictions),
@@ -213,12 +213,12 @@ def _error_of(error: ServiceError) -> ResnetError:
     return ResnetError(error.message, code=error.code, status=error.status)
 
 
-def _image_of(answer: engine.Classification) -> ImageInfo:
+def _image_of(answer: results.Classification) -> ImageInfo:
     is_truncated = getattr(answer.image, "truncated", False)  # only images that are have the field
     return ImageInfo(answer.image.format, answer.image.width, answer.image.height, is_truncated)
 
 
-def _timings_of(answer: engine.Classification) -> dict[str, float]:
+def _timings_of(answer: results.Classification) -> dict[str, float]:
     steps = (("decode", answer.decode_s), ("queue", answer.queue_s), ("inference", answer.inference_s))
     return {name: milliseconds(seconds) for name, seconds in steps}
 

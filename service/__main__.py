@@ -24,7 +24,7 @@ from service.http.access_log import AccessLog, LogHandler, as_json, as_text
 from service.http.api_keys import BadKeyFile, read_key_file
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
-from service.model_files.repository import ModelFile, ModelRepositoryError, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError, locate_models, read_lineup
 from service.processes.model_validation import RepositoryConfig
 from service.processes.shutdown import StartFailed
 from service.processes.supervisor import Supervisor
@@ -39,7 +39,7 @@ _MANY_FILES = 65_536
 # Flags of Triton, TorchServe and KServe's runtimes, without dashes and underscores, and the flag that does the same.
 _FLAGS_OF_OTHERS = {
     **dict.fromkeys(("modelrepository", "modelstore", "modelsdir", "modeldir"), "--models"),
-    "modelname": "--default-model",
+    "modelname": "--model-name",
     "httpport": "--port",
     "httpaddress": "--host",
     "metricsport": "--admin-port",
@@ -64,7 +64,7 @@ def _refuse_flags_of_others(arguments: list[str]) -> None:
     for argument in arguments:
         given = argument.partition("=")[0]
         ours = _FLAGS_OF_OTHERS.get(given.translate(_WITHOUT_DASHES)) if given.startswith("--") else None
-        if ours is not None:
+        if ours not in (None, given):
             _fail(f"there is no option {given}; use {ours}")
 
 
@@ -180,14 +180,11 @@ def _repository(settings: Settings) -> RepositoryConfig:
         return validate(settings, file, accepted, channel)
 
     try:
-        serving_set = read_lineup(
-            settings.models, default_model=settings.default_model, latest=settings.latest_versions
-        )
+        location = locate_models(settings.models, settings.model_name)
+        serving_set = read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
     except ModelRepositoryError as error:
         _fail(str(error))
-    return RepositoryConfig(
-        settings.models, settings.latest_versions, serving_set, validation_main, settings.load_timeout_s
-    )
+    return RepositoryConfig(location, settings.latest_versions, serving_set, validation_main, settings.load_timeout_s)
 
 
 def _layout(settings: Settings) -> WorkerLayout | None:
@@ -195,7 +192,7 @@ def _layout(settings: Settings) -> WorkerLayout | None:
     if settings.processes is None:
         return None
     return choose_layout(
-        alone_s=0.0,
+        single_image_s=0.0,
         is_on_gpu=False,
         cores=available_cores(),
         processes=settings.processes,

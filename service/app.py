@@ -34,8 +34,8 @@ from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
 from service.http.error_format import failure_response, method_not_allowed, not_found
-from service.http.request_context import BodyLimit
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit
 from service.lifespan import AppComponents, WorkerSlot, make_components, run_components
 from service.settings import Settings
 
@@ -134,7 +134,7 @@ def _add_admission(
         bodies=bodies,
         endpoints=endpoints,
         check_capacity=components.batcher.check_capacity,
-        is_in_the_way=components.batcher.delays_others,
+        delays_others=components.batcher.delays_others,
         upload_memory=components.upload_memory,
         access=access,
         request_log=request_log,

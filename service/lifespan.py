@@ -20,14 +20,14 @@ from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
-from service.http.request_context import UploadMemory
+from service.http.upload_limits import UploadMemory
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
 from service.inference.latency_history import shortest_ever
 from service.inference.layout import WorkerLayout, choose_layout
-from service.inference.registry import Registry, Served, load, load_models
+from service.inference.registry import Registry, ServedModel, load, load_models
 from service.model_files.card import ModelCard
-from service.model_files.repository import ModelFile, ServingSet, read_lineup, warn_of_what_is_left_out
+from service.model_files.repository import ModelFile, ServingSet, locate_models, read_lineup, warn_of_what_is_left_out
 from service.settings import Settings
 from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
@@ -63,7 +63,7 @@ class AppComponents:
     metrics: Metrics
     batcher: Batcher
     upload_memory: UploadMemory
-    load: Callable[[ModelFile], Served]  # by the settings; blocks, so it runs in a thread
+    load: Callable[[ModelFile], ServedModel]  # by the settings; blocks, so it runs in a thread
 
 
 def make_components(settings: Settings, slot: WorkerSlot | None, request_log: AccessLog | None) -> AppComponents:
@@ -73,7 +73,9 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         if settings.max_queue_age_s is None
         else QueueLimits(settings.max_queue, settings.max_queue_age_s)
     )
-    batcher = Batcher(limits) if slot is None else Batcher(limits, board=slot.shared_load, place=slot.index)
+    batcher = (
+        Batcher(limits) if slot is None else Batcher(limits, shared_load=slot.shared_load, worker_index=slot.index)
+    )
     metrics = Metrics(
         queue_depth=lambda: batcher.waiting,
         queue_age_s=batcher.oldest_age_s,
@@ -116,14 +118,15 @@ async def run_components(
         components.readiness.become_ready()
     if slot is None or slot.index == 0:  # all workers have the same models
         _log_models(components.registry)
-        warn_of_what_is_left_out(settings.models)
+        warn_of_what_is_left_out(locate_models(settings.models))
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
 
 
 def _serving_set(settings: Settings) -> ServingSet:
-    return read_lineup(settings.models, default_model=settings.default_model, latest=settings.latest_versions)
+    location = locate_models(settings.models, settings.model_name)
+    return read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
 
 
 def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
@@ -143,9 +146,11 @@ def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
 
 def _layout(settings: Settings, registry: Registry) -> WorkerLayout:
     default = registry.default()
-    alone_s = shortest_ever(cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.alone_s)
+    single_image_s = shortest_ever(
+        cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.single_image_s
+    )
     return choose_layout(
-        alone_s=alone_s,
+        single_image_s=single_image_s,
         is_on_gpu=default.info.provider != "CPUExecutionProvider",
         cores=available_cores(),
         processes=settings.processes,

@@ -43,7 +43,14 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid")
 
-    models: Path = Field(Path("models"), description="Folder of models: <name>/<version>/model.onnx.")
+    models: Path = Field(
+        Path("models"), description="Folder of models: <name>/<version>/model.onnx; or one model: its file or folder."
+    )
+    model_name: str | None = Field(
+        None,
+        min_length=1,
+        description="Name of a single model of --models. [default: the name of its folder or file]",
+    )
     default_model: str | None = Field(
         None,
         min_length=1,

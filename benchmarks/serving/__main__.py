@@ -60,7 +60,7 @@ def _plan(options: argparse.Namespace) -> Plan:
 
 
 def _without_places(options: argparse.Namespace) -> list[str]:
-    """Return what was asked for as arguments again, but for the folders of this machine."""
+    """Return the given options as arguments again, without the folders of this machine."""
     parser = _parser()
     asked = []
     for name, value in vars(options).items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from benchmarks.serving.figures import BROKEN
 
-RESTED_S = 0.25  # since the last refusal: a server may leave a connection alone that it has just refused
+RESTED_S = 0.25  # since the last refusal: a server may pause a connection that it has just refused
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _RETRY_AFTER = re.compile(rb"\r\nretry-after: *(\d+)", re.IGNORECASE)
@@ -109,7 +109,7 @@ class Connections:
         self._poll.close()
 
     def is_open(self, connection: Connection) -> bool:
-        """Whether it can still be asked."""
+        """Whether it can still send requests."""
         return connection.socket.fileno() in self._open
 
     def _send(self, connection: Connection) -> None:

@@ -36,7 +36,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two turns, one after the other, and what ONNX Runtime alone did shortly before."""
+    """Two turns, one after the other, and what ONNX Runtime without a server did shortly before."""
 
     ours: Measured
     theirs: Measured
@@ -44,7 +44,7 @@ class Pair:
 
 
 class Raw:
-    """ONNX Runtime without a server, in a process of its own that waits to be asked."""
+    """ONNX Runtime without a server, in a process of its own that waits for commands."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
@@ -59,7 +59,7 @@ class Raw:
 
 @contextlib.contextmanager
 def raw_runtime(workload: Workload, cache: Path) -> Iterator[Raw]:
-    """Run ONNX Runtime alone, ready to be asked, until the block ends."""
+    """Run ONNX Runtime without a server, ready for commands, until the block ends."""
     images = cache / "pictures" / f"{workload.network}-{workload.precision}"
     command = [sys.executable, "-m", "benchmarks.serving.raw_runtime", str(workload.model), str(images)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

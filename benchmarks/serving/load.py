@@ -3,7 +3,7 @@ each of which asks again the moment it is answered.
 
 In the open kind latency counts from the scheduled moment, so a server that stalls is charged for every request that
 came meanwhile (no coordinated omission). A request takes a connection that is idle and has not been refused within the
-last 0.25 s; if there is none a new one; at the limit one that was refused just now, which is told apart.
+last 0.25 s; if there is none a new one; at the limit one that was refused just now, which is counted separately.
 """
 
 import abc

@@ -43,7 +43,7 @@ class Peak:
 
     goodput: float
     answer_cpu_s: float  # all threads
-    answer_loop_cpu_s: float  # the event loops alone
+    answer_loop_cpu_s: float  # of the event loops only
     generator_cpu: float  # cores
     wrong: int
 

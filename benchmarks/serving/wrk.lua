@@ -1,6 +1,6 @@
 -- What wrk sends, and how it checks each answer. Arguments: a folder with `questions.lua`.
--- A thread with one connection takes the pictures in turn; a thread with several keeps to one picture, so that it
--- is always known which picture an answer belongs to.
+-- A thread with one connection takes the images in turn; a thread with several keeps to one image, so that it
+-- is always known which image a response belongs to.
 local threads = {}
 
 function setup(thread)

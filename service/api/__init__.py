@@ -1,1 +1,1 @@
-"""The HTTP routes, one file for each family of them."""
+"""The HTTP routes, one file for each group."""

@@ -1,7 +1,7 @@
-"""The admin port: the statistics of all processes, and models in and out while they run.
+"""The admin port: metrics of all processes, and loading and unloading of models at run time.
 
-Who may read statistics may not yet change models: that takes a key, unless the port listens on the loopback address and
-has no keys. No page in a browser may, wherever it comes from.
+Changing models requires an admin key, unless the port listens on the loopback address and has no keys. Requests from
+browser pages (with an `Origin` header) may never change models. Metrics need no key.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,8 +22,8 @@ from service.http.admission import Admission
 from service.http.api_keys import ApiKeys
 from service.http.error_format import method_not_allowed, not_found
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit, UploadMemory
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import METRICS_MEDIA_TYPE
 
@@ -33,17 +33,17 @@ _MOST_UPLOADS = 16
 
 @dataclass(frozen=True, slots=True)
 class AdminAccess:
-    """Who may change models."""
+    """The access rule of requests that change models."""
 
     keys: ApiKeys | None
-    is_local: bool  # only programs of this machine can connect
+    is_local: bool  # the port listens on the loopback address only
 
     def check(self, headers: dict[bytes, bytes]) -> None:
-        """Raise Forbidden or Unauthorized unless a request with these headers may."""
+        """Raise Forbidden or Unauthorized unless a request with these headers may change models."""
         if b"origin" in headers:
-            raise Forbidden("Pages in a browser may not change models.")
+            raise Forbidden("Requests from browser pages may not change models.")
         if self.keys is None and not self.is_local:
-            raise Forbidden("Nobody may change models here: the server was started without --admin-keys-file.")
+            raise Forbidden("Changing models is disabled: start the server with --admin-keys-file to enable it.")
         if self.keys is not None and self.keys.owner(headers) is None:
             raise Unauthorized("Send a key of --admin-keys-file: `Authorization: Bearer …`.")
 
@@ -55,9 +55,9 @@ def create_admin_app(
     gate: AdminAccess,
     request_log: AccessLog | None = None,
 ) -> ASGIApp:
-    """Return the application of the admin port.
+    """Return the ASGI application of the admin port.
 
-    `scrape` returns what /metrics answers; `change` loads or unloads a model and returns its versions' states.
+    `scrape` returns the body of /metrics. `change` loads or unloads a model and returns the states of its versions.
     """
 
     async def metrics(_: Request) -> Response:
@@ -94,7 +94,7 @@ def _guarded(router: Router, changes: RouteNames, gate: AdminAccess) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST" and "{" in changes.name_of(scope["path"]):
             gate.check(dict(scope["headers"]))
-        scope["app"] = router  # so that it raises what it has no answer for
+        scope["app"] = router  # the router then raises HTTPException instead of sending a plain-text response
         try:
             await router(scope, receive, send)
         except HTTPException as error:

@@ -1,4 +1,4 @@
-"""GET /health/live and /health/ready, which orchestrators and load balancers read."""
+"""GET /health/live and GET /health/ready for orchestrators and load balancers."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,11 +17,11 @@ def add_operations(app: FastAPI, readiness: Readiness, registry: Registry) -> No
     """Add /health/live and /health/ready."""
 
     async def live() -> dict[str, Any]:
-        """Whether the process answers at all."""
+        """The process is alive."""
         return {"status": "live"}
 
     async def ready() -> dict[str, Any]:
-        """Whether requests should be sent here: every model is loaded, checked and warm, and no stop is near."""
+        """The server is ready for requests: all models are loaded, checked and warmed up, and no stop is pending."""
         readiness.check_ready()
         return {"status": "ready", "models": [asdict(model.info) for model in registry]}
 

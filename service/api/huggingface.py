@@ -24,37 +24,37 @@ _EXPECTED = 'an image, or {"inputs": "base64 of an image", "parameters": {"top_k
 
 
 class HuggingFaceEndpoint:
-    """Answers one request."""
+    """The endpoint of Hugging Face's image classification."""
 
     def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
         self._parser = JsonParser()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
-        check_encoding(exchange.headers)
+        check_encoding(context.headers)
         classifier = self._serving.registry.find(scope["path_params"]["model"])
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
-        image, fields = await self._read(body, exchange)
+            return  # the client disconnected during the upload
+        image, fields = await self._read(body, context)
         top_k = read_top_k(with_fields(parameters, fields, PARAMETERS))
-        classification = await self._serving.classify(classifier, image, exchange, top_k=top_k)
+        classification = await self._serving.classify(classifier, image, context, top_k=top_k)
         answer = [{"label": best.label, "score": best.probability} for best in classification.predictions]
-        await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json")
+        await send_bytes(context, orjson.dumps(answer, option=OPTIONS), b"application/json")
 
-    async def _read(self, body: bytes, exchange: RequestContext) -> tuple[bytes, Mapping[str, str]]:
-        if exchange.is_form:
-            form = read_form(body, exchange.headers[b"content-type"])
+    async def _read(self, body: bytes, context: RequestContext) -> tuple[bytes, Mapping[str, str]]:
+        if context.is_form:
+            form = read_form(body, context.headers[b"content-type"])
             return form.one_file(), form.fields
-        if _is_json(body, exchange.headers):
-            return await self._parser.parse(body, exchange, _read_json)
+        if _is_json(body, context.headers):
+            return await self._parser.parse(body, context, _read_json)
         return body, {}
 
 
 def _is_json(body: bytes, headers: Mapping[bytes, bytes]) -> bool:
-    """Whether a body is JSON, by its type or its first byte, which no image begins with."""
+    """Return whether a body is JSON, by its content type or its first byte, with which no image begins."""
     is_declared = headers.get(b"content-type", b"")[:16].lower() == b"application/json"
     return is_declared or body[:64].lstrip()[:1] == b"{"
 
@@ -68,12 +68,12 @@ def _read_json(body: bytes) -> tuple[bytes, dict[str, str]]:
         raise BadRequest(f"`parameters` must be an object; send {_EXPECTED}.", code="bad_json")
     if parameters.get("function_to_apply") not in _FUNCTIONS:
         raise BadRequest(
-            "`function_to_apply` must be softmax or left out: the scores are calibrated probabilities.",
+            "`function_to_apply` must be softmax or omitted: the scores are calibrated probabilities.",
             code="bad_json",
         )
     return decoded_image(document.get("inputs"), "inputs"), _as_fields(parameters)
 
 
 def _as_fields(parameters: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters in the form of a query's, without those that are null."""
+    """Return the parameters as strings, like those of a query, without null values."""
     return {str(name): str(value) for name, value in parameters.items() if value is not None}

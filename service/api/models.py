@@ -1,4 +1,4 @@
-"""GET /models and below: which models there are, what their cards say, and whether they serve."""
+"""GET /models and its sub-paths: the models, their cards, and the states of their versions."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -37,12 +37,12 @@ def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
     """Add the three routes."""
 
     async def models() -> dict[str, Any]:
-        """Every version that serves, with what its card says, and every one that was refused or unloaded, and why."""
+        """All model versions: the served ones with their cards, and rejected or unloaded ones with a reason."""
         readiness.check_started()
         return {"models": [_describe(state, registry) for state in registry.states]}
 
     async def model(name: _Name) -> dict[str, Any]:
-        """The version of a model that answers when a request names none, and the state of each version."""
+        """The version of a model that serves requests without a version, and the state of each version."""
         readiness.check_started()
         states = registry.states_of(name)
         best = max(states, key=lambda state: (registry.serves(state), int(state.version)))

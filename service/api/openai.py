@@ -1,6 +1,6 @@
 """POST /v1/embeddings and GET /v1/models: embeddings of images for the clients of OpenAI's API.
 
-`input` is an image as a data URL, or a list of up to 64 of them. Embeddings have length 1, as OpenAI's have.
+`input` is an image as a data URL, or a list of up to 64 of them. Embeddings have length 1, like those of OpenAI.
 """
 
 import base64
@@ -14,7 +14,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from service.api.endpoints.batch import MOST_IMAGES
-from service.api.endpoints.fan_out import gather_all, window_of
+from service.api.endpoints.fan_out import gather_all, window_size
 from service.api.endpoints.inference import InferenceService, check_encoding, read_body
 from service.api.endpoints.responses import JsonAnswer, send_json
 from service.api.parsing.json_images import JsonParser, decoded_image, read_object
@@ -32,7 +32,7 @@ _EXPECTED = '{"model": "a name of GET /v1/models", "input": "data:image/jpeg;bas
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _EmbeddingsRequest:
     images: list[bytes]
     model: str | None
     is_base64: bool
@@ -40,7 +40,7 @@ class _Question:
 
 
 class EmbeddingsEndpoint:
-    """Answers one request."""
+    """The endpoint of OpenAI's embeddings."""
 
     def __init__(self, serving: InferenceService, *, max_waiting: int) -> None:
         self._serving = serving
@@ -48,32 +48,32 @@ class EmbeddingsEndpoint:
         self._parser = JsonParser()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
-        check_encoding(exchange.headers)
+        context: RequestContext = scope["exchange"]
+        check_encoding(context.headers)
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
-        question = await self._parser.parse(body, exchange, _read_question)
+            return  # the client disconnected during the upload
+        request = await self._parser.parse(body, context, _read_request)
         del body
-        classifier = self._serving.registry.find(question.model)
-        _check_dimensions(question.dimensions, classifier)
-        embeddings = await self._embed(question, classifier, exchange)
+        classifier = self._serving.registry.find(request.model)
+        _check_dimensions(request.dimensions, classifier)
+        embeddings = await self._embed(request, classifier, context)
         data = [
             {"object": "embedding", "index": index, "embedding": embedding}
             for index, embedding in enumerate(embeddings)
         ]
-        usage = {"prompt_tokens": 0, "total_tokens": 0}  # the clients expect it; images have no tokens
-        await send_json(exchange, {"object": "list", "data": data, "model": classifier.info.name, "usage": usage})
+        usage = {"prompt_tokens": 0, "total_tokens": 0}  # clients expect this field; images have no tokens
+        await send_json(context, {"object": "list", "data": data, "model": classifier.info.name, "usage": usage})
 
-    async def _embed(self, question: _Question, classifier: Classifier, exchange: RequestContext) -> list[Any]:
+    async def _embed(self, request: _EmbeddingsRequest, classifier: Classifier, context: RequestContext) -> list[Any]:
         async def embed(number: int) -> Any:
-            image = question.images[number]
-            classification = await self._serving.classify(classifier, image, exchange, top_k=1, outputs=(OUTPUT,))
+            image = request.images[number]
+            classification = await self._serving.classify(classifier, image, context, top_k=1, outputs=(OUTPUT,))
             embedding = embedding_of(classification, normalize=True)
-            return base64.b64encode(embedding.tobytes()).decode() if question.is_base64 else embedding
+            return base64.b64encode(embedding.tobytes()).decode() if request.is_base64 else embedding
 
-        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        return await gather_all(len(question.images), embed, at_once=window)
+        window = window_size(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        return await gather_all(len(request.images), embed, at_once=window)
 
 
 def model_routes(registry: Registry, readiness: Readiness) -> list[Route]:
@@ -96,7 +96,7 @@ def _described(model: Classifier) -> dict[str, Any]:
 
 
 def _created(model: Classifier) -> int:
-    """Return when a model was exported, in seconds since 1970; 0 if its card has no valid time."""
+    """Return the export time of a model in seconds since 1970; 0 if its card has no valid time."""
     try:
         return max(0, int(datetime.fromisoformat(model.card.provenance.created).timestamp()))
     except ValueError:
@@ -104,15 +104,15 @@ def _created(model: Classifier) -> int:
 
 
 def _check_dimensions(dimensions: int | None, classifier: Classifier) -> None:
-    """Raise BadRequest unless the embedding has this many dimensions, where the size is known."""
+    """Raise BadRequest if the requested number of dimensions is not that of the embedding."""
     size = next((output.shape[-1] for output in classifier.outputs if output.name == OUTPUT), None)
     if dimensions is not None and dimensions != size:
         raise BadRequest(
-            f"`dimensions` is {dimensions}, and this model's embeddings have {size}; leave it out.", code="bad_json"
+            f"`dimensions` is {dimensions}, but this model's embeddings have {size}; omit it.", code="bad_json"
         )
 
 
-def _read_question(body: bytes) -> _Question:
+def _read_request(body: bytes) -> _EmbeddingsRequest:
     document = read_object(body, _EXPECTED)
     model, encoding = document.get("model"), document.get("encoding_format")
     if model is not None and not isinstance(model, str):
@@ -122,13 +122,13 @@ def _read_question(body: bytes) -> _Question:
     dimensions = document.get("dimensions")
     if dimensions is not None and (isinstance(dimensions, bool) or not isinstance(dimensions, int)):
         raise BadRequest("`dimensions` must be a whole number.", code="bad_json")
-    return _Question(_images_of(document.get("input")), model, encoding == "base64", dimensions)
+    return _EmbeddingsRequest(_images_of(document.get("input")), model, encoding == "base64", dimensions)
 
 
 def _images_of(given: Any) -> list[bytes]:
     values = given if isinstance(given, list) else [given]
     if not values or isinstance(given, LongArray) or isinstance(values[0], int | float):
-        raise BadRequest(f"`input` has no image: this server embeds images; send {_EXPECTED}.", code="bad_json")
+        raise BadRequest(f"`input` has no image, and only images are supported; send {_EXPECTED}.", code="bad_json")
     if len(values) > MOST_IMAGES:
         raise BadRequest(
             f"A request may have at most {MOST_IMAGES} images; send several requests.", code="too_many_images"

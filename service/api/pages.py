@@ -1,4 +1,4 @@
-"""The web pages: / for images, /docs for the API with Swagger UI, and the files that both load from this server."""
+"""The web pages: / to classify images, /docs with Swagger UI, and the static files of both."""
 
 import mimetypes
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from service.api.openapi.docs_page import docs_page
 
 _WEB = Path(__file__).parent.parent / "web"
 _SWAGGER_UI = _WEB / "swagger-ui"
-# A page runs the files of this server and nothing else, sends requests to this server only, and cannot be framed.
+# A page runs only scripts of this server, sends requests only to this server, and cannot be framed.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -15,7 +15,7 @@ from service.api.parsing.multipart import FILE_FIELDS, read_form
 from service.api.parsing.parameters import read_query, read_top_k, with_fields
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
-from service.inference.classifier import Prediction
+from service.inference.results import Prediction
 
 PATHS = ("/predictions/{model}", "/predictions/{model}/{version}")
 METHODS = frozenset(("POST", "PUT"))  # `curl -T`, as in TorchServe's documents, sends PUT
@@ -25,25 +25,25 @@ _FILE_FIELDS = FILE_FIELDS | {b"data", b"body"}
 
 
 class PredictionsEndpoint:
-    """Answers one request."""
+    """The endpoint of TorchServe's image classification."""
 
     def __init__(self, serving: InferenceService) -> None:
         self._serving = serving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         parameters = read_query(scope["query_string"], PARAMETERS)
-        check_encoding(exchange.headers)
+        check_encoding(context.headers)
         classifier = self._serving.registry.find(_model_of(scope["path_params"]))
         body = await read_body(receive)
         if body is None:
-            return  # the client left while uploading
-        if exchange.is_form:
-            form = read_form(body, exchange.headers[b"content-type"], file_fields=_FILE_FIELDS)
+            return  # the client disconnected during the upload
+        if context.is_form:
+            form = read_form(body, context.headers[b"content-type"], file_fields=_FILE_FIELDS)
             body, parameters = form.one_file(), with_fields(parameters, form.fields, PARAMETERS)
-        classification = await self._serving.classify(classifier, body, exchange, top_k=read_top_k(parameters))
+        classification = await self._serving.classify(classifier, body, context, top_k=read_top_k(parameters))
         answer = orjson.dumps(_by_label(classification.predictions), option=OPTIONS)
-        await send_bytes(exchange, answer, b"application/json")
+        await send_bytes(context, answer, b"application/json")
 
 
 def ping_route(readiness: Readiness) -> Route:

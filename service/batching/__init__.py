@@ -1,1 +1,1 @@
-"""The queue of images, the batches that are formed from it, and which images are refused."""
+"""The queue of images, batch formation, and load shedding."""

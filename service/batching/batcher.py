@@ -1,9 +1,9 @@
-"""Group single images into batches without a timer.
+"""Batching of single images without a timer.
 
-While the engine is busy, arrivals collect. A thread that becomes free takes its share of them, up to the model's
-`max_batch` and to what is computed quickly. An idle server answers at once with batches of one; a busy server fills its
-batches by itself. Models take turns on the same threads. A job that needs long work first is deferred to a thread of
-its own, so that it does not delay its batch. Every submitted job gets an answer.
+While the engine is busy, jobs collect in the queue. A thread that becomes free takes its share of them, up to the
+model's `max_batch` and a limit on the time of a batch. An idle server answers at once with batches of one; a loaded
+server fills its batches. Models take turns on the same threads. A job with long preparation is deferred to another
+thread, so that it does not delay its batch. Every submitted job gets an answer.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from service.batching.job_queue import JobQueue
 from service.batching.jobs import (
     Answer,
     Deferred,
-    IsWanted,
+    IsAwaited,
     Job,
     Model,
     QueuedJob,
@@ -37,28 +37,32 @@ from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
-_CLEANUP_INTERVAL_S = 0.05  # between two searches for abandoned jobs: a refusal has to be cheap
+_CLEANUP_INTERVAL_S = 0.05  # between two scans for abandoned jobs: a refusal has to be cheap
 _LONGEST_PREPARATION_S = 1.5
 _NO_LIMITS = SubmitOptions()
 
 
 class Batcher:
-    """The threads that run models, and the answers that requests on the event loop wait for."""
+    """Owns the threads that run models, and resolves the futures of requests on the event loop."""
 
     def __init__(
-        self, limits: QueueLimits, *, threads: int = 1, board: SharedLoad | None = None, place: int = 0
+        self, limits: QueueLimits, *, threads: int = 1, shared_load: SharedLoad | None = None, worker_index: int = 0
     ) -> None:
-        """`board` has the counts of all processes, of which this one writes to `place`."""
+        """Create the queue; `start` starts the threads.
+
+        `shared_load` has the counters of all processes; this one writes those of `worker_index`. Raises ValueError if
+        `threads` is not positive.
+        """
         if threads < 1:
             raise ValueError(f"threads {threads} must be positive")
         self.thread_count = threads
         self._load_shedder = LoadShedder(limits)
-        self._shared_load = board or SharedLoad(1)
-        self._queue = JobQueue(self._load_shedder, self._shared_load, place)
+        self._shared_load = shared_load or SharedLoad(1)
+        self._queue = JobQueue(self._load_shedder, self._shared_load, worker_index)
         self._to_prepare: SimpleQueue[tuple[QueuedJob, Deferred[Any]] | None] = SimpleQueue()
         self._running_threads = 0
         self._heartbeats: list[Heartbeat] = []
-        # These belong to the event loop.
+        # Only the event loop accesses these.
         self._unanswered: set[asyncio.Future[Any]] = set()
         self._all_ended = asyncio.Event()
         self._cleaned_up_at = 0.0
@@ -66,15 +70,15 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many jobs no thread has taken yet."""
+        """The number of jobs that no thread has taken yet."""
         return self._queue.waiting
 
     def oldest_age_s(self) -> float:
-        """Return how long the oldest job has waited in a queue, in seconds; 0 if there is none."""
+        """Return the waiting time of the oldest queued job in seconds; 0 if there is none."""
         return self._queue.oldest_age_s()
 
     def start(self, threads: int | None = None) -> None:
-        """Start the threads, `threads` of them if given. Call it on the event loop that will submit."""
+        """Start the threads; `threads` replaces the constructor's number. Call it on the event loop that submits."""
         loop = asyncio.get_running_loop()
         self.thread_count = threads or self.thread_count
         self._running_threads = self.thread_count
@@ -82,11 +86,11 @@ class Batcher:
             for number in range(self.thread_count):
                 heartbeat = Heartbeat()
                 self._heartbeats.append(heartbeat)
-                # Daemons: a model that hangs may not keep the process from ending.
+                # Daemon threads: a model that hangs must not block the exit of the process.
                 threading.Thread(target=work, args=(loop, heartbeat), name=f"{name}-{number}", daemon=True).start()
 
     async def stop(self, timeout_s: float) -> None:
-        """Answer all accepted jobs and end the threads; after `timeout_s`, refuse the jobs that are left."""
+        """Answer all accepted jobs and end the threads; after `timeout_s`, refuse the remaining jobs."""
         self._queue.close()
         if self._running_threads:
             try:
@@ -95,16 +99,19 @@ class Batcher:
                 log.error("the engine did not finish in %g s; abandoned requests: %d", timeout_s, self.waiting)
         for answer in self._unanswered:
             if not answer.done():
-                answer.set_exception(NotReady("The server stopped before this image had its turn.", retry_after_s=5))
+                answer.set_exception(NotReady("The server stopped before this image was processed.", retry_after_s=5))
         self._unanswered.clear()
 
     def is_healthy(self) -> bool:
-        """Check all threads: return whether the idle ones have answered the last checks and no other one hangs."""
+        """Return whether all idle threads have answered the last checks and no busy thread hangs."""
         check, now = self._queue.check_threads(), time.monotonic()
         return all(heartbeat.is_healthy(check, now) for heartbeat in self._heartbeats)
 
     def check_capacity(self, expires_at: float = math.inf) -> None:
-        """Raise what `submit` would raise for one more job now; `expires_at` is its client's limit."""
+        """Raise what `submit` would raise for one more job now.
+
+        `expires_at` is the client's deadline in monotonic seconds. Raises NotReady, Overloaded, Expired.
+        """
         queue = self._queue
         if queue.is_closing:
             raise NotReady("The server is stopping; send requests elsewhere.", code="draining", retry_after_s=5)
@@ -125,7 +132,7 @@ class Batcher:
     def has_capacity(self, coming: int = 0) -> bool:
         """Return whether the queue would accept one more job after `coming` others, whatever its deadline.
 
-        A batcher that is stopping returns True: the reason of its refusal is not the queue.
+        A batcher that is stopping returns True, because it does not refuse for lack of capacity.
         """
         queue = self._queue
         if queue.is_closing or not (queue.waiting or coming):
@@ -142,17 +149,17 @@ class Batcher:
         )
 
     def retry_after_s(self) -> int:
-        """Return after how many seconds a refused client should try again."""
+        """Return the number of seconds after which a refused client should retry."""
         return self._load_shedder.retry_after_s(self._queue.waiting, self.thread_count)
 
     async def submit(self, model: Model[Job, Answer], job: Job, options: SubmitOptions = _NO_LIMITS) -> Answer:
         """Return the model's answer to one job.
 
-        A job that arrives at an idle process is always tried. If the model `runs_inline`, the event loop runs such a
-        job itself: two handovers between threads would take about as long as the job.
+        A job that arrives at an idle process is always attempted. If the model `runs_inline`, the event loop runs such
+        a job itself, because two handovers between threads take about as long as the job.
 
-        Raises Overloaded if too much is waiting, Expired if its turn would come or came too late, NotReady if the
-        server stops, EngineFailed if the model broke, and whatever ServiceError the model has for this job alone.
+        Raises Overloaded if the queue is full, Expired if the job would be or was processed too late, NotReady if the
+        server stops, EngineFailed if the model fails, and any ServiceError that the model returns for this job.
         """
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         queue = self._queue
@@ -163,7 +170,7 @@ class Batcher:
             if outstanding:
                 latest_start = self._load_shedder.latest_start(options.expires_at)
                 until = min(latest_start, self._load_shedder.expiry(time.monotonic(), outstanding))
-            queued = QueuedJob(model, job, answer, options.is_wanted, until)
+            queued = QueuedJob(model, job, answer, options.is_awaited, until)
             is_inline = not outstanding and self._may_run_inline(model, job, options)
             if is_inline:
                 queue.count(running=1)
@@ -171,24 +178,24 @@ class Batcher:
                 queue.put(queued)
         self._unanswered.add(answer)
         try:
-            if is_inline:  # a model that hangs here stops the event loop, which the supervisor notices as well
+            if is_inline:  # a model that hangs here blocks the event loop, which the supervisor detects
                 resolve(self._run([queued], self._inline_heartbeat, exclusive=True))
             return await answer
         finally:
             self._unanswered.discard(answer)
-            del answer, queued  # a failure's traceback holds this frame, and would be held by it
+            del answer, queued  # an exception's traceback refers to this frame: avoid a reference cycle
 
     def _may_run_inline(self, model: Model[Job, Any], job: Job, options: SubmitOptions) -> bool:
-        """Return whether the event loop may run a job now: the job is short, and no process has another one."""
+        """Return whether the event loop may run a job now: the job is short, and no process has another job."""
         is_loop_free = self._running_threads > 0 and self._load_shedder.is_quick() and self._shared_load.is_idle()
-        return is_loop_free and model.runs_inline(job) and bool(options.is_wanted())
+        return is_loop_free and model.runs_inline(job) and bool(options.is_awaited())
 
-    def delays_others(self, is_wanted: IsWanted) -> bool:
-        """Return whether jobs that were submitted with this `is_wanted` wait, and jobs of other requests too."""
-        return self._queue.has_jobs_of(is_wanted) and self._queue.has_others(is_wanted)
+    def delays_others(self, is_awaited: IsAwaited) -> bool:
+        """Return whether jobs with this `is_awaited` are queued, and jobs of other requests as well."""
+        return self._queue.has_jobs_of(is_awaited) and self._queue.has_others(is_awaited)
 
     def _drop_abandoned(self) -> None:
-        """Free capacity: remove the jobs of clients that left, and expired ones."""
+        """Remove expired jobs and the jobs of disconnected clients."""
         now = time.monotonic()
         if now - self._cleaned_up_at < _CLEANUP_INTERVAL_S:
             return
@@ -202,7 +209,7 @@ class Batcher:
                 resolve_from_thread(loop, batch.refused)
             if batch.jobs:
                 resolve_from_thread(loop, self._run(batch.jobs, heartbeat, exclusive=batch.exclusive))
-            del batch  # while it waits, the thread holds no image and no model that may be on its way out
+            del batch  # a waiting thread must not keep images or an unloaded model alive
         with self._queue.lock:
             self._running_threads -= 1
             is_last = self._running_threads == 0
@@ -212,7 +219,7 @@ class Batcher:
             call(loop, self._all_ended.set)
 
     def _run(self, jobs: list[QueuedJob], heartbeat: Heartbeat, *, exclusive: bool) -> list[tuple[QueuedJob, Any]]:
-        """Let the model answer a batch; return each job with its answer, except for deferred ones."""
+        """Run a batch; return each job with its answer, except for deferred jobs."""
         started = time.monotonic()
         answers = run_batch(jobs, heartbeat, exclusive=exclusive)
         self._load_shedder.note_batch(time.monotonic() - started, len(jobs))
@@ -232,9 +239,9 @@ class Batcher:
             heartbeat.begin(_LONGEST_PREPARATION_S)
             started = time.monotonic()
             job = prepare(queued, deferred, self._queue.has_others)
-            queued_at = queued.queued_at + time.monotonic() - started  # preparing is work, not waiting
+            queued_at = queued.queued_at + time.monotonic() - started  # preparation does not count as waiting
             heartbeat.end()
             self._queue.end_deferral(queued, job, queued_at)
             if isinstance(job, ServiceError):
                 resolve_from_thread(loop, [(queued, job)])
-            del entry, queued, deferred, job  # as above: while it waits, the thread holds no image and no model
+            del entry, queued, deferred, job  # as above: a waiting thread must not keep them alive

@@ -1,8 +1,8 @@
-"""Whether a thread is alive: an idle thread answers checks, and a busy one does not take far longer than expected."""
+"""Liveness of a thread: an idle thread answers checks, and a busy one stays within ten times its expected time."""
 
 import time
 
-_MISSED_CHECKS = 5  # that an idle thread may leave unanswered: the cores can be busy
+_MISSED_CHECKS = 5  # allowed for an idle thread, because the cores can be busy
 _SHORTEST_LIMIT_S = 6.0
 _SLOWER_THAN_EXPECTED = 10.0
 
@@ -18,16 +18,16 @@ class Heartbeat:
         self._last_check = 0.0
 
     def beat(self, check: float) -> None:
-        """Answer a check by its number. Infinity: this thread answers no checks while it is idle."""
+        """Store the number of the last answered check; infinity exempts an idle thread from checks."""
         self._last_check = check
 
     def begin(self, expected_s: float) -> None:
-        """Note the start of work that should take about `expected_s` seconds."""
+        """Mark the thread busy with work that should take about `expected_s` seconds."""
         self._limit_s = max(_SHORTEST_LIMIT_S, _SLOWER_THAN_EXPECTED * expected_s)
         self._busy_since = time.monotonic()
 
     def end(self) -> None:
-        """Note that the thread is idle."""
+        """Mark the thread idle."""
         self._busy_since = None
 
     def is_healthy(self, last_check: int, now: float) -> bool:

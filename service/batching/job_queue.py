@@ -1,7 +1,7 @@
-"""The jobs of one process: a queue for each model, and the counts that other processes see.
+"""The jobs of one process: a queue for each model, and the counters that other processes read.
 
-Models take turns: a model whose batch was taken goes to the end of the line. One lock guards everything here, and the
-decisions of `Batcher.submit` as well.
+Models are served round-robin: a model whose batch was taken goes to the end. One lock guards all state of this module
+and the decisions of `Batcher.submit`.
 """
 
 import math
@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from service.batching.heartbeat import Heartbeat
-from service.batching.jobs import IsWanted, Model, QueuedJob, has_other_requests, pop_up_to
+from service.batching.jobs import IsAwaited, Model, QueuedJob, has_other_requests, pop_up_to
 from service.batching.load_shedding import LoadShedder
 from service.errors import ServiceError
 from service.system.shared_counters import SharedLoad
@@ -25,66 +25,66 @@ Refused = tuple[QueuedJob, ServiceError]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Jobs of one model that a thread has taken, and those that it met on the way and refuses."""
+    """Jobs of one model that a thread has taken, and the refused jobs that preceded them in the queue."""
 
     jobs: list[QueuedJob]
     refused: list[Refused]
-    exclusive: bool  # no process has anything else to do
+    exclusive: bool  # no process has another job
 
 
 class JobQueue:
-    """Queues of jobs by model. Methods take the lock themselves, except where noted."""
+    """Queues of jobs by model. Methods acquire the lock themselves, except where noted."""
 
-    def __init__(self, load_shedder: LoadShedder, shared_load: SharedLoad, slot: int) -> None:
+    def __init__(self, load_shedder: LoadShedder, shared_load: SharedLoad, worker_index: int) -> None:
         self.lock = threading.RLock()
         self.waiting = 0  # jobs in a queue or deferred
         self.running = 0  # jobs in a model
         self.idle_threads = 0
         self.is_closing = False
         self._load_shedder = load_shedder
-        self._shared_load, self._slot = shared_load, slot
+        self._shared_load, self._worker_index = shared_load, worker_index
         self._changed = threading.Condition(self.lock)
-        self._queues: dict[Model[Any, Any], deque[QueuedJob]] = {}  # in the order of their turns; never an empty queue
+        self._queues: dict[Model[Any, Any], deque[QueuedJob]] = {}  # in round-robin order; no queue is empty
         self._deferred: set[QueuedJob] = set()
-        self._checks = 0  # how often idle threads were woken to show that they are alive
+        self._checks = 0  # liveness checks of idle threads so far
 
     def put(self, job: QueuedJob) -> None:
-        """Append a job to the queue of its model, and wake a thread. Call it with the lock."""
+        """Append a job to the queue of its model, and wake a thread. The caller holds the lock."""
         self._queues.setdefault(job.model, deque()).append(job)
         self.count(waiting=1)
         self._changed.notify()
 
     def count(self, *, waiting: int = 0, running: int = 0) -> None:
-        """Add to the counts, and publish them to the other processes. Call it with the lock."""
+        """Add to the counters, and publish them to the other processes. The caller holds the lock."""
         self.waiting += waiting
         self.running += running
-        self._shared_load.write(self._slot, waiting=self.waiting, outstanding=self.waiting + self.running)
+        self._shared_load.write(self._worker_index, waiting=self.waiting, outstanding=self.waiting + self.running)
 
     def oldest_age_s(self) -> float:
-        """Return how long the first job of any queue has waited, in seconds; 0 if all queues are empty."""
+        """Return the longest waiting time of a queue's first job in seconds; 0 if all queues are empty."""
         with self.lock:
             firsts = [queue[0].queued_at for queue in self._queues.values()]
         return time.monotonic() - min(firsts) if firsts else 0.0
 
     def close(self) -> None:
-        """Let `take_batch` return None once nothing is left."""
+        """Let `take_batch` return None once no job is left."""
         with self.lock:
             self.is_closing = True
             self._changed.notify_all()
 
     def check_threads(self) -> int:
-        """Wake all idle threads, and return the number of this check, which their heartbeats should reach."""
+        """Wake all idle threads, and return the number of this check, which their heartbeats store."""
         with self.lock:
             self._checks += 1
             self._changed.notify_all()
             return self._checks
 
     def take_batch(self, heartbeat: Heartbeat, threads: int) -> Batch | None:
-        """Wait for work, then take a fair share of one model's jobs; return None at the end.
+        """Wait for jobs, then take a fair share of one model's jobs; return None once the queue is closed and empty.
 
-        Fast images, and those of a GPU, are shared with the threads that are idle now. Every thread returns while slow
-        images are computed, so each thread leaves the others their share. Abandoned and expired jobs are refused and do
-        not count as part of the share.
+        Jobs of a fast model or a GPU are divided among the threads that are idle now. Jobs of a slow model are divided
+        among all threads, because each of them becomes free before a batch ends. Abandoned and expired jobs are refused
+        and do not count towards the share.
         """
         with self.lock:
             self.idle_threads += 1
@@ -102,25 +102,25 @@ class JobQueue:
             jobs, refused = pop_up_to(queue, self._share(model, before, threads), self.has_others)
             self.count(waiting=len(queue) - before, running=len(jobs))
             if queue:
-                self._queues[model] = queue  # at the end: the other models are next
+                self._queues[model] = queue  # appended, so that the other models are next
             return Batch(jobs, refused, exclusive=self._shared_load.has_single_request())
 
     def _share(self, model: Model[Any, Any], waiting: int, threads: int) -> int:
-        """Return how many of a model's waiting jobs one thread takes."""
+        """Return the number of a model's waiting jobs that one thread takes."""
         if model.is_serialized or self._load_shedder.is_quick():
             return min(math.ceil(waiting / (self.idle_threads + 1)), model.max_batch)
         return min(math.ceil(waiting / threads), model.max_batch, self._load_shedder.largest_batch())
 
     def end_batch(self, jobs: int, deferred: Sequence[QueuedJob]) -> None:
-        """Count a batch of so many jobs as run, except for those that the model has deferred."""
+        """Count `jobs` jobs as run, except for those that the model has deferred."""
         with self.lock:
             self._deferred.update(deferred)
             self.count(waiting=len(deferred), running=-jobs)
 
     def end_deferral(self, job: QueuedJob, prepared: Any, queued_at: float) -> None:
-        """Put a deferred job back to the front of its queue, or drop it if a ServiceError is in place of the job.
+        """Put a prepared job at the front of its queue, or drop it if `prepared` is a ServiceError.
 
-        `queued_at` is the start of its stay in the queue, in monotonic seconds, without the time of preparing it.
+        `queued_at` is its time of arrival in monotonic seconds, shifted by the time of its preparation.
         """
         with self.lock:
             self._deferred.discard(job)
@@ -132,7 +132,7 @@ class JobQueue:
             self._changed.notify_all()
 
     def drop_refused(self, now: float) -> list[Refused]:
-        """Remove the jobs of clients that left and expired jobs, and return them with their refusals."""
+        """Remove expired jobs and the jobs of disconnected clients; return them with their refusals."""
         dropped: list[Refused] = []
         with self.lock:
             has_others = partial(has_other_requests, self._all_waiting())
@@ -146,13 +146,13 @@ class JobQueue:
             self.count(waiting=-len(dropped))
         return dropped
 
-    def has_jobs_of(self, is_wanted: IsWanted) -> bool:
-        """Return whether jobs wait that were submitted with this `is_wanted`, which is the same for a whole request."""
-        return any(job.is_wanted == is_wanted for job in self._all_waiting())
+    def has_jobs_of(self, is_awaited: IsAwaited) -> bool:
+        """Return whether jobs of the request with this `is_awaited` are queued."""
+        return any(job.is_awaited == is_awaited for job in self._all_waiting())
 
-    def has_others(self, is_wanted: IsWanted) -> bool:
-        """Return whether jobs of other requests wait, in this process or another one."""
-        return self._shared_load.waiting() > self.waiting or has_other_requests(self._all_waiting(), is_wanted)
+    def has_others(self, is_awaited: IsAwaited) -> bool:
+        """Return whether jobs of other requests are queued, in this process or another one."""
+        return self._shared_load.waiting() > self.waiting or has_other_requests(self._all_waiting(), is_awaited)
 
     def _all_waiting(self) -> list[QueuedJob]:
         with self.lock:

@@ -1,4 +1,4 @@
-"""Queued jobs, and how threads run them: every job is resolved, whatever fails."""
+"""Queued jobs and how engine threads run them. Every job is resolved, whatever fails."""
 
 import asyncio
 import logging
@@ -17,106 +17,106 @@ log = logging.getLogger(__name__)
 
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
-# Whether the client waits for its answer; the same callable for all jobs of a request. None: unknown, because the
-# client has closed its sending half. It then counts as one that has left while jobs of other requests wait.
-IsWanted = Callable[[], bool | None]
+# Returns whether the client waits for its answer; all jobs of a request share one callable. None: unknown, because the
+# client has closed its sending half. Such a client counts as disconnected while jobs of other requests are queued.
+IsAwaited = Callable[[], bool | None]
 
 
 @dataclass(slots=True)  # not frozen, for the reason given at QueuedJob
 class SubmitOptions:
-    """What the queue knows of the request that a job belongs to."""
+    """Properties of the request that a job belongs to."""
 
-    is_wanted: IsWanted = lambda: True
-    expires_at: float = math.inf  # the client's own limit, in monotonic seconds
+    is_awaited: IsAwaited = lambda: True
+    expires_at: float = math.inf  # the client's deadline, in monotonic seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred(Generic[Job]):
-    """A model's answer to a job that needs long work before it can share a batch."""
+    """A model's answer to a job that needs long preparation before it can be part of a batch."""
 
-    prepare: Callable[[], Job]  # returns the job to run then; may raise ServiceError
+    prepare: Callable[[], Job]  # returns the job to run next; may raise ServiceError
 
 
 class Model(Protocol[Job, Answer]):
-    """What answers batches: jobs of one model share a batch. Called by the engine's threads."""
+    """A model that answers batches of jobs. The engine's threads call it."""
 
     @property
     def max_batch(self) -> int: ...
 
     @property
     def longest_batch_s(self) -> float:
-        """How long the largest batch takes, in seconds; a batch that takes ten times as long counts as hanging."""
+        """The time of the largest batch in seconds; a batch that takes ten times as long counts as hanging."""
 
     @property
     def is_serialized(self) -> bool:
-        """Whether its batches are computed one after the other by all threads together, as on a GPU."""
+        """Whether a shared device, such as a GPU, computes the batches of all threads one after the other."""
 
     def runs_inline(self, job: Job, /) -> bool:
-        """Whether a job is short enough for the event loop to run it, while there is nothing else to do."""
+        """Return whether a job is short enough to run on the event loop of an idle process."""
 
     def answer_batch(self, jobs: list[Job], /, *, exclusive: bool) -> list[Answer | ServiceError | Deferred[Job]]:
-        """Answer each job, in order. `exclusive`: no process has anything else to do."""
+        """Return the answer to each job, in order. `exclusive`: no process has another job."""
 
 
-@dataclass(slots=True, eq=False)  # not frozen: one is made for each image, and that would triple what it costs
+@dataclass(slots=True, eq=False)  # not frozen: a frozen instance takes three times as long to create
 class QueuedJob:
     """A job in a queue, and the future of its answer."""
 
     model: Model[Any, Any]
     job: Any
     answer: asyncio.Future[Any]
-    is_wanted: IsWanted
+    is_awaited: IsAwaited
     expires_at: float  # monotonic seconds
     queued_at: float = field(default_factory=time.monotonic)
 
-    def refusal(self, now: float, has_others: Callable[[IsWanted], bool]) -> ServiceError | None:
-        """Return the failure of a job that was abandoned or has expired, else None.
+    def refusal(self, now: float, has_others: Callable[[IsAwaited], bool]) -> ServiceError | None:
+        """Return the failure of an abandoned or expired job, else None.
 
-        `has_others` returns whether jobs of other requests wait.
+        `now` is in monotonic seconds. `has_others` returns whether jobs of other requests are queued.
         """
-        if self.answer.done() or not self._is_wanted_beside(has_others):
-            return Expired("The client left before its turn.", code="client_left")
+        if self.answer.done() or not self._is_awaited_beside(has_others):
+            return Expired("The client disconnected before its image was processed.", code="client_left")
         if now > self.expires_at:
             return Expired("The image waited too long; try again later.", retry_after_s=1)
         return None
 
-    def _is_wanted_beside(self, has_others: Callable[[IsWanted], bool]) -> bool:
-        is_wanted = self.is_wanted()
-        return not has_others(self.is_wanted) if is_wanted is None else is_wanted
+    def _is_awaited_beside(self, has_others: Callable[[IsAwaited], bool]) -> bool:
+        is_awaited = self.is_awaited()
+        return not has_others(self.is_awaited) if is_awaited is None else is_awaited
 
 
-def has_other_requests(jobs: Iterable[QueuedJob], is_wanted: IsWanted) -> bool:
-    """Return whether any of the jobs belongs to another request than the one with this `is_wanted`."""
-    return any(job.is_wanted != is_wanted for job in jobs)
+def has_other_requests(jobs: Iterable[QueuedJob], is_awaited: IsAwaited) -> bool:
+    """Return whether any job belongs to a request other than the one with this `is_awaited`."""
+    return any(job.is_awaited != is_awaited for job in jobs)
 
 
 def pop_up_to(
-    queue: deque[QueuedJob], share: int, has_others_elsewhere: Callable[[IsWanted], bool]
+    queue: deque[QueuedJob], share: int, has_others_elsewhere: Callable[[IsAwaited], bool]
 ) -> tuple[list[QueuedJob], list[tuple[QueuedJob, ServiceError]]]:
-    """Take up to `share` jobs from the queue; return them and the refused jobs before them, which do not count."""
-    wanted: list[QueuedJob] = []
+    """Remove up to `share` valid jobs from the queue; return them, and the refused jobs that preceded them."""
+    taken: list[QueuedJob] = []
     refused: list[tuple[QueuedJob, ServiceError]] = []
     now = time.monotonic()
 
-    def has_others(is_wanted: IsWanted) -> bool:
-        is_among = has_other_requests(wanted, is_wanted) or has_other_requests(queue, is_wanted)
-        return is_among or has_others_elsewhere(is_wanted)
+    def has_others(is_awaited: IsAwaited) -> bool:
+        is_here = has_other_requests(taken, is_awaited) or has_other_requests(queue, is_awaited)
+        return is_here or has_others_elsewhere(is_awaited)
 
-    while queue and len(wanted) < share:
+    while queue and len(taken) < share:
         job = queue.popleft()
         refusal = job.refusal(now, has_others)
         if refusal is None:
-            wanted.append(job)
+            taken.append(job)
         else:
             refused.append((job, refusal))
-    return wanted, refused
+    return taken, refused
 
 
 _JOB = operator.attrgetter("job")
 
 
 def run_batch(batch: list[QueuedJob], heartbeat: Heartbeat, *, exclusive: bool) -> list[Any]:
-    """Return the model's answers to a batch; if it fails as a whole, each job is retried by itself."""
+    """Return the model's answers to a batch, in order. If the batch fails, each job is retried in a batch of one."""
     model = batch[0].model
     heartbeat.begin(model.longest_batch_s)
     try:
@@ -124,14 +124,14 @@ def run_batch(batch: list[QueuedJob], heartbeat: Heartbeat, *, exclusive: bool) 
         if len(answers) != len(batch):
             raise ValueError(f"{len(answers)} answers to {len(batch)} jobs")
         return answers
-    except Exception as error:  # whatever fails, the thread has to live and every job has to be resolved
+    except Exception as error:  # the thread has to survive any failure, and every job has to be resolved
         if len(batch) > 1:
             _note_failure(error, len(batch))
             return [answer for queued in batch for answer in run_batch([queued], heartbeat, exclusive=False)]
         return [_failure(error)]
 
 
-def prepare(queued: QueuedJob, deferred: Deferred[Any], has_others: Callable[[IsWanted], bool]) -> Any:
+def prepare(queued: QueuedJob, deferred: Deferred[Any], has_others: Callable[[IsAwaited], bool]) -> Any:
     """Return the prepared job, or a ServiceError if it was refused or failed."""
     refusal = queued.refusal(time.monotonic(), has_others)
     if refusal is not None:
@@ -155,7 +155,7 @@ def _note_failure(error: Exception, size: int) -> None:
 
 
 def resolve_from_thread(loop: asyncio.AbstractEventLoop, answers: Iterable[tuple[QueuedJob, Any]]) -> None:
-    """Resolve jobs from another thread: the event loop is woken once a batch."""
+    """Resolve jobs from another thread, with one wake-up of the event loop for all of them."""
     call(loop, resolve, list(answers))
 
 
@@ -164,14 +164,14 @@ def call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *argume
     try:
         loop.call_soon_threadsafe(callback, *arguments)
     except RuntimeError:
-        log.warning("an engine thread outlived the event loop; its answer is dropped")
+        log.warning("the event loop has ended before an engine thread; its result is dropped")
 
 
 def resolve(answers: Iterable[tuple[QueuedJob, Any]]) -> None:
     """Set the future of each job, on the event loop."""
     for queued, answer in answers:
         if queued.answer.done():
-            continue  # cancelled by its own task, or refused at the end
+            continue  # cancelled by its task, or refused by `Batcher.stop`
         if isinstance(answer, ServiceError):
             queued.answer.set_exception(answer)
         else:

@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.progress import track
 
 from service.api.endpoints.responses import classification_as_json
+from service.cli.bulk import BulkOptions, check_output, classify_into
+from service.cli.bulk_inputs import BulkError
 from service.cli.client import Client, ServerError
 from service.cli.inputs import find_images, read_image
 from service.engine.engine import EngineError
@@ -25,7 +27,7 @@ from service.errors import ServiceError
 from service.images.limits import ImageLimits
 from service.inference.classifier import LARGEST_TOP_K, Classifier
 from service.inference.registry import load
-from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models
+from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models, locate_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.system.cores import available_cores
 
@@ -56,9 +58,10 @@ def classify(
         list[str],
         typer.Argument(metavar="IMAGE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
     ],
-    models: Annotated[Path, typer.Option(help="Folder of models.", envvar=f"{ENVIRONMENT_PREFIX}MODELS")] = Path(
-        "models"
-    ),
+    models: Annotated[
+        Path,
+        typer.Option(help="Folder of models, or one model: its file or folder.", envvar=f"{ENVIRONMENT_PREFIX}MODELS"),
+    ] = Path("models"),
     model: Annotated[
         str | None,
         typer.Option(
@@ -99,9 +102,22 @@ def classify(
             envvar=f"{ENVIRONMENT_PREFIX}MAX_SIDE",
         ),
     ] = Settings.model_fields["max_side"].default,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl", help="Write a line for each image of one folder, list of paths or tar archive."
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the lines of --out, and add what is missing.")] = False,
 ) -> None:
     """Say what each image shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
+    if out is not None or resume:
+        bulk = BulkOptions(top_k, max_image_bytes, available_cores())
+        _write_all(
+            out, images, server, partial(_load, models, model, ImageLimits.of(max_pixels, max_side), None), bulk, resume
+        )
+        return
     names = list(find_images(images))
     try:
         if server is not None:
@@ -114,6 +130,28 @@ def classify(
     except ServerError as error:
         _fail(str(error))
     raise SystemExit(1 if failed else 0)
+
+
+def _write_all(
+    out: Path | None,
+    inputs: list[str],
+    server: str | None,
+    load_model: Callable[[], Classifier],
+    options: BulkOptions,
+    resume: bool,
+) -> None:
+    """Write a line for each image. Exits with 1 and one line if the input or the file cannot be used."""
+    if out is None:
+        _fail("--resume needs --out FILE.jsonl, the file to continue")
+    if server is not None:
+        _fail("--out needs a model of --models, not --server; leave out --server")
+    if len(inputs) != 1:
+        _fail(f"--out takes one folder, list of paths or tar archive, not {len(inputs)}; write the paths into a list")
+    try:
+        check_output(out)
+        classify_into(out, inputs[0], load_model(), options, resume=resume)
+    except BulkError as error:
+        _fail(str(error))
 
 
 def _print_all(names: list[str], ask: Ask, at_once: int, most_bytes: int, output: Format) -> int:
@@ -129,16 +167,16 @@ def _ask_model(classifier: Classifier, top_k: int, content: bytes) -> dict[str, 
     return classification_as_json(classifier.info, classifier.classify_now(content, top_k=top_k))
 
 
-def _load(folder: Path, model: str | None, limits: ImageLimits) -> Classifier:
+def _load(folder: Path, model: str | None, limits: ImageLimits, max_batch: int | None = 1) -> Classifier:
     try:
         name, colon, version = (model or "").partition(":")
-        files = find_models(folder, latest=ALL if colon else 1)
+        files = find_models(locate_models(folder), latest=ALL if colon else 1)
         chosen = choose_model(files, name or None, flag="--model").name
         found = {file.version: file for file in files if file.name == chosen}
         if colon and version not in found:
             _fail(f"{name} has no version {version!r}; there is: {', '.join(found)}")
         file = found[version] if colon else next(iter(found.values()))
-        loaded = load(file, providers="auto", max_batch=1, limits=limits)
+        loaded = load(file, providers="auto", max_batch=max_batch, limits=limits)
         if not isinstance(loaded, Classifier):
             _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
         return loaded

@@ -14,7 +14,7 @@ _LONGEST_WAIT_S = 10
 
 
 class ServerError(Exception):
-    """The server cannot be asked. The message is one line that names the next step."""
+    """The server cannot be reached. The message is one line that names the next step."""
 
 
 class Client:

@@ -9,14 +9,14 @@ from pathlib import Path
 from service.errors import BadRequest, image_too_large
 
 STANDARD_INPUT = "-"
-_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
+IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
 
 
 def find_images(names: Iterable[str]) -> Iterator[str]:
     """Yield the files that are meant, in order: a folder stands for the images in it and below, by their endings.
 
     Of a pattern with `**`, which goes through folders by itself, they stand for nothing more. A name that no file,
-    folder or pattern fits comes back as it is, so that reading it tells what is wrong.
+    folder or pattern fits comes back as it is, so that reading it reports the fault.
     """
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
@@ -34,7 +34,7 @@ def _images_in(folder: Path) -> list[str]:
 
 def _is_image(path: Path, folder: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return path.suffix.lower() in _ENDINGS and not is_hidden and path.is_file()
+    return path.suffix.lower() in IMAGE_ENDINGS and not is_hidden and path.is_file()
 
 
 def read_image(name: str, most_bytes: int) -> bytes:
@@ -47,6 +47,11 @@ def read_image(name: str, most_bytes: int) -> bytes:
         raise BadRequest("The folder holds no JPEG, PNG or WebP file.", code="no_file") from None
     except OSError:
         raise BadRequest("The file cannot be read.", code="no_file") from None
+    return checked_size(content, most_bytes)
+
+
+def checked_size(content: bytes, most_bytes: int) -> bytes:
+    """Return the content of a file unless it is empty or above the limit. Raises BadRequest, TooLarge."""
     if len(content) > most_bytes:
         raise image_too_large(most_bytes)
     if not content:

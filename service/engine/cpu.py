@@ -1,4 +1,4 @@
-"""A model on the CPU: one session for many requests at once, one for the request that is alone, and their weights once.
+"""A model on the CPU: one session for concurrent requests, one for a single request, and one copy of their weights.
 
 The first runs each image on one thread, so that as many run side by side as there are cores. The second gives all
 cores to one image. Both map the weights of one optimised graph into memory, as do all other processes; the graph is
@@ -44,7 +44,7 @@ class CpuSessions:
         self._all_cores_are_free = threading.Lock()
 
     def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs; `alone` says that no other image is being run, in any process."""
+        """Return the named outputs; with `alone`, no other image is being run in any process."""
         if alone and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
             try:
                 return list(self._all_cores.run(list(outputs), {INPUT: images}))
@@ -66,7 +66,7 @@ def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | Non
         sessions = [open_session(model, threads=n, spinning=spins) for n, spins in sizes]
     except Exception as error:
         raise cannot_load(error) from error
-    if failure is not None:  # told only now that the model is not the reason
+    if failure is not None:  # logged only once the model is known not to be the cause
         log.warning("%s cannot be used, so each session keeps its own weights: %s", cache, _in_one_line(failure))
     return sessions
 

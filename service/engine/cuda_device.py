@@ -1,4 +1,4 @@
-"""Which GPU is here, asked of the driver itself: so that a machine without one is told in one line, not in ten.
+"""The GPU of this machine, found through the driver, so that a machine without one logs one line, not ten.
 
 Only the driver's library is needed, neither CUDA's nor ONNX Runtime. It also loads TensorRT's libraries, which ONNX
 Runtime does not look for where pip puts them.

@@ -1,6 +1,6 @@
 """Buffers for a GPU: pixels in its own memory, and page-locked memory here, which it reads and writes by itself.
 
-Page-locking is asked of the CUDA library that ONNX Runtime has loaded; where that fails, plain memory does, slower.
+The CUDA library that ONNX Runtime has loaded locks the pages; where that fails, pageable memory is used, more slowly.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ class CudaDevice:
     """The first GPU, as `GpuSessions` sees it."""
 
     def images(self, shape: tuple[int, ...]) -> DeviceValue:
-        """Return room for uint8 pixels in the GPU's memory."""
+        """Return a buffer for uint8 pixels in the GPU's memory."""
         return device_value(shape, np.uint8)
 
     def host_array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

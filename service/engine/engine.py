@@ -1,8 +1,8 @@
 """One model file, ready to run: which processor runs it, and arrays in, arrays out.
 
 It knows nothing of HTTP, labels or images: uint8 pixels go in as the model file's contract says, arrays come out, and
-`provider` is what really runs, not what was asked for. How a CPU and a GPU are used well is in `cpu_sessions.py` and
-`gpu_sessions.py`.
+`provider` is the provider in use, which may differ from the requested one. `cpu.py` and `gpu.py` hold the sessions of
+each processor.
 """
 
 import logging
@@ -50,10 +50,10 @@ class _Opened:
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """What a model gets of the machine, and who hears of it. The defaults suit a program that runs one model once."""
+    """Threads, cache and callbacks of a model. The defaults suit a program that runs one model once."""
 
-    alone_threads: int | None = None  # for a run that is alone; None: no more than for the others
-    cache: Path | None = None  # what is made for this host alone; None: nothing is shared, engines are built each time
+    alone_threads: int | None = None  # for a single image on an idle machine; None: as for the others
+    cache: Path | None = None  # files made for this host only; None: nothing is shared, engines are built each time
     largest_gpu_batch: int = LARGEST_GPU_BATCH
     report: Report = ignore_report  # what takes long while a model is loaded
     on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
@@ -63,9 +63,9 @@ _PLAIN_HOST = EngineOptions()
 
 
 class Engine:
-    """A model on the best of the wanted processors, warm if that is a GPU. Safe to `run` from several threads at once.
+    """A model on the best available provider, warm if that is a GPU. Safe to `run` from several threads at once.
 
-    Raises EngineError if the model cannot be loaded as asked.
+    Raises EngineError if the model cannot be loaded with these options.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Engine:
     ) -> list[NDArray[Any]]:
         """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed.
 
-        `alone`: nothing else is being run on this machine by any process, so that all cores may work on this.
+        `alone`: no other run is in progress on this machine, in any process, so that this one may use all cores.
         """
         try:
             return self._sessions.run(images, outputs, alone=alone)
@@ -121,7 +121,7 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
         opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
         if opened is not None:
             break
-    for failure in failures:  # told only now that the model is not the reason
+    for failure in failures:  # logged only once the model is known not to be the cause
         log.warning("%s", failure)
     if opened is None:
         raise EngineError(f"the {providers} provider is installed, but cannot run this model here; the log says why")

@@ -63,7 +63,7 @@ class GpuSessions:
         self._is_warm = True
 
     def run(self, images: Images, outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU does not care who is `alone`."""
+        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU ignores `alone`."""
         parts = list(self._run_parts(images, tuple(outputs)))
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
@@ -118,7 +118,7 @@ class GpuSessions:
         return binding
 
     def _make_answers(self) -> dict[str, NDArray[Any]]:
-        """Return a buffer of the largest batch for each output; one run tells their shapes."""
+        """Return a buffer of the largest batch for each output; one run gives their shapes."""
         names = [node.name for node in self._session.get_outputs()]
         answers = self._session.run(names, {INPUT: np.zeros((1, *self._pixels.shape[1:]), np.uint8)})
         return {

@@ -72,5 +72,5 @@ def _open(model: bytes, provider: str, told: Mapping[str, Mapping[str, str]], la
 def _precision(contract: ModelSignature) -> Precision:
     try:
         return read_card(contract.metadata).precision
-    except BadCard:  # then its owner hears of it elsewhere
+    except BadCard:  # reported elsewhere, when the card itself is read
         return "fp32"

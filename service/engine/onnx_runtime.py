@@ -38,7 +38,7 @@ _WORDS_OF_UNKNOWN = ("is not a registered function/op", "No Op registered for") 
 
 
 class EngineError(Exception):
-    """The model cannot be loaded as asked. The message is one line for an operator."""
+    """The model cannot be loaded with these options. The message is one line for an operator."""
 
 
 def cannot_load(error: Exception) -> EngineError:
@@ -77,7 +77,7 @@ def load_cuda_libraries() -> None:
     """Load CUDA and cuDNN from the packages beside ONNX Runtime, as there is no torch that would bring them."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    onnxruntime.set_default_logger_severity(4)  # what fails is told in our own words
+    onnxruntime.set_default_logger_severity(4)  # failures are raised and logged with our own messages
     said = io.StringIO()
     with contextlib.redirect_stdout(said):  # it prints what it misses
         onnxruntime.preload_dlls(directory="")
@@ -115,7 +115,7 @@ def _session_options(threads: int, *, spinning: bool) -> onnxruntime.SessionOpti
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads  # 0 would be the host's cores, whatever this container was given
     options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # failures are raised, and told in our own words
+    options.log_severity_level = 4  # failures are raised and logged with our own messages
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     if spinning:
@@ -131,5 +131,5 @@ def _save_graph(options: onnxruntime.SessionOptions, folder: Path) -> None:
 
 
 def device_value(shape: tuple[int, ...], dtype: type[np.generic]) -> DeviceValue:
-    """Return uninitialised room in the GPU's memory, which can be bound as an input."""
+    """Return an uninitialised buffer in the GPU's memory, which can be bound as an input."""
     return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), dtype, "cuda", 0)

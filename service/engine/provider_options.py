@@ -1,6 +1,6 @@
-"""Which processor is tried in which order, and what ONNX Runtime is told for each: the only place that says it.
+"""The order in which providers are tried, and the options of each for ONNX Runtime: their only definition.
 
-The service uses these options, and the exporter records them in the model card for whoever serves the file otherwise.
+The service uses these options, and the exporter records them in the model card for other servers.
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ LARGEST_GPU_BATCH = 32
 _USUAL_BATCH = 8  # what TensorRT tunes for: between a lone request and a full batch
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-# What is asked for → what may run the model, best first.
+# Value of `providers` → the providers that may run the model, best first.
 CHOICES = {"auto": (TENSORRT, CUDA, CPU), "tensorrt": (TENSORRT,), "cuda": (CUDA,), "cpu": (CPU,)}
-# What ONNX Runtime is handed to get each one: the first is wanted, the rest run the operators that it cannot.
+# Provider → the list for ONNX Runtime: the provider itself, then those that run the operators that it cannot.
 CHAINS = {TENSORRT: (TENSORRT, CUDA, CPU), CUDA: (CUDA, CPU), CPU: (CPU,)}
 
 # fp32 means fp32, in cuDNN, cuBLAS and TensorRT alike: TF32 may miss the golden example. For speed there is fp16.
@@ -51,16 +51,16 @@ def profile_shapes(height: int, width: int, largest: int) -> dict[str, str]:
 
 
 def cuda_options() -> dict[str, str]:
-    """Return what the CUDA provider is told."""
+    """Return the options of the CUDA provider."""
     return dict(_CUDA_OPTIONS)
 
 
 def tensorrt_options(
     height: int, width: int, largest: int, precision: Precision, engines: Path | None = None
 ) -> dict[str, str]:
-    """Return what the TensorRT provider is told. `engines` is the folder to keep engines in; None keeps none.
+    """Return the options of the TensorRT provider. `engines` is the folder to keep engines in; None keeps none.
 
-    The precision lives in the graph, but TensorRT 10 uses the fast kernels only if it is also told.
+    The precision lives in the graph, but TensorRT 10 uses the fast kernels only if this option is also set.
     """
     options = profile_shapes(height, width, largest)
     if precision != "fp32":

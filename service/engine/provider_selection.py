@@ -1,4 +1,4 @@
-"""Which processors may run a model here, best first: by what was asked for, what is installed, and what is there."""
+"""The providers that may run a model here, best first: by choice, installed libraries and devices found."""
 
 import functools
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 def choose_providers(choice: str) -> list[str]:
     """Return the providers to try, in order, with their libraries loaded. What `auto` cannot use, it says in one line.
 
-    Raises EngineError if nothing of what was asked for can run here.
+    Raises EngineError if no provider of the choice can run here.
     """
     available = available_providers()
     wanted = [provider for provider in CHOICES[choice] if provider in available]

@@ -24,12 +24,12 @@ Report = Callable[[str | None], None]  # what is going on, for those who wait; N
 
 
 def ignore_report(activity: str | None) -> None:
-    """Tell nobody."""
+    """Discard a progress report."""
 
 
 @contextlib.contextmanager
 def engine_folder(cache: Path | None, key: str) -> Iterator[Path | None]:
-    """Yield the folder for this process alone, None if nothing can be kept. It counts as finished without an error."""
+    """Yield this process's folder, None if it cannot be written. Without an error it counts as finished."""
     with contextlib.ExitStack() as stack:
         try:
             entry = None if cache is None else stack.enter_context(_open_entry(cache, key))

@@ -1,1 +1,1 @@
-"""What surrounds each route: access, admission, errors, headers, and the access log."""
+"""The layers around each route: access control, admission, error responses, headers, and the access log."""

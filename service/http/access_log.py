@@ -1,7 +1,7 @@
-"""What is written to the log: one line a request, and what the program itself has to say, as JSON or as text.
+"""The log: one line for each request, and the messages of the program, as JSON or as text.
 
-A line holds nothing that a client chose freely: no path, no query, no file name; of headers only ids in a form that is
-known. Names are those of routes and models.
+A line holds no free text of a client: no path, no query, no file name, and of the headers only ids in a validated form.
+Names are those of routes and models.
 """
 
 import functools
@@ -19,7 +19,7 @@ from service.telemetry.durations import milliseconds
 from service.telemetry.log_writer import LogWriter
 from service.telemetry.metrics import METHODS
 
-# Probes and the container's own check ask for these every few seconds; a line each would bury all others.
+# Health probes request these routes every few seconds; their lines would hide all others.
 _PROBES = frozenset(
     (
         "/health/live",
@@ -30,45 +30,45 @@ _PROBES = frozenset(
         "/v2/models/{model}/versions/{version}/ready",
     )
 )
-_PROBE_STATUSES = frozenset((200, 503))  # any other answer means that the probe is wrong
+_PROBE_STATUSES = frozenset((200, 503))  # any other status means that the probe is misconfigured
 
 Form = Callable[[dict[str, Any]], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class AccessLog:
-    """Notes requests that are over."""
+    """Writes a line for each completed request."""
 
     writer: LogWriter
     form: Form
 
-    def note(self, exchange: RequestContext, method: str, route: str) -> None:
-        """Have one request's line written, unless it is an ordinary health check."""
-        if route in _PROBES and exchange.status in _PROBE_STATUSES:
+    def note(self, context: RequestContext, method: str, route: str) -> None:
+        """Queue the line of one request, unless it is an ordinary health check."""
+        if route in _PROBES and context.status in _PROBE_STATUSES:
             return
-        line = _request_line(exchange.request_id, method, route, exchange.status)
-        line["bytes_in"] = exchange.bytes_in
-        line["bytes_out"] = exchange.bytes_out
-        line["total_ms"] = milliseconds(time.monotonic() - exchange.started_at)
-        if exchange.traceparent is not None:
-            line["traceparent"] = exchange.traceparent.decode()
-        if exchange.client is not None:
-            line["client"] = exchange.client
-        if exchange.failure is not None:
-            line["code"] = exchange.failure
-        if exchange.model is not None:
-            line["pictures"] = exchange.images
-            line["decode_ms"] = milliseconds(exchange.decode_s)
-            line["queue_ms"] = milliseconds(exchange.queue_s)
-            line["inference_ms"] = milliseconds(exchange.inference_s)
-            if exchange.draw_s is not None:
-                line["draw_ms"] = milliseconds(exchange.draw_s)
-            line["model"] = exchange.model.served_as
-            line["model_sha256"] = exchange.model.sha256
+        line = _request_line(context.request_id, method, route, context.status)
+        line["bytes_in"] = context.bytes_in
+        line["bytes_out"] = context.bytes_out
+        line["total_ms"] = milliseconds(time.monotonic() - context.started_at)
+        if context.traceparent is not None:
+            line["traceparent"] = context.traceparent.decode()
+        if context.client is not None:
+            line["client"] = context.client
+        if context.failure is not None:
+            line["code"] = context.failure
+        if context.model is not None:
+            line["pictures"] = context.images
+            line["decode_ms"] = milliseconds(context.decode_s)
+            line["queue_ms"] = milliseconds(context.queue_s)
+            line["inference_ms"] = milliseconds(context.inference_s)
+            if context.draw_s is not None:
+                line["draw_ms"] = milliseconds(context.draw_s)
+            line["model"] = context.model.served_as
+            line["model_sha256"] = context.model.sha256
         self.writer.put(self.form(line))
 
     def log_rejected(self, status: int, code: str, identity: bytes, client: str | None) -> None:
-        """Have the line written of what was refused before it became a request."""
+        """Queue the line of a request that the connection rejected before it reached the application."""
         line = _request_line(identity, "other", "other", status)
         line |= {"bytes_in": 0, "bytes_out": 0, "total_ms": 0.0}
         if client is not None:
@@ -76,7 +76,7 @@ class AccessLog:
         self.writer.put(self.form(line | {"code": code}))
 
     def log_refusals(self, route: str, count: int, status: int, code: str) -> None:
-        """Have one line written for many requests to one route that were refused from their heads."""
+        """Queue one line for `count` requests to one route that were refused from their heads."""
         line = _head(time.time(), "INFO", "requests refused")
         self.writer.put(
             self.form(line | {"method": "POST", "route": route, "status": status, "code": code, "count": count})
@@ -84,7 +84,7 @@ class AccessLog:
 
 
 def _request_line(identity: bytes, method: str, route: str, status: int | None) -> dict[str, Any]:
-    """Return what every request's line begins with."""
+    """Return the first fields of a request's line."""
     line = _head(time.time(), "INFO", "request")
     line["request_id"] = identity.decode()
     line["method"] = method if method in METHODS else "other"
@@ -106,11 +106,11 @@ def _to_the_second(seconds: int) -> str:
 
 def as_json(line: dict[str, Any]) -> bytes:
     """Return a line as one JSON object."""
-    return orjson.dumps(line) + b"\n"  # a copy: what orjson returns keeps up to 8 KB, and thousands of lines may wait
+    return orjson.dumps(line) + b"\n"  # a copy, because the result of orjson may hold 8 KB, and thousands of lines wait
 
 
 def as_text(line: dict[str, Any]) -> bytes:
-    """Return a line for people."""
+    """Return a line as readable text."""
     time_text, level, message, *values = line.values()
     names = list(line)[3:]
     further = "".join(f" {name}={value}" for name, value in zip(names, values, strict=True) if name != "exception")
@@ -119,7 +119,7 @@ def as_text(line: dict[str, Any]) -> bytes:
 
 
 class LogHandler(logging.Handler):
-    """Sends what the program logs to the same writer."""
+    """Sends the program's log records to the same writer."""
 
     def __init__(self, writer: LogWriter, form: Form) -> None:
         super().__init__()
@@ -127,11 +127,11 @@ class LogHandler(logging.Handler):
         self._form = form
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have the record written."""
+        """Queue the record."""
         self._writer.put(self._line(record))
 
     def flush(self) -> None:
-        """Wait, but not for long, until everything is written."""
+        """Wait for a short time until all lines are written."""
         self._writer.flush()
 
     def _line(self, record: logging.LogRecord) -> bytes:

@@ -1,6 +1,6 @@
-"""Who may ask: keys, the names this server goes by, pages of other sites, and proxies whose word counts.
+"""Access rules: API keys, allowed host names, CORS origins, and trusted proxies.
 
-Everything here is off until an operator sets it.
+Each rule is off by default.
 """
 
 import ipaddress
@@ -15,16 +15,16 @@ from service.http.api_keys import ApiKeys, read_key_file
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = Mapping[bytes, bytes]
 
-_HEALTH = ("/health/", "/v2/health/")  # whoever watches the server has neither a key nor always its name
+_HEALTH = ("/health/", "/v2/health/")  # a health probe has no key, and often the wrong Host header
 _PING = "/ping"  # TorchServe's
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:]*)(?::[0-9]*)?")
 _HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
-_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+)$")  # some proxies name it
+_PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+)$")  # some proxies append it
 _LONGEST_CHAIN = 32
 _EXPOSED = b"x-request-id, server-timing, retry-after, traceparent, inference-header-content-length"
 _METHODS = b"GET, HEAD, POST"
-_ASKED_HEADERS = (
+_REQUEST_HEADERS = (
     b"authorization, x-api-key, content-type, x-request-id, x-request-timeout-ms, traceparent, "
     b"inference-header-content-length"
 )
@@ -32,31 +32,31 @@ _PREFLIGHT_S = b"600"
 
 
 def is_health(path: str) -> bool:
-    """Whether a path is for those who watch the server: it needs no key."""
+    """Return whether a path is a health check, which needs no key."""
     return path.startswith(_HEALTH) or path == _PING
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The rules of one server."""
+    """The access rules of one server."""
 
     keys: ApiKeys | None = None
-    open_routes: frozenset[str] = frozenset()  # need no key; health never does
+    open_routes: frozenset[str] = frozenset()  # need no key; health checks never need one
     hosts: tuple[str, ...] = ()  # names, or *.names; empty: any
-    origins: frozenset[str] = frozenset()  # whose pages may ask from a browser; * for all
-    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For counts
+    origins: frozenset[str] = frozenset()  # allowed CORS origins; * for all
+    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is trusted
 
     def check_host(self, route: str, headers: Headers) -> None:
-        """Raise BadRequest for a name that is not this server's."""
+        """Raise BadRequest if the Host header names none of the allowed hosts."""
         if self.hosts and not is_health(route) and not self._is_ours(headers.get(b"host", b"")):
-            raise BadRequest("This server does not go by that name; check the Host header.", code="bad_host")
+            raise BadRequest("The Host header names a host that this server does not serve.", code="bad_host")
 
     def check_key(self, route: str, headers: Headers) -> None:
-        """Raise Unauthorized without a key that is known."""
+        """Raise Unauthorized if a route needs a key and the request has no valid one."""
         if self.keys is None or route in self.open_routes or is_health(route):
             return
         if self.keys.owner(headers) is None:
-            raise Unauthorized("An API key is needed: send `Authorization: Bearer` and the key, or `X-Api-Key`.")
+            raise Unauthorized("A valid API key is required: send `Authorization: Bearer <key>` or `X-Api-Key`.")
 
     def _is_ours(self, given: bytes) -> bool:
         found = _HOST.fullmatch(given.decode("latin-1").lower())
@@ -64,29 +64,29 @@ class Access:
         return any(name.endswith(host[1:]) if host.startswith("*.") else name == host for host in self.hosts)
 
     def cors_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
-        """Return what an answer has to say so that a page of another site may read it: nothing if it may not."""
+        """Return the CORS headers of a response; an origin that is not allowed gets `Vary` only."""
         if not self.origins:
             return []
         origin = headers.get(b"origin")
         vary = (b"vary", b"origin")
-        if origin is None or not self._is_welcome(origin):
+        if origin is None or not self._is_allowed_origin(origin):
             return [vary]
         return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED), vary]
 
-    def _is_welcome(self, origin: bytes) -> bool:
+    def _is_allowed_origin(self, origin: bytes) -> bool:
         return "*" in self.origins or origin.decode("latin-1") in self.origins
 
     def is_preflight(self, method: str, headers: Headers) -> bool:
-        """Whether a browser asks on behalf of a welcome page what it may send."""
+        """Return whether a request is a CORS preflight of an allowed origin."""
         return (
             method == "OPTIONS"
             and bool(self.origins)
             and b"access-control-request-method" in headers
-            and self._is_welcome(headers.get(b"origin", b""))
+            and self._is_allowed_origin(headers.get(b"origin", b""))
         )
 
     def client_of(self, peer: str | None, headers: Headers) -> str | None:
-        """Return the address of whoever asked: the peer's, or what proxies that are trusted say of it."""
+        """Return the client's address: the peer's, or the one that trusted proxies report in X-Forwarded-For."""
         forwarded = headers.get(b"x-forwarded-for") if self.proxies else None
         if peer is None or forwarded is None or not self._is_proxy(peer):
             return peer
@@ -105,7 +105,7 @@ class Access:
 
 PREFLIGHT_HEADERS = [
     (b"access-control-allow-methods", _METHODS),
-    (b"access-control-allow-headers", _ASKED_HEADERS),
+    (b"access-control-allow-headers", _REQUEST_HEADERS),
     (b"access-control-max-age", _PREFLIGHT_S),
 ]
 
@@ -120,7 +120,7 @@ def _address(text: str) -> str | None:
 def make_access(
     keys_file: Path | None, open_routes: frozenset[str], hosts: str | None, origins: str | None, proxies: str | None
 ) -> Access:
-    """Return the rules as an operator wrote them; None leaves one off. Raises BadKeyFile, ValueError."""
+    """Return the rules of these settings; None turns a rule off. Raises BadKeyFile, ValueError."""
     return Access(
         keys=None if keys_file is None else read_key_file(keys_file),
         open_routes=open_routes,
@@ -131,17 +131,17 @@ def make_access(
 
 
 def read_hosts(text: str) -> tuple[str, ...]:
-    """Return the names in a list with commas. Raises ValueError for what is none."""
+    """Return the host names of a comma-separated list. Raises ValueError for an invalid one."""
     return tuple(_matching(_HOST_NAME, part) for part in _parts(text))
 
 
 def read_origins(text: str) -> frozenset[str]:
-    """Return the origins in a list with commas, or `*`. Raises ValueError for what is none."""
+    """Return the origins of a comma-separated list, or `*`. Raises ValueError for an invalid one."""
     return frozenset(part if part == "*" else _matching(_ORIGIN, part) for part in _parts(text))
 
 
 def read_proxies(text: str) -> tuple[Network, ...]:
-    """Return the addresses and networks in a list with commas. Raises ValueError for what is none."""
+    """Return the addresses and networks of a comma-separated list. Raises ValueError for an invalid one."""
     return tuple(ipaddress.ip_network(part, strict=False) for part in _parts(text))
 
 

@@ -1,7 +1,7 @@
-"""Who may use the service: a file of hashed keys, one line each, as `name sha256-of-the-key` in hexadecimal.
+"""API keys: a file of hashed keys with one line for each key, `name sha256-of-the-key` in hexadecimal.
 
-Keys are long random strings, so one round of SHA-256 protects them as well as a slow hash would, at a microsecond a
-request. The file holds no key: who reads it cannot use the service.
+Keys are long random strings, so one round of SHA-256 protects them as well as a slow hash, at a microsecond a request.
+The file holds digests only, so reading it does not give access to the service.
 """
 
 import hashlib
@@ -16,19 +16,19 @@ _LINE = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,63})\s+([0-9a-fA-F]{64})")
 
 
 class BadKeyFile(Exception):
-    """The file of keys cannot be used. The message is one line for an operator."""
+    """An unusable key file. The message is one line for an operator."""
 
 
 class ApiKeys:
-    """The keys that are accepted."""
+    """The accepted keys, as digests."""
 
     def __init__(self, digests: dict[str, bytes]) -> None:
-        self._digests = digests  # by the name of whom the key was given to
+        self._digests = digests  # by the name of the key's owner
 
     def owner(self, headers: Mapping[bytes, bytes]) -> str | None:
-        """Return whose key a request carries (`Authorization: Bearer …` or `X-Api-Key: …`), or None.
+        """Return the owner of a request's key (`Authorization: Bearer …` or `X-Api-Key: …`), or None.
 
-        Takes as long for a key that is nearly right as for any other.
+        The comparison takes constant time.
         """
         bearer = _BEARER.fullmatch(headers.get(b"authorization", b""))
         key = bearer[1] if bearer else headers.get(b"x-api-key", b"")
@@ -38,7 +38,7 @@ class ApiKeys:
 
 
 def read_key_file(path: Path) -> ApiKeys:
-    """Return the keys of a file. Raises BadKeyFile, which names the line that is wrong, and never shows its content."""
+    """Return the keys of a file. Raises BadKeyFile, which names the invalid line without its content."""
     try:
         lines = path.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:

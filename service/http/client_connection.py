@@ -1,6 +1,6 @@
-"""The connection of a request, as the application sees it: one object in the ASGI scope.
+"""The connection of a request as an object in the ASGI scope.
 
-The HTTP server puts it under `scope["extensions"]["resnet.connection"]`. Other ASGI servers and test clients have none.
+The HTTP server stores it in `scope["extensions"]["resnet.connection"]`. Other ASGI servers and test clients do not.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ def _never() -> bool:
 
 
 class ClientConnection:
-    """What a request asks of its connection, and what it reports to it."""
+    """The interface between a request and its connection: state of the client, and reports to the connection."""
 
-    __slots__ = ("can_be_answered", "has_left", "is_in_the_way", "refused_for", "send_whole")
+    __slots__ = ("can_be_answered", "delays_others", "has_left", "refused_for", "send_whole")
 
     def __init__(
         self,
@@ -30,23 +30,23 @@ class ClientConnection:
         send_whole: SendWhole | None = None,
     ) -> None:
         """`has_left` and `can_be_answered` may be called from any thread."""
-        self.has_left = has_left  # true also for a client that closed its sending half only
+        self.has_left = has_left  # also true if the client closed its sending half only
         self.can_be_answered = can_be_answered
         self.send_whole = send_whole
-        self.is_in_the_way: Callable[[], bool] = _never  # whether images of this request delay those of others
+        self.delays_others: Callable[[], bool] = _never  # whether images of this request delay those of others
         self.refused_for: Literal["capacity", "deadline"] | None = None
 
-    def attach(self, is_in_the_way: Callable[[], bool]) -> None:
-        """Let the connection ask the request whether it delays others."""
-        self.is_in_the_way = is_in_the_way
+    def attach(self, delays_others: Callable[[], bool]) -> None:
+        """Set the callable by which the connection checks whether this request delays others."""
+        self.delays_others = delays_others
 
     def note_refusal(self, reason: Literal["capacity", "deadline"]) -> None:
-        """Let the connection delay the client's next request if the client repeats it at once."""
+        """Report a refusal, so that the connection delays a client that retries at once."""
         self.refused_for = reason
 
     def detach(self) -> None:
-        """Break the reference cycles through the request, which only garbage collection would free."""
-        self.is_in_the_way, self.send_whole = _never, None
+        """Break the reference cycles through the request, which only the garbage collector would free."""
+        self.delays_others, self.send_whole = _never, None
 
 
 def put_connection(scope: Scope, connection: ClientConnection) -> None:
@@ -55,7 +55,7 @@ def put_connection(scope: Scope, connection: ClientConnection) -> None:
 
 
 def connection_of(scope: Scope) -> ClientConnection:
-    """Return the connection of a request, or one that can do nothing if the server has stored none."""
+    """Return the connection of a request, or an inactive one if the server has stored none."""
     extensions = scope.get("extensions")
     connection: ClientConnection | None = None if extensions is None else extensions.get(_EXTENSION)
     return ClientConnection() if connection is None else connection

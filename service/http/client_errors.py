@@ -1,6 +1,6 @@
-"""Errors as the clients of other services read them: Hugging Face, TorchServe and OpenAI.
+"""Errors in the formats of other services' clients: Hugging Face, TorchServe and OpenAI.
 
-Each of these clients shows the message of its own format; of another format it shows the raw body at best.
+Each of these clients shows the message of its own format. For another format it shows at best the raw body.
 """
 
 from typing import Any

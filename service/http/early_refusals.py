@@ -1,8 +1,8 @@
-"""Responses to requests that find no capacity, made from the head alone and from prepared parts.
+"""Refusals of requests while the queue is full, made from the request's head and prepared parts.
 
-A small model classifies an image in less than a millisecond, and a refusal must cost a small part of that: it has no
-ASGI scope, no task and no log line of its own. Every check that comes before capacity in `admission.py` comes before it
-here. A request that fails one of them is left to `Admission`, which gives the exact error.
+A small model classifies an image in less than a millisecond, and a refusal must cost much less. It therefore has no
+ASGI scope, no task and no log line of its own. All checks that precede the capacity check in `admission.py` precede it
+here. A request that fails one of them is passed to `Admission`, which sends the exact error.
 """
 
 import asyncio
@@ -17,19 +17,20 @@ from service.http.access_log import AccessLog
 from service.http.access_policy import Access
 from service.http.error_format import failure_response
 from service.http.readiness import Readiness
-from service.http.request_context import MOST_TIMEOUT_MS, BodyLimit
+from service.http.request_context import MOST_TIMEOUT_MS
 from service.http.route_labels import RouteNames
 from service.http.trace_headers import request_id, traceparent
+from service.http.upload_limits import BodyLimit
 from service.telemetry.metrics import Metrics
 
 _DIGITS = re.compile(rb"[0-9]{1,18}")
-_MESSAGE = "Too many images are waiting already; try again a little later."
+_MESSAGE = "Too many images are waiting; try again later."
 _LOG_INTERVAL_S = 1.0
 _FIXED = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 
 
 class EarlyRefusals:
-    """Refuses POST requests of the inference routes while there is no capacity.
+    """Refuses POST requests to the inference routes while the queue is full.
 
     The metrics count each refusal. The log has one line a second with the number of them.
     """
@@ -58,9 +59,9 @@ class EarlyRefusals:
     def response(
         self, target: bytes, headers: Mapping[bytes, bytes], *, closes: bool, fixed_lines: bytes
     ) -> bytes | None:
-        """Return the whole response to a complete POST request, or None if `Admission` has to answer it.
+        """Return the whole HTTP response to a complete POST request, or None if `Admission` has to answer it.
 
-        `headers` has lower-case names; `fixed_lines` are what the server puts into every head.
+        `headers` has lower-case names. `fixed_lines` are the header lines of every response of the server.
         """
         route = self._route_of(target)
         if route is None or not self._is_admissible(route, headers):
@@ -79,7 +80,7 @@ class EarlyRefusals:
         return b"".join(lines)
 
     def _is_admissible(self, route: str, headers: Mapping[bytes, bytes]) -> bool:
-        """Return whether capacity is all that the request lacks."""
+        """Return whether the request passes all checks that precede the capacity check."""
         limit = self._bodies[route]
         length, timeout = headers.get(b"content-length"), headers.get(b"x-request-timeout-ms")
         if not self._readiness.is_accepting or length is None or _DIGITS.fullmatch(length) is None:
@@ -101,7 +102,7 @@ class EarlyRefusals:
         self._unlogged[route] += 1
 
     def write_log(self) -> None:
-        """Write one line for each route with refusals that the log does not have yet."""
+        """Write one line for each route with refusals that are not logged yet."""
         for route, count in self._unlogged.items():
             if self._request_log is not None:
                 self._request_log.log_refusals(route, count, Overloaded.status, Overloaded.code)
@@ -109,7 +110,7 @@ class EarlyRefusals:
 
 
 def _route_of(routes: RouteNames, bodies: Mapping[str, BodyLimit], target: bytes) -> str | None:
-    """Return the inference route of a request target, None for any other."""
+    """Return the inference route of a request target, or None for any other target."""
     route = routes.name_of(unquote(target.partition(b"?")[0].decode("latin-1")))
     return route if route in bodies else None
 

@@ -1,6 +1,6 @@
-"""Failures in the format of the path: `{"error": …}` under /v2 (Open Inference Protocol), RFC 9457 by default.
+"""Error responses in the format of the path: `{"error": …}` under /v2 (Open Inference Protocol), else RFC 9457.
 
-The paths of other services' clients have the formats of `client_errors`.
+The paths of other services' clients have the formats of `client_errors.py`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,11 +12,11 @@ from service.errors import EngineFailed, MethodNotAllowed, NotFound, ServiceErro
 from service.http.client_errors import client_error
 from service.http.error_responses import INTERNAL_ERROR_CODE, internal_error, problem_response, retry_header
 
-# The protocol's clients know no 415 or 422: what is wrong with the input is an invalid argument.
+# Clients of the protocol do not know 415 or 422; an invalid input is 400 for them.
 _STATUS = {415: 400, 422: 400}
 _CLASSIFY = "send images to POST /classify"
 _HEALTH = "health is at /health/live and /health/ready of the public port"
-# What is asked for in the place of a path, in lower case.
+# Hints for wrong paths that clients often request; in lower case.
 _HINTS = {
     **dict.fromkeys(("/predict", "/predictions", "/classification", "/inference", "/infer", "/upload"), _CLASSIFY),
     **dict.fromkeys(("/api/classify", "/api/predict", "/v1/classify", "/v1/predict", "/invocations"), _CLASSIFY),
@@ -26,24 +26,24 @@ _HINTS = {
     "/embeddings": "send images to POST /embed",
     "/metrics": "metrics are on the admin port, at the same path",
     "/index.html": "the page is at /",
-    "/swagger": "the documents are at /docs, and for programs at /openapi.json",
-    "/redoc": "the documents are at /docs, and for programs at /openapi.json",
+    "/swagger": "the documentation is at /docs, the OpenAPI document at /openapi.json",
+    "/redoc": "the documentation is at /docs, the OpenAPI document at /openapi.json",
 }
-_IMAGE = ": send an image there, for example with curl -F file=@photo.jpg, or use the page at /"
+_IMAGE = "; POST an image, for example with curl -F file=@photo.jpg, or use the page at /"
 _OTHER_METHODS = {
     "/": "; send images to POST /classify",
     **dict.fromkeys(("/classify", "/explain", "/embed"), _IMAGE),
-    "/classify/batch": ": send up to 64 images there, for example with curl -F files=@1.jpg -F files=@2.jpg",
+    "/classify/batch": "; POST up to 64 images, for example with curl -F files=@1.jpg -F files=@2.jpg",
 }
 
 
 def is_v2(path: str) -> bool:
-    """Whether a path belongs to the Open Inference Protocol."""
+    """Return whether a path belongs to the Open Inference Protocol."""
     return path == "/v2" or path.startswith("/v2/")
 
 
 def failure_response(path: str, error: ServiceError, headers: Mapping[str, str] | None = None) -> Response:
-    """Return the answer for a failure that was expected."""
+    """Return the response to an expected failure, in the format of the path."""
     status, body = error.status, client_error(path, error.status, error.code, error.message)
     if is_v2(path):
         status, body = _STATUS.get(error.status, error.status), v2_error(error.message)
@@ -53,20 +53,20 @@ def failure_response(path: str, error: ServiceError, headers: Mapping[str, str] 
 
 
 def not_found(path: str) -> Response:
-    """Return the answer for a path that does not exist; for one that is often meant for another, it names that."""
-    hint = _HINTS.get(path.rstrip("/").lower(), "/docs shows what there is")
-    return failure_response(path, NotFound(f"There is nothing at this path; {hint}."))
+    """Return the response to an unknown path, with a hint at the path that was probably intended."""
+    hint = _HINTS.get(path.rstrip("/").lower(), "see /docs for the available endpoints")
+    return failure_response(path, NotFound(f"No endpoint has this path; {hint}."))
 
 
 def method_not_allowed(path: str, methods: Iterable[str]) -> Response:
-    """Return the answer for a path that has only these methods."""
+    """Return the response to a method that the path does not support; `methods` are the supported ones."""
     allowed = ", ".join(sorted(methods))
     hint = _OTHER_METHODS.get(path, "")
-    return failure_response(path, MethodNotAllowed(f"This path takes {allowed} only{hint}."), {"allow": allowed})
+    return failure_response(path, MethodNotAllowed(f"This path supports only {allowed}{hint}."), {"allow": allowed})
 
 
 def internal_failure(path: str) -> Response:
-    """Return the answer for a failure that nobody expected."""
+    """Return the response to an unexpected failure."""
     error = EngineFailed("The server failed on this request; its log has the cause.", code=INTERNAL_ERROR_CODE)
     if not is_v2(path) and client_error(path, error.status, error.code, error.message) is None:
         return internal_error()
@@ -74,5 +74,5 @@ def internal_failure(path: str) -> Response:
 
 
 def v2_error(message: str) -> bytes:
-    """Return the JSON document alone."""
+    """Return the JSON document of an error of the Open Inference Protocol."""
     return orjson.dumps({"error": message}, option=orjson.OPT_APPEND_NEWLINE)

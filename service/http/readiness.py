@@ -1,6 +1,6 @@
-"""The server's state: starting, loaded, ready once all workers are, draining before a stop, or broken.
+"""The state of the server: starting, loaded, ready once all workers are, draining before a stop, or broken.
 
-The owner of the state changes it by the methods below; endpoints and admission read it.
+The lifespan and the worker change the state; endpoints and admission read it.
 """
 
 from typing import Literal
@@ -11,31 +11,31 @@ State = Literal["starting", "loaded", "ready", "broken", "draining"]
 
 
 class Readiness:
-    """Whether work is accepted, and whether load balancers should send more."""
+    """Holds the state, and derives whether requests are accepted and whether the readiness probe succeeds."""
 
     def __init__(self, state: State = "starting") -> None:
         self._state: State = state
         self._activity: str | None = None
 
     def report_activity(self, activity: str | None) -> None:
-        """Name a long step of the start, for the message to clients; None: it is over."""
+        """Set the current long step of the start, for error messages; None: it has ended."""
         self._activity = activity
 
     def note_loaded(self) -> None:
-        """Note that the models of this process are loaded."""
+        """Set the state to loaded: the models of this process are loaded."""
         self._state = "loaded"
 
     def become_ready(self) -> None:
-        """Note that all workers have loaded their models; without effect unless this process has."""
+        """Set the state to ready: all workers have loaded their models. No effect unless this process has."""
         if self._state == "loaded":
             self._state = "ready"
 
     def note_broken(self) -> None:
-        """Note that the GPU has failed, and this process is about to exit."""
+        """Set the state to broken: the GPU has failed, and this process is about to exit."""
         self._state = "broken"
 
     def start_draining(self) -> None:
-        """Note that a stop was requested."""
+        """Set the state to draining: a stop was requested."""
         self._state = "draining"
 
     @property
@@ -45,12 +45,12 @@ class Readiness:
 
     @property
     def is_draining(self) -> bool:
-        """Whether a stop was requested: new requests are still answered, but each ends its connection."""
+        """Whether a stop was requested: new requests are answered, but each response closes its connection."""
         return self._state == "draining"
 
     @property
     def is_accepting(self) -> bool:
-        """True while inference requests are accepted and connections are kept."""
+        """Whether inference requests are accepted and connections stay open."""
         return self._state in ("loaded", "ready")
 
     def check_ready(self) -> None:
@@ -67,4 +67,4 @@ class Readiness:
             doing = f" ({self._activity})" if self._activity else ""
             raise NotReady(f"The server is still loading its models{doing}; try again soon.", retry_after_s=1)
         if self._state == "broken":
-            raise NotReady("The server's GPU has failed and it will start again; try again soon.", retry_after_s=5)
+            raise NotReady("The server's GPU has failed; the process restarts, try again soon.", retry_after_s=5)

@@ -1,9 +1,9 @@
-"""One request and its answer on the wire: how much of the body was read, what was sent, and how it ends.
+"""One request and its response: limits of the body, headers of the response, and the end of the exchange.
 
-An answer that goes out before the body was read has a problem: closing a connection with unread bytes resets it, and
-the client may never see the answer; reading them all is what a refusal wants to avoid. So a little is read and
-discarded, the client gets a moment to look, and then the connection closes. (A body that is small is left to the HTTP
-server, which skips it and keeps the connection.)
+Closing a connection with unread bytes resets it, and the client may never see a response that was sent before the body
+was read. Reading the whole body would defeat the purpose of a refusal. The server therefore reads and discards a small
+part, waits up to a second for the client to read the response, and then closes the connection. The HTTP server skips
+the rest of a small body and keeps the connection.
 """
 
 import asyncio
@@ -12,25 +12,24 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from service.batching.jobs import IsWanted
-from service.errors import BadRequest, Overloaded, TooLarge, image_too_large
+from service.batching.jobs import IsAwaited
+from service.errors import BadRequest
 from service.http.client_connection import connection_of
 from service.http.trace_headers import request_id, traceparent
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.durations import hundredths
 
-if TYPE_CHECKING:  # the supervisor's admission has exchanges, too, but no engine
-    from service.inference.classifier import Classification, ModelInfo
+if TYPE_CHECKING:  # the supervisor uses this module as well, but must not import an engine
+    from service.inference.results import Classification, ModelInfo
 
-FORM_BYTES = 64 * 1024  # what a form may add around its file
 LINGER_BYTES = 64 * 1024
-# What is left of a body after a refusal may be so large, and is skipped: a client that kept its connection can be left
-# unheard for a moment, one that has to connect anew comes back at once. Photos are smaller.
+# The largest rest of a body that is skipped after a refusal, so that the connection stays open. A client on an open
+# connection can be delayed, but a client that has to reconnect retries at once. Most photos are smaller.
 SKIPPED_BYTES = 512 * 1024
 LINGER_S = 1.0
 
@@ -44,50 +43,19 @@ _DRAWN, _TOTAL = b"draw;dur=%d.%02d, ", b"total;dur=%d.%02d"
 _TIMINGS, _TIMINGS_OF_DRAWN = _STEPS + _TOTAL, _STEPS + _DRAWN + _TOTAL
 
 
-@dataclass(frozen=True, slots=True)
-class BodyLimit:
-    """How large a request's body may be, and how a larger one is refused."""
-
-    most_bytes: int
-    form_bytes: int = FORM_BYTES  # what a form may have beyond that
-    refusal: Callable[[int], TooLarge] = image_too_large
-    methods: frozenset[str] = frozenset(("POST",))  # whose bodies are accepted
-
-
 _NO_BODY = BodyLimit(0, 0)
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class UploadMemory:
-    """What the bodies of all requests together may take: many uploads at once shall not end the process.
-
-    A request is measured by what the others hold, so that one that is alone always finds room, up to its own limit.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self.held_bytes = 0
-
-    def set_limit(self, most_bytes: int) -> None:
-        """Replace the limit, once it is known how many processes share it."""
-        self._most_bytes = most_bytes
-
-    def take(self, size: int, own: int) -> None:
-        """Count bytes of a request that now holds `own` of them. Raises Overloaded if the others hold too many."""
-        self.held_bytes += size
-        if self.held_bytes - own > self._most_bytes:
-            raise Overloaded("Too many uploads are going on already; try again a little later.", retry_after_s=1)
-
-
 class RequestContext:
-    """Wraps the `receive` and `send` of one request."""
+    """The state of one request; wraps its ASGI `receive` and `send`."""
 
     __slots__ = (
         "_body_ended",
         "_can_be_answered",
         "_closes",
+        "_delays_others",
         "_held",
-        "_is_in_the_way",
         "_is_last",
         "_limit",
         "_memory",
@@ -124,54 +92,54 @@ class RequestContext:
         memory: UploadMemory,
         *,
         is_last: bool,
-        is_in_the_way: Callable[[IsWanted], bool] = lambda _: False,
+        delays_others: Callable[[IsAwaited], bool] = lambda _: False,
     ) -> None:
         self.connection = connection_of(scope)
         self._receive = receive
         self._send = send
         self._memory = memory
-        self._is_last = is_last  # the server drains: the connection shall not be used again
+        self._is_last = is_last  # the server drains, so the response closes the connection
         self._limit = _NO_BODY
         self._held = 0
         self._closes = False
         self.headers = _joined(scope["headers"])
         self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
-        # Whether the body says that it is a form, not the image itself.
+        # Whether the body is a multipart form rather than the image itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
         self.client_has_left = self.connection.has_left  # may be called from any thread
-        self._is_in_the_way = is_in_the_way
+        self._delays_others = delays_others
         self._can_be_answered = self.connection.can_be_answered
-        self.expires_at = math.inf  # the client's own limit, in monotonic seconds
-        self.lingers = True  # after an early answer; not when the process is about to end
-        self.status: int | None = None  # of the answer, once it has begun
-        self.failure: str | None = None  # its code, if we know it
-        self.extra_headers: list[tuple[bytes, bytes]] = []  # of the answer
+        self.expires_at = math.inf  # the client's deadline, in monotonic seconds
+        self.lingers = True  # after an early response; false when the process is about to end
+        self.status: int | None = None  # of the response, once it has begun
+        self.failure: str | None = None  # the error code of a known failure
+        self.extra_headers: list[tuple[bytes, bytes]] = []  # of the response
         self.started_at = time.monotonic()
         self.request_id = request_id(self.headers.get(b"x-request-id"))
         self.traceparent = traceparent(self.headers.get(b"traceparent"))
         self.client: str | None = None  # its address
         self.bytes_in = self.bytes_out = 0  # of the bodies
-        # What was done: the images that got answers, and the longest that any of them took for each step.
+        # The number of classified images, and the longest time that any of them took for each step.
         self.model: ModelInfo | None = None
         self.images = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
-        self.draw_s: float | None = None  # what making images of the answer took
+        self.draw_s: float | None = None  # time of rendering the images of the response
 
-    def is_wanted(self) -> bool | None:
-        """Return whether the client waits for its answer; None if it sends no more, which may mean either."""
+    def is_awaited(self) -> bool | None:
+        """Return whether the client waits for its response; None if unknown: it sends no more."""
         if not self.client_has_left():
             return True
         return None if self._can_be_answered() else False
 
-    def is_in_the_way(self) -> bool:
-        """Return whether images of this request wait, and those of others too.
+    def delays_others(self) -> bool:
+        """Return whether images of this request are queued, and images of other requests as well.
 
-        A client that sends no more then counts as one that has left.
+        In this case a client that has closed its sending half counts as disconnected.
         """
-        return self._is_in_the_way(self.is_wanted)
+        return self._delays_others(self.is_awaited)
 
     def check_length(self) -> None:
-        """Raise BadRequest if the body's declared length is no number."""
+        """Raise BadRequest if Content-Length is not a number."""
         declared = self.headers.get(b"content-length")
         if declared is None:
             return
@@ -191,9 +159,9 @@ class RequestContext:
         self.expires_at = time.monotonic() + int(declared) / 1000
 
     def expect_body(self, limit: BodyLimit) -> None:
-        """Let a body in: without this, who reads one is refused.
+        """Allow a body up to `limit`; without this call, `receive` refuses any body.
 
-        A body above the limit is refused at once if its length is declared, else as soon as that much was read.
+        A body above the limit is refused at once if its length is declared, else as soon as the limit is exceeded.
         Raises TooLarge.
         """
         self._limit = limit
@@ -204,7 +172,7 @@ class RequestContext:
             raise self._limit.refusal(self._limit.most_bytes)
 
     async def receive(self) -> Message:
-        """Pass on what the client sends. Raises TooLarge for more than the limit, Overloaded for want of memory."""
+        """Return the next ASGI message. Raises TooLarge above the limit, Overloaded above the limit of all bodies."""
         message = await self._receive()
         if message["type"] == "http.request":
             size = len(message.get("body", b""))
@@ -213,11 +181,11 @@ class RequestContext:
             self._memory.take(size, self.bytes_in + self._held)
             self._check_size(self.bytes_in)
         else:
-            self._body_ended = True  # the client has gone
+            self._body_ended = True  # the client has disconnected
         return message
 
     async def send(self, message: Message) -> None:
-        """Pass on an answer in parts; at its end, see to what is left of the request."""
+        """Send one ASGI message of a response; after the last one, discard the rest of the request."""
         if message["type"] == "http.response.start":
             headers = self._begin_answer(message["status"], message.get("headers", ()))
             await self._send({**message, "headers": headers})
@@ -232,11 +200,14 @@ class RequestContext:
             await self._send(message)
 
     async def answer(self, response: Response) -> None:
-        """Send a whole answer."""
+        """Send a whole response."""
         await self.send_answer(response.status_code, response.raw_headers, bytes(response.body))
 
     async def send_answer(self, status: int, headers: Headers, body: bytes) -> None:
-        """Send a whole answer, whose headers tell its length, in one piece if the connection can: half the work."""
+        """Send a whole response, whose headers include Content-Length.
+
+        One write of the connection takes half the time of two ASGI messages, so it is preferred where possible.
+        """
         complete = self._begin_answer(status, headers)
         send_whole = None if self._closes or self._is_last else self.connection.send_whole
         if send_whole is not None and send_whole(status, complete, body):
@@ -251,7 +222,7 @@ class RequestContext:
         return self._complete(headers)
 
     def note_image(self, model: "ModelInfo", classification: "Classification") -> None:
-        """Note that a model has answered one image of this request."""
+        """Record the model and the timings of one classified image."""
         self.model = model
         self.images += 1
         self.decode_s = max(self.decode_s, classification.decode_s)
@@ -259,12 +230,12 @@ class RequestContext:
         self.inference_s = max(self.inference_s, classification.inference_s)
 
     def hold(self, size: int) -> None:
-        """Count memory that the body takes beyond its own bytes. Raises Overloaded if that is too much."""
+        """Count memory that the request takes beyond its body's bytes. Raises Overloaded above the limit."""
         self._held += size
         self._memory.take(size, self.bytes_in + self._held)
 
-    def forget_body(self) -> None:
-        """Give the memory of the body back: the request is over."""
+    def release_body(self) -> None:
+        """Return the memory of a completed request's body to the limit of all bodies."""
         self._memory.held_bytes -= self.bytes_in + self._held
 
     def _complete(self, headers: Headers) -> list[tuple[bytes, bytes]]:
@@ -293,7 +264,7 @@ class RequestContext:
             declared is not None
             and _DIGITS.fullmatch(declared) is not None
             and int(declared) - self.bytes_in <= SKIPPED_BYTES
-            and b"expect" not in self.headers  # the client may never send it
+            and b"expect" not in self.headers  # the client may never send the body
         )
 
     async def _linger(self) -> None:
@@ -305,11 +276,11 @@ class RequestContext:
                     if not message.get("more_body", False):
                         return
                     discarded += len(message["body"])
-                await asyncio.Event().wait()  # read no more, but leave the client its moment
+                await asyncio.Event().wait()  # until the timeout, so that the client can read the response
 
 
 def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Return the headers by name; lines of the same name are one list, as HTTP has it (RFC 9110, section 5.3)."""
+    """Return the headers by name; lines of the same name are joined by commas (RFC 9110, section 5.3)."""
     last = dict(headers)
     if len(last) == len(headers):
         return last

@@ -1,4 +1,4 @@
-"""The name under which a request is counted: its path, or the template of its path, of which there are few."""
+"""Route names for metrics and logs: the path, or its template, so that the number of labels is bounded."""
 
 import re
 from collections.abc import Iterable
@@ -7,12 +7,12 @@ OTHER = "other"
 
 
 class RouteNames:
-    """Knows the paths of an application: `/models`, `/v2/models/{model}/infer`."""
+    """Maps a request's path to a route of the application: `/models`, `/v2/models/{model}/infer`."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._plain = frozenset(path for path in paths if "{" not in path)
         self._templates = [path for path in dict.fromkeys(paths) if "{" in path]
-        # One group for each template; `{rest:path}` holds slashes, any other part does not.
+        # One group for each template; `{rest:path}` matches slashes, any other parameter does not.
         self._pattern = re.compile("|".join(f"({_pattern_of(path)})" for path in self._templates) or "(?!)")
 
     def name_of(self, path: str) -> str:

@@ -1,1 +1,1 @@
-"""uvicorn with limits: accepting connections, and parsing requests in turns."""
+"""The uvicorn HTTP server with limits on connections, request heads, parsing time and shutdown."""

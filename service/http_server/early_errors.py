@@ -1,4 +1,7 @@
-"""How a connection itself answers what never becomes a request: no valid HTTP, a head too large, a client too slow."""
+"""Error responses that the connection sends before a request reaches the application.
+
+Their causes are invalid HTTP, a head that is too large, a client that is too slow, and a lack of connections.
+"""
 
 from dataclasses import dataclass
 
@@ -12,16 +15,16 @@ MAX_HEADERS = 256  # lines of them, and of trailers
 
 @dataclass(frozen=True, slots=True)
 class ProtocolError:
-    """An answer of the connection itself, to what never became a request."""
+    """An error response of the connection itself. It closes the connection."""
 
     status: int
     code: str
     title: str
     detail: str
-    further_lines: bytes = b""  # of the answer's head
+    further_lines: bytes = b""  # additional header lines of the response, each with its CRLF
 
     def answer(self, path: str, identity: bytes) -> bytes:
-        """Return the whole answer, in the language of the path."""
+        """Return the whole HTTP response, in the error format of the path's protocol; `identity` is the request id."""
         media_type, body = MEDIA_TYPE, problem_body(self.status, self.code, self.title, self.detail)
         of_client = v2_error(self.detail) if is_v2(path) else client_error(path, self.status, self.code, self.detail)
         if of_client is not None:
@@ -35,16 +38,16 @@ class ProtocolError:
 
 BAD_HTTP = ProtocolError(400, "bad_http", "Bad request", "The request is not valid HTTP.")
 BAD_HOST = ProtocolError(
-    400, "bad_host", "Bad request", "A request of HTTP/1.1 must have exactly one Host header, with a valid name."
+    400, "bad_host", "Bad request", "An HTTP/1.1 request must have exactly one Host header, with a valid host name."
 )
 TINY_CHUNKS = ProtocolError(
-    400, "tiny_chunks", "Bad request", "The body comes in too many tiny chunks; send chunks of at least 64 bytes."
+    400, "tiny_chunks", "Bad request", "The body has too many tiny chunks; send chunks of at least 64 bytes."
 )
-NO_TUNNELS = ProtocolError(
+CONNECT_NOT_SUPPORTED = ProtocolError(
     405,
     "method_not_allowed",
     "Method not allowed",
-    "This server is no proxy: CONNECT is not supported; Allow names the methods that are.",
+    "CONNECT is not supported; see the Allow header.",
     b"allow: GET, HEAD, POST\r\n",
 )
 TOO_SLOW = ProtocolError(408, "request_timeout", "Request timeout", "The request did not arrive in time.")
@@ -52,30 +55,30 @@ TOO_LARGE = ProtocolError(
     431,
     "header_too_large",
     "Request header fields too large",
-    f"The path and the headers together may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes) "
+    f"The request line and the headers may have at most {MAX_HEAD_BYTES // 1024} KiB ({MAX_HEAD_BYTES:,} bytes) "
     f"and {MAX_HEADERS} lines.",
 )
-UNKNOWN_CODING = ProtocolError(
+UNSUPPORTED_CODING = ProtocolError(
     501,
     "unknown_transfer_coding",
     "Not implemented",
-    "The only supported Transfer-Encoding is chunked; name a compression of the body in Content-Encoding.",
+    "The only supported Transfer-Encoding is chunked; declare compression of the body in Content-Encoding.",
 )
-TOO_MUCH_AHEAD = ProtocolError(
+PIPELINE_TOO_LARGE = ProtocolError(
     503,
     "overloaded",
     "Overloaded",
-    "Clients have sent too many requests ahead; wait for answers before sending more.",
+    "Too many pipelined requests are buffered; wait for responses before sending more.",
     b"retry-after: 1\r\n",
 )
-NO_CONNECTION_LEFT = ProtocolError(
+TOO_MANY_CONNECTIONS = ProtocolError(
     503,
     "too_many_connections",
     "Too many connections",
     "All connections of this server are in use; try again a little later.",
     b"retry-after: 1\r\n",
 )
-UNKNOWN_VERSION = ProtocolError(
+UNSUPPORTED_VERSION = ProtocolError(
     505,
     "unknown_http_version",
     "HTTP version not supported",

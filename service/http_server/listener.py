@@ -1,8 +1,8 @@
-"""Turning new clients away without hurting those who are half inside.
+"""Closing a listening socket without resetting pending connections.
 
-Closing a listening socket resets every connection that the kernel has accepted and the process has not: under load
-there always are some, and their clients have often sent a request already. So before the close, a packet filter on
-the socket drops what would begin a new connection; those clients knock again a second later, and are refused.
+Closing the socket resets every connection in the kernel's accept queue. Under load there are always some, and their
+clients have often sent a request. Before the close, a packet filter on the socket therefore drops the SYN packets of
+new connections. Their clients retransmit the SYN after a second and are then refused.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import struct
 
 log = logging.getLogger(__name__)
 
-_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; Python has no name for it
+_SO_ATTACH_FILTER = 26  # <asm-generic/socket.h>; the socket module has no constant for it
 _FLAGS_BYTE = 13  # of the TCP header (RFC 9293, section 3.1), which is where the filter's packet begins
 _SYN, _SYN_OR_ACK = 0x02, 0x12
 # Classic BPF, each instruction (code, jump if true, jump if false, constant): load the flags, keep SYN and ACK, and
@@ -27,7 +27,7 @@ _DROP_NEW_CONNECTIONS = (
 
 
 def drop_new_connections(listener: socket.socket) -> None:
-    """Let no new connection begin; those that have begun can still be accepted. Does nothing where there is no BPF."""
+    """Drop the SYN packets of new connections; pending ones can still be accepted. Only Linux supports it."""
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in _DROP_NEW_CONNECTIONS)
     memory = ctypes.create_string_buffer(program)
     try:

@@ -1,7 +1,4 @@
-"""What connections do with requests while there is no capacity: an early refusal, and pauses for clients that insist.
-
-One object serves all connections of a process.
-"""
+"""Overload control of all connections of a process: early refusals, and delays for clients that retry at once."""
 
 import math
 import time
@@ -15,42 +12,46 @@ from service.http_server.early_errors import MAX_HEAD_BYTES, MAX_HEADERS
 from service.http_server.request_head import refusal_of_head
 from service.http_server.whole_requests import WholeRequestParser
 
-_INSISTS_S = 0.005  # a client that sends its next request so soon after a refusal does not heed Retry-After
-_FULL_S = 0.0005  # a fraction of a batch, and many times what asking the queue takes
+_IMMEDIATE_RETRY_S = 0.005  # a client that sends its next request so soon after a refusal ignores Retry-After
+_FULL_S = 0.0005  # a fraction of a batch, and many times the cost of a check of the queue
 _PAUSE_S = 0.2
 _TICK_S = 0.01
-_MOST_RESUMED = 16  # connections a tick, where capacity has come back before their time
-_MAX_PAUSED = 1024  # connections; what their clients send further waits in the kernel's memory
+_MOST_RESUMED = 16  # connections a tick that resume early because there is capacity again
+_MAX_PAUSED = 1024  # connections; further data of their clients stays in the kernel's buffers
 _NEEDS_ADMISSION = (b"expect", b"transfer-encoding")
 
 DefaultHeaders = list[tuple[bytes, bytes]]
-HasCapacity = Callable[[int], bool]  # for one more request after so many others
+HasCapacity = Callable[[int], bool]  # whether one more request has capacity after this number of others
 
 
 class PausedConnection(Protocol):
-    """A connection whose request waits for the end of its pause."""
+    """A connection whose request is delayed."""
 
     def end_pause(self) -> None:
         """Handle the request now."""
 
 
 class OverloadControl:
-    """Refuses requests from their heads, and delays those of clients that repeat them at once.
+    """Refuses requests from their heads, and delays the requests of clients that retry at once.
 
     Without a delay, clients that repeat a refused request at once would use the CPU time of the requests that are
     served. A delay ends early when there is capacity again.
     """
 
     def __init__(
-        self, has_capacity: HasCapacity, refusals: EarlyRefusals | None = None, *, insists_s: float = _INSISTS_S
+        self,
+        has_capacity: HasCapacity,
+        refusals: EarlyRefusals | None = None,
+        *,
+        immediate_retry_s: float = _IMMEDIATE_RETRY_S,
     ) -> None:
         self._has_capacity = has_capacity
-        self._coming = 0  # requests that were let through and are not in the queue yet
-        self._full_until = -math.inf  # monotonic seconds; the queue is not asked again before
-        self.insists_s = insists_s
+        self._admitted = 0  # requests that were passed to the application and are not in the queue yet
+        self._full_until = -math.inf  # monotonic seconds; the queue counts as full until then
+        self.immediate_retry_s = immediate_retry_s
         self._refusals = refusals
         self._parser = WholeRequestParser()
-        # Due times and connections, in the order of the pauses' ends: for capacity, and for deadlines.
+        # (monotonic end of the pause, connection), in this order: pauses for capacity, and for deadlines.
         self._paused: deque[tuple[float, PausedConnection]] = deque()
         self._paused_for_deadline: deque[tuple[float, PausedConnection]] = deque()
         self._timer: TimerHandle | None = None
@@ -58,30 +59,30 @@ class OverloadControl:
         self._default_lines = b""
 
     def has_capacity(self, now: float) -> bool:
-        """Return whether the queue would accept one more request, after those that are on their way to it.
+        """Return whether the queue would accept one more request after the admitted ones.
 
         `now` is in monotonic seconds.
         """
         if now < self._full_until:
             return False
-        if self._has_capacity(self._coming):
+        if self._has_capacity(self._admitted):
             return True
         self._full_until = now + _FULL_S
         return False
 
-    def let_through(self, loop: AbstractEventLoop) -> None:
-        """Note that a request goes to the application, which submits it within the next pass of the event loop."""
-        if self._coming == 0:
-            loop.call_soon(loop.call_soon, self._forget_coming)
-        self._coming += 1
+    def count_admitted(self, loop: AbstractEventLoop) -> None:
+        """Count a request that the application submits to the queue within the next pass of the event loop."""
+        if self._admitted == 0:
+            loop.call_soon(loop.call_soon, self._reset_admitted)
+        self._admitted += 1
 
-    def _forget_coming(self) -> None:
-        self._coming = 0
+    def _reset_admitted(self) -> None:
+        self._admitted = 0
 
     def refusal(self, data: bytes, default_headers: DefaultHeaders) -> tuple[bytes, bool] | None:
-        """Return the response to what a connection has read, and whether it ends the connection.
+        """Return the refusal of the request in `data`, and whether the connection closes after it.
 
-        None: `data` is not exactly one valid request to an inference route, so the usual way has to answer it.
+        Returns None unless `data` is exactly one valid request to an inference route. The application then answers.
         """
         if self._refusals is None or not self._parser.parse(data):
             return None
@@ -100,10 +101,10 @@ class OverloadControl:
         return self._default_lines
 
     def pause(self, loop: AbstractEventLoop, connection: PausedConnection, *, for_deadline: bool) -> bool:
-        """Call the connection's `end_pause` after the pause. Return False if too many connections are paused.
+        """Delay a connection, then call its `end_pause`. Return False if too many connections are paused.
 
-        A pause for capacity ends as soon as there is some. With `for_deadline` the client's last request had a deadline
-        that could not be met, which does not depend on capacity, so the pause lasts its full time.
+        A pause for capacity ends early when there is capacity. `for_deadline` marks a client whose last request had a
+        deadline that could not be met. Capacity does not change that, so its pause lasts the full 0.2 s.
         """
         paused = self._paused_for_deadline if for_deadline else self._paused
         if len(paused) >= _MAX_PAUSED:
@@ -125,7 +126,7 @@ class OverloadControl:
 
 
 def _is_plain(last: Mapping[bytes, bytes], headers: list[tuple[bytes, bytes]], size: int) -> bool:
-    """Return whether a head has no repeated header, nothing that needs a further exchange, and no fault."""
+    """Return whether a head is valid, repeats no header, and needs neither `100 Continue` nor chunk decoding."""
     if len(last) != len(headers) or len(headers) > MAX_HEADERS or any(name in last for name in _NEEDS_ADMISSION):
         return False
     length = last.get(b"content-length", b"0")

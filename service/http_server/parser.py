@@ -1,12 +1,12 @@
-"""uvicorn's HTTP protocol, with a parser that is fed a little at a time.
+"""uvicorn's HTTP protocol with incremental parsing, so that no client can block the event loop.
 
-httptools parses all that it is fed, be it ten thousand requests or chunks, and cannot be stopped in between. So it is
-fed up to the end of a head or of a body, or a small piece of a chunked body, and while a request waits for its answer
-no further one is parsed: what the client has sent ahead waits, first here and then in the kernel. The rest of a turn
-has to stand in line (`turns.py`).
+httptools parses all bytes of a call and cannot be interrupted, even if they hold ten thousand requests or chunks. This
+class passes it the bytes up to the end of a head or a body, or a small piece of a chunked body. While a request has no
+response, the next one is not parsed: pipelined bytes wait here, and then in the kernel. Work beyond one turn is queued
+(`parsing_turns.py`).
 
-Nor does the parser ignore an upgrade that is not wanted, as RFC 9110 (section 7.8) lets a server do: it takes the body
-for another protocol. So such a head is fed a second time, without its `Upgrade`.
+A server may ignore an `Upgrade` header (RFC 9110, section 7.8), but httptools then treats the body as another
+protocol. Such a head is therefore parsed a second time without its `Upgrade` header.
 """
 
 from enum import Enum
@@ -19,28 +19,28 @@ from service.http_server.early_errors import (
     BAD_HTTP,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
+    PIPELINE_TOO_LARGE,
     TINY_CHUNKS,
     TOO_LARGE,
-    TOO_MUCH_AHEAD,
     ProtocolError,
 )
 from service.http_server.flow_control import ReadingFlow
 from service.http_server.parsing_turns import Turns
 from service.http_server.request_head import head_without_upgrade, refusal_of_head
 
-_HEAD_END = b"\r\n\r\n"  # ends a chunked body, too
+_HEAD_END = b"\r\n\r\n"  # also ends a chunked body
 _SMALLEST_PIECE, _LARGEST_PIECE = 1024, 16 * 1024  # of a chunked body
-_MANY_CHUNKS = 64  # in a piece: they are tiny, and so is the next piece
-_SMALL_REST = 2048  # behind a head, which is fed with it unless it has a further one
+_MANY_CHUNKS = 64  # in a piece: the chunks are tiny, so the next piece has the smallest size
+_SMALL_REST = 2048  # bytes after a head that are parsed together with it, unless they hold another head
 _CALLS_A_TURN = 128
-_FEW = 32  # connections that need no line: a turn takes 0.2 ms at most
-_FREE_CHUNKS, _LEAST_CHUNK_BYTES = 16 * 1024, 64  # beyond so many, the mean has to be so large
-_SMALL_BYTES = 4096  # no pipeline of many requests
+_FEW = 32  # connections that share the loop without turns: a turn takes 0.2 ms at most
+_FREE_CHUNKS, _LEAST_CHUNK_BYTES = 16 * 1024, 64  # the mean size of chunks is checked beyond this number
+_SMALL_BYTES = 4096  # cannot hold a pipeline of many requests
 _MOST_HELD_BYTES = 64 * 1024 * 1024  # of all connections of a process
 
 
 class Part(Enum):
-    """What the client sends next."""
+    """The part of a request that the client sends next."""
 
     NONE = "a new request"
     HEAD = "the rest of a head"
@@ -51,11 +51,11 @@ _BODY = Part.BODY
 
 
 class _Refused(Exception):
-    """Stops the parser inside a piece."""
+    """Stops httptools inside a piece; `ParsingProtocol._refusal` has the reason."""
 
 
 class ParsingProtocol(HttpToolsProtocol):
-    """One connection, as far as its bytes become requests."""
+    """The parsing half of a connection: bytes in, ASGI requests out."""
 
     def __init__(
         self,
@@ -65,36 +65,36 @@ class ParsingProtocol(HttpToolsProtocol):
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
-        self._idle = {} if idle is None else idle  # of all connections, the one that has been so longest first
+        self._idle = {} if idle is None else idle  # all idle connections, the longest idle one first
         self.flow: ReadingFlow
         self._turns = turns or Turns()
-        self._unparsed, self._at = b"", 0  # what has come, and where its unparsed rest begins
-        self._is_in_line = False
-        self._is_paused = False  # its requests wait, as the last one was refused
-        self._has_ended = False  # the client sends no more, which is all that is seen of one that has left
-        self._refusal: ProtocolError | None = None  # once set, nothing that comes is parsed any more
+        self._unparsed, self._at = b"", 0  # received bytes, and the offset of their unparsed rest
+        self._is_queued = False
+        self._is_paused = False  # requests are delayed because the last one was refused
+        self._has_ended = False  # the client has closed its sending half, or the whole connection
+        self._refusal: ProtocolError | None = None  # once set, no more bytes are parsed
         self._part = Part.NONE
         self._calls = 0  # of the parser in this turn
         self._lines = 0  # of the current head, or of the trailers
-        self._head_bytes = 0  # of a head that is not complete yet, or of a chunked body's framing since its last data
+        self._head_bytes = 0  # of an incomplete head, or of a chunked body's framing since its last data
         self._body_length: int | None = None  # as declared; None: it is chunked
-        self._body_bytes = 0  # that have come of the current body
+        self._body_bytes = 0  # received of the current body
         self._chunks = 0
-        self._chunks_before, self._piece_bytes = 0, _SMALLEST_PIECE  # the last piece
+        self._chunks_before, self._piece_bytes = 0, _SMALLEST_PIECE  # state at the last piece
 
     def connection_made(self, transport: Any) -> None:
-        """Wait for the first request."""
+        """Replace uvicorn's flow control by `ReadingFlow`."""
         super().connection_made(transport)
         self.flow = ReadingFlow(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget what was not parsed."""
+        """Drop the unparsed bytes."""
         super().connection_lost(exc)
         self._turns.held_bytes -= len(self._unparsed)
         self._unparsed = b""
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came, or put it in line."""
+        """Parse the data now, or store it and queue a turn."""
         self._idle.pop(self, None)
         if self._refusal is not None:
             self._discard(len(data))
@@ -107,7 +107,7 @@ class ParsingProtocol(HttpToolsProtocol):
             self._wait_for_turn(is_first=len(data) <= _SMALL_BYTES)
 
     def shutdown(self) -> None:
-        """Close the connection after the answer to what has come, as uvicorn does for what it has parsed."""
+        """Parse the stored bytes, then close the connection after the responses that are due."""
         if self._unparsed and self._may_parse():
             self._parse(self._unparsed, self._at)
         super().shutdown()
@@ -117,7 +117,7 @@ class ParsingProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _is_due(self) -> bool:
-        """Whether the client gets an answer without sending anything more."""
+        """Return whether the client gets a response without sending more bytes."""
         return bool(self._unparsed or self.pipeline) or (self._is_answering and self._part is not _BODY)
 
     def _may_parse(self) -> bool:
@@ -130,17 +130,17 @@ class ParsingProtocol(HttpToolsProtocol):
         return len(self.connections) <= _FEW or is_one_call or self._turns.is_free(self.loop)
 
     def _wait_for_turn(self, *, is_first: bool = False) -> None:
-        if not self._is_in_line:
-            self._is_in_line = True
+        if not self._is_queued:
+            self._is_queued = True
             self._turns.wait(self.loop, self._take_turn, is_first=is_first)
 
     def _take_turn(self) -> None:
-        self._is_in_line = False
+        self._is_queued = False
         if self._unparsed and not self.transport.is_closing():
             self._parse(self._unparsed, self._at)
 
     def _parse(self, data: bytes, at: int) -> None:
-        """Parse as much as one turn allows; keep the rest."""
+        """Parse as much as one turn allows, from offset `at`; store the rest."""
         self._calls, size = 0, len(data)
         while at < size and self._calls < _CALLS_A_TURN and self._may_parse():
             end = self._end_of_piece(data, at)
@@ -152,7 +152,7 @@ class ParsingProtocol(HttpToolsProtocol):
         elif self._unparsed:
             self._keep(b"", 0)
         if self._refusal is None:
-            self._watch()
+            self._update_timers()
         if self._has_ended:
             self._close_unless_due()
 
@@ -174,14 +174,14 @@ class ParsingProtocol(HttpToolsProtocol):
         return len(data) if is_last else end
 
     def _size_of_piece(self) -> int:
-        """Return twice the size of the last piece of a chunked body, unless that had many chunks."""
+        """Return the bytes of a chunked body's next piece: twice the last size, or the smallest after many chunks."""
         is_tiny = self._chunks - self._chunks_before > _MANY_CHUNKS
         self._piece_bytes = _SMALLEST_PIECE if is_tiny else min(2 * self._piece_bytes, _LARGEST_PIECE)
         self._chunks_before = self._chunks
         return self._piece_bytes
 
     def _feed(self, piece: bytes | memoryview) -> int:
-        """Parse a piece and return how much of it was used: all, unless an upgrade was ignored in it."""
+        """Parse a piece; return how many bytes were used: all, unless the piece has an `Upgrade` header."""
         self._calls += 1
         if self._part is not _BODY or self._body_length is None:
             self._head_bytes += len(piece)
@@ -198,9 +198,9 @@ class ParsingProtocol(HttpToolsProtocol):
         return used
 
     def _feed_head_again(self) -> None:
-        """Parse the last head without its upgrade."""
+        """Parse the last head again without its `Upgrade` header."""
         head = head_without_upgrade(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
-        self.parser = httptools.HttpRequestParser(self)  # the old one may take the connection for closed
+        self.parser = httptools.HttpRequestParser(self)  # the old one may treat the connection as closed
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         try:
             self.parser.feed_data(head)
@@ -208,7 +208,7 @@ class ParsingProtocol(HttpToolsProtocol):
             self._refuse(BAD_HTTP)
 
     def _keep(self, data: bytes, at: int) -> None:
-        """Hold what is not parsed yet, and read no more until it is."""
+        """Store unparsed bytes and pause reading; with no bytes, resume reading."""
         self._turns.held_bytes += len(data) - len(self._unparsed)
         self._unparsed, self._at = data, at
         if not data:
@@ -216,27 +216,27 @@ class ParsingProtocol(HttpToolsProtocol):
             return
         self.flow.hold()
         if self._turns.held_bytes > _MOST_HELD_BYTES:
-            self._refuse(TOO_MUCH_AHEAD)
+            self._refuse(PIPELINE_TOO_LARGE)
 
     def _refuse(self, refusal: ProtocolError) -> None:
-        """Parse no more."""
+        """Stop parsing, and drop the stored bytes."""
         self._refusal = self._refusal or refusal
         if self._unparsed:
             self._keep(b"", 0)
 
-    def _watch(self) -> None:
-        """Note that something was parsed, or answered."""
+    def _update_timers(self) -> None:
+        """Hook of `Connection`: bytes were parsed, or a response is complete."""
 
     def _discard(self, size: int) -> None:
-        """Note what comes after a refusal."""
+        """Hook of `Connection`: `size` bytes arrived after a refusal."""
 
     def on_message_begin(self) -> None:
-        """Begin the head of a request."""
+        """Start the head of a request."""
         super().on_message_begin()
         self._part, self._lines = Part.HEAD, 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, without what the parser leaves behind its value; trailers are skipped."""
+        """Store a header without trailing white space; trailers are ignored."""
         self._lines += 1
         if self._lines > MAX_HEADERS:
             self._refuse(TOO_LARGE)
@@ -245,17 +245,17 @@ class ParsingProtocol(HttpToolsProtocol):
             self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """Begin a request whose head is as it should be."""
+        """Check the head, and start the request if it is valid."""
         last = dict(self.headers)
         version = self.parser.get_http_version()
         refusal = refusal_of_head(self.parser.get_method(), version, self.headers, last)
         if self._head_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
-            refusal = TOO_LARGE  # the bytes that have come may be the beginning of a body, too
+            refusal = TOO_LARGE  # `_head_bytes` may include the beginning of the body, so the head itself is measured
         if refusal is not None:
             self._refuse(refusal)
             raise _Refused
         if self.parser.should_upgrade():
-            return  # this head comes once more
+            return  # `_feed_head_again` parses this head once more
         self.expect_100_continue = version == "1.1" and last.get(b"expect", b"").lower() == b"100-continue"
         super().on_headers_complete()
         self._body_length = None if b"transfer-encoding" in last else int(last.get(b"content-length", 0))
@@ -267,7 +267,7 @@ class ParsingProtocol(HttpToolsProtocol):
         return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Count and pass on a piece of the body; refuse a body of too many tiny chunks."""
         self._body_bytes += len(body)
         if self._body_length is None:
             self._head_bytes = 0
@@ -279,14 +279,17 @@ class ParsingProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request: what comes next is a head."""
+        """End a request; the next bytes are a head."""
         if self.parser.should_upgrade():
             return
         self._part, self._head_bytes = Part.NONE, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Go on with what the client has sent ahead, or end with it: as uvicorn, but for a timer each time."""
+        """Continue with pipelined requests, or close the connection if the client has ended it.
+
+        Replaces uvicorn's method, which also starts a keep-alive timer for each response.
+        """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return

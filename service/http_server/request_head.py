@@ -1,27 +1,27 @@
-"""What HTTP demands of a request's head beyond the grammar, which the parser checks (RFC 9110, RFC 9112)."""
+"""Validation of a request's head beyond the grammar, which httptools checks (RFC 9110, RFC 9112)."""
 
 from collections.abc import Mapping
 
 from service.http_server.early_errors import (
     BAD_HOST,
     BAD_HTTP,
-    NO_TUNNELS,
-    UNKNOWN_CODING,
-    UNKNOWN_VERSION,
+    CONNECT_NOT_SUPPORTED,
+    UNSUPPORTED_CODING,
+    UNSUPPORTED_VERSION,
     ProtocolError,
 )
 
 Headers = list[tuple[bytes, bytes]]
-# RFC 3986, section 3.2: unreserved, percent-encoded, sub-delims, and what surrounds IPv6 addresses and ports.
+# RFC 3986, section 3.2: unreserved, percent-encoded, sub-delims, and the delimiters of IPv6 addresses and ports.
 _HOST_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%!$&'()*+,;=:[]"
 
 
 def refusal_of_head(method: bytes, version: str, headers: Headers, last: Mapping[bytes, bytes]) -> ProtocolError | None:
-    """Return why a request is refused for its head, if it is; `last` has the last header of each name."""
+    """Return the error of an invalid head, or None; `last` has the last header of each name."""
     if version not in ("1.1", "1.0"):
-        return UNKNOWN_VERSION
+        return UNSUPPORTED_VERSION
     if method == b"CONNECT":
-        return NO_TUNNELS
+        return CONNECT_NOT_SUPPORTED
     host = last.get(b"host")
     if host is None:
         if version == "1.1":
@@ -32,11 +32,11 @@ def refusal_of_head(method: bytes, version: str, headers: Headers, last: Mapping
 
 
 def _refusal_of_coding(values: list[bytes]) -> ProtocolError | None:
-    """RFC 9112, sections 6.1 and 6.3: 501 for an unknown coding, 400 where the end of the body cannot be known."""
+    """Return 501 for an unsupported coding, and 400 if the body's end is undefined (RFC 9112, sections 6.1, 6.3)."""
     codings = [coding.strip().lower() for coding in b",".join(values).split(b",")]
     if codings == [b"chunked"]:
         return None
-    return BAD_HTTP if b"chunked" in codings[:-1] or b"" in codings else UNKNOWN_CODING
+    return BAD_HTTP if b"chunked" in codings[:-1] or b"" in codings else UNSUPPORTED_CODING
 
 
 def _all_of(name: bytes, headers: Headers) -> list[bytes]:
@@ -44,6 +44,6 @@ def _all_of(name: bytes, headers: Headers) -> list[bytes]:
 
 
 def head_without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
-    """Return a head once more, without the request to change the protocol, which a server may ignore."""
+    """Return the bytes of a request's head without its `Upgrade` header, which a server may ignore."""
     lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version.encode(), b"".join(lines))

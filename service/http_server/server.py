@@ -1,7 +1,7 @@
-"""uvicorn, as this server runs it: deaf to nobody who had connected, without its own signals, with limits on an end.
+"""A uvicorn server that drains accepted connections on shutdown and leaves signals to the supervisor.
 
-The order of an end: told to stop; not ready any more, but still answering, for a short delay; listening no more;
-everything that was accepted is answered; the engine's threads end. Each step has a limit.
+Steps of a shutdown, each with a time limit: the readiness probe fails while requests are still accepted (`delay_s`);
+the listening socket drops new connections; accepted requests are answered (`timeout_s`); the engine's threads end.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from service.http.trace_headers import request_id
-from service.http_server.acceptor import Acceptor, most_clients
-from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_unread
-from service.http_server.early_errors import NO_CONNECTION_LEFT
+from service.http_server.acceptor import Acceptor, connection_limit
+from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_rejected
+from service.http_server.early_errors import TOO_MANY_CONNECTIONS
 from service.http_server.listener import drop_new_connections
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol
@@ -29,45 +29,47 @@ from service.system.shared_counters import SharedLoad
 
 log = logging.getLogger(__name__)
 
-_KEEP_ALIVE_S = 75  # longer than the 60 s of the usual load balancers, so that they close first
-_FIRST_WORDS_S, _FIRST_WORDS_TRIES = 0.5, 5  # for clients that have just connected to send their request
-_LAST_WORDS_S = 0.5
+_KEEP_ALIVE_S = 75  # longer than the 60 s of common load balancers, so that they close first
+_FIRST_REQUEST_S, _FIRST_REQUEST_CHECKS = 0.5, 5  # for clients that have just connected to send their request
+_CANCELLATION_S = 0.5
 _MOST_ADMIN_CLIENTS = 64
-_SKIPPED_BYTES = 64 * 1024  # of a client that is turned away: closing on unread bytes resets the connection
+_DISCARD_BYTES = 64 * 1024  # read from a rejected client: closing on unread bytes would reset the connection
 _HARD_LIMIT_S = 2.5  # beyond the sum of the other limits
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """How long the steps of an end may take."""
+    """Time limits of the steps of a shutdown."""
 
     delay_s: float
     timeout_s: int
 
     @property
     def longest_s(self) -> float:
-        """The whole of it."""
+        """The limit of the whole shutdown, in seconds."""
         return self.delay_s + self.timeout_s + _HARD_LIMIT_S
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, without its own signal handling, and deaf to nobody who had connected.
+    """uvicorn's server without signal handling, with a limit on connections and a drained shutdown.
 
-    `among` others it takes only its share of the clients: the board of all processes, and its place there.
+    With a `shared_load` the process is worker `worker_index` of several and accepts only its share of the connections.
+    Without one it is an admin server, which accepts at most 64.
     """
 
     def __init__(
         self,
         config: uvicorn.Config,
-        among: tuple[SharedLoad, int] | None,
+        shared_load: SharedLoad | None,
+        worker_index: int,
         idle: dict[ParsingProtocol, None],
-        on_unread: OnRejected,
+        on_rejected: OnRejected,
     ) -> None:
         super().__init__(config)
-        self._among = among
+        self._shared_load, self._worker_index = shared_load, worker_index
         self._idle = idle
-        self._on_unread = on_unread
-        self.is_replaced = False  # once it has ended: then the clients that come now are for others
+        self._on_rejected = on_rejected
+        self.is_replaced = False  # another worker accepts the new connections, so none may be dropped
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup([])
@@ -77,23 +79,22 @@ class Server(uvicorn.Server):
         def connect() -> asyncio.BaseProtocol:
             make = self.config.http_protocol_class
             state = self.server_state
-            return make(config=self.config, server_state=state, app_state={}, on_lost=acceptor.note_lost)  # type: ignore[call-arg]
+            return make(config=self.config, server_state=state, app_state={}, on_lost=acceptor.on_connection_lost)  # type: ignore[call-arg]
 
-        board, place = self._among or (SharedLoad(1), 0)
-        most = most_clients() if self._among else min(_MOST_ADMIN_CLIENTS, most_clients())
+        limit = connection_limit() if self._shared_load else min(_MOST_ADMIN_CLIENTS, connection_limit())
         acceptor = Acceptor(
             listener,
             connect,
-            board=board,
-            place=place,
-            most=most,
-            make_room=self._close_longest_idle,
-            turn_away=self._turn_away,
+            shared_load=self._shared_load or SharedLoad(1),
+            worker_index=self._worker_index,
+            max_connections=limit,
+            close_idle=self._close_longest_idle,
+            reject=self._reject,
         )
         return acceptor
 
     def _close_longest_idle(self) -> bool:
-        """Close the connection that has been idle longest, and return whether there was one."""
+        """Close the connection that has been idle longest; return False if none is idle."""
         connection = next(iter(self._idle), None)
         if connection is None:
             return False
@@ -101,14 +102,14 @@ class Server(uvicorn.Server):
         connection.transport.close()
         return True
 
-    def _turn_away(self, client: socket.socket) -> None:
-        """Say that there is no connection left: a client that merely waited would not know why."""
+    def _reject(self, client: socket.socket) -> None:
+        """Send the error `too_many_connections` and close: a client that only waited would not learn the reason."""
         identity = request_id(None)
         with client, contextlib.suppress(OSError):
             client.setblocking(False)
-            client.send(NO_CONNECTION_LEFT.answer("", identity))
-            client.recv(_SKIPPED_BYTES)
-        self._on_unread(NO_CONNECTION_LEFT.status, NO_CONNECTION_LEFT.code, identity, None)
+            client.send(TOO_MANY_CONNECTIONS.answer("", identity))
+            client.recv(_DISCARD_BYTES)
+        self._on_rejected(TOO_MANY_CONNECTIONS.status, TOO_MANY_CONNECTIONS.code, identity, None)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -117,14 +118,17 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for listener in () if self.is_replaced else sockets or ():
             drop_new_connections(listener)
-        for _ in range(_FIRST_WORDS_TRIES):
-            await asyncio.sleep(_FIRST_WORDS_S / _FIRST_WORDS_TRIES)
-            if not any(isinstance(client, Connection) and client.is_silent for client in self.server_state.connections):
+        for _ in range(_FIRST_REQUEST_CHECKS):
+            await asyncio.sleep(_FIRST_REQUEST_S / _FIRST_REQUEST_CHECKS)
+            if not any(
+                isinstance(client, Connection) and client.awaits_first_request
+                for client in self.server_state.connections
+            ):
                 break
         await super().shutdown(sockets)
 
     async def end(self, serving: asyncio.Task[None], hurry: asyncio.Event) -> None:
-        """Answer what is open; `hurry` cuts the waiting short. `serving` runs this server."""
+        """Stop the server after the open requests, or as soon as `hurry` is set. `serving` is the task of `serve`."""
         self.should_exit = True
         hurrying = asyncio.create_task(hurry.wait())
         await asyncio.wait((serving, hurrying), return_when=asyncio.FIRST_COMPLETED)
@@ -134,29 +138,31 @@ class Server(uvicorn.Server):
         for task in self.server_state.tasks:
             task.cancel()
         if self.server_state.tasks:
-            await asyncio.wait(self.server_state.tasks, timeout=_LAST_WORDS_S)
+            await asyncio.wait(self.server_state.tasks, timeout=_CANCELLATION_S)
 
 
 def make_server(
     app: ASGIApp,
     drain: Drain,
-    patience: ClientTimeouts,
-    among: tuple[SharedLoad, int] | None = None,
-    on_unread: OnRejected = ignore_unread,
+    timeouts: ClientTimeouts,
+    *,
+    shared_load: SharedLoad | None = None,
+    worker_index: int = 0,
+    on_rejected: OnRejected = ignore_rejected,
     overload: OverloadControl | None = None,
 ) -> Server:
-    """Return a server for one application; `serve` it with a listening socket.
+    """Return a server for one application; call its `serve` with a list of listening sockets.
 
-    `among`: as `Server` has it; `on_unread` is called for what was refused before the application saw it;
-    `overload` refuses requests that find no capacity.
+    `shared_load` and `worker_index` are as in `Server`. `on_rejected` is called for each request that is refused
+    before it reaches the application. `overload` refuses requests while the queue is full.
     """
     idle: dict[ParsingProtocol, None] = {}
     connection = functools.partial(
-        Connection, patience=patience, on_unread=on_unread, turns=Turns(), idle=idle, overload=overload
+        Connection, timeouts=timeouts, on_rejected=on_rejected, turns=Turns(), idle=idle, overload=overload
     )
     config = uvicorn.Config(
         app,
-        http=connection,  # type: ignore[arg-type]  # whatever makes one will do
+        http=connection,  # type: ignore[arg-type]  # uvicorn only calls it, so a partial will do
         ws="none",
         lifespan="off",
         access_log=False,
@@ -166,14 +172,14 @@ def make_server(
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=drain.timeout_s,
     )
-    return Server(config, among, idle, on_unread)
+    return Server(config, shared_load, worker_index, idle, on_rejected)
 
 
-def end_at_the_latest_in(seconds: float, status: int = 0) -> None:
-    """End the process even if a thread or the loop hangs: nobody waits for ever for a server to stop."""
+def exit_after(seconds: float, status: int = 0) -> None:
+    """Exit the process with `status` after a time limit, even if a thread or the event loop hangs."""
 
     def end() -> None:
-        log.error("stopping took too long; what was left is given up")
+        log.error("shutdown did not finish in %g s; exiting now", seconds)
         logging.shutdown()
         os._exit(status)
 
@@ -183,6 +189,6 @@ def end_at_the_latest_in(seconds: float, status: int = 0) -> None:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return the address that clients use."""
+    """Return the URL of a listening socket, without a path."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

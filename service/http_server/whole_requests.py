@@ -1,12 +1,12 @@
-"""Parsing of a request that came complete in one read, for responses that need its head only."""
+"""Parsing of a request that arrives complete in one read, for responses that need its head only."""
 
 import httptools
 
 
 class WholeRequestParser:
-    """Parses requests of any number of connections, each of which must be complete.
+    """Parses complete requests of any number of connections.
 
-    The parser is httptools' own, so that a request cannot mean one thing here and another in `parser.py`. Its state is
+    It uses httptools like `parser.py`, so that both interpret a request in the same way. The state of the parser is
     discarded after any input that is not exactly one request.
     """
 
@@ -18,7 +18,7 @@ class WholeRequestParser:
         self._parser = httptools.HttpRequestParser(self)
 
     def parse(self, data: bytes) -> bool:
-        """Return whether the bytes are exactly one HTTP/1.1 POST request, whose head is then in the attributes."""
+        """Return whether the bytes are exactly one HTTP/1.1 POST request; its head is then in the attributes."""
         self._begun = self._ended = 0
         try:
             self._parser.feed_data(data)
@@ -29,24 +29,24 @@ class WholeRequestParser:
             return False
         is_post = self._parser.get_method() == b"POST"
         if not self.is_kept_alive:
-            self._parser = httptools.HttpRequestParser(self)  # it accepts nothing after such a request
+            self._parser = httptools.HttpRequestParser(self)  # the old one accepts no further request
         return is_post
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start a request."""
         self._begun += 1
         self.target, self.headers = b"", []
 
     def on_url(self, target: bytes) -> None:
-        """Take the request target."""
+        """Store the request target."""
         self.target = target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take one header."""
+        """Store one header, with its name in lower case."""
         self.headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
-        """End a head: only now does the parser know whether the connection is kept."""
+        """Store whether the connection stays open, which httptools determines from the whole head."""
         self.is_kept_alive = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:

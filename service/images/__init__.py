@@ -1,1 +1,1 @@
-"""Image files: header, limits, decoding, orientation, resizing."""
+"""Image files: headers, limits, decoding, orientation and resizing."""

@@ -1,8 +1,8 @@
-"""Pillow's decoders, called directly: `Image.open` would load 44 other readers and look for more images in a JPEG.
+"""Direct calls of the image decoders. `Image.open` would load 44 other readers and search a JPEG for more images.
 
-An ordinary JPEG does not even meet Pillow's reader, which parses in Python what the header walk has read already: its
-bytes go to the decoder that the reader would hand them to, so the pixels are the same. One that is wanted as it is, as
-an array, needs no image of Pillow's in between; simplejpeg has the same decoder, libjpeg-turbo, and writes it at once.
+An ordinary JPEG bypasses Pillow's reader, which would parse the header again in Python. Its bytes go to the decoder
+of that reader, so the pixels are the same. A JPEG that is needed as an array is decoded by simplejpeg, which uses the
+same library, libjpeg-turbo, and writes the array without a Pillow image.
 """
 
 import io
@@ -22,40 +22,42 @@ _MODES = {1: "L", 3: "RGB"}  # of JPEGs, by their components
 
 
 class _MeteredPng(PngImageFile):
-    """Pillow's reader, which gives up once its thread has spent the CPU time it was given."""
+    """Pillow's PNG reader with a limit on the CPU time of its thread."""
 
-    gives_up_at = 0.0  # of the thread's CPU clock
+    cpu_deadline = 0.0  # on the thread's CPU clock, in seconds
 
     def load_read(self, read_bytes: int) -> bytes:
-        if time.thread_time() > self.gives_up_at:
+        if time.thread_time() > self.cpu_deadline:
             raise TimeoutError
         return super().load_read(read_bytes)
 
 
-def open_with_pillow(header: ImageHeader, gives_up_at: float) -> ImageFile.ImageFile:
-    """Return an image that is not decoded yet. A PNG raises TimeoutError at that time of the thread's CPU clock.
+def open_with_pillow(header: ImageHeader, cpu_deadline: float) -> ImageFile.ImageFile:
+    """Return an image whose pixels are not decoded yet.
 
-    Raises ValueError if Pillow sees another size than the header walk, and what Pillow raises.
+    Decoding a PNG raises TimeoutError at `cpu_deadline`, in seconds of `time.thread_time`. Raises ValueError if Pillow
+    reads another size than the header walk, and any exception of Pillow.
     """
     file = io.BytesIO(header.content)
     image: ImageFile.ImageFile
     if header.format == "PNG":
         image = png = _MeteredPng(file)
-        png.gives_up_at = gives_up_at
+        png.cpu_deadline = cpu_deadline
         png.decodermaxblock = 1 << 20
     else:
         image = JpegImageFile(file) if header.format == "JPEG" else WebPImageFile(file)
-        # In one piece: fed in small ones, a decoder could be made to read the same bytes again for each of them.
+        # The whole file at once: with small pieces, a crafted file can make the decoder read bytes again and again.
         image.decodermaxblock = 1 << 30
     if image.size != (header.width, header.height):
-        raise ValueError("the decoder sees another size than the header walk, so the limits were not checked")
+        raise ValueError("the decoder reads another size than the header walk, so the limits were not checked")
     return image
 
 
 def decode_plain_jpeg(header: ImageHeader, divisor: int = 1) -> Image.Image | None:
-    """Return an RGB image, or None if the file is none of the ordinary kinds of JPEG: grey or colour.
+    """Return an RGB image of a grey or YCbCr JPEG, or None for any other file.
 
-    Its sides are those of the file, divided by 1, 2, 4 or 8. Raises ValueError for a file that is broken or cut off.
+    Its sides are those of the file, divided by 1, 2, 4 or 8 and rounded up. Raises ValueError for a file that is broken
+    or truncated.
     """
     mode = _MODES.get(header.bytes_per_pixel) if header.format == "JPEG" else None
     if mode is None:
@@ -65,17 +67,16 @@ def decode_plain_jpeg(header: ImageHeader, divisor: int = 1) -> Image.Image | No
     decoder = _imaging.jpeg_decoder(mode, mode, "", divisor, 0)
     decoder.setimage(pixels, (0, 0, *size))
     consumed, error = decoder.decode(header.content)
-    if consumed >= 0 or error:  # it wants more, or cannot go on
-        raise ValueError("the JPEG is broken or cut off")
-    image = Image.Image()._new(pixels)  # the way in which Pillow's own methods make images
+    if consumed >= 0 or error:  # the decoder needs more bytes, or has failed
+        raise ValueError("the JPEG is broken or truncated")
+    image = Image.Image()._new(pixels)  # as Pillow's own methods create images
     return image if mode == "RGB" else image.convert("RGB")
 
 
 def decode_to_array(header: ImageHeader, divisor: int = 1) -> NDArray[np.uint8] | None:
-    """Return the pixels that `decode_plain_jpeg` would, as uint8 (height, width, 3), at a lower price.
+    """Return the pixels of `decode_plain_jpeg` as uint8 (height, width, 3), in less time.
 
-    None if the file is no whole JPEG of one scan, or if anything about it is out of order: Pillow may still make
-    something of it, and is the one to say what.
+    Returns None unless the file is a complete and valid JPEG of one scan. Pillow decides about all other files.
     """
     if header.format != "JPEG" or header.scans != 1 or header.bytes_per_pixel not in _MODES or header.is_truncated:
         return None

@@ -1,17 +1,17 @@
-"""What somebody sent or stored instead of a JPEG, PNG or WebP file, told by its first bytes, and what to do about it.
+"""Identification of files that are not JPEG, PNG or WebP by their first bytes, with advice for the error message.
 
-Asked only after a file was refused, so it costs an image nothing. No message repeats a word of what came.
+It runs only after a file was rejected, so it costs no time for valid images. No message repeats content of the file.
 """
 
 import codecs
 import re
 
 LINE_ENDS_LOST = (
-    "The file is broken, and has not one of the bytes 10 and 13 (line ends), which curl -d takes out: "
+    "The file is broken and contains no byte 10 or 13 (line ends), which curl -d removes: "
     "send it unchanged, with curl by --data-binary @photo.jpg instead of -d @photo.jpg."
 )
 _ACCEPTED = "Only JPEG, PNG and WebP images are accepted"
-_MIN_BYTES_WITH_LINE_ENDS = 700  # a file of so many lacks both bytes by chance once in 250 times
+_MIN_BYTES_WITH_LINE_ENDS = 700  # a file of this size lacks both bytes by chance with a probability of 1/250
 
 _CONVERT = "convert it to JPEG, for example with `magick in.{0} out.jpg`"
 _FRAME = "save one frame of it as JPEG or PNG, for example with `magick 'in.{0}[0]' out.png`"
@@ -22,7 +22,7 @@ _DRAWING = "draw it as PNG, for example with `rsvg-convert in.svg > out.png`"
 _UNPACK = "unpack it and send the images in it"
 _RENDER = "save an image of it as JPEG or PNG"
 
-# First bytes → what that is, and what to do.
+# First bytes, type of file, advice.
 _BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"GIF87a", "a GIF file", _FRAME.format("gif")),
     (b"GIF89a", "a GIF file", _FRAME.format("gif")),
@@ -128,20 +128,23 @@ _FORM_PART = re.compile(rb"\s*--[^\r\n]{1,200}\r?\nContent-", re.IGNORECASE)
 _FORM_FIELD = re.compile(rb"(?:file|image|files|images)(?:%5B%5D|\[\])?=", re.IGNORECASE)
 _BATCH = ", or JSON with base64 to /classify/batch"
 _AT = "; with curl, a file's name takes an @ before it, as in -F file=@photo.jpg"
-_BEGINNING_BYTES = 2048  # that are looked at, to tell one text from another
+_BEGINNING_BYTES = 2048  # examined to classify a text
 
 
-def told(data: bytes, *, is_sent: bool) -> str:
-    """Return what a file is that is no JPEG, PNG or WebP, and what to do. `is_sent`: by a client, in a request."""
+def describe_file(data: bytes, *, is_sent: bool) -> str:
+    """Return an error message for a file that is not JPEG, PNG or WebP: its type, and advice.
+
+    `is_sent`: the file comes from a request, so the advice is about sending images.
+    """
     found = _binary(data) or _text(data, is_sent=is_sent)
     if found is None:
-        return f"{_ACCEPTED}, and these bytes are none of them, nor of any other kind that is known here."
+        return f"{_ACCEPTED}, and these bytes are not of any known file type."
     what, advice = found
     return f"{_ACCEPTED}, and this is {what}: {advice}."
 
 
 def has_lost_line_ends(data: bytes) -> bool:
-    """Whether a broken file is too large to have no line end by chance: `curl -d @file` takes them out."""
+    """Return whether a broken file has probably lost its line ends, which `curl -d @file` removes."""
     return len(data) >= _MIN_BYTES_WITH_LINE_ENDS and b"\n" not in data and b"\r" not in data
 
 
@@ -158,16 +161,16 @@ def _binary(data: bytes) -> tuple[str, str] | None:
 
 def _damaged(data: bytes) -> tuple[str, str] | None:
     if data.startswith(_MANGLED_PNG):
-        return "a PNG file whose line ends were changed on the way", _LINE_ENDS_ADVICE
+        return "a PNG file whose line ends were changed in transit", _LINE_ENDS_ADVICE
     if data.startswith(b"RIFF") and b"WEBPVP8" in data[:15]:
-        return "a WebP file that lost bytes on the way", _LINE_ENDS_ADVICE
+        return "a WebP file that lost bytes in transit", _LINE_ENDS_ADVICE
     if data.startswith(_AS_TEXT):
-        return "an image that was read as text and so destroyed", "read and send the file as bytes"
+        return "an image that was read as text and so damaged", "read and send the file as bytes"
     return None
 
 
 def _media(data: bytes) -> tuple[str, str]:
-    """Return what an ISO base media file is, by its brands: the major one, then those that it is compatible with."""
+    """Return the type of an ISO base media file and advice, by its major brand, then by its compatible brands."""
     if data[4:8] != b"ftyp":
         return _BRANDS[b"qt  "]
     brands = [data[8:12], *(data[at : at + 4] for at in range(16, min(64, int.from_bytes(data[:4])), 4))]
@@ -180,9 +183,9 @@ def _media(data: bytes) -> tuple[str, str]:
 def _text(data: bytes, *, is_sent: bool) -> tuple[str, str] | None:
     start = data[:_BEGINNING_BYTES].removeprefix(b"\xef\xbb\xbf").strip()
     if not start:
-        return "empty: it has nothing but blanks", "look at the file"
+        return "empty or only white space", "check the file"
     if start.startswith(b"version https://git-lfs"):
-        return "a pointer of Git LFS, not the file that it stands for", "fetch that with `git lfs pull`"
+        return "a Git LFS pointer instead of the file", "fetch the file with `git lfs pull`"
     if _MARKUP.match(start):
         return _markup(start)
     if not _is_text(start):
@@ -196,13 +199,13 @@ def _markup(start: bytes) -> tuple[str, str]:
     if _SVG.search(start):
         return "an SVG drawing", _DRAWING
     if _HTML.search(start):
-        return "a page of HTML", "download the image itself"
-    return "a text of XML or HTML", "send an image"
+        return "an HTML page", "download the image itself"
+    return "an XML or HTML text", "send an image"
 
 
 def _is_text(start: bytes) -> bool:
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(start)  # which may be cut within a character
+        codecs.getincrementaldecoder("utf-8")().decode(start)  # the end may be within a character
     except UnicodeDecodeError:
         return False
     return _CONTROL.search(start) is None
@@ -216,12 +219,12 @@ def _words(start: bytes, size: int, *, is_sent: bool) -> tuple[str, str]:
         what = "a data URL" if start[:5].lower() == b"data:" else "an image written as text (base64 or hexadecimal)"
         return what, f"decode it and {as_bytes}" + _BATCH * is_sent
     if _ADDRESS.fullmatch(start):
-        return "an address, and none is fetched", f"download the image and {as_bytes}"
-    return (_slip(start, size) if is_sent else None) or ("text", as_bytes + _AT * is_sent)
+        return "a URL, which the server does not fetch", f"download the image and {as_bytes}"
+    return (_client_mistake(start, size) if is_sent else None) or ("text", as_bytes + _AT * is_sent)
 
 
-def _slip(start: bytes, size: int) -> tuple[str, str] | None:
-    """Return which of the usual slips of those who write commands and programs this text comes from."""
+def _client_mistake(start: bytes, size: int) -> tuple[str, str] | None:
+    """Return the common mistake in a command or program that produces this text, and advice; None if unknown."""
     if _FORM_FIELD.match(start):
         return "a URL-encoded form", "send a multipart form, with curl by -F file=@photo.jpg, or the bytes of the file"
     if start.startswith(_WRITTEN_OUT):

@@ -1,10 +1,9 @@
-"""What an image file says of itself before a single pixel is decoded.
+"""Image headers: size, scans and orientation of a JPEG, PNG or WebP file, read before any pixel is decoded.
 
-`read_header` walks the markers or chunks of a JPEG, PNG or WebP file without decoding anything: size, number of
-scans, orientation, and the parts of the file that the pixels depend on. Of JPEG and PNG everything else (colour
-profiles, comments, thumbnails, further frames) is left out, so that the decoder never meets it: no decompression bombs
-in metadata, no millions of tiny segments, no second parser for EXIF. Of WebP the decoder reads no more than it needs.
-The walks are bounded and cost microseconds.
+`read_header` walks the segments or chunks of the file and collects the bytes that the pixels depend on. It removes all
+other parts of a JPEG or PNG (colour profiles, comments, thumbnails, further frames), so that the decoder never reads
+them. This excludes decompression bombs in metadata, millions of tiny segments, and a second EXIF parser. The WebP
+decoder reads only the parts that it needs. Each walk has a limit on its steps and takes microseconds.
 """
 
 import struct
@@ -12,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from service.errors import BadImage, NotAnImage
-from service.images.file_types import LINE_ENDS_LOST, has_lost_line_ends, told
+from service.images.file_types import LINE_ENDS_LOST, describe_file, has_lost_line_ends
 from service.images.jpeg_segments import (
     END_OF_IMAGE,
     KEPT,
@@ -36,7 +35,7 @@ __all__ = [
     "read_orientation",
 ]
 
-MAX_TABLE_BYTES = 131_072  # what a JPEG may hold before its first scan, metadata aside; encoders write about 600
+MAX_TABLE_BYTES = 131_072  # of a JPEG before its first scan, without metadata; encoders write about 600
 
 _BITS_A_SAMPLE = 8  # of a JPEG
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -48,24 +47,24 @@ _WEBP_HAS_EXIF, _WEBP_HAS_XMP = 0x08, 0x04  # flags of the VP8X header
 _METADATA_SEGMENT = 0xE1  # APP1
 
 
-@dataclass(slots=True)  # not frozen: one is made for each image, and that would triple what it costs
+@dataclass(slots=True)  # not frozen: a frozen instance takes three times as long to create
 class ImageHeader:
-    """Size in pixels as stored (before the orientation is applied), orientation 1-8, and the bytes to decode."""
+    """The stored size in pixels (before orientation), the EXIF orientation 1-8, and the bytes to decode."""
 
     format: str  # JPEG, PNG or WEBP
     width: int
     height: int
     scans: int
     orientation: int
-    bytes_per_pixel: int  # once unpacked; palettes and less than 8 bits count as 1
+    bytes_per_pixel: int  # decoded; palettes and less than 8 bits count as 1
     content: bytes
-    coefficient_bytes: int = 0  # that a decoder holds of a JPEG of several scans
-    scan_pixels: int = 0  # over which those scans pass
-    is_truncated: bool = False  # a JPEG that has no end
+    coefficient_bytes: int = 0  # memory of the coefficients of a JPEG with several scans
+    scan_pixels: int = 0  # sum of the pixels of those scans
+    is_truncated: bool = False  # a JPEG without an end marker
 
 
 def format_of(data: bytes) -> str | None:
-    """Return what a file is by its first bytes, JPEG, PNG or WEBP, or None for anything else."""
+    """Return the format of a file by its first bytes: JPEG, PNG or WEBP, or None for any other."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(_PNG_SIGNATURE):
@@ -74,20 +73,20 @@ def format_of(data: bytes) -> str | None:
 
 
 def check_format(data: bytes, *, is_sent: bool = False) -> str:
-    """Return what a file is by its first bytes. `is_sent`: by a client, who is told how to send an image.
+    """Return the format of a file by its first bytes: JPEG, PNG or WEBP.
 
-    Raises NotAnImage, which says what came, for anything but JPEG, PNG and WebP.
+    Raises NotAnImage for any other file, with its type. `is_sent` adds advice for clients to the message.
     """
     kind = format_of(data)
     if kind is None:
-        raise NotAnImage(told(data, is_sent=is_sent))
+        raise NotAnImage(describe_file(data, is_sent=is_sent))
     return kind
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """Read the header of a JPEG, PNG or WebP file, told by its first bytes and by nothing else.
+    """Return the header of a JPEG, PNG or WebP file; only the first bytes decide on the format.
 
-    Raises NotAnImage for other files, BadImage for a header that is broken or cut off.
+    Raises NotAnImage for other files, BadImage for a header that is broken or truncated.
     """
     kind = check_format(data)
     try:
@@ -97,7 +96,7 @@ def read_header(data: bytes) -> ImageHeader:
             return _read_png(data)
         return _read_webp(data)
     except (struct.error, IndexError):
-        fault = BadImage("The image file is cut off within its header.")
+        fault = BadImage("The image file is truncated within its header.")
     except BadImage as error:
         fault = error
     raise BadImage(LINE_ENDS_LOST) if has_lost_line_ends(data) else fault
@@ -106,7 +105,7 @@ def read_header(data: bytes) -> ImageHeader:
 def _read_jpeg(data: bytes) -> ImageHeader:
     frame, table_bytes = 0, 0
     exif: list[bytes] = []  # the parts of one block
-    xmp: list[bytes] = []  # of which the last counts
+    xmp: list[bytes] = []  # the last block counts
     kept = [(0, 2)]
     for kind, start, end in jpeg_segments(data, 2):
         if kind == SOS:
@@ -141,7 +140,7 @@ def _jpeg_header(data: bytes, frame: int, scan: int, orientation: int, content: 
     if bits != _BITS_A_SAMPLE:
         raise BadImage(f"The JPEG file has {bits} bits a sample; save it again with {_BITS_A_SAMPLE}.")
     header = ImageHeader("JPEG", width, height, 1, orientation, components, content)
-    if not content.endswith(END_OF_IMAGE):  # no scan data can hold those two bytes
+    if not content.endswith(END_OF_IMAGE):  # scan data cannot contain these two bytes
         header.is_truncated = content.rfind(END_OF_IMAGE) < 0
     # A sequential file whose first scan holds every component is decoded from that scan alone.
     if data[frame + 1] == SOF_PROGRESSIVE or data[scan + 4] != components:
@@ -150,7 +149,7 @@ def _jpeg_header(data: bytes, frame: int, scan: int, orientation: int, content: 
 
 
 def _note_scans(header: ImageHeader, data: bytes, frame_start: int, first_scan: int) -> None:
-    """Count the scans from the first one to the end of the image, and what decoding all of them takes."""
+    """Set the number of scans, and the memory and work to decode all of them."""
     scans = [components_of(data, start) for kind, start, _ in jpeg_segments(data, first_scan) if kind == SOS]
     header.scans = len(scans)
     header.coefficient_bytes, header.scan_pixels = read_frame(data, frame_start).work(scans)
@@ -175,7 +174,7 @@ def _read_png(data: bytes) -> ImageHeader:
         raise BadImage("The PNG file does not begin with its header.")
     width, height, depth, colour = struct.unpack_from(">IIBB", data, 16)
     bytes_per_pixel = max(1, depth // 8) * _PNG_CHANNELS.get(colour, 4)
-    metadata: dict[bytes, bytes] = {}  # of each kind the last chunk, whole
+    metadata: dict[bytes, bytes] = {}  # the last chunk of each kind, with its length and type
     kept = [(0, len(_PNG_SIGNATURE))]
     for kind, start, end in _png_chunks(data):
         if kind == b"eXIf":
@@ -186,8 +185,8 @@ def _read_png(data: bytes) -> ImageHeader:
                     metadata[key] = data[start:end]
         elif kind in _PNG_KEPT:
             _keep(kept, start, end)
-            if kind == b"tRNS" and colour == 2:  # one transparent colour, looked for in every pixel
-                bytes_per_pixel = 12 if depth == 16 else 5  # 16 bits are unpacked twice, to compare all of them
+            if kind == b"tRNS" and colour == 2:  # one transparent colour, compared with every pixel
+                bytes_per_pixel = 12 if depth == 16 else 5  # 16-bit samples are decoded twice, one byte at a time
     orientation = _png_orientation(metadata) if metadata else 1
     return ImageHeader("PNG", width, height, 1, orientation, bytes_per_pixel, _joined(data, kept))
 
@@ -202,7 +201,7 @@ def _png_orientation(metadata: dict[bytes, bytes]) -> int:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end of each chunk; the last one may be cut off."""
+    """Yield type, start and end of each chunk; the last one may be truncated."""
     position = len(_PNG_SIGNATURE)
     for _ in range(MAX_PARTS):
         if position + 8 > len(data):

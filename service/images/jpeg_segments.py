@@ -1,7 +1,7 @@
-"""The segments of a JPEG file: where they are, and what its frame and scans say of the work to decode it.
+"""The segments of a JPEG file: their positions, and the work to decode the file's frame and scans.
 
-Whatever libjpeg would read in another way than this walk does, is refused: so no scan can hide from it. The walk takes
-a bounded number of steps; scan data is skipped at about 2 ns a byte.
+Files that libjpeg would parse differently are refused, so that no scan can evade the limits. The walk has a limit on
+its steps; it skips scan data at about 2 ns a byte.
 """
 
 import re
@@ -17,11 +17,11 @@ EOI, SOS = 0xD9, 0xDA
 END_OF_IMAGE = bytes((0xFF, EOI))
 SOF_DECODED = frozenset((0xC0, 0xC1, 0xC2))  # Huffman-coded: baseline, extended, progressive
 SOF_PROGRESSIVE = 0xC2
-# APPn and comments mean nothing to the pixels, but for JFIF (E0) and Adobe's colour transform (EE).
+# APPn and comments do not affect the pixels, except JFIF (E0) and Adobe's colour transform (EE).
 _APPLICATION_OR_COMMENT = frozenset((*range(0xE0, 0xF0), 0xFE))
 KEPT = SOF_DECODED | {0xC4, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}  # with the tables: DHT, DQT, DNL, DRI
 
-# A marker is 0xFF and a byte that is neither stuffing (00), a restart (D0-D7) nor filling (FF).
+# A marker is 0xFF and a byte other than stuffing (00), a restart (D0-D7) and filling (FF).
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _TEM = 0x01
 _SEGMENT_HEADER_BYTES = 4  # marker and length
@@ -36,9 +36,9 @@ Segment = tuple[int, int, int]  # marker, start and end
 
 
 def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
-    """Yield each segment from `position` on, scan data skipped; the last is the end of the image, unless that is cut.
+    """Yield each segment from `position` on without scan data; the last one is the end marker, if present.
 
-    A segment that is cut off ends beyond the data. Raises BadImage.
+    A truncated segment ends beyond the data. Raises BadImage.
     """
     for _ in range(MAX_PARTS):
         marker = NEXT_MARKER.search(data, position)
@@ -58,7 +58,7 @@ def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
             return
         (length,) = struct.unpack_from(">H", data, start + 2)
         if length < 2:
-            raise BadImage("The JPEG file is broken: it has a segment of no length.")
+            raise BadImage("The JPEG file is broken: it has a segment with an invalid length.")
         position = start + 2 + length
         yield kind, start, position
     raise BadImage(f"The JPEG file has more than {MAX_PARTS:,} segments.")
@@ -67,7 +67,7 @@ def jpeg_segments(data: bytes, position: int) -> Iterator[Segment]:
 def _unsupported(marker: int) -> BadImage:
     what = _UNSUPPORTED.get(marker)
     if what is None:
-        return BadImage("The JPEG file is broken, or coded in a way that is not supported.")
+        return BadImage("The JPEG file is broken, or uses an unsupported coding.")
     return BadImage(
         f"This is {'an' if what[0] == 'a' else 'a'} {what} JPEG file, which is not supported: "
         "save it again as a baseline JPEG, for example with `magick in.jpg -quality 95 out.jpg`."
@@ -76,7 +76,7 @@ def _unsupported(marker: int) -> BadImage:
 
 @dataclass(slots=True)
 class Frame:
-    """What the frame header says: size in pixels, and id → how densely each component is sampled, across and down."""
+    """A frame header: size in pixels, and the sampling factors (horizontal, vertical) by component id."""
 
     is_progressive: bool
     width: int
@@ -84,13 +84,13 @@ class Frame:
     sampling: dict[int, tuple[int, int]]
 
     def densest(self) -> tuple[int, int]:
-        """Return the most samples across and down that any component has."""
+        """Return the largest horizontal and the largest vertical sampling factor."""
         return max(across for across, _ in self.sampling.values()), max(down for _, down in self.sampling.values())
 
     def work(self, scans: Sequence[bytes]) -> tuple[int, int]:
-        """Return what decoding from several scans takes: bytes of coefficients, and pixels that are passed over.
+        """Return the memory of all coefficients in bytes, and the sum of the pixels of all scans.
 
-        A scan passes over as many pixels as the densest of its components has samples.
+        The pixels of a scan are the samples of its component with the highest sampling.
         """
         across, down = self.densest()
         shares = {part: own[0] * own[1] / (across * down) for part, own in self.sampling.items()}
@@ -100,7 +100,7 @@ class Frame:
 
 
 def read_frame(data: bytes, start: int) -> Frame:
-    """Return what the frame header at `start` says. Raises struct.error, BadImage."""
+    """Return the frame header at `start`. Raises struct.error, BadImage."""
     height, width, count = struct.unpack_from(">HHB", data, start + 5)
     parts = [struct.unpack_from(">BB", data, start + 10 + 3 * number) for number in range(count)]
     if not parts or not all(sampling >> 4 and sampling & 15 for _, sampling in parts):
@@ -110,6 +110,6 @@ def read_frame(data: bytes, start: int) -> Frame:
 
 
 def components_of(data: bytes, scan: int) -> bytes:
-    """Return the ids of the components in the scan whose header begins there, as far as it goes."""
+    """Return the component ids of the scan header at offset `scan`; fewer if it is truncated."""
     count = data[scan + 4] if scan + 4 < len(data) else 0
     return data[scan + 5 : scan + 5 + 2 * count : 2]

@@ -1,8 +1,8 @@
-"""What an image may cost before it is refused, judged by its header: memory, CPU, and the work of its scans.
+"""Limits on the memory and CPU time of decoding an image, checked on its header.
 
-An operator sets pixels and sides; the other limits grow with the pixels. A JPEG is measured at the scale at which it is
-decoded, so larger ones than that are taken, within the same memory and CPU: eight times the pixels in one scan, fewer
-where the decoder has to hold all coefficients.
+The settings limit pixels and sides; the other limits grow with the pixels. A JPEG is measured at the scale at which it
+is decoded. Larger JPEGs are therefore accepted within the same memory and CPU time: eight times the pixels in one scan,
+and fewer if the decoder has to hold all coefficients.
 """
 
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from service.images.header import ImageHeader
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What an image may cost before it is refused."""
+    """Limits on the size of an image, and on the memory and CPU time of decoding it."""
 
     max_pixels: int = 26_000_000
     max_side: int = 12_000
     max_scans: int = 100
-    max_scan_pixels: int = 270_000_000  # scans x pixels: 16 bytes of a progressive JPEG can cost a pass over all of it
-    max_bytes: int = 104_000_000  # of unpacked samples: 16-bit RGB counts 6 a pixel and meets this at 17 megapixels
+    max_scan_pixels: int = 270_000_000  # scans x pixels: a scan of 16 bytes can cost a pass over all pixels
+    max_bytes: int = 104_000_000  # of decoded samples: 16-bit RGB has 6 a pixel and reaches this at 17 megapixels
     max_webp_work: int = 120_000_000  # 4 x pixels + 2 x bytes of file: 26 megapixels in 17 MB can take 1.2 CPU-seconds
-    max_png_cpu_s: float = 0.5  # for inflating: 20 MiB of photo take 0.17, but can be made to take 1.8
-    are_settings: bool = False  # of a server or command that somebody can start with other ones
+    max_png_cpu_s: float = 0.5  # for inflating: 20 MiB of photo take 0.17, a crafted file 1.8
+    are_settings: bool = False  # they come from settings, so error messages name the flags
 
     @classmethod
     def of(cls, max_pixels: int, max_side: int) -> "ImageLimits":
-        """Return the limits of a server that is set so: those on the work grow with the pixels, but never shrink."""
+        """Return the limits for these settings; those on work grow with `max_pixels` from the defaults."""
         usual = DEFAULT_LIMITS
         growth = max(1.0, max_pixels / usual.max_pixels)
         return cls(
@@ -42,20 +42,20 @@ class ImageLimits:
 
 DEFAULT_LIMITS = ImageLimits()
 
-# Of a JPEG above the limits that is decoded at a reduced scale. 204 megapixels in 18 MiB take 0.3 CPU-seconds.
+# For a JPEG above the limits that is decoded at a reduced scale. 204 megapixels in 18 MiB take 0.3 CPU-seconds.
 _REDUCED_PIXELS = 8  # times max_pixels
-_COEFFICIENT_BYTES = 8  # times max_pixels: what those of the largest CMYK image decoded whole take
+_COEFFICIENT_BYTES = 8  # times max_pixels: as for the largest CMYK image at full scale
 _REDUCED_SCAN_PIXELS = 1.5  # times max_scan_pixels: 48 megapixels in libjpeg's ten scans, 17 MiB, take 0.8 CPU-seconds
 
 
 def fits(header: ImageHeader, limits: ImageLimits, divisor: int) -> bool:
-    """Whether an image with its sides divided so is within the limits on sides and pixels."""
+    """Return whether an image with its sides divided by `divisor` is within the limits on sides and pixels."""
     width, height = -(-header.width // divisor), -(-header.height // divisor)
     return max(width, height) <= limits.max_side and width * height <= limits.max_pixels
 
 
 def check_limits(header: ImageHeader, limits: ImageLimits, divisor: int = 1) -> None:
-    """Raise BadImage for an image that would cost too much, decoded with its sides divided so."""
+    """Raise BadImage for an image that exceeds a limit when it is decoded with its sides divided by `divisor`."""
     width, height = header.width, header.height
     pixels = width * height
     if pixels == 0:
@@ -64,9 +64,9 @@ def check_limits(header: ImageHeader, limits: ImageLimits, divisor: int = 1) -> 
         _check_large(header, limits, divisor)
         return
     if pixels * header.bytes_per_pixel > limits.max_bytes:
-        raise BadImage(f"The image unpacks to more than {limits.max_bytes:,} bytes; save it with 8 bits a channel.")
+        raise BadImage(f"The decoded image has more than {limits.max_bytes:,} bytes; save it with 8 bits a channel.")
     if header.format == "WEBP" and 4 * pixels + 2 * len(header.content) > limits.max_webp_work:
-        raise BadImage("The WebP image has too many bytes for so many pixels; save it smaller, or at a lower quality.")
+        raise BadImage("The WebP image has too many pixels and bytes; save it smaller, or at a lower quality.")
     if header.scans > limits.max_scans:
         raise _too_many_scans(limits)
     if header.scans * pixels > limits.max_scan_pixels:
@@ -74,7 +74,7 @@ def check_limits(header: ImageHeader, limits: ImageLimits, divisor: int = 1) -> 
 
 
 def _check_large(header: ImageHeader, limits: ImageLimits, divisor: int) -> None:
-    """Check an image with more pixels or a longer side than are decoded."""
+    """Check an image above the limits on pixels and sides, which may be accepted at a reduced scale."""
     width, height, pixels = header.width, header.height, header.width * header.height
     most = _REDUCED_PIXELS * limits.max_pixels
     if not fits(header, limits, divisor):
@@ -92,7 +92,7 @@ def _check_large(header: ImageHeader, limits: ImageLimits, divisor: int) -> None
         raise _too_many_scans(limits)
     if header.coefficient_bytes > _COEFFICIENT_BYTES * limits.max_pixels:
         raise BadImage(
-            f"The JPEG has {pixels:,} pixels in {header.scans} scans and takes {header.coefficient_bytes:,} bytes to "
+            f"The JPEG has {pixels:,} pixels in {header.scans} scans and needs {header.coefficient_bytes:,} bytes to "
             f"decode; at most {_COEFFICIENT_BYTES * limits.max_pixels:,} are allowed. Save it again as baseline JPEG."
         )
     if header.scan_pixels > _REDUCED_SCAN_PIXELS * limits.max_scan_pixels:

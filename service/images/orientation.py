@@ -1,8 +1,8 @@
-"""Which way up an image is shown: EXIF's orientation, or XMP's where EXIF names none, read as Pillow reads them.
+"""The orientation of an image, from EXIF or else from XMP, interpreted as Pillow interprets it.
 
-The number may be of any integer type, a rational or a float, in either byte order; of several numbers the first counts.
-Bytes (the types BYTE, ASCII and UNDEFINED) are no number to Pillow: such an entry stands for "as stored". Every read is
-bounded: so many entries, so many bytes of text once unpacked.
+The value may be of any integer type, a rational or a float, in either byte order; of several values the first counts.
+Pillow does not read the types BYTE, ASCII and UNDEFINED as numbers, so such an entry means "as stored". The number of
+entries and the size of decompressed text are limited.
 """
 
 import re
@@ -25,13 +25,13 @@ _ORDERS = {
 }
 _NUMBERS = {3: "H", 4: "I", 5: "II", 6: "b", 8: "h", 9: "i", 10: "ii", 11: "f", 12: "d", 13: "I", 16: "Q"}  # by type
 _BYTES = frozenset((1, 2, 7))
-_INLINE_BYTES = 4  # larger values lie elsewhere
+_INLINE_BYTES = 4  # larger values are stored at an offset
 _XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _RAW_PROFILE_LINES = 3  # before the hexadecimal digits: an empty one, the name, the length
 
 
 def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
-    """Return the orientation (1-8) that a TIFF-structured EXIF block names, else that of XMP, else 1.
+    """Return the orientation (1-8) of a TIFF-structured EXIF block, else that of XMP, else 1.
 
     The block may begin with `Exif\\0\\0`, once or twice.
     """
@@ -43,7 +43,7 @@ def read_orientation(exif: bytes, xmp: bytes = b"") -> int:
 
 
 def _in_exif(exif: bytes) -> int | None:
-    """Return what the first sound entry says, 0 for what is no number; None if there is no entry."""
+    """Return the value of the first valid entry, 0 if it is not a number, and None if there is no entry."""
     order = _ORDERS.get(exif[:4])
     if order is None:
         return None
@@ -60,7 +60,7 @@ def _in_exif(exif: bytes) -> int | None:
 
 
 def _value(exif: bytes, order: str, place: int, kind: int, count: int) -> int | None:
-    """Return the first number of an entry whose value or offset lies at `place`; None for a type that is unknown."""
+    """Return the first number of an entry whose value or offset is at `place`; None for an unknown type."""
     if kind in _BYTES:
         return 0
     layout = _NUMBERS.get(kind)
@@ -74,14 +74,14 @@ def _value(exif: bytes, order: str, place: int, kind: int, count: int) -> int | 
 
 
 def png_text(chunk: bytes) -> bytes:
-    """Return the text of a tEXt, zTXt or iTXt chunk, given whole from its length on; b"" if it cannot be unpacked."""
+    """Return the text of a complete tEXt, zTXt or iTXt chunk, which begins with its length; b"" if inflating fails."""
     kind, body = chunk[4:8], chunk[8:-4]
     _, _, text = body.partition(b"\x00")
     if kind == b"tEXt":
         return text[:_MAX_TEXT_BYTES]
     if kind == b"zTXt":
         return _unpacked(text[1:])
-    _, _, words = text[2:].partition(b"\x00")  # after flag and method: a language, a translated key
+    _, _, words = text[2:].partition(b"\x00")  # after flag and method: a language, then a translated key
     _, _, words = words.partition(b"\x00")
     return words[:_MAX_TEXT_BYTES] if text[:1] == b"\x00" else _unpacked(words)
 
@@ -94,7 +94,7 @@ def _unpacked(text: bytes) -> bytes:
 
 
 def raw_profile(text: bytes) -> bytes:
-    """Return the EXIF block that ImageMagick writes as hexadecimal text, or b"" if it is none."""
+    """Return the EXIF block that ImageMagick writes as hexadecimal text, or b"" if the text is invalid."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[_RAW_PROFILE_LINES:]).decode("ascii"))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Resize and crop as the field's reference pipelines do, to the pixel that their roundings give.
+"""Resizing and cropping with the sizes, offsets and roundings of torchvision's Resize and CenterCrop.
 
-Pillow is the reference. Where cykooz-resizer is installed it takes over what it can do within 1 of 255 of Pillow's
-values (`simd_resize.py`). What stores pixels, or measures with them, records the name of the resizer.
+Pillow is the reference. If cykooz-resizer is installed, it is used where its values differ from Pillow's by at most 1
+of 255 (`simd_resizing.py`). Callers that store pixels or measurements record the name of the resizer.
 """
 
 from dataclasses import dataclass
@@ -29,19 +29,19 @@ _INTERPOLATIONS = {
 }
 INTERPOLATIONS = tuple(_INTERPOLATIONS)
 
-# A strip of 12,000 by 1 pixels, resized whole to a shorter side of 224, would be 2.7 million pixels long.
+# The whole of a strip of 12,000 by 1 pixels, resized to a shorter side of 224, would be 2.7 million pixels long.
 MAX_ASPECT_RATIO_RESIZED_WHOLE = 16
 
 
 def part_seen(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> Box:
-    """Return the part of an image, in its pixels, that `resize_and_crop` keeps."""
+    """Return the part of an image that `resize_and_crop` keeps, in pixels of the image."""
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     across, down = width / new_width, height / new_height
     return left * across, top * down, (left + crop[1]) * across, (top + crop[0]) * down
 
 
 def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the whole image's width and height once resized, and where in it the crop begins: left, top."""
+    """Return the resized image's width and height, and the left and top edge of the crop in it."""
     if width <= height:
         new_width, new_height = shorter_side, int(shorter_side * height / width)
     else:
@@ -49,8 +49,8 @@ def _layout(width: float, height: float, shorter_side: int, crop: tuple[int, int
     return new_width, new_height, round((new_width - crop[1]) / 2), round((new_height - crop[0]) / 2)
 
 
-def crop_alone(width: int, height: int, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int] | None:
-    """Return where in an image `resize_and_crop` would cut, left and top, if it would do no more than that."""
+def crop_only(width: int, height: int, shorter_side: int, crop: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the left and top edge of the crop if `resize_and_crop` would not change the size, else None."""
     new_width, new_height, left, top = _layout(width, height, shorter_side, crop)
     is_strip = max(width, height) > MAX_ASPECT_RATIO_RESIZED_WHOLE * min(width, height)
     if (new_width, new_height) != (width, height) or is_strip or min(left, top) < 0:
@@ -59,12 +59,12 @@ def crop_alone(width: int, height: int, shorter_side: int, crop: tuple[int, int]
 
 
 def installed_resizers() -> tuple[Resizer, ...]:
-    """Return the names of the resizers that this installation has, the usual one first."""
+    """Return the names of the installed resizers, the default first."""
     return (PILLOW,) if simd_resize.rust is None else (SIMD, PILLOW)
 
 
 def usual_resizer() -> Resizer:
-    """Return the name of the resizer that is used where none is named."""
+    """Return the name of the default resizer."""
     return installed_resizers()[0]
 
 
@@ -77,23 +77,23 @@ def resize_and_crop(
     box: Box | None = None,
     resizer: Resizer | None = None,
 ) -> Pixels:
-    """Resize so that the shorter side has `shorter_side` pixels, cut out the centre; uint8 (height, width, 3).
+    """Resize an image to `shorter_side` and crop its centre; return uint8 (height, width, 3).
 
-    `image` is RGB, or its pixels (height, width, 3); `box` is the part of it to take, default all. Sizes and offsets
-    are rounded as torchvision's Resize and CenterCrop round them. Without `resizer` the usual one is used.
+    `image` is an RGB image or uint8 pixels (height, width, 3). `box` selects a part of it, by default all. Sizes and
+    offsets are rounded as in torchvision's Resize and CenterCrop. Without `resizer` the default one is used.
     """
     steps = _steps(size_of(image), box, shorter_side, crop)
     return _resized(image, steps, interpolation, resizer or usual_resizer())
 
 
 def resize_box(image: Image.Image, box: Box, size: Size, resizer: Resizer) -> Pixels:
-    """Return a part of an RGB image resized to this width and height, bilinear; uint8 (height, width, 3)."""
+    """Return a part of an RGB image, resized bilinearly to (width, height) `size`, as uint8 (height, width, 3)."""
     return _resized(image, _Steps(box, size, (0, 0, *size)), "bilinear", resizer)
 
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """Take `box` of an image, resize it to `size`, keep a part of the result."""
+    """The steps of a resize: select `box` of an image, resize it to `size`, and crop the result to `kept`."""
 
     box: Box
     size: Size

@@ -1,8 +1,8 @@
-"""Bilinear reduction with the SIMD instructions of the processor, by the package cykooz-resizer where there is a wheel.
+"""Bilinear reduction with SIMD instructions by the optional package cykooz-resizer.
 
-Two passes in Pillow's order, each rounded to 8 bits as Pillow's is, so that hardly any value differs from Pillow's, by
-1 of 255. Only what a crop keeps is computed. The rest is left to Pillow: filters with negative lobes would enlarge a
-difference, an enlargement has too few values to average it out, and a very large image would be copied.
+The two passes have Pillow's order and are each rounded to 8 bits like Pillow's, so that few values differ, by 1 of 255.
+Only the cropped part is computed. Pillow does all other resizes: filters with negative lobes would amplify a
+difference, an enlargement averages too few values, and a very large image would be copied.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# Read at the first resize. The threads of an engine share the cores already, each with an image of its own.
+# Read at the first resize. The engine's threads already use all cores, each for another image.
 os.environ.setdefault("RAYON_NUM_THREADS", "1")
 try:
     from cykooz_resizer import rust_lib
@@ -32,9 +32,9 @@ _MAX_PIXELS = 4_000_000
 
 
 def can_reduce(image: Size, box: Box, size: Size, kept: Part) -> bool:
-    """Whether `reduce_part` takes this: a reduction in both directions, of up to 4 megapixels, whose result is inside.
+    """Return whether `reduce_part` supports a resize: a reduction in both directions, of up to 4 megapixels.
 
-    False wherever the package is not installed.
+    `kept` has to be within the result. Returns False if the package is not installed.
     """
     left, top, right, bottom = kept
     is_inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
@@ -43,12 +43,12 @@ def can_reduce(image: Size, box: Box, size: Size, kept: Part) -> bool:
 
 
 def reduce_part(image: Image.Image | Pixels, box: Box, size: Size, kept: Part) -> Pixels:
-    """Resize `box` of an RGB image to `size`, and return `kept` of the result, uint8 (height, width, 3).
+    """Resize `box` of an RGB image to `size`, and return the part `kept` of the result as uint8 (height, width, 3).
 
-    Raises ValueError where the package is not installed.
+    Raises ValueError if the package is not installed.
     """
     if (library := rust) is None:
-        raise ValueError("cykooz-resizer is not installed; install it, or ask can_reduce first")
+        raise ValueError("cykooz-resizer is not installed; install it, or check can_reduce first")
     width, height = size_of(image)
     across = _Axis(box[0], box[2], width, size[0], kept[0], kept[2])
     down = _Axis(box[1], box[3], height, size[1], kept[1], kept[3])
@@ -72,8 +72,8 @@ def size_of(image: Image.Image | Pixels) -> Size:
 class _Axis:
     """One direction of a resize.
 
-    Of the image, the pixels from `first` to `last` are needed; the box from `low` to `high`, counted from `first`,
-    becomes `length` pixels.
+    The input is the pixels from `first` to `last`. The box from `low` to `high`, relative to `first`, is resized to
+    `length` pixels.
     """
 
     __slots__ = ("first", "high", "last", "length", "low")
@@ -95,14 +95,14 @@ def _content_of(image: Image.Image | Pixels, part: Part) -> bytes:
 
 
 def _passed(library: ModuleType, image: Any, size: Size, box: Box) -> Any:
-    """Return a box of the library's image at another size, which differs in one direction."""
+    """Return a box of the library's image, resized in one direction."""
     result = library.Image(*size, _RGB, None)
     options = library.RustResizeOptions().set_resize_alg(_CONVOLUTION, _BILINEAR, _UNUSED)
     options = options.set_crop_box(box[0], box[1], box[2] - box[0], box[3] - box[1])
-    library.RustResizer().resize(image, result, options)  # a resizer holds a lock, so each has its own
+    library.RustResizer().resize(image, result, options)  # a resizer has a lock, so each call uses a new one
     return result
 
 
 def _is_vertical_first(image: Size, size: Size) -> bool:
-    """Whether Pillow 13 changes the height of an image first: it does where that saves most."""
+    """Return whether Pillow 13 resizes an image vertically first, which it does where that saves time."""
     return size[1] < image[1] and image[1] - size[1] > 2 * (image[0] - size[0])

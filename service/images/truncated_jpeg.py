@@ -1,9 +1,8 @@
-"""A JPEG whose last bytes are missing: is enough of it there to be shown, as every browser does?
+"""Truncated JPEGs: a file whose last bytes are missing is accepted if most of it is present, as in browsers.
 
-Enough is 95% of the rows of a file that is decoded from top to bottom, and the first scan of every component of one
-that becomes finer with each scan. The rows are counted by the decoder itself at an eighth of the size, which gives out
-a row only when all of its blocks are there; ones are put at the end of the data, so that the last block's bits do not
-wait for more: they are the code of nothing, whatever the tables.
+A sequential JPEG needs 95% of its rows, a progressive one the first scan of each component. The decoder counts the rows
+at an eighth of the size; it outputs a row only if all of its blocks are present. One bits are appended to the data, so
+that the decoder processes the last block: they are not a valid code of any Huffman table.
 """
 
 import struct
@@ -27,16 +26,16 @@ from service.images.jpeg_segments import (
 )
 
 _ENOUGH = 0.95  # of the rows
-_ONES = b"\xff\x00" * 8  # as many as libjpeg reads ahead: 64 bits
-_LEAST_FILLING = 512  # zeros at the end of a file are no data: disks and downloads fill up with them
+_ONES = b"\xff\x00" * 8  # 64 bits, which libjpeg reads ahead
+_LEAST_FILLING = 512  # zeros at the end of a file are padding of a file system or an incomplete download
 _SCALE = 8
-# The fourth byte of a pixel in memory is 255 once a colour or grey one is decoded; of CMYK, no paper looks like this.
+# A decoded colour or grey pixel has 255 as its fourth byte in memory; no real CMYK pixel has this value.
 _UNTOUCHED = (17, 254, 3, 0)
 _MODES = {1: ("RGBX", "RGB"), 3: ("RGBX", "RGB"), 4: ("CMYK", "CMYK;I")}  # by components
 
 
-def with_an_end(content: bytes) -> bytes | None:
-    """Return a JPEG that lacks its end, but has enough before it, with an end; None for any other."""
+def with_end_marker(content: bytes) -> bytes | None:
+    """Return a truncated JPEG with an appended end marker if enough of it is present, else None."""
     data = content.rstrip(b"\x00")
     content = (data if len(content) - len(data) >= _LEAST_FILLING else content).rstrip(b"\xff")
     try:
@@ -56,7 +55,7 @@ def _ended(content: bytes) -> bytes | None:
     frame = read_frame(content, frame_start)
     _, scan, data = segments[-1]
     if not frame.is_progressive and frame.sampling.keys() == set(components_of(content, scan)):
-        marker = NEXT_MARKER.search(content, data)  # whatever it is, it ends the only scan
+        marker = NEXT_MARKER.search(content, data)  # any marker ends the only scan
         content = content if marker is None else content[: marker.start()]
         is_enough = _share_of_rows(content, frame.width, frame.height, len(frame.sampling)) >= _ENOUGH
     else:
@@ -68,7 +67,7 @@ def _ended(content: bytes) -> bytes | None:
 
 
 def _has_enough(content: bytes, segments: Sequence[Segment], frame: Frame, frame_start: int) -> bool:
-    """Whether a file of several scans has the first one of each component: whole, or 95% of it if there is no other."""
+    """Return whether a JPEG of several scans has the first scan of each component: complete, or 95% of the only one."""
     scans = [(components_of(content, start), start) for kind, start, _ in segments if kind == SOS]
     cut = scans.pop() if segments[-1][0] == SOS else (b"", 0)  # the scan within which the data ends
     missing = frame.sampling.keys() - chain.from_iterable(components for components, _ in scans)
@@ -78,7 +77,7 @@ def _has_enough(content: bytes, segments: Sequence[Segment], frame: Frame, frame
 
 
 def _share_of_one(content: bytes, frame: Frame, frame_start: int, cut: tuple[bytes, int]) -> float:
-    """Return which part of its rows a scan of one component has: alone it is a grey JPEG."""
+    """Return the fraction of the rows that a scan of one component has, decoded as a grey JPEG."""
     component = cut[0][0]
     (across, down), densest = frame.sampling[component], frame.densest()
     width, height = -(-frame.width * across // densest[0]), -(-frame.height * down // densest[1])

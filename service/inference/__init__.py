@@ -1,1 +1,1 @@
-"""Loaded models: from an image or a tensor to an answer, and the registry of what serves."""
+"""Loaded models, which turn images or tensors into results, and the registry of the served models."""

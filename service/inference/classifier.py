@@ -1,14 +1,14 @@
 """One loaded model: image bytes in, labels with probabilities out.
 
-An engine thread calls `answer_batch`, which decodes each image separately, runs all of them together, and takes the
-best labels of each. An image that takes long to decode is deferred to another thread, so that small images do not wait
-for it.
+An engine thread calls `answer_batch`, which decodes each image separately, runs all of them as one batch, and selects
+the best labels of each. An image that takes long to decode is deferred to another thread, so that small images do not
+wait for it.
 """
 
 import hashlib
 import operator
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,65 +22,25 @@ from service.images.header import ImageHeader, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
+from service.inference.results import Classification, ModelInfo, Prediction
 from service.model_files.card import ModelCard, read_card
 from service.model_files.checksum import is_corrupted
 from service.model_files.confidence import ENERGY, needs_energy, scores_of
 from service.model_files.tensor_spec import OPEN, TensorSpec
 
 LARGEST_TOP_K = 1000
-DECODED_BY_CLIENT = "PIXELS"  # in place of a file's format
+DECODED_BY_CLIENT = "PIXELS"  # the format of an image that arrives as pixels
 _ALWAYS = ("probabilities", "top_indices")
 _PLAIN_HOST = EngineOptions()
-# Larger images are decoded apart from the batch: some 10 ms of work and more.
+# Larger images take 10 ms and more to decode, and are deferred.
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
-# What the event loop may do itself while there is nothing else to do.
+# Limits of a job that may run on the event loop of an idle process.
 _QUICK_BYTES = 16 * 1024
 _QUICK_S = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """Which model answered, and on what: enough to tell one answer's origin from another's."""
-
-    name: str
-    version: str
-    sha256: str
-    provider: str
-    precision: str
-
-    @property
-    def served_as(self) -> str:
-        """The name and version, as a request can name them."""
-        return f"{self.name}:{self.version}"
-
-
-# What is made for each image is not frozen: that would triple what making it costs.
-
-
-@dataclass(slots=True)
-class Prediction:
-    """One label that the image may have."""
-
-    label: str
-    index: int
-    probability: float  # with six digits
-
-
-@dataclass(slots=True)
-class Classification:
-    """The best labels, best first; what the image was; where the time went, in seconds."""
-
-    predictions: list[Prediction]
-    image: ImageInfo
-    decode_s: float
-    queue_s: float
-    inference_s: float
-    batch_size: int
-    outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of the requested outputs
-    confident: bool | None = None  # whether it looks like an image of the model's classes; None: no threshold
-
-
+# The dataclasses of each image are not frozen: a frozen instance takes three times as long to create.
 @dataclass(slots=True)
 class _Decoded:
     pixels: Pixels
@@ -90,23 +50,23 @@ class _Decoded:
 
 @dataclass(slots=True)
 class ImageJob:
-    """One image to classify: a file, and its pixels if it was decoded before its batch."""
+    """One image to classify: a file, and its pixels if it is already decoded."""
 
     content: bytes
     top_k: int
     submitted_at: float  # monotonic seconds
     decoded: _Decoded | None = None
-    outputs: tuple[str, ...] = ()  # of the model, returned unchanged
+    outputs: tuple[str, ...] = ()  # outputs of the graph to return unchanged
 
 
 def pixels_job(pixels: Pixels, outputs: tuple[str, ...]) -> ImageJob:
-    """Return a job for decoded pixels, uint8 (height, width, 3) as the model takes them; it has outputs, no labels."""
+    """Return a job for decoded pixels, uint8 (height, width, 3) of the model's size. It returns outputs, no labels."""
     decoded = _Decoded(pixels, ImageInfo(DECODED_BY_CLIENT, pixels.shape[1], pixels.shape[0]), 0.0)
     return ImageJob(b"", 0, time.monotonic(), decoded, outputs)
 
 
 class Classifier:
-    """One model that was checked and is warm. `answer_batch` may run in several threads at once."""
+    """A checked and warmed-up model with a card. `answer_batch` may run in several threads at once."""
 
     is_batched = True
 
@@ -125,15 +85,15 @@ class Classifier:
         self.outputs = outputs
         self.info = info
         self.max_batch = warm_up.max_batch
-        self.alone_s = warm_up.alone_s
+        self.single_image_s = warm_up.single_image_s
         self.longest_batch_s = warm_up.longest_batch_s
         self.is_serialized = engine.largest_batch is not None  # on a GPU
         self._engine = engine
         self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
-        self._is_quick = not self.is_serialized and warm_up.alone_s <= _QUICK_S
+        self._is_quick = not self.is_serialized and warm_up.single_image_s <= _QUICK_S
 
-    def agree_on(self, max_batch: int | None) -> None:
-        """Form batches of this size, as the other processes do."""
+    def set_max_batch(self, max_batch: int | None) -> None:
+        """Use the largest batch that all processes have in common; None keeps the present one."""
         if max_batch is not None:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
             self.max_batch = max_batch
@@ -143,7 +103,7 @@ class Classifier:
         return self._is_quick and job.decoded is None and len(job.content) <= _QUICK_BYTES
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
-        """Return the best `top_k` labels of an image, in the calling thread and without a queue.
+        """Return the best `top_k` labels of an image, computed in the calling thread without the queue.
 
         Raises NotAnImage, BadImage, EngineFailed.
         """
@@ -152,15 +112,15 @@ class Classifier:
         if isinstance(answer, Deferred):
             answer = self.answer_batch([answer.prepare()], exclusive=True)[0]
         if not isinstance(answer, Classification):
-            raise (answer if isinstance(answer, ServiceError) else AssertionError("a prepared image is deferred again"))
+            raise (answer if isinstance(answer, ServiceError) else AssertionError("a decoded image was deferred again"))
         return answer
 
     def answer_batch(
         self, jobs: list[ImageJob], /, *, exclusive: bool
     ) -> list[Classification | ServiceError | Deferred[ImageJob]]:
-        """Answer each image, in order: an image that cannot be decoded fails by itself. Raises EngineFailed for all.
+        """Return the result of each image, in order; an image that cannot be decoded has a ServiceError as result.
 
-        `exclusive`: nothing else runs, so all cores may work on this batch.
+        `exclusive`: no process has another job, so all cores may work on this batch. Raises EngineFailed.
         """
         taken_at = time.monotonic()
         ready = [self._make_ready(job) for job in jobs]
@@ -194,7 +154,7 @@ class Classifier:
         return ImageJob(job.content, job.top_k, job.submitted_at, decoded, job.outputs)
 
     def _decode_aside(self, job: ImageJob, header: ImageHeader, spent_s: float) -> ImageJob:
-        """Decode beside the queue: the time for that is no waiting."""
+        """Decode a deferred image, and exclude the time for that from its waiting time."""
         job = self._decode(job, header, time.monotonic() - spent_s)
         if job.decoded is not None:
             job.submitted_at += job.decoded.decode_s
@@ -225,7 +185,7 @@ class Classifier:
                 confident,
             )
             if is_finite
-            else EngineFailed("The model's answer to this image is not a number.")
+            else EngineFailed("The model's output for this image is not a number (NaN or infinity).")
             for number, (job, pixels, is_finite, indices, values, confident) in enumerate(
                 zip(
                     jobs,
@@ -252,13 +212,13 @@ class Classifier:
         return [Prediction(labels[i], i, p) for i, p in zip(indices, values, strict=False)]
 
     def _named_beyond(self, row: NDArray[np.float32], best: NDArray[np.int64], top_k: int) -> list[Prediction]:
-        """Name more classes than the graph has ranked."""
+        """Return more labels than the graph has ranked."""
         indices = _ranked(row, best)[:top_k]
         return self._named(indices.tolist(), _rounded(row[indices]))
 
 
 def _rounded(probabilities: NDArray[np.float32]) -> Any:
-    """Return them with six digits, as lists: rounding one by one costs more than all else that is done for a label."""
+    """Return probabilities rounded to six digits, as lists. Rounding each by itself would dominate a label's cost."""
     return np.round(probabilities.astype(np.float64), 6).tolist()
 
 
@@ -266,7 +226,7 @@ _OUTPUTS = operator.attrgetter("outputs")
 
 
 def _names_of(jobs: list[ImageJob], always: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the outputs of a batch: those that every image needs, then those that some requests name."""
+    """Return the outputs to compute for a batch: those of every image, then those that some requests name."""
     if not any(map(_OUTPUTS, jobs)):
         return always
     further = {name for job in jobs for name in job.outputs}
@@ -278,7 +238,7 @@ def _is_light(header: ImageHeader, content: bytes) -> bool:
 
 
 def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All classes, best first. The graph ranks logits, so its own order goes first: probabilities can tie."""
+    """Return the indices of all classes, best first. Probabilities can tie, so the graph's ranking by logits leads."""
     order = np.argsort(-row, kind="stable")
     return np.concatenate([best, order[~np.isin(order, best)]])
 
@@ -286,7 +246,7 @@ def _ranked(row: NDArray[np.float32], best: NDArray[np.int64]) -> NDArray[np.int
 def _check_energy(engine: Engine) -> None:
     if ENERGY not in {spec.name for spec in engine.outputs}:
         raise ModelCheckFailed(
-            f"the card's confidence needs the output `{ENERGY}`, which the graph lacks; export it again"
+            f"the card's confidence score needs the output `{ENERGY}`, which the graph lacks; export the model again"
         )
 
 
@@ -300,7 +260,7 @@ def load_classifier(
     host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
 ) -> Classifier:
-    """Check a model file's seal, load it, repeat its golden example, and warm it up.
+    """Verify a model file's checksum, load it, check its golden example, and warm it up.
 
     Raises EngineError, BadCard or ModelCheckFailed, each with one line for an operator.
     """

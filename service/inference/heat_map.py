@@ -1,7 +1,7 @@
-"""Class activation maps as images: where a network saw what speaks for a label.
+"""Class activation maps as images, which show the evidence for a label.
 
-A map (Zhou et al. 2016) is a coarse grid; the mean of its places, and the class's bias, is the class's logit. Negative
-values, which speak against the class, have no heat; the strongest value has all of it.
+A map (Zhou et al. 2016) is a coarse grid. The mean of its cells plus the class's bias is the class's logit. Negative
+values, the evidence against the class, have heat 0; the largest value has heat 255.
 """
 
 import io
@@ -15,11 +15,11 @@ from PIL import Image
 
 from service.images.resizing import Box, Pixels
 
-_OPACITY = 0.6  # of the hottest place
-# Heat → red, green, blue: dark blue over red to yellow, told apart by brightness alone, too.
+_OPACITY = 0.6  # of the hottest cell
+# Heat → red, green, blue: dark blue over red to yellow, which also differ in brightness.
 _HEATS = (0, 127.5, 255)
 _COLOURS = ((40, 10, 120), (220, 50, 60), (255, 230, 60))
-_OUTSIDE = 0.5  # brightness of what the network did not see
+_OUTSIDE = 0.5  # brightness outside the crop that the model saw
 _PNG_HEADER = (8, 6, 0, 0, 0)  # bits a sample, RGBA, deflate, the five filters, not interlaced
 
 
@@ -37,12 +37,12 @@ _DIMMED = [round(_OUTSIDE * level) for level in range(256)] * 3
 
 
 def map_as_png(values: NDArray[np.float32]) -> bytes:
-    """Return a map (h, w) as a PNG of w x h pixels to scale over what the network saw: heat as colour and opacity.
+    """Return a map (h, w) as a PNG of w x h pixels, with the heat as colour and opacity.
 
-    Written here, because Pillow takes ten times as long for so few pixels.
+    The PNG is encoded here, because Pillow takes ten times as long for so few pixels.
     """
     height, width = values.shape
-    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each begins with its filter: none
+    rows = np.zeros((height, 1 + 4 * width), np.uint8)  # each row begins with its filter type, 0 for none
     rows[:, 1:] = _PALETTE[_levels(values, values)].reshape(height, -1)
     header = struct.pack(">II5B", width, height, *_PNG_HEADER)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows.tobytes())), (b"IEND", b""))
@@ -54,7 +54,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def overlay_as_png(pixels: Pixels, values: NDArray[np.float32], crop: Box) -> bytes:
-    """Return an image, uint8 (H, W, 3), as a PNG with a map (h, w) over its part `crop`; the rest is dim."""
+    """Return an image, uint8 (H, W, 3), as a PNG with a map (h, w) over its part `crop`; the rest is darkened."""
     image = Image.fromarray(pixels)
     seen = _whole_pixels(crop, image.size)
     levels = Image.fromarray(_levels(_smooth(values, crop, seen), values))
@@ -64,19 +64,19 @@ def overlay_as_png(pixels: Pixels, values: NDArray[np.float32], crop: Box) -> by
     drawn.paste(image.crop(seen), seen)
     drawn.paste(levels.convert("RGB"), seen, opacity)
     file = io.BytesIO()
-    drawn.save(file, "PNG", compress_level=1)  # a fifth of the usual level's time, for files as large
+    drawn.save(file, "PNG", compress_level=1)  # a fifth of the default level's time, for files of the same size
     return file.getvalue()
 
 
 def _whole_pixels(crop: Box, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Return the pixels of an image of that size (width, height) that a crop touches: one at least each way."""
-    left, top, right, bottom = (round(edge, 3) for edge in crop)  # what rounding added is no pixel
+    """Return the box of whole pixels that a crop of an image touches, at least 1 x 1; `size` is (width, height)."""
+    left, top, right, bottom = (round(edge, 3) for edge in crop)  # a rounding error must not add a pixel
     first = max(0, math.floor(left)), max(0, math.floor(top))
     return *first, min(size[0], math.ceil(right)), min(size[1], math.ceil(bottom))
 
 
 def _smooth(values: NDArray[np.float32], crop: Box, seen: tuple[int, int, int, int]) -> NDArray[np.float32]:
-    """Return the map that lies over `crop`, interpolated at the pixels of `seen`."""
+    """Return the map of `crop`, interpolated at the pixels of `seen`."""
     (left, top, right, bottom), (height, width) = crop, values.shape
     across, down = width / (right - left), height / (bottom - top)
     box = ((seen[0] - left) * across, (seen[1] - top) * down, (seen[2] - left) * across, (seen[3] - top) * down)
@@ -87,6 +87,6 @@ def _smooth(values: NDArray[np.float32], crop: Box, seen: tuple[int, int, int, i
 
 
 def _levels(values: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return heat from 0 to 255, which is the largest value of the whole map."""
+    """Return heat from 0 to 255, where 255 is the largest value of the whole map."""
     most = max(float(whole.max()), 1e-30)
     return (values.clip(0, most) / most * 255).round().astype(np.uint8)

@@ -1,6 +1,6 @@
-"""How fast this host runs a model, remembered between starts, so that the layout does not change with the weather.
+"""The shortest time in which this host has run a model, stored between starts, so that the layout is stable.
 
-A busy moment can make a model look slower than it is, never faster: the shortest time ever measured counts.
+Other load on the host can make a measurement slower than the model, but never faster, so the minimum is used.
 """
 
 import logging
@@ -15,9 +15,9 @@ _KIND = "speeds"
 
 
 def shortest_ever(cache: Path, *, model: str, processor: str, measured_s: float) -> float:
-    """Return the shortest time that a model (by its sha256) has taken on a processor, this measurement included.
+    """Return the shortest measured time of a model (by its sha256) on a processor, in seconds, and store it.
 
-    Where the cache cannot be used, that is this measurement.
+    Without a usable cache the result is `measured_s`.
     """
     try:
         file = private_folder(cache, _KIND) / key_of(model=model, processor=processor)
@@ -26,7 +26,7 @@ def shortest_ever(cache: Path, *, model: str, processor: str, measured_s: float)
             _write(file, measured_s)
         return shortest_s
     except OSError as error:
-        log.info("%s cannot be used, so the model's speed is what was measured now: %s", cache, error.strerror)
+        log.info("the cache %s is not usable, so only the latest speed measurement counts: %s", cache, error.strerror)
         return measured_s
 
 

@@ -1,6 +1,6 @@
-"""What a model has to show before it serves: the golden example of its card, and that it runs, how fast and how many.
+"""Checks of a model before it serves: the golden example of its card, and warm-up runs that measure its speed.
 
-Nothing here knows images or requests.
+This module does not depend on images or requests.
 """
 
 import time
@@ -16,8 +16,8 @@ from service.inference.layout import SMALL_MODEL_S
 from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, golden_input
 
 SMALL_MODEL_BATCH = 32
-# Large models gain 4 to 10% from batches of 2 to 4 images on a CPU, and nothing from larger ones; those that would
-# take longer than this for them, on one core, gain 2% and pay for it with 60 MB (ResNet-50 in fp32).
+# On a CPU, large models gain 4 to 10% from batches of 2 to 4 images, and nothing from larger batches. Models whose
+# batch takes longer than this on one core gain 2%, and need 60 MB more for it (ResNet-50 in fp32).
 _LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
 _WARM_UP_RUNS = 3
 
@@ -27,7 +27,7 @@ class ModelCheckFailed(Exception):
 
 
 class InferenceEngine(Protocol):
-    """What a classifier needs of an engine."""
+    """The interface of an engine for a classifier."""
 
     provider: str
     input_height: int
@@ -43,15 +43,15 @@ class InferenceEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """What the first runs of a model showed."""
+    """The batch size and the timings of a model's first runs, in seconds."""
 
     max_batch: int
-    alone_s: float  # one image
+    single_image_s: float  # one image
     longest_batch_s: float
 
 
 def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
-    """Raise ModelCheckFailed unless the model gives the answer that its card promises for the golden example."""
+    """Raise ModelCheckFailed unless the model reproduces the golden example of its card within the tolerance."""
     if card.preprocessing.crop != (engine.input_height, engine.input_width):
         raise ModelCheckFailed(
             f"the card crops to {card.preprocessing.crop}, but the model takes "
@@ -61,14 +61,14 @@ def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
     classes = len(card.labels)
     if probabilities.shape != (1, classes) or top_indices.shape != (1, min(5, classes)):
         raise ModelCheckFailed(
-            f"the card has {classes} labels, but the model answers {probabilities.shape[-1]} classes"
+            f"the card has {classes} labels, but the model returns {probabilities.shape[-1]} classes"
         )
     difference = np.abs(probabilities[0] - np.array(card.golden.probabilities, dtype=np.float32)).max()
     tolerance = GOLDEN_TOLERANCE[card.precision]
     if not difference <= tolerance:  # also when it is not a number
         raise ModelCheckFailed(
             f"the golden example differs from the card by {difference:.2g} in probability, more than the {tolerance:g} "
-            f"allowed for {card.precision}; the file is damaged, or this processor does not run it right"
+            f"allowed for {card.precision}; the file is damaged, or this processor computes it incorrectly"
         )
 
 
@@ -80,29 +80,32 @@ def _run_golden(engine: InferenceEngine) -> list[NDArray[Any]]:
 
 
 def warm_up(engine: InferenceEngine, max_batch: int | None) -> WarmUp:
-    """Run the smallest and the largest batch; the largest is as given, or follows from the speed of one image."""
+    """Run and time the smallest and the largest batch.
+
+    The largest batch is `max_batch`, or follows from the time of one image. Raises ModelCheckFailed.
+    """
     image = golden_input(engine.input_height, engine.input_width)
     engine.run(image, alone=True)
-    alone_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
-    largest = _largest_batch(engine, max_batch, alone_s)
+    single_image_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
+    largest = _largest_batch(engine, max_batch, single_image_s)
     try:
         longest_s = _seconds_of_a_run(engine, np.repeat(image, largest, axis=0))
     except EngineFailed:
         raise ModelCheckFailed(f"the model fails on a batch of {largest}; set a smaller --max-batch") from None
-    return WarmUp(largest, alone_s, longest_s)
+    return WarmUp(largest, single_image_s, longest_s)
 
 
-def _largest_batch(engine: InferenceEngine, wanted: int | None, alone_s: float) -> int:
-    if engine.largest_batch is not None:  # a GPU's, which gains from batches whatever the model
-        return min(wanted or engine.largest_batch, engine.largest_batch)
-    return wanted or largest_batch_on_a_cpu(alone_s)
+def _largest_batch(engine: InferenceEngine, max_batch: int | None, single_image_s: float) -> int:
+    if engine.largest_batch is not None:  # on a GPU, where every model gains from batches
+        return min(max_batch or engine.largest_batch, engine.largest_batch)
+    return max_batch or largest_batch_on_a_cpu(single_image_s)
 
 
-def largest_batch_on_a_cpu(alone_s: float) -> int:
-    """Return the largest batch for a model that takes `alone_s` for one image on one core."""
-    if alone_s < SMALL_MODEL_S:
+def largest_batch_on_a_cpu(single_image_s: float) -> int:
+    """Return the largest useful batch of a model that takes `single_image_s` seconds for one image on one core."""
+    if single_image_s < SMALL_MODEL_S:
         return SMALL_MODEL_BATCH
-    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / alone_s)))
+    return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / single_image_s)))
 
 
 def _seconds_of_a_run(engine: InferenceEngine, images: NDArray[np.uint8]) -> float:

@@ -1,8 +1,8 @@
-"""The models that serve in this process, by name and version.
+"""The served models of this process, by name and version.
 
-At the start everything is loaded, checked and warmed before anything serves. A model that is broken stops the start: an
-operator who put it there wants to know. Later the whole set is replaced at once, between two requests; what was in a
-queue keeps the model that it was meant for.
+At the start, all models are loaded, checked and warmed up before any of them serves. A broken model stops the start, so
+that the operator notices it. A reload replaces the whole set at once, between two requests; queued jobs keep the model
+that they were submitted to.
 """
 
 import contextlib
@@ -31,19 +31,19 @@ log = logging.getLogger(__name__)
 _PLAIN_HOST = EngineOptions()
 _MOST_NAMED = 16  # in one message
 
-Served: TypeAlias = Classifier | TensorModel
+ServedModel: TypeAlias = Classifier | TensorModel
 
 
 class Registry:
-    """Loaded models by name and version, and the one that answers when none is named. Empty until `serve` is called."""
+    """Loaded models by name and version, and the default model. Empty until `serve` is called."""
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[str, Served]] = {}  # versions in order, the highest last
+        self._models: dict[str, dict[str, ServedModel]] = {}  # versions in ascending order
         self._default: str | None = None
-        self.states: tuple[VersionState, ...] = ()  # of every version that serves, was refused or was unloaded
+        self.states: tuple[VersionState, ...] = ()  # of every version that serves, was rejected or was unloaded
 
-    def serve(self, models: Iterable[Served], default: str, states: Iterable[VersionState] | None = None) -> None:
-        """Answer with these models from now on. Without `states` all of them are ready, and there are no others."""
+    def serve(self, models: Iterable[ServedModel], default: str, states: Iterable[VersionState] | None = None) -> None:
+        """Replace the served models; `default` is a name. Without `states`, all of these models are ready."""
         ordered = sorted(models, key=lambda model: (model.info.name, int(model.info.version)))
         self._models = {}
         for model in ordered:
@@ -52,37 +52,37 @@ class Registry:
         ready = (VersionState(model.info.name, model.info.version, "READY") for model in ordered)
         self.states = tuple(ready if states is None else states)
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[ServedModel]:
         return (model for versions in self._models.values() for model in versions.values())
 
-    def versions_of(self, name: str) -> list[Served]:
-        """Return every version of a model that serves, the highest last."""
+    def versions_of(self, name: str) -> list[ServedModel]:
+        """Return the served versions of a model, in ascending order."""
         return list(self._models.get(name, {}).values())
 
-    def is_default(self, model: Served) -> bool:
-        """Whether this model answers when none is named."""
+    def is_default(self, model: ServedModel) -> bool:
+        """Return whether this is the model of requests that name none."""
         return model.info.name == self._default and model is next(reversed(self._models[model.info.name].values()))
 
     def serves(self, version: VersionState) -> bool:
-        """Whether this version answers now, which it may do while another file of its number is tried."""
+        """Return whether a version serves now, also while a newer file of the same version is loading."""
         return version.version in self._models.get(version.name, {})
 
     def states_of(self, name: str, version: str | None = None) -> list[VersionState]:
-        """Return how the versions of a model are doing, or this one. Raises NotFound, NotReady."""
+        """Return the states of a model's versions, or of one version. Raises NotFound, NotReady."""
         self._check_loaded()
         states = [state for state in self.states if state.name == name and version in (None, state.version)]
         if not states:
-            raise self._not_there(name)
+            raise self._not_found(name)
         return states
 
-    def default(self) -> Served:
-        """Return the model that answers when none is named, with or without a card. Raises NotFound, NotReady."""
+    def default(self) -> ServedModel:
+        """Return the default model, with or without a card. Raises NotFound, NotReady."""
         return self.find_any(self._check_loaded())
 
     def find(self, model: str | None) -> Classifier:
-        """Return the model `name` or `name:version`, or the default one for None, if it knows images.
+        """Return the model `name` or `name:version`, or the default model for None.
 
-        Raises NotFound, NotReady, BadRequest if the model has no card.
+        Raises NotFound, NotReady, and BadRequest if the model has no card and so does not accept images.
         """
         if model is None:
             found = self.default()
@@ -91,45 +91,47 @@ class Registry:
             found = self.find_any(name, version if colon else None)
         if not isinstance(found, Classifier):
             raise BadRequest(
-                "This model has no card that says how to prepare images and what its labels are; it takes tensors: "
-                f"POST /v2/models/{found.info.name}/infer.",
+                "This model has no model card and accepts only tensors, not images: "
+                f"use POST /v2/models/{found.info.name}/infer.",
                 code="no_model_card",
             )
         return found
 
-    def find_any(self, name: str, version: str | None = None) -> Served:
-        """Return a model with or without a card: this version, or the highest there is. Raises NotFound, NotReady."""
+    def find_any(self, name: str, version: str | None = None) -> ServedModel:
+        """Return a model with or without a card: this version, or the highest. Raises NotFound, NotReady."""
         self._check_loaded()
         versions = self._models.get(name, {})
         found = next(reversed(versions.values()), None) if version is None else versions.get(version)
         if found is not None:
             return found
         if any(state.name == name and version in (None, state.version) for state in self.states):
-            raise NotFound("This model does not serve now; GET /models says why.", code="model_not_found")
-        raise self._not_there(name)
+            raise NotFound("This model does not serve now; see GET /models for the reason.", code="model_not_found")
+        raise self._not_found(name)
 
-    def _not_there(self, name: str) -> NotFound:
-        """Return the refusal of a model that does not exist, or of a version of `name`; it names what exists."""
+    def _not_found(self, name: str) -> NotFound:
+        """Return the error of an unknown model, or of an unknown version of `name`, which lists the existing ones."""
         kind, names = (f"version of {name}", self._models[name]) if name in self._models else ("model", self._models)
         return NotFound(
             f"There is no such {kind}; choose one of: {', '.join(islice(names, _MOST_NAMED))}.", code="model_not_found"
         )
 
     def _check_loaded(self) -> str:
-        """Return the default's name."""
+        """Return the default model's name. Raises NotReady."""
         if self._default is None:
             raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
         return self._default
 
 
-def load_models(files: Iterable[ModelFile], load: Callable[[ModelFile], Served], told_after_s: float) -> list[Served]:
-    """Load every model, and log which one takes long. Raises ModelRepositoryError at the first flaw."""
-    return [_load_watched(file, load, told_after_s) for file in files]
+def load_models(
+    files: Iterable[ModelFile], load: Callable[[ModelFile], ServedModel], warn_after_s: float
+) -> list[ServedModel]:
+    """Load all models in order, and log each that takes longer than `warn_after_s`. Raises ModelRepositoryError."""
+    return [_load_watched(file, load, warn_after_s) for file in files]
 
 
-def _load_watched(file: ModelFile, load: Callable[[ModelFile], Served], told_after_s: float) -> Served:
-    text = "%s has been loading for %g s; if it does not end, stop the server and take the file away"
-    alarm = threading.Timer(told_after_s, log.warning, (text, file.path, told_after_s))
+def _load_watched(file: ModelFile, load: Callable[[ModelFile], ServedModel], warn_after_s: float) -> ServedModel:
+    text = "%s has been loading for %g s; if it does not finish, stop the server and remove the file"
+    alarm = threading.Timer(warn_after_s, log.warning, (text, file.path, warn_after_s))
     alarm.daemon = True
     alarm.start()
     try:
@@ -146,11 +148,10 @@ def load(
     host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
     content: bytes | None = None,
-) -> Served:
-    """Load one model: with its card, or as what its graph says. Raises ModelRepositoryError.
+) -> ServedModel:
+    """Load one model, as a Classifier if it has a card, else as a TensorModel. Raises ModelRepositoryError.
 
-    `limits` are those of the images that it is asked about; `content` is what the file holds, if it has been read
-    already.
+    `limits` apply to its images. `content` is the content of the file, if it has already been read.
     """
     model = read_model(file, host.cache) if content is None else content
     load_model = partial(load_classifier, limits=limits) if has_card(model) else load_graph_model
@@ -161,15 +162,15 @@ def load(
 
 
 def has_card(model: bytes) -> bool:
-    """Whether a file says that it has a model card, and so is not loaded without one."""
+    """Return whether a file contains the metadata key of a model card; such a file must have a valid card."""
     return METADATA_KEY.encode() in model
 
 
 def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
-    """Return the content of a model file: what was accepted, from the copies in `cache` or else from the folder.
+    """Return the content of a model file with its accepted digest: the copy in `cache`, else the file itself.
 
-    The folder may be away, or somebody may be writing to it: a copy depends on neither.
-    Raises ModelRepositoryError if it cannot be read, or has changed and was not kept.
+    A copy stays valid if the repository is unavailable or the file is being overwritten.
+    Raises ModelRepositoryError if the file cannot be read, or if it has changed and has no copy.
     """
     copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
     if copy is not None:
@@ -186,7 +187,7 @@ def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
 
 
 def keep_models(files: Iterable[ModelFile], cache: Path) -> None:
-    """Copy what serves into the cache, as far as the folder still holds it, and drop copies that nobody serves."""
+    """Copy the served files that are still unchanged into the cache, and remove copies of files that do not serve."""
     digests = {file.sha256: file for file in files if file.sha256 is not None}
     for sha256, file in digests.items():
         with contextlib.suppress(ModelRepositoryError):

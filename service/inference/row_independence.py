@@ -1,7 +1,7 @@
-"""Whether a graph answers each row of a batch as it answers the row alone, found by running it.
+"""A run-time check that a graph computes each row of a batch independently of the other rows.
 
-Three different random rows, of which the third is larger by far: a range, a mean or a maximum of the whole batch
-changes the answers to the others. What cannot be run is not taken for a batch.
+It runs three random rows, of which the third has much larger values. A range, mean or maximum over the whole batch
+would change the outputs of the other rows. A graph that cannot be run counts as dependent.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +18,13 @@ Run = Callable[[dict[str, Array]], Sequence[Array]]
 _SEED = 14
 _TOGETHER = ((0, 1), (1, 0), (2, 0, 1))
 _SCALES = (1.0, 1.0, 100.0)
-_INTEGERS_BELOW = (256, 10, 2)  # indices and labels have a range that no graph tells: one of these is within most
-# Of the largest number in a row's answer: float16 and sums in another order differ by less, other rows by more.
+_INTEGERS_BELOW = (256, 10, 2)  # a graph does not declare the range of indices and labels; one of these usually fits
+# Relative to the largest value of a row's output: float16 and another order of sums differ by less, other rows by more.
 _TOLERANCE, _SMALLEST_DIFFERENCE = 0.01, 1e-6
 
 
-def answers_rows_alone(run: Run, inputs: Sequence[TensorSpec]) -> bool:
-    """Return whether rows have the same answers alone and together. `run` raises whatever it does where it cannot."""
+def has_independent_rows(run: Run, inputs: Sequence[TensorSpec]) -> bool:
+    """Return whether rows have the same outputs in batches of one and in larger batches. `run` may raise anything."""
     for rows in _random_rows(inputs):
         alone = _answers(run, rows)
         if alone is not None:
@@ -33,10 +33,10 @@ def answers_rows_alone(run: Run, inputs: Sequence[TensorSpec]) -> bool:
 
 
 def _answers(run: Run, feeds: Sequence[dict[str, Array]]) -> list[Sequence[Array]] | None:
-    """Return the answers, or None if there are none."""
+    """Return the outputs of each feed, or None if a run fails."""
     try:
         return [run(feed) for feed in feeds]
-    except Exception:  # ONNX Runtime has no closed list of failures: out of range, or it takes one row at a time
+    except Exception:  # ONNX Runtime has no closed list of failures, for example an index out of range
         return None
 
 
@@ -60,7 +60,7 @@ def _random_row(random: np.random.Generator, spec: TensorSpec, scale: float, bel
         return random.integers(0, most, shape).astype(dtype)
     if below == _INTEGERS_BELOW[0]:
         return (random.standard_normal(shape) * scale).astype(dtype)
-    return random.integers(0, below, shape).astype(dtype)  # a graph may take its indices as floats
+    return random.integers(0, below, shape).astype(dtype)  # a graph may declare its indices as floats
 
 
 def _stacked(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
@@ -79,7 +79,9 @@ def _is_same(found: Array, wanted: Array) -> bool:
         return False
     if wanted.dtype.kind == "f":
         return _is_close(found.astype(np.float64), wanted.astype(np.float64))
-    if wanted.dtype.itemsize == 1 and wanted.dtype.kind != "b":  # quantised: sums in another order may round otherwise
+    if (
+        wanted.dtype.itemsize == 1 and wanted.dtype.kind != "b"
+    ):  # quantized: another order of sums may round differently
         return bool((np.abs(found.astype(np.int16) - wanted.astype(np.int16)) <= 1).all())
     return bool(np.array_equal(found, wanted))
 

@@ -1,8 +1,8 @@
-"""Operators that work across the rows of a batch, found by reading a graph.
+"""A static check for operators that work across the rows of a batch.
 
-Each value that depends on an input is followed with the axis on which its rows lie. An operator over that axis, or with
-a range or a choice made of the whole tensor, lets one request's rows change the answers to another's. Some such graphs
-show it for rare values only, so `rows_alone.py`, which runs a graph, would not find them.
+The check tracks the row axis of each value that depends on an input. An operator over that axis, or one that uses a
+range or selection of the whole tensor, lets the rows of one request change the results of another. Some graphs do so
+for rare values only, which the run-time check in `row_independence.py` would not find.
 """
 
 from collections.abc import Callable
@@ -14,33 +14,33 @@ _ONNX = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.interna
 _RANDOM = frozenset(
     ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 )
-# Whatever their attributes: the whole tensor decides, or rows lose their place.
+# Independent of their attributes: these use the whole tensor, or change the order of rows.
 _WHOLE = frozenset(
     ("NonZero", "NonMaxSuppression", "Unique", "Compress", "Loop", "Scan", "RoiAlign", "MaxRoiPool", "ScatterND")
 ) | frozenset(
     ("SoftmaxCrossEntropyLoss", "NegativeLogLikelihoodLoss", "SequenceConstruct", "SequenceInsert", "SplitToSequence")
 )
-# The axis that an operator takes if it names none.
+# The default axis of operators.
 _AXES = {
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax", "LpNormalization", "TopK", "BiasSoftmax"), -1),
     **dict.fromkeys(("Concat", "Split", "Gather", "GatherElements", "ArgMax", "ArgMin"), 0),
     **dict.fromkeys(("ScatterElements", "Scatter"), 0),
 }
 _FROM_AXIS = {"LayerNormalization": -1, "RMSNormalization": -1, "SimplifiedLayerNormalization": -1, "Flatten": 1}
-_COERCING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))  # before opset 13 all axes from the one named
+_COERCING = frozenset(("Softmax", "LogSoftmax", "Hardmax"))  # before opset 13 over all axes from the given one
 _RECURRENT = frozenset(("LSTM", "GRU", "RNN"))
-_OTHER_RANK = frozenset(  # of those that are no reduction, and have an output of another rank than their first input
+_OTHER_RANK = frozenset(  # except reductions: the rank of the output may differ from that of the first input
     ("Reshape", "Squeeze", "Unsqueeze", "Gather", "GatherND", "MatMul", "MatMulInteger", "QLinearMatMul", "Einsum")
 ) | frozenset(("OneHot", "If", "LSTM", "GRU", "RNN", "Expand", "ArgMax", "ArgMin", "Det", "SequenceAt", "STFT"))
 
 
 def mixing_operators(model: bytes) -> frozenset[str] | None:
-    """Return the operators by which rows change each other's answers; None if the graph cannot be read."""
+    """Return the operators by which rows can change each other's results; None if the graph cannot be parsed."""
     try:
         file = read_graph_file(model)
         if not file.graph.nodes:
             return None
-        look = _Look(file)
+        look = _RowTracker(file)
         look.follow(file.graph, {name: 0 for name in file.graph.inputs if name not in file.graph.constants})
     except (Unreadable, RecursionError):
         return None
@@ -49,24 +49,24 @@ def mixing_operators(model: bytes) -> frozenset[str] | None:
 
 @dataclass(slots=True)
 class _Values:
-    """What is known of the values of a graph."""
+    """Known properties of a graph's values, by name."""
 
-    rows: dict[str, int]  # the axis of the rows, of what depends on an input
+    rows: dict[str, int]  # the row axis of values that depend on an input
     constants: dict[str, Numbers | None]
     ranks: dict[str, int]
 
     def axis(self, axis: int, name: str) -> int:
-        """Return an axis counted from the front, as far as the rank is known."""
+        """Return an axis counted from the front; a negative one stays if the rank is unknown."""
         return axis + self.ranks.get(name, 0) if axis < 0 else axis
 
 
 @dataclass(slots=True)
-class _Look:
+class _RowTracker:
     file: GraphFile
     found: set[str] = field(default_factory=set)
 
     def follow(self, graph: Graph, rows: dict[str, int], outer: _Values | None = None) -> _Values:
-        """Find what mixes rows in a graph whose inputs, and outer values, have their rows on these axes."""
+        """Find the mixing operators of a graph; `rows` has the row axes of its inputs, `outer` the enclosing values."""
         constants = {**(outer.constants if outer else {}), **graph.constants}
         values = _Values({**(outer.rows if outer else {}), **rows}, constants, dict(graph.ranks))
         for node in graph.nodes:
@@ -120,7 +120,7 @@ class _Look:
 
 
 def _captured(graphs: tuple[Graph, ...]) -> set[str]:
-    """Return the names that branches and bodies use, their own ones included."""
+    """Return the names that subgraphs use, including their own values."""
     nodes = [node for graph in graphs for node in graph.nodes]
     used = {name for node in nodes for name in node.inputs} | {name for graph in graphs for name in graph.outputs}
     return used.union(*(_captured(node.graphs) for node in nodes))
@@ -148,7 +148,7 @@ def _reduces(node: Node, values: _Values, data: str, rows: int) -> bool:
     if axes is None and len(node.inputs) > 1 and node.inputs[1]:
         axes = values.constants.get(node.inputs[1])
         if axes is None:
-            return True  # nobody can know
+            return True  # the axes are computed at run time, so they are unknown
     if not axes:
         return node.numbers.get("noop_with_empty_axes", (0,)) == (0,)
     return any(values.axis(axis, data) == rows for axis in axes)
@@ -156,7 +156,7 @@ def _reduces(node: Node, values: _Values, data: str, rows: int) -> bool:
 
 def _is_over(node: Node, operator: str, values: _Values, data: str, rows: int, opset: int) -> bool:
     if operator in ("Gather", "GatherElements") and node.inputs[0] not in values.rows:
-        return False  # rows of a table, as an embedding takes them
+        return False  # the rows of a constant table, as in an embedding
     default = 1 if operator in _COERCING and opset < 13 else _AXES[operator]
     axis = node.numbers.get("axis", (default,))[0]
     counted = values.axis(axis, data)
@@ -187,7 +187,7 @@ def _gathers(node: Node, values: _Values, data: str, rows: int) -> bool:
 
 
 def _multiplies(node: Node, values: _Values, data: str, rows: int) -> bool:
-    """Whether a product sums over rows, or a row's own values meet those of all others."""
+    """Return whether a product sums over rows, or multiplies the values of different rows."""
     left, right = node.inputs[:2]
     if right in values.rows and (node.operator == "Gemm" or values.ranks.get(right) in (1, 2)):
         return True
@@ -219,7 +219,7 @@ _SPECIAL: dict[str, Callable[[Node, _Values, str, int], bool]] = {
 
 
 def _rows_after(node: Node, values: _Values, data: str) -> int:
-    """Return the axis of the rows in an operator's first output."""
+    """Return the row axis of an operator's first output."""
     rows = max((values.rows[name] for name in node.inputs if name in values.rows), default=0)
     if node.operator == "Transpose":
         return _transposed(rows, node, values, data)
@@ -239,8 +239,8 @@ def _axes(node: Node, values: _Values) -> Numbers:
 
 
 def _axes_gone(node: Node, values: _Values) -> Numbers:
-    """Return the axes that the output lacks."""
-    if node.operator == "Gather":  # one index takes its axis away
+    """Return the axes of the input that the output does not have."""
+    if node.operator == "Gather":  # a scalar index removes its axis
         return node.numbers.get("axis", (0,)) if values.ranks.get(node.inputs[1]) == 0 else ()
     if node.operator in ("ArgMax", "ArgMin"):
         return node.numbers.get("axis", (0,)) if node.numbers.get("keepdims") == (0,) else ()
@@ -252,7 +252,7 @@ def _transposed(rows: int, node: Node, values: _Values, data: str) -> int:
     order = node.numbers.get("perm")
     if order is not None:
         return order.index(rows) if rows in order else 0
-    return values.ranks.get(data, 1) - 1 - rows  # all axes turned round
+    return values.ranks.get(data, 1) - 1 - rows  # the axes are reversed
 
 
 def _unsqueezed(rows: int, axes: Numbers) -> int:
@@ -262,7 +262,7 @@ def _unsqueezed(rows: int, axes: Numbers) -> int:
 
 
 def _note_ranks(node: Node, values: _Values) -> None:
-    """Note the rank of the outputs: where it is not known, no negative axis is taken for that of the rows."""
+    """Record the rank of the outputs, if known. Without a rank, a negative axis does not count as the row axis."""
     ranks = [values.ranks[name] for name in node.inputs if name in values.rows and name in values.ranks]
     rank = None
     if node.operator in ("Flatten", "Gemm"):

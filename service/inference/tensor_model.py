@@ -1,8 +1,8 @@
-"""A model without a card: any ONNX file, whose graph alone says what it takes and gives.
+"""A model without a card: any ONNX file, with the inputs and outputs that its graph declares.
 
-It answers tensors, not images. Where the first axis of every input and output is open, and rows are answered together
-as they are alone, that axis is the batch: rows of several requests share a run. Any other graph runs one request at a
-time, with the shapes that it asks for.
+It accepts tensors, not images. If the first axis of every input and output is open, and rows are computed independently
+of each other, that axis is the batch axis, and rows of several requests share a run. Any other graph runs one request
+at a time.
 """
 
 import hashlib
@@ -23,17 +23,17 @@ from service.engine.provider_options import CHAINS, CPU, CUDA, TENSORRT, cuda_op
 from service.engine.provider_selection import choose_providers
 from service.errors import BadRequest, EngineFailed, ServiceError
 from service.images.preprocessing import ImageInfo
-from service.inference.classifier import Classification, ModelInfo
 from service.inference.model_checks import SMALL_MODEL_BATCH, ModelCheckFailed, largest_batch_on_a_cpu
-from service.inference.row_independence import answers_rows_alone
+from service.inference.results import Classification, ModelInfo
+from service.inference.row_independence import has_independent_rows
 from service.inference.row_mixing import mixing_operators
 from service.model_files.checksum import is_corrupted
 from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
 
 log = logging.getLogger(__name__)
 
-NO_FILE = ImageInfo("TENSOR", 0, 0)  # where an image's answer says what the image was
-_UNKNOWN_S = 60.0  # for shapes that nobody knows before a request comes
+NO_FILE = ImageInfo("TENSOR", 0, 0)  # the image properties in the result of tensors
+_UNKNOWN_S = 60.0  # the assumed time of a run whose shapes depend on the request
 _WARM_UP_RUNS = 3
 _PLAIN_HOST = EngineOptions()
 
@@ -44,13 +44,13 @@ Tensors = Mapping[str, NDArray[Any]]
 class TensorJob:
     """One row of each input, or whole tensors if the model has no batch axis, and the outputs to return."""
 
-    inputs: Tensors  # without the first axis, if that is the batch
+    inputs: Tensors  # without the first axis, if that is the batch axis
     outputs: tuple[str, ...]
     submitted_at: float  # monotonic seconds
 
 
 class TensorModel:
-    """One model that loads and, where the graph says enough to try it, runs. `answer_batch` may run in several threads.
+    """A loaded graph, which has run once if its shapes are known. `answer_batch` may run in several threads at once.
 
     Raises EngineError if the graph has inputs or outputs that cannot be sent as numbers.
     """
@@ -66,39 +66,39 @@ class TensorModel:
         host: EngineOptions = _PLAIN_HOST,
         mixing: frozenset[str] | None = frozenset(),
     ) -> None:
-        """`mixing`: the operators of the graph that work across rows; None if nobody knows."""
+        """`mixing` names the operators of the graph that work across rows; None if they are unknown."""
         self.info = info
         self.inputs = _specs("input", session.get_inputs())
         self.outputs = _specs("output", session.get_outputs())
         self._session = session
         self._on_device_lost = host.on_device_lost
         self.is_batched = _first_axes_are_open(self.inputs + self.outputs) and self._answers_row_by_row(mixing)
-        self.alone_s = self.longest_batch_s = _UNKNOWN_S
+        self.single_image_s = self.longest_batch_s = _UNKNOWN_S
         if not any(OPEN in spec.shape[self.is_batched :] for spec in self.inputs):
-            self.alone_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
+            self.single_image_s = self.longest_batch_s = min(self._seconds_of_a_run(1) for _ in range(_WARM_UP_RUNS))
             self._check_numbers()
         self.is_serialized = info.provider != CPU
-        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.alone_s)
+        usual = SMALL_MODEL_BATCH if self.is_serialized else largest_batch_on_a_cpu(self.single_image_s)
         self.max_batch = (max_batch or usual) if self.is_batched else 1
         if self.max_batch > 1:
             self.longest_batch_s = self._seconds_of_a_run(self.max_batch)
 
-    def agree_on(self, max_batch: int | None) -> None:
-        """Form batches of this size, as the other processes do."""
+    def set_max_batch(self, max_batch: int | None) -> None:
+        """Use the largest batch that all processes have in common; None keeps the present one."""
         if max_batch is not None and self.is_batched:
             self.longest_batch_s *= max(1.0, max_batch / self.max_batch)
             self.max_batch = max_batch
 
     def runs_inline(self, job: TensorJob, /) -> bool:
-        """Return False: how long a run takes depends on the tensors."""
+        """Return False: the time of a run depends on the tensors."""
         return False
 
     def answer_batch(
         self, jobs: list[TensorJob], /, *, exclusive: bool
     ) -> list[Classification | ServiceError | Deferred[TensorJob]]:
-        """Answer each job, in order.
+        """Return the result of each job, in order.
 
-        Raises for all of them EngineFailed, or BadRequest if the graph cannot run with the shapes of its open axes.
+        Raises EngineFailed, or BadRequest if the graph cannot run with the given shapes of its open axes.
         """
         taken_at = time.monotonic()
         names = sorted({name for job in jobs for name in job.outputs})
@@ -140,11 +140,12 @@ class TensorModel:
         if any(spec.is_open for spec in self.inputs):
             return False
         if mixing is None or mixing:
-            reason = "its graph cannot be read" if mixing is None else f"it has {', '.join(sorted(mixing))} across rows"
-        elif answers_rows_alone(lambda feed: self._session.run(None, feed), self.inputs):
+            operators = ", ".join(sorted(mixing or ()))
+            reason = "its graph cannot be parsed" if mixing is None else f"{operators} may work across rows"
+        elif has_independent_rows(lambda feed: self._session.run(None, feed), self.inputs):
             return True
         else:
-            reason = "random rows do not have the same answers alone and together"
+            reason = "random rows have different outputs in batches of different sizes"
         log.info("%s runs one request at a time: %s", self.info.served_as, reason)
         return False
 
@@ -157,15 +158,15 @@ class TensorModel:
         return time.perf_counter() - started
 
     def _check_numbers(self) -> None:
-        """Raise ModelCheckFailed if neither zeros nor ones become numbers: weights that are none spoil every answer."""
+        """Raise ModelCheckFailed if the outputs for zeros and for ones contain NaN, which suggests broken weights."""
         if not all(self._gives_no_numbers(value) for value in (0, 1)):
             return
-        raise ModelCheckFailed("the model's answers are not numbers, whatever it is given; its weights may be broken")
+        raise ModelCheckFailed("the model's outputs are NaN for zeros and for ones; its weights may be broken")
 
     def _gives_no_numbers(self, value: int) -> bool:
         try:
             answers = self._session.run(None, self._filled(1, value))
-        except Exception:  # as above: a graph that does not take every number
+        except Exception:  # as above: the graph may not accept every value
             return False
         return any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in answers)
 
@@ -208,7 +209,7 @@ def load_graph_model(
 def _open(model: bytes, providers: str, host: EngineOptions) -> Session:
     wanted = [provider for provider in choose_providers(providers) if provider != TENSORRT]
     if not wanted:
-        raise EngineError("TensorRT is for models with a card; choose --providers auto or cuda")
+        raise EngineError("TensorRT supports only models with a card; choose --providers auto or cuda")
     if CUDA in wanted and (session := _try_cuda(model, wanted)) is not None:
         return session
     try:
@@ -218,13 +219,13 @@ def _open(model: bytes, providers: str, host: EngineOptions) -> Session:
 
 
 def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:
-    """Return the model on the GPU, or None if it cannot be there and the CPU will do."""
+    """Return a session on the GPU, or None if CUDA cannot run the model and the CPU is allowed. Raises EngineError."""
     try:
         session = open_session(model, [(name, cuda_options() if name == CUDA else {}) for name in CHAINS[CUDA]])
         if session.get_providers()[0] == CUDA:
             return session
     except Exception:
-        log.exception("a model without a card could not be loaded by CUDA")
+        log.exception("CUDA could not load a model without a card")
     if CPU not in wanted:
         raise EngineError("the cuda provider is installed, but cannot run this model here; the log says why")
     return None

@@ -1,8 +1,8 @@
 """A copy of each model file that serves, in this host's private cache.
 
-Whoever overwrites a file in the folder of models takes nothing from what serves: a process that starts again finds
-there what was accepted. Without a cache it has to do with the folder. Several servers may share the cache: a copy that
-serves is locked.
+Overwriting a file in the folder of models does not affect the loaded version: a process that restarts loads the
+accepted copy. Without a cache it loads the file in the folder. Several servers may share the cache: a copy in use is
+locked.
 """
 
 import contextlib

@@ -12,21 +12,27 @@ import os
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from service.model_files.default_model import DefaultModel, Undecided, default_of
 from service.model_files.permissions import why_unreadable
+from service.model_files.single_model import SingleModel, find_single_model
 
 log = logging.getLogger(__name__)
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MODEL_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
 MODEL_FILE = "model.onnx"  # the name that Triton expects, too
+_RULE_OF_NAMES = (
+    "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
+    "and begins with a letter or digit"
+)
 _CARD = b"model_card"  # as the metadata of a file name it
 _IN_THE_IMAGE = Path("/models")
 ALL = 2**62  # as a number of versions
+ModelLocation: TypeAlias = Path | SingleModel  # a folder of models, or one model
 
 
 class ModelRepositoryError(Exception):
@@ -50,7 +56,7 @@ class ModelFile:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What it is asked for by."""
+        """The name and version that identify it in a request."""
         return self.name, self.version
 
 
@@ -74,7 +80,25 @@ class ServingSet:
     why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
 
 
-def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> ServingSet:
+def locate_models(path: Path, model_name: str | None = None) -> ModelLocation:
+    """Return a folder of models, or the single model that a path names, with this name if one is given.
+
+    Raises ModelRepositoryError if the name is none, or the path is no single model.
+    """
+    single = find_single_model(path, MODEL_FILE, MODEL_VERSION.fullmatch)
+    if model_name is None:
+        return path if single is None else single
+    if single is None:
+        raise ModelRepositoryError(
+            f"--model-name {model_name} needs a single model, and {path} is none; point --models at a file, or a "
+            f"folder with {MODEL_FILE} or <version>/{MODEL_FILE}"
+        )
+    if not is_name(model_name):
+        raise ModelRepositoryError(f"--model-name {model_name!r} cannot be used: {_RULE_OF_NAMES}")
+    return replace(single, name=model_name)
+
+
+def read_lineup(folder: ModelLocation, *, default_model: str | None, latest: int = 1) -> ServingSet:
     """Return what shall serve at the start, and what was refused for where it lies. Raises ModelRepositoryError."""
     found = _find(folder, latest)
     files = [file for file, refusal in found if refusal is None]
@@ -88,7 +112,7 @@ def read_lineup(folder: Path, *, default_model: str | None, latest: int = 1) -> 
     return ServingSet(default.name, tuple(files), tuple(states), default.reason)
 
 
-def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
+def find_models(folder: ModelLocation, latest: int = 1) -> list[ModelFile]:
     """Return the highest versions of each model in the folder that may be loaded from where they lie, by name.
 
     Raises ModelRepositoryError if there is none, or a model has none.
@@ -96,9 +120,11 @@ def find_models(folder: Path, latest: int = 1) -> list[ModelFile]:
     return [file for file, refusal in _find(folder, latest) if refusal is None]
 
 
-def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
+def _find(folder: ModelLocation, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
     found = [version for name in model_names(folder) for version in _placed_versions_of(folder, name, latest)]
     if not found:
+        if isinstance(folder, SingleModel):
+            raise ModelRepositoryError(f"the model at {folder} is gone; name another with --models")
         raise ModelRepositoryError(
             f"there is no model in {folder}: put one at <name>/<version>/{MODEL_FILE}, as export-onnx does, or "
             f"{_another_folder(folder)}"
@@ -106,7 +132,9 @@ def _find(folder: Path, latest: int) -> list[tuple[ModelFile, ModelRepositoryErr
     return found
 
 
-def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
+def _placed_versions_of(
+    folder: ModelLocation, name: str, latest: int
+) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
     """Return a model's highest versions, and refused ones above them. Raises ModelRepositoryError if none is good."""
     found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
     wanted = latest
@@ -121,7 +149,7 @@ def _placed_versions_of(folder: Path, name: str, latest: int) -> list[tuple[Mode
     return found
 
 
-def _refusal_of_place(folder: Path, file: ModelFile) -> ModelRepositoryError | None:
+def _refusal_of_place(folder: ModelLocation, file: ModelFile) -> ModelRepositoryError | None:
     try:
         check_location(folder, file)
     except ModelRepositoryError as error:
@@ -130,9 +158,9 @@ def _refusal_of_place(folder: Path, file: ModelFile) -> ModelRepositoryError | N
 
 
 def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
-    """Return the model that answers: the one wanted, else by the rule of `default_model`.
+    """Return the default model: `wanted` if given, else by the rule of `default_model`.
 
-    A model without a card cannot be asked about images, so it is the default only where no other has one.
+    A model without a card cannot classify images, so it is the default only where no other has one.
     Raises ModelRepositoryError, which names the flag to choose with, if nothing decides it.
     """
     names = list(dict.fromkeys(file.name for file in files))
@@ -159,8 +187,10 @@ def _may_have_card(path: Path) -> bool:
         return True
 
 
-def model_names(folder: Path) -> list[str]:
+def model_names(folder: ModelLocation) -> list[str]:
     """Return the names of what may be models, in order. Raises ModelRepositoryError if the folder cannot be read."""
+    if isinstance(folder, SingleModel):
+        return [folder.name]
     try:
         with os.scandir(folder) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
@@ -188,8 +218,10 @@ def _another_folder(folder: Path, which: str = "another folder") -> str:
     return f"name {which} with --models"
 
 
-def warn_of_what_is_left_out(folder: Path) -> None:
+def warn_of_what_is_left_out(folder: ModelLocation) -> None:
     """Log which folders hold no model, and which are no versions."""
+    if isinstance(folder, SingleModel):
+        return
     try:
         names = model_names(folder)
     except ModelRepositoryError as error:
@@ -217,12 +249,17 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
+def versions_of(folder: ModelLocation, name: str, latest: int) -> list[ModelFile]:
     """Return the highest versions of one model, the highest last; none without a file. Raises ModelRepositoryError.
 
     Whether each may be loaded from where it lies, `check_location` says.
     """
-    entry = folder / name
+    if isinstance(folder, SingleModel):
+        if name != folder.name:
+            return []
+        if folder.file is not None:
+            return [ModelFile(name, folder.version or "1", folder.file)] if _is_there(folder.file) else []
+    entry = folder.path if isinstance(folder, SingleModel) else folder / name
     try:
         paths = [version / MODEL_FILE for version in entry.iterdir() if MODEL_VERSION.fullmatch(version.name)]
         files = [path for path in paths if _is_there(path)]
@@ -231,19 +268,16 @@ def versions_of(folder: Path, name: str, latest: int) -> list[ModelFile]:
     except OSError as error:
         raise ModelRepositoryError(f"the folder cannot be read{why_unreadable(entry, error)}", path=entry) from None
     if files and not is_name(name):
-        raise ModelRepositoryError(
-            "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
-            "and begins with a letter or digit",
-            path=entry,
-        )
+        raise ModelRepositoryError(_RULE_OF_NAMES, path=entry)
     highest = sorted(files, key=lambda path: int(path.parent.name))[-latest:]
     return [ModelFile(name, path.parent.name, path) for path in highest]
 
 
-def check_location(folder: Path, file: ModelFile) -> None:
+def check_location(folder: ModelLocation, file: ModelFile) -> None:
     """Raise ModelRepositoryError unless a file of our own lies there."""
     path = Path(os.path.realpath(file.path))
-    if not path.is_relative_to(os.path.realpath(folder)):
+    root = folder.root if isinstance(folder, SingleModel) else os.path.realpath(folder)
+    if not path.is_relative_to(root):
         raise ModelRepositoryError(
             "the file is a link out of the folder of models; put the file itself there", path=file.path
         )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from service.batching.jobs import call
-from service.inference.registry import Served, keep_models
+from service.inference.registry import ServedModel, keep_models
 from service.lifespan import AppComponents
 from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
 from service.system.background_tasks import Background, run_in_daemon_thread
@@ -33,7 +33,7 @@ class ModelSwap:
         self._stored: tuple[ModelFile, ...] = ()
         self._background = Background(lambda: None)  # copies are optional
         self._store_lock = asyncio.Lock()
-        self._prepared: dict[_Identity, Served] = {}
+        self._prepared: dict[_Identity, ServedModel] = {}
 
     def describe(self, serving_set: ServingSet) -> list[ModelFile]:
         """Return the files of a set that serves here, each with its digest, card and measured batch size."""
@@ -74,7 +74,7 @@ class ModelSwap:
             return f"{missing[0].name}:{missing[0].version} has not been prepared"
         models = [loaded[_identity_of(file)] for file in serving_set.files]
         for file, model in zip(serving_set.files, models, strict=True):
-            model.agree_on(file.max_batch)
+            model.set_max_batch(file.max_batch)
         for model in loaded.values():
             if model not in models:
                 _trim_when_freed(model)
@@ -90,11 +90,11 @@ class ModelSwap:
         async with self._store_lock:
             await run_in_daemon_thread(lambda: keep_models(files, cache_root()))
 
-    def _loaded(self) -> dict[_Identity, Served]:
+    def _loaded(self) -> dict[_Identity, ServedModel]:
         return {_identity(model): model for model in self._components.registry} | self._prepared
 
 
-def _identity(model: Served) -> _Identity:
+def _identity(model: ServedModel) -> _Identity:
     return model.info.name, model.info.version, model.info.sha256
 
 
@@ -102,7 +102,7 @@ def _identity_of(file: ModelFile) -> _Identity:
     return file.name, file.version, file.sha256
 
 
-def _trim_when_freed(model: Served) -> None:
+def _trim_when_freed(model: ServedModel) -> None:
     """Return a replaced model's memory to the system: the allocator keeps freed memory otherwise."""
     thread = threading.Thread(target=trim, name="trim", daemon=True)
     weakref.finalize(model, call, asyncio.get_running_loop(), thread.start).atexit = False

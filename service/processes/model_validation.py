@@ -8,9 +8,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
-from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
+from service.model_files.repository import ModelFile, ModelLocation, ModelRepositoryError, ServingSet
 from service.processes.channel import MessageChannel
 from service.processes.forking import fork
 from service.processes.messages import FileAccepted, FileRefused, Message, MessageError
@@ -28,7 +27,7 @@ Validate = Callable[[ModelFile, frozenset[str]], Awaitable[ModelFile]]
 class RepositoryConfig:
     """The folder of models, and how it is served."""
 
-    folder: Path
+    folder: ModelLocation
     latest: int  # versions of each model that serve
     serving_set: ServingSet  # at the start
     validation_main: ValidationMain  # for new files

@@ -23,7 +23,7 @@ from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
 from service.http_server.connection import ClientTimeouts
 from service.http_server.overload import OverloadControl
-from service.http_server.server import Drain, Server, end_at_the_latest_in, make_server
+from service.http_server.server import Drain, Server, exit_after, make_server
 from service.lifespan import AppComponents, WorkerSlot
 from service.model_files.repository import ModelRepositoryError
 from service.processes.channel import MessageChannel, PendingReplies
@@ -94,7 +94,15 @@ async def _run(
         overload = OverloadControl(components.batcher.has_capacity, app.state.early_refusals)
         on_rejected = partial(_count_rejected, components.metrics, request_log)
         timeouts = ClientTimeouts(body_s=settings.body_timeout_s)
-        server = make_server(app, drain, timeouts, (shared_load, spec.index), on_rejected, overload)
+        server = make_server(
+            app,
+            drain,
+            timeouts,
+            shared_load=shared_load,
+            worker_index=spec.index,
+            on_rejected=on_rejected,
+            overload=overload,
+        )
         check_one_runtime()
         return await _Worker(channel, app, spec, server, drain, statistics).serve(listener)
     except (BadKeyFile, EngineError, ModelRepositoryError) as error:
@@ -177,7 +185,7 @@ class _Worker:
                 _tune_garbage_collection()
                 self._channel.send(Loaded(self._app.state.layout, tuple(files)))
                 await self._stop_requested.wait()
-            end_at_the_latest_in(self._drain.longest_s, int(self._has_failed))
+            exit_after(self._drain.longest_s, int(self._has_failed))
             self._components.readiness.start_draining()
             with contextlib.suppress(TimeoutError):
                 has_delay = is_loaded and not self._has_failed

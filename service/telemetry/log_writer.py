@@ -1,7 +1,7 @@
-"""Lines on their way to stderr, written by a thread of their own: whoever logs never waits for a slow reader.
+"""A thread that writes log lines to stderr, so that a slow reader never blocks a request.
 
-What does not fit while the reader is slow is dropped and counted. The thread starts with the first line, in each
-process anew, as threads do not survive a fork.
+Lines that exceed the buffer while the reader is slow are dropped and counted. The thread starts with the first line
+of each process, because threads do not survive a fork.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class LogWriter:
             self._has_lines.wait()
             self._is_writing = True
             self._has_lines.clear()
-            with contextlib.suppress(OSError):  # nobody reads any more
+            with contextlib.suppress(OSError):  # the reader has closed stderr
                 for piece in _pieces(self._taken()):
                     _write(self._descriptor, piece)
             self._is_writing = False

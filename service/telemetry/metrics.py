@@ -17,7 +17,7 @@ from service.telemetry.model_statistics import InferenceCounts, Row
 from service.telemetry.prometheus import HISTOGRAMS, Snapshot, added, key, process_snapshot
 
 if TYPE_CHECKING:  # the supervisor's admission has statistics, too, but no engine
-    from service.inference.classifier import Classification, ModelInfo
+    from service.inference.results import Classification, ModelInfo
 
 # Other methods count as `other`, in metrics and in the log, so that no client can create series.
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))

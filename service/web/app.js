@@ -1,5 +1,5 @@
-// The page. Each image keeps its own story (asked, answered or failed) and the screen is always drawn from the
-// image that is chosen, so a late answer can only ever reach the image that it belongs to.
+// The page. Each image keeps its own state (sent, answered or failed), and the screen is drawn from the selected
+// image. A late response therefore only changes the image that it belongs to.
 
 import { showHeat } from "/heat.js";
 
@@ -52,7 +52,7 @@ async function ask(image) {
   Object.assign(image, { request, answer: null, failure: null });
   draw(image);
   const outcome = await classify(image.file, wantedModel(), request);
-  if (image.request !== request) return; // asked again meanwhile, or let go
+  if (image.request !== request) return; // sent again or removed meanwhile
   Object.assign(image, { request: null }, outcome);
   draw(image);
 }

@@ -67,7 +67,7 @@ def test_a_stage_owns_what_was_scheduled_in_it_however_late_it_was_answered() ->
     assert stage.of([outcome(0.9), outcome(1.0, 30), outcome(1.9), outcome(2.0)]) == [outcome(1.0, 30), outcome(1.9)]
 
 
-def test_admitted_and_refused_requests_are_told_apart_and_so_are_connections_refused_just_before() -> None:
+def test_admitted_requests_are_counted_apart_from_refused_ones_and_from_those_after_a_refusal() -> None:
     outcomes = [
         outcome(0, 0.1),
         outcome(0, 0.2, status=503),

@@ -76,7 +76,7 @@ def test_a_refusal_is_kept_with_its_retry_after() -> None:
     assert (refusal.status, refusal.is_right, refusal.retry_after_s, refusal.is_rested) == (503, False, 7, True)
 
 
-def test_a_connection_that_was_just_refused_is_asked_again_only_if_there_is_no_other(
+def test_a_connection_that_was_just_refused_is_reused_only_if_there_is_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(load, "_FIRST_CONNECTIONS", 1)
@@ -129,7 +129,7 @@ def test_an_answer_that_comes_in_pieces_is_read_whole() -> None:
     assert found.is_right
 
 
-def test_clients_that_insist_ask_again_the_moment_they_are_refused() -> None:
+def test_clients_that_retry_at_once_send_again_when_they_are_refused() -> None:
     with fake_server(lambda number: REFUSAL if number < 8 else answer()) as address:
         outcomes = closed_loop(address, [QUESTION], clients=4, seconds=0.5).outcomes
     assert sum(found.status == 503 for found in outcomes) == 8

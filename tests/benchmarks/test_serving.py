@@ -48,7 +48,7 @@ def test_an_answer_is_right_if_its_first_labels_are_the_expected_ones_in_their_o
     assert bool(re.search(answer_pattern(("cat", "dog"), re.escape), said)) is is_right
 
 
-def test_labels_that_rounding_could_swap_are_not_asked_for() -> None:
+def test_labels_that_rounding_could_swap_are_not_requested() -> None:
     def best(*probabilities: float) -> dict[str, list[dict[str, float]]]:
         return {"predictions": [{"label": index, "probability": p} for index, p in enumerate(probabilities)]}
 
@@ -58,7 +58,7 @@ def test_labels_that_rounding_could_swap_are_not_asked_for() -> None:
 
 
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
-def test_wrk_tells_right_wrong_refused_and_failed_answers_apart() -> None:
+def test_wrk_distinguishes_right_wrong_refused_and_failed_answers() -> None:
     said = [answer(), answer(WRONG), answer(b"{}", "503 Service Unavailable"), answer(b"{}", "500 Oh")]
     with fake_server(lambda number: said[number] if number < 4 else said[0]) as address:
         found = wrk.measure(Running(SERVICE, workload("cat", "dog"), address, 0), 4, 1)
@@ -155,7 +155,7 @@ def test_the_table_names_the_best_peer_of_each_column_and_our_ratio_to_it(tmp_pa
     assert rows["wrong, 503, failed: ours"] == "10, 0, 0"
 
 
-def test_the_estimate_grows_with_what_is_asked_for() -> None:
+def test_the_estimate_grows_with_the_options() -> None:
     def plan(pairs: int, matches: tuple[str, ...]) -> Plan:
         return Plan(matches, tuple(PEERS), (1, 8), pairs, 4, (), (), 1, 10)
 

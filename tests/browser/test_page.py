@@ -153,7 +153,7 @@ def test_a_refusal_without_words_is_explained(page: Any, service: Any, png: byte
     see(page, "#detail", words)
 
 
-def test_a_broken_connection_is_told_and_can_be_tried_again(page: Any, service: Any, png: bytes) -> None:
+def test_a_broken_connection_is_shown_and_can_be_tried_again(page: Any, service: Any, png: bytes) -> None:
     service.unplugged.add("cat.png")
     pick(page, "cat.png", content=png)
     see(page, "#detail", "cannot be reached")
@@ -247,7 +247,7 @@ def test_all_of_it_works_from_the_keyboard(page: Any, service: Any, png: bytes) 
     see(page, "h2", "cat")
 
 
-def test_a_screen_reader_hears_the_answer_and_the_trouble(page: Any, service: Any, png: bytes) -> None:
+def test_a_screen_reader_gets_the_answer_and_the_error(page: Any, service: Any, png: bytes) -> None:
     pick(page, "cat.png", content=png)
     page.get_by_role("status").filter(has_text="cat.png: cat 93.5%, dog 5.0%").wait_for(state="attached")
     service.problems["bad.png"] = [(422, {}, {"detail": "The image ends too early."})]

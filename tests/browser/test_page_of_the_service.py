@@ -70,7 +70,7 @@ def test_an_image_gets_its_real_answer_from_the_default_model(page: Any) -> None
     assert "PNG, 48 × 32" in facts
 
 
-def test_another_model_can_be_asked(page: Any) -> None:
+def test_another_model_can_be_selected(page: Any) -> None:
     page.locator("#model").select_option("aaa-colours")
     pick(page, "a.png", red_image())
     page.locator("#facts", has_text="aaa-colours, version 1").wait_for()

@@ -98,7 +98,7 @@ def test_a_start_that_memory_does_not_suffice_for_names_the_limit() -> None:
     assert "the limit is 100 MiB; raise it, with --memory" in text
 
 
-def test_publishing_the_admin_port_shows_metrics_and_lets_nobody_change_models() -> None:
+def test_publishing_the_admin_port_shows_metrics_without_model_changes() -> None:
     with container_of("-p", HERE, "-p", "127.0.0.1::8001") as container:
         admin = published(container, 8001)
         wait_until_ready(container, published(container, 8000))

@@ -101,7 +101,7 @@ def test_five_hundred_slow_senders_are_closed_in_time_while_others_are_served(mo
     send_slowly(models, red, clients=500)
 
 
-def test_a_deadline_that_cannot_be_made_is_told_before_the_upload(models: Path, red: bytes) -> None:
+def test_a_deadline_that_cannot_be_met_is_refused_before_the_upload(models: Path, red: bytes) -> None:
     with serving(models, "--max-batch", 1, "--processes", 1, "--engine-threads", 1, patch=SLOW) as served:
         for _ in range(5):
             assert served.ask("POST", "/classify", red)[0] == 200  # it knows its speed now
@@ -213,7 +213,7 @@ def test_more_clients_than_descriptors_are_served_and_the_longest_idle_go_first(
         assert served.sample("resnet_requests_in_flight") == 0
 
 
-def test_without_an_idle_client_a_new_one_is_refused_at_once_and_nobody_hangs(models: Path) -> None:
+def test_without_an_idle_client_a_new_one_is_refused_at_once_and_none_hangs(models: Path) -> None:
     with serving(models, "--processes", 1, patch=FEW_FILES) as served, contextlib.ExitStack() as stack:
         answer = b""
         while not answer:  # whatever time it takes to have all connections in a head, which is 5 s each
@@ -236,7 +236,7 @@ def is_live(served: Served) -> bool:
     return False
 
 
-def test_the_admin_port_asks_for_a_host_too_and_has_room_for_a_new_client(models: Path) -> None:
+def test_the_admin_port_checks_the_host_too_and_accepts_a_new_client(models: Path) -> None:
     with serving(models, "--processes", 1) as served, contextlib.ExitStack() as stack:
         admin = Served(served.process, served.admin_port, 0)
         with admin.raw() as client:

@@ -121,7 +121,7 @@ def test_an_oversized_upload_sees_its_refusal_and_no_reset(served: Served, is_fo
         ("admin_port", "/classify", 404),
     ],
 )
-def test_an_upload_to_where_none_belongs_is_told_so_whatever_its_size(
+def test_an_upload_to_a_path_without_one_is_refused_at_any_size(
     served: Served, port: str, path: str, expected: int
 ) -> None:
     where = Served(served.process, getattr(served, port), 0)
@@ -151,7 +151,7 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(served: Served) -> 
         assert connection.recv(12) == b"HTTP/1.1 413"
 
 
-def test_a_client_that_asks_first_is_told_to_go_on(served: Served, red: bytes) -> None:
+def test_a_client_that_expects_100_continue_receives_it(served: Served, red: bytes) -> None:
     with served.raw() as connection:
         head = b"POST /classify HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
         connection.sendall(head % len(red))

@@ -88,6 +88,34 @@ def test_a_new_version_serves_after_a_signal_and_an_old_one_when_it_is_gone(
         assert {answer(served, red) for _ in range(8)} == {("1", "red")}
 
 
+def test_a_single_file_is_a_model_that_a_signal_reloads(
+    tmp_path: Path, red: bytes, model_file: bytes, other_model: bytes
+) -> None:
+    path = tmp_path / "My Model.onnx"
+    path.write_bytes(model_file)
+    with serving(path, "--processes", 2) as served:
+        assert answer(served, red, "?model=my-model:1") == ("1", "red")
+        replacement = tmp_path / "new"
+        replacement.write_bytes(other_model)
+        replacement.rename(path)
+        reload(served)
+        assert {answer(served, red) for _ in range(8)} == {("1", "RED")}
+        path.unlink()
+        served.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: any("it still serves" in line for line in served.log))
+        assert answer(served, red) == ("1", "RED")
+
+
+def test_a_single_folder_of_versions_serves_the_highest_under_the_given_name(
+    folder: Path, red: bytes, other_model: bytes
+) -> None:
+    with serving(folder / "tiny", "--model-name", "mine", "--processes", 1) as served:
+        assert answer(served, red, "?model=mine") == ("1", "red")
+        write_tiny_model(folder, version="2", content=other_model)
+        assert load(served, "mine") == (200, {"versions": [version("mine", "2", "READY")]})
+        assert answer(served, red, "?model=mine:2") == ("2", "RED")
+
+
 def states(served: Served) -> list[tuple[str, str, str]]:
     index = served.ask("POST", "/v2/repository/index")[1]
     return [(version["name"], version["version"], version["state"]) for version in index]
@@ -413,7 +441,7 @@ def test_all_processes_say_the_same_largest_batch_however_busy_they_were(folder:
 import os
 import service.inference.model_checks
 measured = service.inference.model_checks.largest_batch_on_a_cpu
-service.inference.model_checks.largest_batch_on_a_cpu = lambda alone_s: 1 + os.getpid() % 1000
+service.inference.model_checks.largest_batch_on_a_cpu = lambda single_image_s: 1 + os.getpid() % 1000
 """
     with serving(folder, "--processes", 3, patch=noisy) as served:
         for version in ("2", "3"):

@@ -30,7 +30,7 @@ def refuse_first(self, method, exchange, route):
     admit(self, method, exchange, route)
     if method == "POST" and route not in seen:
         seen.add(route)
-        raise Overloaded("Too many images are waiting already.", retry_after_s=1)
+        raise Overloaded("Too many images are waiting.", retry_after_s=1)
 
 Admission._admit = refuse_first
 """
@@ -79,7 +79,7 @@ def test_hugging_face_s_client_shows_the_error(served: Served, red: bytes) -> No
     for name, token, content, words in (
         ("nobody", KEY, red, "choose one of: tiny"),
         ("tiny", KEY, b"GIF89a", "this is a GIF file"),
-        ("tiny", "wrong", red, "An API key is needed"),
+        ("tiny", "wrong", red, "A valid API key is required"),
     ):
         client = hub.InferenceClient(model=address + name, token=token)
         with pytest.raises(hub.errors.HfHubHTTPError, match=words):
@@ -132,7 +132,7 @@ def test_openai_s_client_shows_the_error(served: Served, red: bytes) -> None:
         assert caught.value.code == "model_not_found"
         with pytest.raises(openai.BadRequestError, match="must be an image"):
             client.embeddings.create(model="tiny", input="a red car")
-        with pytest.raises(openai.AuthenticationError, match="An API key is needed"):
+        with pytest.raises(openai.AuthenticationError, match="A valid API key is required"):
             client.with_options(api_key="wrong").models.list()
 
 

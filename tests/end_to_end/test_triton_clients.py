@@ -65,7 +65,7 @@ def refusal(call: Any) -> tuple[str, str]:
     return caught.value.status(), caught.value.message()
 
 
-def test_health_and_readiness_are_told(client: triton.InferenceServerClient) -> None:
+def test_health_and_readiness_are_reported(client: triton.InferenceServerClient) -> None:
     assert client.is_server_live()
     assert client.is_server_ready()
     assert client.is_model_ready("tiny")
@@ -108,7 +108,7 @@ def test_the_public_port_changes_no_models(client: triton.InferenceServerClient,
         ("unregister_cuda_shared_memory", ()),
     ],
 )
-def test_what_is_not_there_is_told_in_words(
+def test_a_missing_model_is_reported_in_words(
     client: triton.InferenceServerClient, call: str, arguments: tuple[Any, ...]
 ) -> None:
     status, message = refusal(lambda: getattr(client, call)(*arguments))
@@ -126,7 +126,7 @@ def test_raw_and_json_tensors_give_the_same(client: triton.InferenceServerClient
     assert answer.as_numpy("class_maps").shape == (3, 5, SIDE, SIDE)
 
 
-def test_raw_and_json_outputs_can_be_mixed_and_come_in_the_order_asked_for(
+def test_raw_and_json_outputs_can_be_mixed_and_come_in_the_requested_order(
     client: triton.InferenceServerClient,
 ) -> None:
     outputs = [
@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_a_bad_request_in_words(
     assert caught.value.status() == "400"
 
 
-def test_models_and_outputs_that_are_not_there_are_told(client: triton.InferenceServerClient) -> None:
+def test_missing_models_and_outputs_are_reported(client: triton.InferenceServerClient) -> None:
     assert refusal(lambda: client.infer("nobody", [sent(pixels(), "UINT8")]))[0] == "404"
     assert refusal(lambda: client.infer("tiny", [sent(pixels(), "UINT8")], model_version="2"))[0] == "404"
     wanted = [triton.InferRequestedOutput("logits")]

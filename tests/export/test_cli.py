@@ -217,7 +217,7 @@ def test_a_wrong_date_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("moment", ["converting", "comparing"])
-def test_an_export_killed_at_work_leaves_the_old_file_alone(tmp_path: Path, moment: str) -> None:
+def test_a_killed_export_leaves_the_old_file_unchanged(tmp_path: Path, moment: str) -> None:
     output = tmp_path / "model.onnx"
     output.write_bytes(b"old")
     arguments = ["--depth", "20", "--weights", "random", "--output", str(output)]

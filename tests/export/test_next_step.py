@@ -21,7 +21,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("scripts")
-def test_a_file_in_a_folder_of_models_is_served_and_asked_by_its_name() -> None:
+def test_a_file_in_a_folder_of_models_is_served_by_its_name() -> None:
     assert next_steps(Path("models/pets-resnet18/2/model.onnx")) == [
         "next: .venv/bin/serve-resnet --models models --default-model pets-resnet18",
         "  or: .venv/bin/classify --models models --model pets-resnet18 photo.jpg",

@@ -101,7 +101,7 @@ def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> 
 
 
 @pytest.mark.long
-def test_the_target_is_what_was_asked_for(tiny: Converted) -> None:
+def test_the_target_is_the_requested_precision(tiny: Converted) -> None:
     result, _ = reduced(fp32_of(tiny, trained=False), good(tiny), PrecisionOptions(Precision.INT8, Target.ARM))
     assert result.quantisation is not None and result.quantisation.target == "arm"
 
@@ -149,7 +149,7 @@ def test_without_any_images_random_weights_take_the_samples_and_others_are_told_
         find_images(fp32_of(tiny, trained=True).source, None, print)
 
 
-def test_few_images_are_told(tiny: Converted, tmp_path: Path) -> None:
+def test_few_images_are_reported(tiny: Converted, tmp_path: Path) -> None:
     lines: list[str] = []
     find_images(tiny.source, write_images(tmp_path / "few", 9), lines.append)
     assert any("9 images, which are few" in line for line in lines)

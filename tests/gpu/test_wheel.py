@@ -28,7 +28,7 @@ RUNTIME_VERSION = re.fullmatch(r"onnxruntime-gpu\[cuda,cudnn\]==(\S+)", EXTRAS["
 TENSORRT_VERSION = re.fullmatch(r"tensorrt-cu13-libs==(\S+)", EXTRAS["tensorrt"][0])[1]  # type: ignore[index]
 
 
-def test_a_library_tells_what_it_links() -> None:
+def test_a_library_lists_what_it_links() -> None:
     folder = Path(onnxruntime.__file__).parent / "capi"
     needed = needed_libraries((folder / "libonnxruntime_providers_shared.so").read_bytes())
     assert "libc.so.6" in needed

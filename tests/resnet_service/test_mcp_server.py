@@ -107,7 +107,7 @@ def is_listening(port: int) -> bool:
         ("explain_image", {"image": text(b"text")}, "this is text"),
     ],
 )
-async def test_failures_are_told_to_the_agent(
+async def test_failures_are_reported_to_the_agent(
     models: Path, address: str, tool: str, arguments: dict[str, Any], words: str
 ) -> None:
     from resnet_service.mcp_server import create_server

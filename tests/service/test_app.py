@@ -36,7 +36,7 @@ def scraped(app: FastAPI) -> str:
     return render(app.state.components.metrics.snapshot()).decode()
 
 
-async def test_an_unexpected_failure_tells_the_client_nothing_and_the_log_everything(
+async def test_an_unexpected_failure_is_logged_and_not_shown_to_the_client(
     app: FastAPI,
     client: httpx.AsyncClient,
     red: bytes,
@@ -120,11 +120,11 @@ async def test_clients_cannot_make_more_series(app: FastAPI, client: httpx.Async
     assert len(scraped(app).splitlines()) == before
 
 
-async def test_a_full_queue_refuses_from_the_headers_alone(models: Path, red: bytes) -> None:
+async def test_a_full_queue_refuses_from_the_headers(models: Path, red: bytes) -> None:
     app = create_app(Settings(models=models, max_queue=1, engine_threads=1))
-    board = SharedLoad(2)
-    board.write(1, waiting=1, outstanding=1)
-    full = Batcher(QueueLimits(1, 1), board=board)
+    shared_load = SharedLoad(2)
+    shared_load.write(1, waiting=1, outstanding=1)
+    full = Batcher(QueueLimits(1, 1), shared_load=shared_load)
     async with app.router.lifespan_context(app):
         admission = next(layer for layer in app.user_middleware if layer.cls.__name__ == "Admission")
         admission.kwargs["check_capacity"] = full.check_capacity
@@ -140,7 +140,10 @@ async def test_a_client_that_repeats_an_impossible_deadline_at_once_is_delayed(a
     batcher._load_shedder._seconds_per_batch, batcher._queue.running = 3.0, 1
     request = b"POST /classify HTTP/1.1\r\nHost: a\r\nX-Request-Timeout-Ms: 100\r\nContent-Length: %d\r\n\r\n%b"
     try:
-        async with connected(app, overload=OverloadControl(batcher.has_capacity, insists_s=5.0)) as (reader, writer):
+        async with connected(app, overload=OverloadControl(batcher.has_capacity, immediate_retry_s=5.0)) as (
+            reader,
+            writer,
+        ):
             started = time.monotonic()
             for _ in range(2):
                 writer.write(request % (len(red), red))

@@ -28,11 +28,11 @@ def test_a_failure_carries_its_message_and_when_to_come_back() -> None:
     assert (str(failure), failure.message, failure.retry_after_s) == ("Too much is waiting.",) * 2 + (2,)
 
 
-def test_a_finer_code_belongs_to_one_failure_alone() -> None:
+def test_a_finer_code_belongs_to_one_failure_only() -> None:
     assert BadRequest("No file.", code="no_file").code == "no_file"
     assert BadRequest("Malformed.").code == "bad_request"
 
 
-def test_the_limit_on_images_is_told_in_mebibytes_where_it_can_be() -> None:
+def test_the_limit_on_images_is_given_in_mebibytes_where_it_can_be() -> None:
     assert image_too_large(20 * 1024 * 1024).message == "An image may have at most 20 MiB (20,971,520 bytes)."
     assert image_too_large(1000).message == "An image may have at most 1,000 bytes."

@@ -106,6 +106,11 @@ def test_an_unknown_default_model_is_one_line(models: Path) -> None:
     assert_one_line(result, "'other'", "tiny")
 
 
+def test_a_name_for_a_folder_of_models_is_refused(models: Path) -> None:
+    result = run("--models", models, "--model-name", "mine", "--port", 0, "--admin-port", 0)
+    assert_one_line(result, "--model-name mine", "single model", str(models))
+
+
 def test_the_help_lists_the_choices() -> None:
     text = " ".join(run("--help", COLUMNS="200").stdout.split())
     assert "--providers auto|tensorrt|cuda|cpu " in text
@@ -123,7 +128,7 @@ def test_an_unknown_flag_is_a_usage_error() -> None:
         ("--model-repository=/models", "--models"),
         ("--model_dir", "--models"),
         ("--model-store", "--models"),
-        ("--model_name", "--default-model"),
+        ("--model_name", "--model-name"),
         ("--http-port", "--port"),
         ("--http-address", "--host"),
         ("--metrics-port=8002", "--admin-port"),

@@ -100,7 +100,7 @@ def test_a_choice_that_was_asked_for_but_cannot_be_made_is_refused_with_what_hel
     works(train(data, "--set", wanted))
 
 
-def test_a_recipe_that_holds_nothing_out_is_told_how_to(train: Train, tmp_path: Path) -> None:
+def test_for_a_recipe_without_held_out_images_the_error_names_the_option(train: Train, tmp_path: Path) -> None:
     data = write_images(tmp_path / "data", classes_in(".", each=4))
     line = refused(train(data, "--set", "held_out_share=0"))
     works(train(data, "--set", "held_out_share=0", *advised(line, r"(--set held_out_share=\S+)$")))

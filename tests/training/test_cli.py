@@ -5,7 +5,7 @@ import pytest
 from training.cli import start
 
 
-def test_a_package_that_is_not_installed_is_told_in_one_line(
+def test_a_package_that_is_not_installed_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)

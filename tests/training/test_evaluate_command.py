@@ -150,7 +150,7 @@ def test_of_split_data_the_part_that_was_not_trained_on_is_taken(run: Path, unse
     assert written(run / "evaluation" / "centre")["images"] == 24
 
 
-def test_images_that_were_trained_on_are_told_apart(run: Path, images: Path, unseen: Path) -> None:
+def test_images_that_were_trained_on_are_distinguished(run: Path, images: Path, unseen: Path) -> None:
     result = evaluate("--checkpoint", run, "--data", images)
     assert "was trained on these images" in result.stderr
     assert written(run / "evaluation" / "centre")["trained_on_these_pictures"] is True

@@ -197,7 +197,7 @@ def test_the_numbers_are_those_of_the_runs(four: Path) -> None:
     assert numbers["unfinished"] == numbers["broken"] == []
 
 
-def test_json_writes_files_only_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_writes_files_only_to_the_given_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "runs" / "one", facts_of("resnet32", 1.0, 2.0, gradient_norms={}, layer_responses={}))
     assert numbers_of(tmp_path / "runs")["runs"] and not (tmp_path / "report").exists()

@@ -162,7 +162,7 @@ def test_a_run_that_is_stopped_while_it_packs_leaves_nothing(
     assert train(images, tmp_path / "run")["results"]
 
 
-def test_a_signal_is_only_heard_while_somebody_listens() -> None:
+def test_a_signal_is_only_handled_while_a_handler_is_installed() -> None:
     before = signal.getsignal(signal.SIGTERM)
     stop = Stop()
     with stop.listening():

@@ -1,1 +1,1 @@
-"""The routes that run a model, and what they share."""
+"""The endpoints that run a model, and their shared parts."""

@@ -1,4 +1,4 @@
-"""POST /classify/batch: up to 64 images in one body; for each, in order, its best labels or its problem."""
+"""POST /classify/batch: up to 64 images in one body; the response has labels or a problem for each, in order."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints.fan_out import gather_each, window_of
+from service.api.endpoints.fan_out import gather_results, window_size
 from service.api.endpoints.inference import InferenceService, RequestReader, read_body
 from service.api.endpoints.responses import image_as_json, send_json
 from service.api.parsing.base64_text import from_base64
@@ -24,16 +24,16 @@ from service.inference.classifier import Classifier
 PATH = "/classify/batch"
 PARAMETERS = ("model", "top_k")
 MOST_IMAGES = 64
-_MOST_FIELDS = 128  # of JSON, as of a form
-_SMALL_BYTES = 256 * 1024  # of a body that the event loop parses itself
+_MOST_FIELDS = 128  # of JSON, as for a form
+_SMALL_BYTES = 256 * 1024  # of a body that is parsed on the event loop
 _COPIES = 2  # of a form, while it is parsed
 
-# An image, or the failure to read it.
+# An image, or the error of an image that cannot be read.
 Entry = bytes | ServiceError
 
 
 class BatchEndpoint:
-    """Reads the parameters and the images, classifies a few at a time, and sends the labels as JSON."""
+    """Reads the parameters and the images, classifies a limited number at once, and sends the labels as JSON."""
 
     def __init__(self, serving: InferenceService, *, max_waiting: int) -> None:
         self._serving = serving
@@ -42,36 +42,36 @@ class BatchEndpoint:
         self._parsing_large = asyncio.Semaphore(1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
-            return  # the client left while uploading
-        results = await self._classify(request.classifier, request.content, exchange, request.options)
-        await send_json(exchange, {"model": request.classifier.info, "results": results})
+            return  # the client disconnected during the upload
+        results = await self._classify(request.classifier, request.content, context, request.options)
+        await send_json(context, {"model": request.classifier.info, "results": results})
 
     async def _read_entries(
-        self, exchange: RequestContext, receive: Receive
+        self, context: RequestContext, receive: Receive
     ) -> tuple[list[Entry], dict[str, str]] | None:
         body = await read_body(receive)
         if body is None:
             return None
         if len(body) <= _SMALL_BYTES:
-            return _entries(body, exchange)
+            return _entries(body, context)
         async with self._parsing_large:
-            exchange.hold(_COPIES * len(body) if exchange.is_form else await asyncio.to_thread(parsing_bytes, body))
-            return await asyncio.to_thread(_entries, body, exchange)
+            context.hold(_COPIES * len(body) if context.is_form else await asyncio.to_thread(parsing_bytes, body))
+            return await asyncio.to_thread(_entries, body, context)
 
     async def _classify(
-        self, classifier: Classifier, entries: Sequence[Entry], exchange: RequestContext, top_k: int
+        self, classifier: Classifier, entries: Sequence[Entry], context: RequestContext, top_k: int
     ) -> list[dict[str, Any]]:
-        async def ask(number: int) -> dict[str, Any]:
+        async def classify(number: int) -> dict[str, Any]:
             entry = entries[number]
             if isinstance(entry, ServiceError):
                 raise entry
-            return image_as_json(await self._serving.classify(classifier, entry, exchange, top_k=top_k))
+            return image_as_json(await self._serving.classify(classifier, entry, context, top_k=top_k))
 
-        window = window_of(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
-        answers = await gather_each(len(entries), ask, at_once=window)
+        window = window_size(classifier.max_batch, self._serving.batcher.thread_count, self._max_waiting)
+        answers = await gather_results(len(entries), classify, at_once=window)
         return [self._problem(answer) if isinstance(answer, ServiceError) else answer for answer in answers]
 
     def _problem(self, error: ServiceError) -> dict[str, Any]:
@@ -79,19 +79,19 @@ class BatchEndpoint:
         return {"problem": problem_document(error.status, error.code, error.title, error.message)}
 
 
-def _entries(body: bytes, exchange: RequestContext) -> tuple[list[Entry], dict[str, str]]:
+def _entries(body: bytes, context: RequestContext) -> tuple[list[Entry], dict[str, str]]:
     """Return the images of a body, and the other fields of a form.
 
     Raises BadRequest if it cannot be parsed, or has no images or too many.
     """
     entries: list[Entry]
-    if exchange.is_form:
-        form = read_form(body, exchange.headers[b"content-type"], MOST_IMAGES)
+    if context.is_form:
+        form = read_form(body, context.headers[b"content-type"], MOST_IMAGES)
         entries, fields = [*form.files], form.fields
     else:
         entries, fields = _entries_of_json(body)
     if not entries:
-        raise BadRequest("There is no image: send 1 to 64 files in fields named files.", code="no_file")
+        raise BadRequest("The request has no image; send 1 to 64 files in fields named files.", code="no_file")
     if len(entries) > MOST_IMAGES:
         raise BadRequest(
             f"A request may have at most {MOST_IMAGES} images; send several requests.", code="too_many_images"

@@ -1,6 +1,6 @@
 """POST /classify: one image in, its best labels out.
 
-A plain ASGI endpoint, because it is the hot path; `openapi/document.py` documents it beside the other routes.
+A plain ASGI endpoint, because it is the hot path; `openapi/document.py` has its documentation.
 """
 
 from starlette.types import Receive, Scope, Send
@@ -22,10 +22,10 @@ class ClassifyEndpoint:
         self._reader = RequestReader(serving.registry, PARAMETERS, read_top_k, read_image)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         classifier = request.classifier
-        classification = await self._serving.classify(classifier, request.content, exchange, top_k=request.options)
-        await send_json(exchange, classification_as_json(classifier.info, classification))
+        classification = await self._serving.classify(classifier, request.content, context, top_k=request.options)
+        await send_json(context, classification_as_json(classifier.info, classification))

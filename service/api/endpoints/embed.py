@@ -1,4 +1,4 @@
-"""POST /embed: one image in, its embedding out, as JSON or as plain float32."""
+"""POST /embed: one image in, its embedding out, as JSON or as raw little-endian float32."""
 
 from collections.abc import Mapping
 
@@ -25,18 +25,18 @@ class EmbedEndpoint:
         self._reader = RequestReader(serving.registry, PARAMETERS, _read_normalize, read_image, (JSON, BINARY))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         classifier = request.classifier
-        classification = await self._serving.classify(classifier, request.content, exchange, top_k=1, outputs=(OUTPUT,))
+        classification = await self._serving.classify(classifier, request.content, context, top_k=1, outputs=(OUTPUT,))
         embedding = embedding_of(classification, normalize=request.options)
         if request.media_type == BINARY:
-            await send_bytes(exchange, embedding.tobytes(), BINARY.encode(), _VARY)
+            await send_bytes(context, embedding.tobytes(), BINARY.encode(), _VARY)
             return
         answer = {"model": classifier.info, "embedding": embedding, "normalized": request.options}
-        await send_json(exchange, {**answer, **image_and_timings(classification)}, _VARY)
+        await send_json(context, {**answer, **image_and_timings(classification)}, _VARY)
 
 
 def _read_normalize(parameters: Mapping[str, str]) -> bool:

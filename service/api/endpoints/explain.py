@@ -1,4 +1,4 @@
-"""POST /explain: one image in; of its five best labels, where the network saw them."""
+"""POST /explain: one image in, class activation maps of its five best labels out."""
 
 import asyncio
 import time
@@ -23,18 +23,19 @@ from service.inference.class_activation import (
     explanations,
     overlay,
 )
-from service.inference.classifier import Classification, Classifier
+from service.inference.classifier import Classifier
+from service.inference.results import Classification
 
 PATH = "/explain"
 PARAMETERS = ("model", "label", "index")
 JSON, PNG = "application/json", "image/png"
-_MOST_WAITING = 64  # answers to be drawn, in one process; each holds its upload, which counts as all uploads do
-_MOST_PLACES = 1024  # of all maps of an answer: 0.5 ms, which the event loop can spare
+_MOST_WAITING = 64  # responses to be rendered, in one process; their uploads count towards the upload memory
+_MOST_CELLS = 1024  # of all maps of a response that is rendered on the event loop, in 0.5 ms
 
 
 @dataclass(frozen=True, slots=True)
 class _ClassSelector:
-    """The class to explain, by its label or its index; all of the best labels without either."""
+    """The class to explain, by its label or its index; neither selects all of the best labels."""
 
     label: str | None
     index: int | None
@@ -49,13 +50,13 @@ class ExplainEndpoint:
         self._drawing = _Drawing()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange: RequestContext = scope["exchange"]
+        context: RequestContext = scope["exchange"]
         request = await self._reader.read(scope, receive)
         if request is None:
-            return  # the client left while uploading
+            return  # the client disconnected during the upload
         classifier, image, selector = request.classifier, request.content, request.options
         classification = await self._serving.classify(
-            classifier, image, exchange, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
+            classifier, image, context, top_k=DEFAULT_TOP_K, outputs=(OUTPUT,)
         )
         found = chosen(explanations(classification), label=selector.label, index=selector.index)
         draw = (
@@ -63,54 +64,54 @@ class ExplainEndpoint:
             if request.media_type == PNG
             else partial(_as_json, classifier, classification, found)
         )
-        is_little = request.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_PLACES
-        body = _draw_now(exchange, draw) if is_little else await self._drawing.run(exchange, draw)
-        await send_bytes(exchange, body, request.media_type.encode(), (b"vary", b"accept"))
+        is_small = request.media_type == JSON and sum(each.heat.size for each in found) <= _MOST_CELLS
+        body = _draw_now(context, draw) if is_small else await self._drawing.run(context, draw)
+        await send_bytes(context, body, request.media_type.encode(), (b"vary", b"accept"))
 
 
-def _draw_now(exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
+def _draw_now(context: RequestContext, draw: Callable[[], bytes]) -> bytes:
     began = time.monotonic()
     body = draw()
-    exchange.draw_s = time.monotonic() - began
+    context.draw_s = time.monotonic() - began
     return body
 
 
 class _Drawing:
-    """A thread's worth of drawing beside the event loop: an image over which a map is laid takes some 20 ms."""
+    """Renders responses in a thread, one at a time: an overlay takes about 20 ms, which would block the event loop."""
 
     def __init__(self) -> None:
         self._one_at_a_time = asyncio.Semaphore(1)
         self._waiting = 0
 
-    async def run(self, exchange: RequestContext, draw: Callable[[], bytes]) -> bytes:
-        """Return what `draw` returns. Raises Overloaded if too many wait, Expired if it is too late for the client."""
+    async def run(self, context: RequestContext, draw: Callable[[], bytes]) -> bytes:
+        """Return the result of `draw`. Raises Overloaded if too many wait, Expired after the client's deadline."""
         if self._waiting >= _MOST_WAITING:
-            raise Overloaded("Too many heat maps are waiting to be drawn; try again a little later.", retry_after_s=1)
+            raise Overloaded("Too many heat maps are waiting to be rendered; try again later.", retry_after_s=1)
         self._waiting += 1
         came_at = time.monotonic()
         try:
             async with self._one_at_a_time:
-                exchange.queue_s += time.monotonic() - came_at
-                _check_wanted(exchange)
-                return await asyncio.to_thread(_draw_now, exchange, draw)
+                context.queue_s += time.monotonic() - came_at
+                _check_awaited(context)
+                return await asyncio.to_thread(_draw_now, context, draw)
         finally:
             self._waiting -= 1
 
 
-def _check_wanted(exchange: RequestContext) -> None:
-    if exchange.is_wanted() is False:
-        raise Expired("The client left before its turn.", code="client_left")
-    if time.monotonic() > exchange.expires_at:
+def _check_awaited(context: RequestContext) -> None:
+    if context.is_awaited() is False:
+        raise Expired("The client disconnected before its image was processed.", code="client_left")
+    if time.monotonic() > context.expires_at:
         raise Expired("The heat map waited too long; try again later.", retry_after_s=1)
 
 
 def _read_selector(parameters: Mapping[str, str]) -> _ClassSelector:
     label, text = parameters.get("label"), parameters.get("index")
     if label is not None and text is not None:
-        raise BadRequest("Ask for a label or an index, not for both.", code="bad_query")
+        raise BadRequest("The query has both label and index; send only one of them.", code="bad_query")
     index = None if text is None else read_number(text)
     if text is not None and index is None:
-        raise BadRequest("index must be the whole number of a class, counted from 0.", code="bad_index")
+        raise BadRequest("index must be the number of a class, counted from 0.", code="bad_index")
     return _ClassSelector(label, index)
 
 

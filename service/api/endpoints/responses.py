@@ -1,4 +1,4 @@
-"""The JSON that a classification becomes, over HTTP and on the command line alike, and how an answer is sent."""
+"""The JSON of a classification, for HTTP and the command line, and functions that send responses."""
 
 import functools
 from typing import Any
@@ -7,22 +7,22 @@ import orjson
 from starlette.responses import JSONResponse
 
 from service.http.request_context import RequestContext
-from service.inference.classifier import Classification, ModelInfo
+from service.inference.results import Classification, ModelInfo
 from service.telemetry.durations import milliseconds
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
 
 
 class JsonAnswer(JSONResponse):
-    """An answer that ends with a line end: what a shell says next stands on a line of its own."""
+    """A JSON response with a line end, so that a shell's prompt starts on a new line."""
 
     def render(self, content: Any) -> bytes:
-        """Return the body."""
+        """Return the body; orjson also serializes dataclasses and arrays."""
         return orjson.dumps(content, option=OPTIONS)
 
 
 def classification_as_json(model: ModelInfo, classification: Classification) -> dict[str, Any]:
-    """Return the whole answer, for orjson, which writes dataclasses too."""
+    """Return the document of a classification, for orjson, which also serializes dataclasses."""
     return {"model": _model_as_json(model), **image_as_json(classification)}
 
 
@@ -32,7 +32,7 @@ def _model_as_json(model: ModelInfo) -> orjson.Fragment:
 
 
 def image_as_json(classification: Classification) -> dict[str, Any]:
-    """Return the answer without the model, which is the same for all images of a request."""
+    """Return the document of one image, without the model, which all images of a request share."""
     return {
         "predictions": [
             {"label": best.label, "index": best.index, "probability": best.probability}
@@ -44,7 +44,7 @@ def image_as_json(classification: Classification) -> dict[str, Any]:
 
 
 def image_and_timings(classification: Classification) -> dict[str, Any]:
-    """Return what is said of every image, whatever was asked: what it was, and where the time went."""
+    """Return the fields of every image's result: the image's properties, and the timings in ms."""
     return {
         "image": classification.image,
         "timings_ms": {
@@ -55,12 +55,12 @@ def image_and_timings(classification: Classification) -> dict[str, Any]:
     }
 
 
-async def send_json(exchange: RequestContext, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
-    """Send an answer of status 200 that orjson can write, arrays included."""
-    await send_bytes(exchange, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
+async def send_json(context: RequestContext, answer: dict[str, Any], *further: tuple[bytes, bytes]) -> None:
+    """Send a JSON response of status 200; `answer` may contain dataclasses and arrays."""
+    await send_bytes(context, orjson.dumps(answer, option=OPTIONS), b"application/json", *further)
 
 
-async def send_bytes(exchange: RequestContext, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
-    """Send an answer of status 200."""
+async def send_bytes(context: RequestContext, body: bytes, media_type: bytes, *further: tuple[bytes, bytes]) -> None:
+    """Send a response of status 200 with the given body and additional headers."""
     headers = ((b"content-type", media_type), (b"content-length", b"%d" % len(body)), *further)
-    await exchange.send_answer(200, headers, body)
+    await context.send_answer(200, headers, body)

@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI, and the table of errors to whose rows the `type` of each problem links."""
+"""The page at /docs: Swagger UI, and the table of errors. The `type` of each problem links to a row of it."""
 
 from html import escape
 
@@ -29,8 +29,8 @@ _PAGE = """<!doctype html>
     <main id="swagger-ui"></main>
     <section class="errors">
       <h2 id="errors">Errors</h2>
-      <p>Every failure is an <code>application/problem+json</code> document (RFC 9457). Its <code>code</code> is for
-      programs and stays; its <code>detail</code> is for people and may change.</p>
+      <p>Every error is an <code>application/problem+json</code> document (RFC 9457). Its <code>code</code> is stable
+      and meant for programs; its <code>detail</code> is meant for people and may change.</p>
       <table>
         <tr><th>Status</th><th>Code</th><th>Example of a detail</th></tr>
         {failures}
@@ -56,5 +56,5 @@ def _failure_rows() -> list[str]:
 
 
 def _row(status: int, code: str, detail: str) -> str:
-    name = code.replace("_", "_<wbr>")  # where a narrow page breaks it
+    name = code.replace("_", "_<wbr>")  # line-break opportunities for narrow pages
     return f'<tr id="{code}"><td>{status}</td><td><code>{name}</code></td><td>{escape(detail)}</td></tr>'

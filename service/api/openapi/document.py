@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI says of its own routes, the routes that are not FastAPI's, and every failure."""
+"""The OpenAPI document: FastAPI's routes, the plain ASGI routes, and all error responses."""
 
 from typing import Any
 
@@ -31,35 +31,35 @@ from service.inference.class_activation import LONGEST_SIDE
 from service.inference.classifier import LARGEST_TOP_K
 
 _ONE_IMAGE = (
-    "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. A body that is no "
-    "form is accepted whatever its content type says: its bytes decide what it is. Unknown query parameters are "
-    "ignored; of a repeated one the last counts. Parameters may be fields of the form instead, and a name that is "
-    "nearly one of theirs is refused."
+    "Send one JPEG, PNG or WebP file, as a form's field `file` or `image`, or as the body itself. The format is "
+    "detected from the bytes; the content type of a body that is not a form is ignored. Unknown query parameters are "
+    "ignored; the last value of a repeated one counts. Parameters may also be fields of the form. A misspelled "
+    "parameter is rejected."
 )
 _DESCRIPTIONS = {
     classify.PATH: _ONE_IMAGE,
     batch.PATH: (
-        "Send 1 to 64 JPEG, PNG or WebP files in one form, or JSON with base64. The answer has an entry for each, in "
-        "order: its labels, or a problem of its own. Each waits, is batched and is limited like one sent to /classify; "
-        "a batch that is alone is never refused."
+        "Send 1 to 64 JPEG, PNG or WebP files in one form, or JSON with base64. The response has an entry for each "
+        "image, in order: its labels or a problem. Images are queued, batched and limited like those of /classify. On "
+        "an otherwise idle server a batch is never refused."
     ),
     explain.PATH: (
-        f"{_ONE_IMAGE} The answer has a class-activation map for each of the five best labels: a grid of what speaks "
-        "for the label at each place, and the same as a PNG of a pixel for each place, to be scaled over the part of "
-        "the image that `crop` names. With `Accept: image/png` it is the whole image, upright, its longer side from "
-        f"{LONGEST_SIDE // 2} to {LONGEST_SIDE} pixels, with the map of one label over the part that the network saw: "
-        "the best, or the one that `label` or `index` names. The rest of the image is dim."
+        f"{_ONE_IMAGE} The response has a class activation map for each of the five best labels: a grid of the "
+        "evidence for the label in each cell, and a PNG with one pixel for each cell, to be scaled over the part of "
+        "the image in `crop`. With `Accept: image/png` the response is the whole upright image, its longer side from "
+        f"{LONGEST_SIDE // 2} to {LONGEST_SIDE} pixels, with the map of one label over the part that the model saw: "
+        "the best label, or the one in `label` or `index`. The rest of the image is darkened."
     ),
     embed.PATH: (
-        f"{_ONE_IMAGE} The answer is the network's pooled features: as JSON, or with `Accept: "
-        "application/octet-stream` as little-endian float32 and nothing else."
+        f"{_ONE_IMAGE} The response has the network's pooled features: as JSON, or with `Accept: "
+        "application/octet-stream` as raw little-endian float32."
     ),
 }
 _SUMMARIES = {
     classify.PATH: "Classify an image",
     batch.PATH: "Classify up to 64 images",
-    explain.PATH: "Show where the network saw a label",
-    embed.PATH: "Turn an image into an embedding",
+    explain.PATH: "Explain labels by heat maps",
+    embed.PATH: "Compute an embedding of an image",
 }
 
 
@@ -69,24 +69,24 @@ def _query(name: str, text: str, schema: dict[str, Any]) -> dict[str, Any]:
 
 _TOP_K = _query(
     "top_k",
-    "How many labels to answer, at most as many as the model has.",
+    "The number of labels to return, at most the number of classes.",
     {"type": "integer", "minimum": 1, "maximum": LARGEST_TOP_K, "default": DEFAULT_TOP_K},
 )
 _FURTHER_PARAMETERS = {
     classify.PATH: [_TOP_K],
     batch.PATH: [_TOP_K],
     explain.PATH: [
-        _query("label", "Explain this label only; not together with `index`.", {"type": "string"}),
-        _query("index", "Explain the label of this number only, counted from 0.", {"type": "integer", "minimum": 0}),
+        _query("label", "Explain only this label; not together with `index`.", {"type": "string"}),
+        _query("index", "Explain only the class of this index, from 0.", {"type": "integer", "minimum": 0}),
     ],
-    embed.PATH: [_query("normalize", "Make the embedding's length 1.", {"type": "boolean", "default": False})],
+    embed.PATH: [_query("normalize", "Scale the embedding to length 1.", {"type": "boolean", "default": False})],
 }
 _PARAMETERS = [
-    _query("model", "The model, as `name` or `name:version`; the default one if left out.", {"type": "string"}),
+    _query("model", "The model, as `name` or `name:version`; by default the default model.", {"type": "string"}),
     {
         "name": "X-Request-Timeout-Ms",
         "in": "header",
-        "description": "How long the answer is worth waiting for: what cannot make it is refused at once.",
+        "description": "The deadline of the response in ms. A request that would miss it is refused at once.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
     },
     *TRACING_HEADERS,
@@ -100,14 +100,15 @@ _KEYS = {
 
 
 class DocumentedApp(FastAPI):
-    """FastAPI, with the plain routes in its OpenAPI document as well, and no layers that nobody asked for."""
+    """A FastAPI app that documents the plain ASGI routes too and skips FastAPI's default middleware."""
 
     wants_keys = False
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Return the routes within the layers that were added: those that FastAPI adds cost each request 20 µs.
+        """Return the routes within the added middleware only.
 
-        They turn failures into answers, which the outermost of the added layers does, and export telemetry.
+        FastAPI's default middleware costs each request 20 µs. It turns failures into responses, as `Admission` does,
+        and exports telemetry.
         """
         app: ASGIApp = ExceptionMiddleware(AsyncExitStackMiddleware(self.router), handlers=self.exception_handlers)
         for layer in reversed(self.user_middleware):
@@ -135,12 +136,12 @@ class DocumentedApp(FastAPI):
 
 
 def documented(failures: dict[int, Failure]) -> dict[int | str, dict[str, Any]]:
-    """Return the failures as OpenAPI has them, by status."""
+    """Return the OpenAPI response objects of failures, by status."""
     return {status: _failure(status, failure) for status, failure in failures.items()}
 
 
 def _without_422(item: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI documents a 422 for every parameter; here that is a 400 or 404."""
+    """Remove the 422 that FastAPI documents for every parameter; this server returns 400 or 404 instead."""
     for operation in item.values():
         operation["responses"].pop("422", None)
         operation["responses"]["200"].setdefault("headers", ANSWER_HEADERS)
@@ -149,7 +150,7 @@ def _without_422(item: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(path: str) -> dict[str, Any]:
     return {
-        "tags": ["pictures"],
+        "tags": ["images"],
         "summary": _SUMMARIES[path],
         "description": _DESCRIPTIONS[path],
         "operationId": path.strip("/").replace("/", "_"),
@@ -166,7 +167,7 @@ def _success(path: str) -> dict[str, Any]:
     content: dict[str, Any] = {"application/json": schema}
     if path in _OTHER_FORMATS:
         content[_OTHER_FORMATS[path]] = {"schema": {"type": "string", "format": "binary"}}
-    return {"description": "The answer.", "headers": ANSWER_HEADERS, "content": content}
+    return {"description": "The result.", "headers": ANSWER_HEADERS, "content": content}
 
 
 def _failure(status: int, failure: Failure) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every failure that a client can meet: what its status means, its codes, and which paths have it."""
+"""All error responses: the meaning of each status, its codes with examples, and the paths that return them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from service.errors import (
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What a status means, and its codes, each with the title and an example of the detail that come with it."""
+    """The meaning of a status, and its codes, each with a title and an example of a detail."""
 
     meaning: str
     codes: Mapping[str, tuple[str, str]]
@@ -40,85 +40,88 @@ FAILURES: dict[int, Failure] = {
         _of(
             BadRequest,
             bad_top_k="top_k must be a whole number from 1 to 1000.",
-            bad_index="index must be the whole number of a class, counted from 0.",
+            bad_index="index must be the number of a class, counted from 0.",
             bad_normalize="normalize must be true or false.",
             bad_query="The query has more than 32 parameters.",
-            bad_multipart="The form is cut off: its closing boundary is missing.",
+            bad_multipart="The form is truncated: its closing boundary is missing.",
             bad_json='Send a multipart form of files, or JSON as {"images": ["base64 of a file", …]}.',
-            no_file="There is no image in the request: the file is empty.",
+            no_file="The request has no image: the file is empty.",
             several_files="The form has several files; send one image a request.",
             too_many_images="A request may have at most 64 images; send several requests.",
             bad_base64='An image must be base64 or a data URL with base64, or {"b64": base64}.',
             unknown_parameter="There is no parameter `topk`; did you mean `top_k`?",
             bad_content_length="Content-Length must be a number.",
             bad_timeout="X-Request-Timeout-Ms must be a whole number from 1 to 3600000.",
-            no_model_card="This model has no card that says how to prepare images and what its labels are; it takes "
-            "tensors: POST /v2/models/other/infer.",
-            bad_host="This server does not go by that name; check the Host header.",
-            tiny_chunks="The body comes in too many tiny chunks; send chunks of at least 64 bytes.",
+            no_model_card="This model has no model card and accepts only tensors, not images: "
+            "use POST /v2/models/other/infer.",
+            bad_host="The Host header names a host that this server does not serve.",
+            tiny_chunks="The body has too many tiny chunks; send chunks of at least 64 bytes.",
             bad_request="The request's parameters are not as /docs describes them.",
             bad_http="The request is not valid HTTP.",
         ),
     ),
     401: Failure(
-        "The server wants an API key: `Authorization: Bearer …` or `X-Api-Key: …`.",
+        "The server requires an API key: `Authorization: Bearer …` or `X-Api-Key: …`.",
         _of(
             Unauthorized,
-            unauthorized="An API key is needed: send `Authorization: Bearer` and the key, or `X-Api-Key`.",
+            unauthorized="A valid API key is required: send `Authorization: Bearer <key>` or `X-Api-Key`.",
         ),
     ),
     404: Failure(
-        "There is no such path or model.",
+        "The path or the model does not exist.",
         _of(
             NotFound,
-            not_found="There is nothing at this path; /docs shows what there is.",
+            not_found="No endpoint has this path; see /docs for the available endpoints.",
             model_not_found="There is no such model; choose one of: cifar10-resnet20, cifar10-resnet56.",
         ),
     ),
     405: Failure(
-        "The path exists, the method does not; Allow names those that do.",
+        "The path does not support the method; see the Allow header.",
         _of(
             MethodNotAllowed,
-            method_not_allowed="This path takes POST only: send an image there, for example with "
+            method_not_allowed="This path supports only POST; POST an image, for example with "
             "curl -F file=@photo.jpg, or use the page at /.",
         ),
     ),
     406: Failure(
-        "Accept allows none of the formats that there are.",
-        _of(NotAcceptable, not_acceptable="Accept allows none of what there is: application/json, image/png."),
+        "The Accept header allows no available format.",
+        _of(
+            NotAcceptable,
+            not_acceptable="The Accept header allows no available media type; available: application/json, image/png.",
+        ),
     ),
     408: Failure(
         "The request did not arrive in time.",
         {"request_timeout": ("Request timeout", "The request did not arrive in time.")},
     ),
     413: Failure(
-        "More bytes than the limit: 20 MiB an image and 64 MiB a batch, unless set otherwise.",
+        "The body exceeds the limit: by default 20 MiB for an image and 64 MiB for a batch.",
         _of(TooLarge, too_large="An image may have at most 20 MiB (20,971,520 bytes)."),
     ),
     415: Failure(
-        "Not a JPEG, PNG or WebP file by its bytes, or encoded.",
+        "The file is not JPEG, PNG or WebP by its bytes, or the body is compressed.",
         _of(
             NotAnImage,
             not_an_image="Only JPEG, PNG and WebP images are accepted, and this is a HEIC file: convert it to JPEG.",
-            unsupported_encoding="Content-Encoding is not accepted; send the body as it is.",
+            unsupported_encoding="Content-Encoding is not supported; send the body uncompressed.",
         ),
     ),
     422: Failure(
-        "The image cannot be decoded, or has too many pixels or scans; or there is no heat map of that label.",
+        "The image cannot be decoded or exceeds a limit, or the label has no heat map.",
         {
-            **_of(BadImage, bad_image="The JPEG image is broken or cut off and cannot be decoded."),
+            **_of(BadImage, bad_image="The JPEG image is broken or truncated and cannot be decoded."),
             **_of(
                 LabelNotInTop,
-                label_not_in_top="There are maps of the best labels only; for this image: cat, dog, bird, frog.",
+                label_not_in_top="Only the best labels have a map; choose one of: cat, dog, bird, frog.",
             ),
         },
     ),
     431: Failure(
-        "The path and the headers together have more than 64 KiB, or more than 256 lines.",
+        "The request line and the headers have more than 64 KiB, or more than 256 lines.",
         {
             "header_too_large": (
                 "Request header fields too large",
-                "The path and the headers together may have at most 64 KiB (65,536 bytes) and 256 lines.",
+                "The request line and the headers may have at most 64 KiB (65,536 bytes) and 256 lines.",
             )
         },
     ),
@@ -134,19 +137,19 @@ FAILURES: dict[int, Failure] = {
         {
             "unknown_transfer_coding": (
                 "Not implemented",
-                "The only supported Transfer-Encoding is chunked; name a compression of the body in Content-Encoding.",
+                "The only supported Transfer-Encoding is chunked; declare compression of the body in Content-Encoding.",
             )
         },
     ),
     503: Failure(
-        "Not now: too much is waiting, or the server starts or stops. Retry-After says when to try again.",
+        "The server is overloaded, starting or stopping; see the Retry-After header.",
         {
-            **_of(Overloaded, overloaded="Too many images are waiting already; try again a little later."),
+            **_of(Overloaded, overloaded="Too many images are waiting; try again later."),
             **_of(
                 Expired,
                 expired="The image waited too long; try again later.",
-                cannot_make_it="The answer would come later than the time limit that the request has set.",
-                client_left="The client left before its turn.",
+                cannot_make_it="The result would arrive after the deadline that the request has set.",
+                client_left="The client disconnected before its image was processed.",
             ),
             **_of(
                 NotReady,
@@ -169,7 +172,7 @@ FAILURES: dict[int, Failure] = {
         },
     ),
 }
-# Codes that only some of the paths have that take images.
+# Codes that only some of the image endpoints return.
 _ONLY = {
     "bad_top_k": (classify.PATH, batch.PATH),
     "bad_index": (explain.PATH,),
@@ -181,7 +184,7 @@ _ONLY = {
     "not_acceptable": (explain.PATH, embed.PATH),
     "label_not_in_top": (explain.PATH,),
 }
-# What a path without a body can meet.
+# Codes of paths without a body.
 _ON_READING = frozenset(
     (
         "bad_content_length",
@@ -200,12 +203,12 @@ _ON_READING = frozenset(
 
 
 def failures_of_post(path: str) -> dict[int, Failure]:
-    """Return status, meaning and codes of what a path that takes images can answer instead of 200."""
+    """Return the failures of an image endpoint, by status."""
     return _having(lambda code: path in _ONLY.get(code, (path,)))
 
 
 def failures_of_get(*further: str) -> dict[int, Failure]:
-    """Return status, meaning and codes of what a path without a body can answer instead of 200."""
+    """Return the failures of a path without a body, by status; `further` are additional codes."""
     return _having(lambda code: code in _ON_READING or code in further)
 
 

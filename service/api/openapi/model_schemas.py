@@ -1,4 +1,4 @@
-"""What GET /models and below answer, as the OpenAPI document has it: facts of the server, and the model's card."""
+"""The response schemas of GET /models and its sub-paths: fields of the server, and fields of the model card."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from pydantic import Field
 from service.api.openapi.schemas import Body, ref, schemas_of
 from service.model_files.card import ModelCard
 
-HIDDEN = frozenset(("schema_version", "precision", "golden"))  # of the card: told in another way, or too long
+HIDDEN = frozenset(("schema_version", "precision", "golden"))  # of the card: duplicated elsewhere, or too long
 
 
 class VersionState(Body):
@@ -15,7 +15,7 @@ class VersionState(Body):
 
     version: str
     state: Literal["LOADING", "READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it does not serve, or not what lies there now; else empty.")
+    reason: str = Field(description="The reason why the version, or the newest file of it, does not serve; else empty.")
 
 
 class ModelDescription(Body):
@@ -24,7 +24,7 @@ class ModelDescription(Body):
     name: str
     version: str
     state: Literal["LOADING", "READY", "UNAVAILABLE"]
-    reason: str = Field(description="Why it does not serve, or not what lies there now; else empty.")
+    reason: str = Field(description="The reason why the version, or the newest file of it, does not serve; else empty.")
     default: bool
     # Of its file.
     sha256: str = ""
@@ -34,7 +34,7 @@ class ModelDescription(Body):
 
 
 class ModelWithVersions(ModelDescription):
-    """The version that answers when a request names none, and the state of each."""
+    """The version that serves requests without a version, and the state of each version."""
 
     versions: list[VersionState]
 
@@ -46,7 +46,7 @@ class Models(Body):
 
 
 def model_schemas() -> dict[str, Any]:
-    """Return the schemas by name: descriptions have the fields of the card as well."""
+    """Return the schemas by name, with the fields of the card added to the descriptions of models."""
     card = ModelCard.model_json_schema(mode="serialization", ref_template=ref("{model}")["$ref"])
     of_the_card = {name: part for name, part in card["properties"].items() if name not in HIDDEN}
     schemas = schemas_of(Models, ModelWithVersions)

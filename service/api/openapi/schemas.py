@@ -1,7 +1,7 @@
 """The bodies of requests and responses as pydantic models, for the OpenAPI document only, each with an example.
 
-Responses are written without these models: validating its own responses would cost the server time at each request.
-A field with a default is one that a body may lack.
+The server does not validate its responses with these models, which would cost time for each request. A field with a
+default is optional.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,13 +17,13 @@ _TEXT = {"type": "string"}
 
 
 class Body(BaseModel):
-    """What all bodies have in common: a model is built when the document is made, not when a worker starts."""
+    """The base of all bodies. Models are built with the OpenAPI document, not at the start of a worker."""
 
     model_config = ConfigDict(defer_build=True)
 
 
 class _Schemas(GenerateJsonSchema):
-    """JSON schemas without titles, which repeat the names, and without defaults, which no body has."""
+    """JSON schemas without titles, which repeat the names, and without defaults."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -43,12 +43,12 @@ def schemas_of(*bodies: type[BaseModel]) -> dict[str, Any]:
 
 
 def ref(name: str) -> dict[str, Any]:
-    """Return a reference to a schema. What has a name, generated clients can name, too."""
+    """Return a reference to a named schema, so that generated clients have a class for it."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _one_of(schema: dict[str, Any]) -> None:
-    """An entry is of one kind, never of both, which pydantic does not say of a union."""
+    """Replace `anyOf`, which pydantic writes for a union, by `oneOf`: an entry is never of both types."""
     schema["items"]["oneOf"] = schema["items"].pop("anyOf")
 
 
@@ -63,7 +63,7 @@ _Confident = Annotated[
 
 
 class Model(Body):
-    """Which model answered, and on what."""
+    """The identity of the model, and its execution provider and precision."""
 
     name: str
     version: str
@@ -81,18 +81,16 @@ class Prediction(Body):
 
 
 class Image(Body):
-    """What the image was; width and height as displayed."""
+    """Properties of the image; width and height are as displayed."""
 
     format: Literal["JPEG", "PNG", "WEBP"]
     width: int
     height: int
-    truncated: Literal[True] = Field(
-        True, description="Only of a JPEG whose end is missing, but that has enough to be shown."
-    )
+    truncated: Literal[True] = Field(True, description="Present for a truncated JPEG of which enough could be decoded.")
 
 
 class Timings(Body):
-    """Where the time went, in ms."""
+    """Timings in ms."""
 
     decode: float
     queue: float
@@ -124,12 +122,12 @@ class Problem(Body):
     type: str = Field(json_schema_extra={"format": "uri-reference"})
     title: str
     status: int
-    detail: str = Field(description="For people; may change.")
-    code: str = Field(description="For programs; stays.")
+    detail: str = Field(description="A message for people; it may change.")
+    code: str = Field(description="A stable code for programs.")
 
 
 class Failure(Body):
-    """One image of a batch that has no answer."""
+    """One image of a batch that failed."""
 
     problem: Problem
 
@@ -153,13 +151,13 @@ class Explained(Prediction):
     """A label, its probability and its heat map."""
 
     map: list[list[float]] = Field(
-        description="What speaks for the label at each place, row by row from the top left; the mean of all "
-        "places, and the label's bias, is its logit."
+        description="The evidence for the label in each cell, row by row from the top left; the mean of all "
+        "cells plus the label's bias is its logit."
     )
     png: str = Field(
-        description="The map as an RGBA image with a pixel for each number (a PNG as a data URI), to be "
-        "scaled smoothly over the part of the image that `crop` names. The opacity grows with the number, "
-        "from 0 for 0 and below to 0.6 for the largest number of this map; the colour goes from dark blue "
+        description="The map as an RGBA image with a pixel for each cell (a PNG as a data URI), to be "
+        "scaled smoothly over the part of the image in `crop`. The opacity grows with the value, "
+        "from 0 for 0 and below to 0.6 for the largest value of this map; the colour goes from dark blue "
         "over red to yellow."
     )
 
@@ -173,8 +171,8 @@ class Explanation(Body):
     crop: list[float] = Field(
         min_length=4,
         max_length=4,
-        description="The part of the image that the network saw, and that the maps lie over: left, top, "
-        "right and bottom in its pixels, as displayed. Beyond the image's edges the network saw black.",
+        description="The part of the image that the model saw and that the maps cover: left, top, right and "
+        "bottom in pixels of the displayed image. The area outside the image is black.",
     )
     image: Image
     timings_ms: Timings
@@ -191,13 +189,13 @@ class Embedding(Body):
 
 
 class Live(Body):
-    """The process answers."""
+    """The process is alive."""
 
     status: Literal["live"]
 
 
 class Ready(Body):
-    """Requests can be sent here."""
+    """The server is ready for requests."""
 
     status: Literal["ready"]
     models: list[Model]
@@ -207,12 +205,12 @@ BODIES = (Live, Ready, Classification, Batch, EncodedImage, Explanation, Embeddi
 
 ANSWER_HEADERS = {
     "X-Request-Id": {
-        "description": "The request's own if it had a harmless one, else a new one.",
+        "description": "The request's id if it is valid, else a new one.",
         "schema": _TEXT,
     },
     "Server-Timing": {
-        "description": "Where the time went, in milliseconds: decode, queue, inference, total; of heat maps also draw, "
-        "which is decoding anew, drawing and writing.",
+        "description": "Timings in milliseconds: decode, queue, inference, total; for heat maps also draw, which is "
+        "decoding the image again, rendering and encoding.",
         "schema": _TEXT,
     },
 }
@@ -220,13 +218,13 @@ TRACING_HEADERS = [
     {
         "name": "X-Request-Id",
         "in": "header",
-        "description": "An id for the request, of 1 to 128 letters, digits, `.`, `_` and `-`; another is replaced.",
+        "description": "A request id of 1 to 128 letters, digits, `.`, `_` and `-`; an invalid one is replaced.",
         "schema": {"type": "string", "pattern": "^[A-Za-z0-9._-]{1,128}$"},
     },
     {
         "name": "traceparent",
         "in": "header",
-        "description": "W3C Trace Context; a valid one comes back with the answer.",
+        "description": "W3C Trace Context; a valid one is returned with the response.",
         "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
     },
 ]
@@ -291,7 +289,10 @@ _FILES = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MOST_IMAGE
 MANY_IMAGES: dict[str, Any] = {
     "multipart/form-data": {
         "schema": _object(
-            files={**_FILES, "description": "1 to 64 images; `file`, `image` and `images` are the same."}
+            files={
+                **_FILES,
+                "description": "1 to 64 images; `file`, `image` and `images` are other names of the field.",
+            }
         ),
         "encoding": {"files": {"contentType": ", ".join(_FORMATS)}},
     },

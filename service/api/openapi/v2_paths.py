@@ -19,12 +19,12 @@ _ERRORS = {
     401: "This server wants an API key.",
     403: "Models are loaded and unloaded on the admin port, by the same path.",
     404: "There is no such model.",
-    405: "This path takes POST only.",
+    405: "This path supports only POST.",
     408: "The request did not arrive in time.",
     413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
     431: "The path and the headers together may have at most 64 KiB.",
     500: "The model failed; the server's log has the cause.",
-    503: "Too many images are waiting already; try again a little later.",
+    503: "Too many images are waiting; try again later.",
 }
 _ALWAYS = (400, 401, 404, 405, 408, 431, 500, 503)
 _ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}

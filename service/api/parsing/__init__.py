@@ -1,1 +1,1 @@
-"""Bodies, parameters and JSON from clients: bounded, then read."""
+"""Parsers of bodies, parameters and JSON from clients, with limits that are checked before parsing."""

@@ -1,10 +1,10 @@
-"""Base64 as clients write it: with line ends, without padding, for URLs (RFC 4648), or as a data URL (RFC 2397)."""
+"""Base64 in the variants of clients: with line ends, without padding, URL-safe (RFC 4648), or a data URL (RFC 2397)."""
 
 import binascii
 import re
 from collections.abc import Iterator
 
-_PIECE_BYTES = 256 * 1024  # in one call a whole file would hold the interpreter for a tenth of a second
+_PIECE_BYTES = 256 * 1024  # a whole file in one call would hold the GIL for a tenth of a second
 _DATA_URL = re.compile(rb"data:([^,]{0,1000}),", re.IGNORECASE)
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _LINE_ENDS = b"\r\n"
@@ -13,7 +13,7 @@ _LAST_GROUP = 4
 
 
 def from_base64(text: bytes) -> bytes:
-    """Return what base64, or a data URL with base64, stands for. Raises ValueError."""
+    """Return the decoded bytes of base64 or of a data URL with base64. Raises ValueError."""
     text = text.strip()
     decoded, rest = [], b""
     for piece in _pieces(text, _start_of_data(text)):
@@ -30,7 +30,7 @@ def from_base64(text: bytes) -> bytes:
 
 
 def _start_of_data(text: bytes) -> int:
-    """Return where base64 begins in a data URL, or 0. Raises ValueError for a data URL without base64."""
+    """Return the offset of the base64 in a data URL, or 0. Raises ValueError for a data URL without base64."""
     url = _DATA_URL.match(text)
     if url is None:
         return 0
@@ -40,7 +40,7 @@ def _start_of_data(text: bytes) -> int:
 
 
 def _pieces(text: bytes, start: int) -> Iterator[bytes]:
-    """Yield the text in pieces; in an URL, without the escapes of what base64 may hold."""
+    """Yield the text in pieces; percent-encoded base64 characters of a URL are decoded."""
     is_url = start > 0
     while start < len(text):
         end = start + _PIECE_BYTES

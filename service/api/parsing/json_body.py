@@ -1,8 +1,8 @@
-"""JSON from outside: bounded before it is parsed, and parsed in pieces so that no body stops the event loop.
+"""JSON bodies of clients: limits are checked before parsing, and parsing in pieces keeps the event loop responsive.
 
-A parser turns a byte into as much as fifty bytes of objects, at two hundred nanoseconds. So the long strings and the
-long arrays of numbers, which make a large body large, are cut out by their quotation marks, and parsed apart
-(`long_values.py`). What is left is short in any request that makes sense; it is counted, and only then parsed.
+A JSON parser needs up to 50 bytes of objects and 200 ns for each byte. Long strings and long arrays of numbers, the
+bulk of a large body, are therefore extracted by their quotation marks and parsed separately (`long_values.py`). The
+remainder is short in any valid request; its values are counted before it is parsed.
 """
 
 import secrets
@@ -19,25 +19,25 @@ from service.errors import ServiceError, TooLarge
 # A thousand images of 32 x 32 pixels have 3 million.
 MOST_JSON_VALUES = 8_000_000
 _SMALL_BYTES = 4 * 1024  # parsed as it is
-_LONG_BYTES, _LEAST_LONG_BYTES = 8 * 1024, 256  # a string beyond is cut out; the least where there are many strings
-_LONG_GAP_BYTES = 1024  # between two strings: there may be an array of numbers
-# Of what is left when the long parts are cut out. A request may have 65,536 elements of BYTES.
+_LONG_BYTES, _LEAST_LONG_BYTES = 8 * 1024, 256  # longer strings are extracted; the second value if there are many
+_LONG_GAP_BYTES = 1024  # a gap between two strings that may contain an array of numbers
+# Of the remainder after the extraction. A request may have 65,536 elements of BYTES.
 _MOST_STRINGS, _MOST_LISTS, _MOST_OBJECTS, _MOST_VALUES = 70_000, 70_000, 4_096, 150_000
 _MOST_ROWS = 2 * MOST_JSON_VALUES  # the lists of long arrays
 _MOST_LEFT_BYTES = 24 * 1024 * 1024
-# What each takes as an object of Python's, and how much more than the body all of them may take.
+# The size of each as a Python object, and the memory that all of them may take in addition to the body.
 _STRING_BYTES, _LIST_BYTES, _OBJECT_BYTES, _VALUE_BYTES = 72, 100, 250, 32
-_NUMBER_BYTES, _COPIES = 8, 2  # what a number of a long array takes at most; of a body, while it is read
+_NUMBER_BYTES, _COPIES = 8, 2  # the largest size of a long array's number; copies of a body while it is read
 _MOST_GROWTH, _FREE_BYTES = 8, 1024 * 1024
 
 LongValue = LongText | LongArray
 
 
 def read_json(content: bytes) -> Any:
-    """Return what a body holds, with a LongText or LongArray in the place of each long value.
+    """Return the parsed body, with a LongText or LongArray in place of each long value.
 
-    Those are not validated, as they may never be needed. Raises NotJson, BadRequest if the body is
-    nested too deeply, TooLarge if it has too many values.
+    Long values are validated when they are read. Raises NotJson, BadRequest if the body is nested too deeply, TooLarge
+    if it has too many values.
     """
     if len(content) <= _SMALL_BYTES:
         return read_short_json(content)
@@ -48,7 +48,7 @@ def read_json(content: bytes) -> Any:
 
 
 def parsing_bytes(content: bytes, json_bytes: int | None = None) -> int:
-    """Return the memory that reading the JSON of a body (its first bytes, or all) takes beyond the body, at most."""
+    """Return the largest memory in bytes that parsing the JSON of a body takes in addition to the body."""
     size = len(content) if json_bytes is None else min(json_bytes, len(content))
     strings = min(count_of(b'"', content, 0, size) // 2, _MOST_STRINGS)
     values = min(count_of(b",", content, 0, size), MOST_JSON_VALUES)
@@ -56,7 +56,7 @@ def parsing_bytes(content: bytes, json_bytes: int | None = None) -> int:
 
 
 def _check_counts(left: bytes, whole_bytes: int) -> None:
-    """Raise TooLarge if what is left of a body would take too long or too much memory to parse."""
+    """Raise TooLarge if parsing the remainder of a body would take too much time or memory."""
     lists, objects, values = (count_of(byte, left) for byte in (b"[", b"{", b","))
     strings = count_of(b'"', left) // 2
     for count, most, name in (
@@ -77,7 +77,7 @@ def _too_many(most: int, name: str) -> ServiceError:
 
 
 def _quotes(content: bytes) -> NDArray[np.int64]:
-    """Return the places of the quotation marks that begin and end strings. Raises NotJson, TooLarge."""
+    """Return the offsets of the quotation marks that begin and end strings. Raises NotJson, TooLarge."""
     if count_of(b'"', content) > 2 * _MOST_STRINGS:
         raise _too_many(_MOST_STRINGS, "strings")
     values = np.frombuffer(content, np.uint8)
@@ -93,20 +93,20 @@ def _quotes(content: bytes) -> NDArray[np.int64]:
 
 
 def _is_escaped(content: bytes, places: NDArray[np.int64], at: int) -> bool:
-    """Whether the backslashes before a quotation mark are odd in number."""
+    """Return whether an odd number of backslashes precedes a quotation mark."""
     before = content[places[at - 1] + 1 if at else 0 : places[at]]
     return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
 
 
 def _cut(content: bytes) -> tuple[bytes, dict[str, LongValue]]:
-    """Return the body with a mark in the place of each long value, and the values by their marks."""
+    """Return the body with a marker in place of each long value, and the long values by their markers."""
     quotes = _quotes(content)
     longest = min(_LONG_BYTES, max(_LEAST_LONG_BYTES, _MOST_LEFT_BYTES // 2 // max(1, len(quotes))))
     edges = np.concatenate(([-1], quotes, [len(content)]))  # a gap, a string, a gap, …, a gap
     lengths = np.diff(edges) - 1
     limits = np.full(len(lengths), longest)
     limits[::2] = _LONG_GAP_BYTES
-    marks = secrets.token_hex(8)  # so that no body can hold them
+    marks = secrets.token_hex(8)  # random, so that no body can contain them
     chosen = np.flatnonzero(lengths > limits)
     left: list[bytes] = []
     long_values: dict[str, LongValue] = {}
@@ -131,7 +131,7 @@ def _array_in(content: bytes, start: int, end: int) -> LongArray | None:
     first = content.find(b"[", start, end)
     if first < 0:
         return None
-    brace = content.find(b"}", first, end)  # of the object whose last part the array is
+    brace = content.find(b"}", first, end)  # the end of the object whose last value is the array
     last = content.rfind(b"]", first, end if brace < 0 else brace)
     brackets = [count_of(bracket, content, first, last + 1) for bracket in (b"[", b"]")]
     commas = count_of(b",", content, first, last + 1)
@@ -151,7 +151,7 @@ def _check_values(long_values: Iterable[LongValue]) -> None:
 
 
 def _restored(part: Any, long_values: dict[str, LongValue]) -> Any:
-    """Return a part of the document with its long values in their places."""
+    """Return a part of the document with the markers replaced by the long values."""
     if isinstance(part, str):
         return long_values.get(part, part)
     if isinstance(part, list):

@@ -1,4 +1,4 @@
-"""Images in JSON bodies, and the thread that parses large ones."""
+"""Images in JSON bodies; large bodies are parsed in a thread."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from service.api.parsing.short_json import NotJson
 from service.errors import BadRequest
 from service.http.request_context import RequestContext
 
-_SMALL_BYTES = 256 * 1024  # of JSON: what the event loop parses itself
+_SMALL_BYTES = 256 * 1024  # of JSON that is parsed on the event loop
 _MOST_FIELDS = 128
 
 Parsed = TypeVar("Parsed")
@@ -23,26 +23,26 @@ class JsonParser:
     def __init__(self) -> None:
         self._parsing_large = asyncio.Semaphore(1)
 
-    async def parse(self, body: bytes, exchange: RequestContext, parse: Callable[[bytes], Parsed]) -> Parsed:
-        """Return what `parse` returns, and count the memory that it takes.
+    async def parse(self, body: bytes, context: RequestContext, parse: Callable[[bytes], Parsed]) -> Parsed:
+        """Return the result of `parse`, and count its memory as that of the request.
 
-        Raises Overloaded for too much memory, and what `parse` raises.
+        Raises Overloaded above the memory limit, and the errors of `parse`.
         """
         if len(body) <= _SMALL_BYTES:
             return parse(body)
         async with self._parsing_large:
-            exchange.hold(await asyncio.to_thread(parsing_bytes, body))
+            context.hold(await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(parse, body)
 
 
 def read_object(body: bytes, expected: str) -> dict[str, Any]:
-    """Return the JSON object of a body. Raises BadRequest, which names what is `expected`."""
+    """Return the JSON object of a body. Raises BadRequest; its message contains `expected`."""
     try:
         document = read_json(body)
     except NotJson:
         document = None
     if not isinstance(document, dict) or len(document) > _MOST_FIELDS:
-        raise BadRequest(f"The body is not the JSON of this path; send {expected}.", code="bad_json")
+        raise BadRequest(f"The body is not the JSON object that this path expects; send {expected}.", code="bad_json")
     return document
 
 

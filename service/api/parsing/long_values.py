@@ -1,7 +1,7 @@
-"""Long strings and long arrays of numbers, cut out of a JSON body: read in pieces, and only where they are wanted.
+"""Long strings and long arrays of numbers of a JSON body, which are parsed in pieces and on demand.
 
-In one call a parser would hold the interpreter, and with it the event loop, for a large part of a second, and make an
-object of each number. A piece takes half a millisecond, and its numbers are in an array before the next piece begins.
+A single call of a parser would hold the GIL, and so block the event loop, for a large part of a second, and create an
+object for each number. A piece takes half a millisecond, and its numbers are stored in an array before the next piece.
 """
 
 import re
@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 
 PIECE_BYTES = 32 * 1024
-_COUNTED_BYTES = 256 * 1024  # at once, so that counting needs no memory
+_COUNTED_BYTES = 256 * 1024  # counted at once, which limits the memory of counting
 LARGEST_RANK = 16
 _LONGEST_ESCAPE = 6
 _HIGH_SURROGATE = re.compile(rb"[^\\]\\u[dD][89abAB]..")  # the half of a character
@@ -23,7 +23,7 @@ _BRACKETS_TO_SPACES = bytes.maketrans(b"[]", b"  ")
 
 
 def count_of(byte: bytes, content: bytes, start: int = 0, end: int | None = None) -> int:
-    """Return how often a byte occurs. Where it is frequent, this is ten times as fast as `bytes.count`."""
+    """Return the number of occurrences of a byte. For a frequent byte it is ten times as fast as `bytes.count`."""
     values = np.frombuffer(content, np.uint8)[start:end]
     pieces = (values[at : at + _COUNTED_BYTES] for at in range(0, len(values), _COUNTED_BYTES))
     return sum(int(np.count_nonzero(piece == byte[0])) for piece in pieces)
@@ -31,12 +31,12 @@ def count_of(byte: bytes, content: bytes, start: int = 0, end: int | None = None
 
 @dataclass(slots=True, eq=False)
 class LongText:
-    """A string as it was written, without its quotation marks."""
+    """A string as its JSON text, without the quotation marks."""
 
     written: bytes
 
     def content(self) -> bytes:
-        """Return the string in UTF-8. Raises ValueError for line ends and escapes that JSON does not have."""
+        """Return the string in UTF-8. Raises ValueError for line ends and escapes that are invalid in JSON."""
         if b"\n" in self.written or b"\r" in self.written:
             raise ValueError("a line end in a string")
         if b"\\" not in self.written:
@@ -51,7 +51,7 @@ class LongText:
             start = end
 
     def _end_of_piece(self, start: int, end: int) -> int:
-        """Return the last place up to `end` that is not within a character or an escape."""
+        """Return the last offset up to `end` that is not within a character or an escape."""
         if end >= len(self.written):
             return len(self.written)
         escape = self.written.rfind(b"\\", end - _LONGEST_ESCAPE, end)
@@ -68,7 +68,7 @@ class LongText:
 
 @dataclass(slots=True, eq=False)
 class LongArray:
-    """An array of numbers, flat or nested, as it was written: `content` from `start` to `end`."""
+    """An array of numbers, flat or nested, as its JSON text: `content` from `start` to `end`."""
 
     content: bytes
     start: int
@@ -77,7 +77,7 @@ class LongArray:
 
     @property
     def count(self) -> int:
-        """How many numbers it has, if it is valid."""
+        """The number of its elements, if it is valid."""
         return self.commas + 1
 
     def check_nesting(self) -> None:
@@ -108,7 +108,7 @@ class LongArray:
 
 
 def _outline(piece: bytes) -> bytes:
-    """Return the brackets and commas of a piece. Raises ValueError where only a comma is missing between two values."""
+    """Return the brackets and commas of a piece. Raises ValueError if a comma is missing between two values."""
     kinds = piece.translate(_KINDS, _SPACE)
     if b"0[" in kinds or b"]0" in kinds:
         raise ValueError("a bracket beside a number")
@@ -116,7 +116,7 @@ def _outline(piece: bytes) -> bytes:
 
 
 def _is_even(outline: bytes) -> bool:
-    """Whether brackets and commas are those of an array in which each list is as long as the first of its level."""
+    """Return whether brackets and commas form an array in which all lists of a level have the same length."""
     rank = len(outline) - len(outline.lstrip(b"["))
     if rank > LARGEST_RANK:
         return False
@@ -131,7 +131,7 @@ def _is_even(outline: bytes) -> bool:
 
 
 def _repeats(outline: bytes, start: int, end: int, unit: bytes) -> bool:
-    """Whether a part is the unit once or several times, without the comma at its end."""
+    """Return whether a part consists of one or more repetitions of the unit, without the comma at its end."""
     units = unit * max(1, PIECE_BYTES // len(unit))
     return (end - start + 1) % len(unit) == 0 and all(
         outline[at : min(at + len(units), end)] == units[: end - at] for at in range(start, end, len(units))

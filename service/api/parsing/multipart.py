@@ -1,8 +1,8 @@
-"""Take a `multipart/form-data` body apart (RFC 7578, RFC 2046 section 5.1.1), whole in memory.
+"""A parser of `multipart/form-data` bodies in memory (RFC 7578, RFC 2046 section 5.1.1).
 
-One search a part for the next boundary, so that no body costs more than a pass over its bytes: a parser that goes
-character by character needs seconds for 20 MiB of almost-boundaries, on the event loop. By the RFC a boundary is one
-wherever a line begins with it. Parameters are read as loosely as Starlette, Werkzeug and Django read them.
+It searches once for the next boundary of each part, so that any body costs one pass over its bytes. A parser that reads
+single characters needs seconds for 20 MiB of near-boundaries. By the RFC, a boundary counts at the beginning of any
+line. Parameters are parsed as leniently as in Starlette, Werkzeug and Django.
 """
 
 import re
@@ -16,7 +16,7 @@ FILE_FIELDS = frozenset((b"file", b"image", b"files", b"images"))  # and files[]
 MAX_PARTS = 128
 MAX_HEAD_BYTES = 8192  # of one part
 MAX_BOUNDARY_BYTES = 200  # the RFC says 70
-_LONGEST_VALUE = 1000  # of a field that is no file
+_LONGEST_VALUE = 1000  # of a field that is not a file
 _MOST_PARAMETERS = 32  # of a header
 
 _FORM = re.compile(rb"multipart/form-data[ \t]*(?=;|\Z)", re.IGNORECASE)
@@ -28,7 +28,7 @@ _PARAMETER = re.compile(
 )
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _LINE_END = re.compile(rb"[ \t]{0,64}\r\n")
-# What nearly every client writes, so that it is read at once: the content type's boundary, a part's headers whole.
+# Fast paths for the usual form of the content type's boundary and of a part's headers.
 _USUAL_FORM = re.compile(rb"multipart/form-data; boundary=([0-9A-Za-z_-]{1,100})")
 _USUAL_HEAD = re.compile(
     rb'\r\nContent-Disposition: form-data; name="([^"\\\r\n]{1,100})"(?:; filename="[^"\\\r\n]{0,1000}")?\r\n'
@@ -46,7 +46,7 @@ class Form:
     def one_file(self) -> bytes:
         """Return the only file. Raises BadRequest: `no_file`, `several_files`."""
         if not self.files:
-            raise BadRequest("The form has no file: send the image in a field named file.", code="no_file")
+            raise BadRequest("The form has no file; send the image in a field named file.", code="no_file")
         if len(self.files) > 1:
             raise BadRequest("The form has several files; send one image a request.", code="several_files")
         return self.files[0]
@@ -55,10 +55,9 @@ class Form:
 def read_form(
     body: bytes, content_type: bytes, most_files: int = 1, file_fields: frozenset[bytes] = FILE_FIELDS
 ) -> Form:
-    """Return the parts of a form; if it has more than `most_files` files, one more than that.
+    """Return the files and fields of a form, at most `most_files + 1` files, so that the caller can detect an excess.
 
-    A file is a part of a name in `file_fields`, with or without brackets. Raises BadRequest:
-    `bad_multipart`.
+    A file is a part whose name is in `file_fields`, with or without brackets. Raises BadRequest: `bad_multipart`.
     """
     form = Form([], {})
     for name, start, end in _parts(body, content_type):
@@ -73,7 +72,7 @@ def read_form(
 
 
 def _parts(body: bytes, content_type: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the name of each part, and where its content begins and ends."""
+    """Yield the name of each part, and the start and end of its content."""
     delimiter = b"\r\n--" + _boundary(content_type)
     position = _after_first(delimiter, body)
     for _ in range(MAX_PARTS + 1):
@@ -82,7 +81,7 @@ def _parts(body: bytes, content_type: bytes) -> Iterator[tuple[bytes, int, int]]
         name, start = _read_head(body, position)
         end = body.find(delimiter, start - 2)
         if end < 0:
-            raise _bad_form("The form is cut off: its closing boundary is missing.")
+            raise _bad_form("The form is truncated: its closing boundary is missing.")
         yield name, start, end
         position = end + len(delimiter)
     raise _bad_form(f"The form has more than {MAX_PARTS} parts.")
@@ -100,17 +99,17 @@ def _boundary(content_type: bytes) -> bytes:
 
 
 def _after_first(delimiter: bytes, body: bytes) -> int:
-    """The position after the first boundary, which may come without the line end before it."""
+    """Return the position after the first boundary, which may lack the line end before it."""
     if body.startswith(delimiter[2:]):
         return len(delimiter) - 2
     found = body.find(delimiter)
     if found < 0:
-        raise _bad_form("The body does not have the boundary that its Content-Type names.")
+        raise _bad_form("The body does not contain the boundary in its Content-Type.")
     return found + len(delimiter)
 
 
 def _read_head(body: bytes, position: int) -> tuple[bytes, int]:
-    """The name of the part whose boundary ends at `position`, and where its content begins."""
+    """Return the name of the part whose boundary ends at `position`, and the start of its content."""
     usual = _USUAL_HEAD.match(body, position)
     if usual is not None:
         return usual[1], usual.end()
@@ -119,13 +118,13 @@ def _read_head(body: bytes, position: int) -> tuple[bytes, int]:
 
 
 def _find_head(body: bytes, position: int) -> tuple[int, int]:
-    """Where a part's headers begin and where they end, before their empty line."""
+    """Return the start and the end of a part's headers, without the empty line."""
     line = _LINE_END.match(body, position)
     if line is None:
         raise _bad_form("A boundary in the form is not at the end of its line.")
     end = body.find(b"\r\n\r\n", line.end() - 2, line.end() + MAX_HEAD_BYTES)
     if end < 0:
-        raise _bad_form("A part of the form has no end to its headers.")
+        raise _bad_form("The headers of a part of the form do not end.")
     return line.end(), end
 
 
@@ -141,7 +140,7 @@ def _name(head: bytes) -> bytes:
 
 
 def _parameters(value: bytes, position: int) -> dict[bytes, bytes]:
-    """The parameters that begin at `position`, the first of each name; what is none is skipped."""
+    """Return the parameters from `position` on, the first one of each name; invalid ones are skipped."""
     parameters: dict[bytes, bytes] = {}
     for parameter in islice(_PARAMETER.finditer(value, position), _MOST_PARAMETERS):
         name, quoted, loosely_quoted, token = parameter.groups()

@@ -1,7 +1,7 @@
-"""What a client asks for beside its image: parameters of the query and fields of the form, which mean the same.
+"""Request parameters, from the query or from the fields of a form, which are equivalent.
 
-Unknown names are ignored, as by every framework; but not one that was meant for another, as its client would get an
-answer to a question that it did not ask.
+Unknown names are ignored, as in most frameworks. A misspelled name of a known parameter is rejected, because ignoring
+it would give the client a result for other parameters than it has sent.
 """
 
 from collections.abc import Collection, Mapping
@@ -14,7 +14,7 @@ DEFAULT_TOP_K = 5
 _MAX_PARAMETERS = 32
 _LONGEST_MISTAKE = 32
 _SEPARATORS = str.maketrans("", "", "_-. []")
-# What else a parameter is called elsewhere, without separators.
+# Names of the parameters in other services, without separators.
 _OTHER_NAMES = {
     "top_k": ("k", "top", "topn", "topks", "ktop"),
     "model": ("models", "modelname", "modelid"),
@@ -27,7 +27,7 @@ _OTHER_NAMES = {
 def read_query(query: bytes, known: Collection[str]) -> dict[str, str]:
     """Return the parameters of a query, the last one of each name.
 
-    Raises BadRequest for too many, and for one whose name is nearly a known one.
+    Raises BadRequest for too many parameters, and for a misspelled name.
     """
     if not query:
         return {}
@@ -40,7 +40,7 @@ def read_query(query: bytes, known: Collection[str]) -> dict[str, str]:
 
 
 def with_fields(parameters: Mapping[str, str], fields: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    """Return the parameters of a query together with the fields of a form. Raises BadRequest for a contradiction."""
+    """Return the parameters of a query and the fields of a form. Raises BadRequest if their values contradict."""
     check_names(fields, known)
     for name in known:
         if name in fields and parameters.get(name, fields[name]) != fields[name]:
@@ -51,7 +51,7 @@ def with_fields(parameters: Mapping[str, str], fields: Mapping[str, str], known:
 
 
 def check_names(given: Collection[str], known: Collection[str]) -> None:
-    """Raise BadRequest for a name that is not known, but nearly."""
+    """Raise BadRequest for a misspelled name of a known parameter."""
     for name in given:
         meant = None if name in known else _meant(name, known)
         if meant is not None:
@@ -66,7 +66,7 @@ def _meant(name: str, known: Collection[str]) -> str | None:
 
 
 def _is_near(plain: str, right: str) -> bool:
-    """Whether a name has the letters of another, in whatever order, or is what others call it."""
+    """Return whether a name has the letters of another in any order, or is its name in other services."""
     return sorted(plain) == sorted(right.translate(_SEPARATORS)) or plain in _OTHER_NAMES[right]
 
 
@@ -82,5 +82,5 @@ def read_top_k(parameters: Mapping[str, str]) -> int:
 
 
 def read_number(text: str) -> int | None:
-    """Return the whole number that a text is, or None."""
+    """Return a text as an integer, or None if it is not one."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else None

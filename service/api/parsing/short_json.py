@@ -1,4 +1,4 @@
-"""JSON that is short, or was made so: bounded in depth, then parsed. The supervisor reads it, too, so without NumPy."""
+"""Parsing of short JSON with a limit on its depth. The supervisor uses this module, so it must not import NumPy."""
 
 import re
 from itertools import accumulate
@@ -19,7 +19,7 @@ class NotJson(ValueError):
 
 
 def read_short_json(content: bytes) -> Any:
-    """Return what a body holds. Raises NotJson, and BadRequest if it is nested too deeply."""
+    """Return the parsed body. Raises NotJson, and BadRequest if it is nested too deeply."""
     if content.count(b"[") + content.count(b"{") > _MOST_DEPTH:
         brackets = _STRING.sub(b"", content).translate(None, _NOT_BRACKETS)
         if max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > _MOST_DEPTH:

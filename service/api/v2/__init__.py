@@ -1,1 +1,1 @@
-"""The Open Inference Protocol (V2) over HTTP, as Triton's clients speak it: everything under /v2."""
+"""The Open Inference Protocol (V2) over HTTP, compatible with Triton's clients: all routes under /v2."""

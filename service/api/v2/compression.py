@@ -1,4 +1,4 @@
-"""Bodies as gzip or deflate (by which HTTP means zlib), both ways, with the limit counted on what comes out."""
+"""Compressed request and response bodies: gzip and deflate (zlib in HTTP), with a limit on the decompressed size."""
 
 import zlib
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ _GZIP, _RAW = 16 + zlib.MAX_WBITS, -zlib.MAX_WBITS
 _WINDOWS = {b"gzip": _GZIP, b"x-gzip": _GZIP, b"deflate": zlib.MAX_WBITS}
 _OFFERED = ("identity", "gzip", "deflate")
 _LEVEL = 1
-_PIECE_BYTES = 16 * 1024  # what follows a member is copied for each
-_FREE_MEMBERS, _LEAST_MEMBER_BYTES = 64, 1024  # beyond so many, the mean has to unpack to so much: each costs 3 µs
+_PIECE_BYTES = 16 * 1024  # the rest of a piece is copied for each member
+_FREE_MEMBERS, _LEAST_MEMBER_BYTES = 64, 1024  # the mean size is checked beyond 64 members, as each costs 3 µs
 
 
 def unpacked(body: bytes, encoding: bytes, most_bytes: int) -> bytes:
-    """Return what a body was before its Content-Encoding.
+    """Return the decompressed body.
 
-    gzip may have several members (RFC 1952, section 2.2) and zeros behind them; deflate may lack its zlib header, as
-    many clients take the name by its word.
+    gzip may have several members (RFC 1952, section 2.2) and trailing zeros. deflate may lack the zlib header, as many
+    clients send raw deflate data.
 
     Raises NotAnImage (415) for an encoding that is not known, BadRequest for broken data, TooLarge before more than
     `most_bytes` are unpacked.
@@ -43,7 +43,7 @@ def unpacked(body: bytes, encoding: bytes, most_bytes: int) -> bytes:
 
 
 def _unpacked_member(body: bytes, window: int, most_bytes: int) -> tuple[bytes, bytes]:
-    """Return what the beginning of a body unpacks to, and what follows it."""
+    """Return the decompressed beginning of a body, and the bytes that follow it."""
     unpacker = zlib.decompressobj(window)
     try:
         content = unpacker.decompress(body, most_bytes + 1)
@@ -59,13 +59,13 @@ def _unpacked_member(body: bytes, window: int, most_bytes: int) -> tuple[bytes, 
 
 
 def _further_members(body: bytes, size: int, most_bytes: int) -> Iterator[bytes]:
-    """Yield what follows the first member of a gzip body, in pieces; `size`: what that one has unpacked to."""
+    """Yield the decompressed members after the first one of a gzip body, in pieces; `size` is that of the first one."""
     at, members = 0, 1
     while at < len(body) and not _is_padding(body, at):
         unpacker = zlib.decompressobj(_GZIP)
         members += 1
         if members > _FREE_MEMBERS + size // _LEAST_MEMBER_BYTES:
-            raise BadRequest("The gzip body has too many tiny members; pack it as one.", code="bad_encoding")
+            raise BadRequest("The gzip body has too many tiny members; compress it as one.", code="bad_encoding")
         while not unpacker.eof:
             piece = body[at : at + _PIECE_BYTES]
             if not piece:
@@ -83,7 +83,7 @@ def _is_padding(body: bytes, at: int) -> bool:
 
 def _check_size(size: int, most_bytes: int) -> None:
     if size > most_bytes:
-        raise TooLarge(f"The body unpacks to more than {most_bytes:,} bytes.")
+        raise TooLarge(f"The decompressed body has more than {most_bytes:,} bytes.")
 
 
 def _invalid(name: bytes) -> BadRequest:
@@ -91,16 +91,16 @@ def _invalid(name: bytes) -> BadRequest:
 
 
 def _cut_off(name: bytes) -> BadRequest:
-    return BadRequest(f"The {name.decode()} body is cut off, or goes on after its end.", code="bad_encoding")
+    return BadRequest(f"The {name.decode()} body is truncated, or has data after its end.", code="bad_encoding")
 
 
 def packed(body: bytes, accepted: bytes) -> tuple[bytes, bytes | None]:
-    """Return a body as its client likes it best (by Accept-Encoding), and the name of the encoding if there is one."""
+    """Return a body in the encoding that the client prefers (by Accept-Encoding), and its name, or None."""
     weights = weights_of(accepted)
     liked = {name: weights.get(name, weights.get("*", 0.0)) for name in _OFFERED}
     if "identity" not in weights:
-        liked["identity"] = 0.0  # welcome, but whoever names others would rather have those
-    encoding = max(_OFFERED, key=lambda name: liked[name]).encode()  # max takes the first of equals
+        liked["identity"] = 0.0  # allowed, but a client that lists other encodings prefers them
+    encoding = max(_OFFERED, key=lambda name: liked[name]).encode()  # max returns the first of equals
     if encoding not in _WINDOWS:
         return body, None
     packer = zlib.compressobj(_LEVEL, wbits=_WINDOWS[encoding])

@@ -1,4 +1,4 @@
-"""The numbers of JSON as arrays: what clients send is looser than a tensor, and NumPy takes more than it should."""
+"""Conversion of JSON numbers to arrays, with stricter checks than NumPy's: no bool, no loss of precision."""
 
 import math
 import struct
@@ -18,20 +18,20 @@ _PACKED = {"q": np.int64, "Q": np.uint64, "d": np.float64}  # as `struct` names 
 
 
 def bad_tensor(message: str) -> BadRequest:
-    """Return the refusal of a request whose tensors do not fit."""
+    """Return the error of a request with invalid tensors."""
     return BadRequest(message, code="bad_tensor")
 
 
 def shaped(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return an input's array in its shape. Raises BadRequest if there is none such."""
+    """Return an input's array in its shape. Raises BadRequest if the shape is impossible."""
     try:
         return array.reshape(shape)
-    except (ValueError, OverflowError):  # an empty tensor whose other axes are beyond all measure
+    except (ValueError, OverflowError):  # an empty tensor whose other axes are too large
         raise bad_tensor(f"`shape` of input `{name}` is too large.") from None
 
 
 def flat(name: str, data: list[Any]) -> list[Any]:
-    """Return the elements of `data`, which may be nested. Raises BadRequest if it is nested unevenly."""
+    """Return the elements of `data`, which may be nested. Raises BadRequest if it is ragged."""
     while set(map(type, data)) == {list}:
         if len(set(map(len, data))) > 1:
             raise _uneven(name)
@@ -40,7 +40,7 @@ def flat(name: str, data: list[Any]) -> list[Any]:
 
 
 def numbers(name: str, datatype: str, shape: tuple[int, ...], data: list[Any] | LongArray) -> NDArray[Any]:
-    """Return `data` as an array of that type and shape. Raises BadRequest if it does not fit."""
+    """Return `data` as an array of the given type and shape. Raises BadRequest if that is impossible."""
     if isinstance(data, LongArray):
         return shaped(name, _long(name, datatype, shape, data), shape)
     values = flat(name, data)
@@ -53,7 +53,7 @@ def numbers(name: str, datatype: str, shape: tuple[int, ...], data: list[Any] | 
 
 
 def _long(name: str, datatype: str, shape: tuple[int, ...], data: LongArray) -> NDArray[Any]:
-    """Return the numbers of an array that would take too much as a list."""
+    """Return the numbers of a long array, which would take too much memory as a list."""
     _check_count(name, shape, data.count)
     try:
         data.check_nesting()
@@ -75,9 +75,9 @@ def _long(name: str, datatype: str, shape: tuple[int, ...], data: LongArray) -> 
 def _array(
     name: str, datatype: str, values: list[Any], *, text: bytes = b"", has_bools: bool
 ) -> NDArray[np.int64 | np.uint64 | np.float64]:
-    """Return numbers in a type that holds what they are, if the tensor's type holds them, too. Raises BadRequest.
+    """Return numbers in a type that holds them exactly. Raises BadRequest if the tensor's type cannot hold them.
 
-    `text` is what they were written as, where it is worth a look.
+    `text` is their JSON text, if it is available.
     """
     dtype = DTYPES[datatype]
     if has_bools and dtype.kind != "b":
@@ -93,7 +93,7 @@ def _array(
 
 
 def _packed(values: list[Any], letters: str) -> NDArray[Any] | None:
-    """Return numbers in the first of these types that holds them all, three times as fast as NumPy."""
+    """Return numbers in the first of the types that holds all of them; three times as fast as NumPy."""
     for letter in letters:
         try:
             return np.frombuffer(struct.pack(f"{len(values)}{letter}", *values), _PACKED[letter])
@@ -103,9 +103,9 @@ def _packed(values: list[Any], letters: str) -> NDArray[Any] | None:
 
 
 def _with_few_fractions(values: list[Any], text: bytes) -> NDArray[np.float64] | None:
-    """Return FP64 of whole numbers with a few fractions between them, or None if these numbers are others.
+    """Return integers with a few fractions among them as FP64, or None for any other numbers.
 
-    A whole number costs three times as much as a fraction to become one, so it becomes INT64 first.
+    Converting an integer to FP64 takes three times as long as a fraction, so integers are converted by INT64.
     """
     if b"." not in text and b"e" not in text and b"E" not in text:
         return None

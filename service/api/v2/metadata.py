@@ -1,10 +1,10 @@
-"""What clients of the Open Inference Protocol ask before they send anything: who serves, which models, which shapes."""
+"""Metadata of the Open Inference Protocol: the server, its models, and the shapes of their tensors."""
 
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from service.inference.registry import Registry, Served
+from service.inference.registry import Registry, ServedModel
 from service.model_files.repository import MODEL_FILE
 from service.model_files.tensor_spec import TensorSpec
 
@@ -19,19 +19,19 @@ EXTENSIONS = (
     "binary_tensor_data",
 )
 _PLATFORM = "onnxruntime_onnx"
-_LARGEST_BATCH = 1024  # to announce; what fits a request is taken
+_LARGEST_BATCH = 1024  # announced; the server accepts as many rows as fit into a request
 _HEAD_BYTES = 64 * 1024  # for a request's JSON
 
 
 def server_metadata() -> dict[str, Any]:
-    """Return the answer to GET /v2."""
+    """Return the response document of GET /v2."""
     return {"name": NAME, "version": version(NAME), "extensions": EXTENSIONS}
 
 
-def model_metadata(model: Served, registry: Registry) -> dict[str, Any]:
-    """Return the versions of a model that serve, and the inputs and outputs of this one.
+def model_metadata(model: ServedModel, registry: Registry) -> dict[str, Any]:
+    """Return the served versions of a model, and the inputs and outputs of one version.
 
-    The batch is the first axis of each shape, -1.
+    The batch axis is the first axis of each shape, -1.
     """
     return {
         "name": model.info.name,
@@ -46,10 +46,10 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "datatype": spec.datatype, "shape": spec.shape}
 
 
-def model_config(model: Served, *, max_request_bytes: int, threads: int, latest: int) -> dict[str, Any]:
-    """Return a model's configuration in Triton's words; its `dims` are without the batch.
+def model_config(model: ServedModel, *, max_request_bytes: int, threads: int, latest: int) -> dict[str, Any]:
+    """Return a model's configuration in Triton's format; its `dims` do not include the batch axis.
 
-    `latest` is how many of a model's versions serve.
+    `latest` is the number of served versions of the model.
     """
     kind = "KIND_CPU" if model.info.provider == "CPUExecutionProvider" else "KIND_GPU"
     batching = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
@@ -70,12 +70,12 @@ def model_config(model: Served, *, max_request_bytes: int, threads: int, latest:
     }
 
 
-def _configured(spec: TensorSpec, model: Served) -> dict[str, Any]:
+def _configured(spec: TensorSpec, model: ServedModel) -> dict[str, Any]:
     return {"name": spec.name, "data_type": f"TYPE_{spec.datatype}", "dims": spec.shape[model.is_batched :]}
 
 
-def _largest_batch(model: Served, max_request_bytes: int) -> int:
-    """The most rows that a request can hold as raw bytes; 0 if the first axis is no batch."""
+def _largest_batch(model: ServedModel, max_request_bytes: int) -> int:
+    """Return the largest number of rows of a request with raw bytes; 0 if the model has no batch axis."""
     if not model.is_batched:
         return 0
     row_bytes = sum(spec.row_bytes for spec in model.inputs)
@@ -83,5 +83,5 @@ def _largest_batch(model: Served, max_request_bytes: int) -> int:
 
 
 def repository_index(registry: Registry, *, only_ready: bool) -> list[dict[str, str]]:
-    """Return every version that serves, is being loaded, was refused or was unloaded; or only those that serve."""
+    """Return all versions that serve, are loading, were rejected or were unloaded; or only those that serve."""
     return [asdict(state) for state in registry.states if state.state == "READY" or not only_ready]

@@ -1,6 +1,6 @@
-"""Which models there are, and the routes that would change it: only the admin port has somebody who can.
+"""The routes that load and unload models. Only those of the admin port do so; those of the public port return 403.
 
-The supervisor serves the same routes, so nothing here may need an engine.
+The supervisor serves these routes as well, so this module must not import an engine.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +20,7 @@ _NOT_HERE = "Models are loaded and unloaded on the admin port, by the same path.
 
 
 def change_routes(change: Change | None) -> list[Route]:
-    """Return the routes that load and unload a model by `change`, or refuse to (403) if there is none.
+    """Return the routes that load and unload a model by `change`; without it they return 403.
 
     `change` gets the action and the model's name, raises ServiceError, and returns its versions when it is
     done everywhere.
@@ -44,7 +44,7 @@ async def _change(request: Request, action: Literal["load", "unload"], change: C
 
 
 def check_parameters(body: bytes) -> None:
-    """Raise BadRequest for files and configurations: what serves comes from the repository's folder alone."""
+    """Raise BadRequest for files and configurations: models come from the repository's folder only."""
     try:
         document = read_short_json(body or b"{}")
     except NotJson:

@@ -1,4 +1,4 @@
-"""Everything under /v2 on the public port."""
+"""The routes under /v2 on the public port."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from service.api.v2.model_control import change_routes
 from service.api.v2.statistics import model_statistics
 from service.errors import BadRequest, NotFound, request_too_large
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit
-from service.inference.registry import Served
+from service.http.upload_limits import BodyLimit
+from service.inference.registry import ServedModel
 
 Answer = Callable[[Request], Awaitable[Response]]
 
 INFER_PATHS = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
 _INDEX_BODY = BodyLimit(64 * 1024, 0, request_too_large)
-# What other servers of the protocol have. Not in the documents: it is as good as not there, but for a helpful word.
+# Routes of other servers of the protocol. They are not documented here, and only return an explanation.
 NOT_SUPPORTED = (
     "/v2/trace/setting",
     "/v2/models/{model}/trace/setting",
@@ -36,7 +36,7 @@ NOT_SUPPORTED = (
 
 @dataclass(frozen=True, slots=True)
 class OpenInference:
-    """What the routes need."""
+    """The dependencies of the routes."""
 
     serving: InferenceService
     readiness: Readiness
@@ -45,8 +45,8 @@ class OpenInference:
     latest_versions: int
 
     def routes(self) -> list[Route]:
-        """Return them, in the order in which they have to be tried."""
-        about_models: tuple[tuple[str, Callable[[Served], Any]], ...] = (
+        """Return the routes in the order in which they have to be matched."""
+        about_models: tuple[tuple[str, Callable[[ServedModel], Any]], ...] = (
             ("", self._metadata),
             ("/config", self._config),
             ("/ready", self._model_ready),
@@ -68,19 +68,19 @@ class OpenInference:
     def _by_version(self, end: str, answer: Answer) -> list[Route]:
         return [Route(f"/v2/models/{{model}}{middle}{end}", answer) for middle in ("", "/versions/{version}")]
 
-    def _about(self, tell: Callable[[Served], Any]) -> Answer:
+    def _about(self, tell: Callable[[ServedModel], Any]) -> Answer:
         async def answer(request: Request) -> Response:
             return _json(tell(self._model(request)))
 
         return answer
 
-    def _model(self, request: Request) -> Served:
+    def _model(self, request: Request) -> ServedModel:
         return self.serving.registry.find_any(request.path_params["model"], request.path_params.get("version"))
 
-    def _metadata(self, model: Served) -> dict[str, Any]:
+    def _metadata(self, model: ServedModel) -> dict[str, Any]:
         return model_metadata(model, self.serving.registry)
 
-    def _config(self, model: Served) -> dict[str, Any]:
+    def _config(self, model: ServedModel) -> dict[str, Any]:
         return model_config(
             model,
             max_request_bytes=self.max_request_bytes,
@@ -88,7 +88,7 @@ class OpenInference:
             latest=self.latest_versions,
         )
 
-    def _model_ready(self, model: Served) -> dict[str, Any]:
+    def _model_ready(self, model: ServedModel) -> dict[str, Any]:
         self.readiness.check_ready()
         return {"name": model.info.name, "ready": True}
 
@@ -114,7 +114,7 @@ class OpenInference:
         return _json({"model_stats": [model_statistics(model, total) for model in self.serving.registry]})
 
     async def _answer_statistics(self, request: Request) -> Response:
-        """One version's, or of a model without a version those of all that serve."""
+        """Return the statistics of one version, or of all served versions if the request names none."""
         model = self._model(request)
         is_one = "version" in request.path_params
         models = [model] if is_one else self.serving.registry.versions_of(model.info.name)

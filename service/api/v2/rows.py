@@ -1,4 +1,4 @@
-"""From a request's tensors to the rows that share batches with everybody else's, and from their answers back."""
+"""Conversion of a request's tensors to rows, which are batched with those of other requests, and of results back."""
 
 import functools
 import math
@@ -15,8 +15,9 @@ from service.api.v2.json_tensors import bad_tensor
 from service.api.v2.tensors import InferRequest, RequestedOutput, Tensor, read_request
 from service.errors import BadImage, NotAnImage, image_too_large
 from service.images.header import check_format, format_of
-from service.inference.classifier import Classification, Classifier, ImageJob, pixels_job
-from service.inference.registry import Served
+from service.inference.classifier import Classifier, ImageJob, pixels_job
+from service.inference.registry import ServedModel
+from service.inference.results import Classification
 from service.inference.tensor_model import TensorJob, TensorModel
 from service.model_files.confidence import ENERGY
 from service.model_files.tensor_spec import DTYPES, OPEN
@@ -26,7 +27,7 @@ MOST_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a request: `job` makes the job of a row from its number and the names of the outputs."""
+    """The rows of a request: `job` returns the job of a row from its number and the names of the outputs."""
 
     count: int
     job: Callable[[int, tuple[str, ...]], ImageJob | TensorJob]
@@ -46,15 +47,15 @@ class InferCall:
         return self.rows.job(number, tuple(output.name for output in self.outputs))
 
     def located(self, error: NotAnImage | BadImage, number: int) -> NotAnImage | BadImage:
-        """Return the failure of one row; of several images its message says which."""
+        """Return the failure of one row; if there are several images, its message names the image."""
         if self.rows.count == 1:
             return error
         place = f"Image {number + 1} of {self.rows.count}"
         return type(error)(f"{place}: {error.message}", code=error.code)
 
 
-def read_call(model: Served, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
-    """Read a request whose JSON is the first `json_bytes` of its body, or all for None; 0: it is one raw tensor.
+def read_call(model: ServedModel, body: bytes, json_bytes: int | None, *, max_image_bytes: int) -> InferCall:
+    """Read a request whose JSON is the first `json_bytes` bytes of its body; None: all of it; 0: one raw tensor.
 
     Raises BadRequest, TooLarge.
     """
@@ -66,8 +67,8 @@ def read_call(model: Served, body: bytes, json_bytes: int | None, *, max_image_b
     return InferCall(rows, _requested(model, request), request.id, _timeout_s(request.parameters))
 
 
-def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]) -> None:
-    """Raise BadRequest for a type or a shape that this input does not take; whether the names are right, others see."""
+def _check_input(model: ServedModel, name: str, datatype: str, shape: tuple[int, ...]) -> None:
+    """Raise BadRequest for a type or shape that the input does not accept. Names are checked elsewhere."""
     spec = next((spec for spec in model.inputs if spec.name == name), None)
     if spec is None:
         return
@@ -80,7 +81,7 @@ def _check_input(model: Served, name: str, datatype: str, shape: tuple[int, ...]
         raise bad_tensor(f"{takes}; it was given {datatype} {list(shape)}.")
 
 
-def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
+def _rows_of_raw(model: ServedModel, body: bytes, max_image_bytes: int) -> Rows:
     if isinstance(model, Classifier) and format_of(body) is not None:
         return _image_rows([_checked_image(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
@@ -100,7 +101,7 @@ def _rows_of_raw(model: Served, body: bytes, max_image_bytes: int) -> Rows:
     return _rows_of(model, (Tensor(spec.name, spec.datatype, shape, np.frombuffer(body, dtype).reshape(shape)),), 0)
 
 
-def _rows_of(model: Served, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
+def _rows_of(model: ServedModel, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
     given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
     if sorted(given) != sorted(wanted):
         raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
@@ -130,7 +131,7 @@ def _check_count(rows: int) -> None:
 
 
 def _unwrapped(content: bytes) -> bytes:
-    """The file itself: JSON can hold one only in base64."""
+    """Return the bytes of an image file, which JSON contains in base64."""
     if format_of(content) is not None:
         return content
     try:
@@ -162,7 +163,7 @@ def _rows_of_tensors(model: TensorModel, tensors: Mapping[str, Tensor]) -> Rows:
     return Rows(min(counts), job)
 
 
-def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, ...]:
+def _requested(model: ServedModel, request: InferRequest) -> tuple[RequestedOutput, ...]:
     names = [spec.name for spec in model.outputs]
     if request.outputs is None:
         return tuple(RequestedOutput(name, request.wants_binary) for name in _usual_outputs(model))
@@ -172,8 +173,8 @@ def _requested(model: Served, request: InferRequest) -> tuple[RequestedOutput, .
     return request.outputs
 
 
-def _usual_outputs(model: Served) -> list[str]:
-    """Return the outputs of a request that names none: all, but for a model with a card the energy."""
+def _usual_outputs(model: ServedModel) -> list[str]:
+    """Return the outputs of a request that names none: all, except the energy of a model with a card."""
     return [spec.name for spec in model.outputs if model.card is None or spec.name != ENERGY]
 
 
@@ -188,8 +189,8 @@ def _timeout_s(parameters: Mapping[str, Any]) -> float:
     return timeout / 1e6 if timeout else math.inf
 
 
-def joined(model: Served, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
-    """Return the outputs that were asked for, over all rows, each with whether it is to be sent as raw bytes."""
+def joined(model: ServedModel, call: InferCall, answers: Sequence[Classification]) -> list[tuple[Tensor, bool]]:
+    """Return the requested outputs of all rows, each with whether to send it as raw bytes."""
     joined = []
     for output in call.outputs:
         rows = [answer.outputs[output.name] for answer in answers]
@@ -198,7 +199,7 @@ def joined(model: Served, call: InferCall, answers: Sequence[Classification]) ->
     return joined
 
 
-def _tensor(model: Served, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
+def _tensor(model: ServedModel, output: RequestedOutput, array: NDArray[Any]) -> Tensor:
     if output.best_classes is None:
         datatype = next(spec.datatype for spec in model.outputs if spec.name == output.name)
         return Tensor(output.name, datatype, array.shape, array)
@@ -220,5 +221,5 @@ def _best(row: NDArray[Any], count: int, labels: Sequence[str] | None) -> list[b
 
 
 def _written(value: float | bool) -> str:
-    """As C++ writes it with std::to_string."""
+    """Return a number in the format of C++'s std::to_string."""
     return f"{value:.6f}" if isinstance(value, float) else str(int(value))

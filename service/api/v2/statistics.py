@@ -1,13 +1,13 @@
-"""A model's statistics, as Triton's clients and perf_analyzer read them: counts, and times in nanoseconds."""
+"""A model's statistics in the format of Triton's clients and perf_analyzer: counts, and times in nanoseconds."""
 
 from typing import Any
 
-from service.inference.registry import Served
+from service.inference.registry import ServedModel
 from service.telemetry.model_statistics import MODEL_NUMBERS, batch_prefix, model_key
 from service.telemetry.prometheus import Snapshot
 
 
-def model_statistics(model: Served, total: Snapshot) -> dict[str, Any]:
+def model_statistics(model: ServedModel, total: Snapshot) -> dict[str, Any]:
     """Return one entry of `model_stats`."""
     served_as = model.info.served_as
     numbers = total["counters"].get(model_key(served_as)) or [0.0] * MODEL_NUMBERS
@@ -54,5 +54,5 @@ def _duration(count: float, seconds: float) -> dict[str, int]:
 
 
 def _whole(shares: float) -> int:
-    """The number of executions that so many shares come from: thirds do not add up to one exactly."""
+    """Return the number of executions from a sum of shares, which is rounded because thirds do not add up to one."""
     return round(shares)

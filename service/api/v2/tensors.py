@@ -1,8 +1,8 @@
-"""Tensors on the wire of the Open Inference Protocol (V2): its request and response bodies, and nothing of HTTP.
+"""The request and response bodies of the Open Inference Protocol (V2), without HTTP.
 
 A body is JSON, or JSON followed by the raw bytes of tensors: little-endian, row-major, without padding; an element of
-BYTES is its length in four bytes and then itself. What clients really send is looser than the protocol's text: `data`
-may be nested or flat, and binary and JSON tensors may be mixed in one body.
+BYTES is its length in four bytes followed by its content. Clients deviate from the protocol: `data` may be nested or
+flat, and a body may contain both binary and JSON tensors.
 """
 
 import math
@@ -23,7 +23,7 @@ from service.model_files.tensor_spec import DTYPES
 
 DATATYPES = (*DTYPES, "BYTES")
 _MOST_ELEMENTS = 65_536  # of BYTES in one request
-LONGEST_NAME = 1024  # refusals repeat names
+LONGEST_NAME = 1024  # error messages repeat names
 _LENGTH = struct.Struct("<I")
 
 
@@ -39,7 +39,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class RequestedOutput:
-    """An output that the client wants: raw or as JSON, and as its best classes instead of all values if that is set."""
+    """A requested output: raw or as JSON, and optionally as its best classes instead of all values."""
 
     name: str
     is_binary: bool
@@ -48,7 +48,7 @@ class RequestedOutput:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """The content of an inference request. `outputs` is None if the client named none and wants all."""
+    """The content of an inference request. `outputs` is None if the request names none, which means all."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[RequestedOutput, ...] | None = None
@@ -58,11 +58,11 @@ class InferRequest:
 
 
 def datatype_of(array: NDArray[Any]) -> str:
-    """Return the protocol's name of an array's type. Raises KeyError for one that it has not."""
+    """Return the protocol's name of an array's type. Raises KeyError for an unsupported type."""
     return next(name for name, dtype in DTYPES.items() if dtype == array.dtype)
 
 
-# Looks at an input's name, datatype and shape before its data is read. Raises BadRequest.
+# Checks an input's name, datatype and shape before its data is read. Raises BadRequest.
 Check = Callable[[str, str, tuple[int, ...]], None]
 
 
@@ -73,7 +73,7 @@ def _takes_all(_name: str, _datatype: str, _shape: tuple[int, ...]) -> None:
 def read_request(body: bytes, json_bytes: int | None, check: Check = _takes_all) -> InferRequest:
     """Read a request whose JSON is the first `json_bytes` bytes of the body, or all of it for None.
 
-    Raises BadRequest with a sentence that says what does not fit, and what `check` raises.
+    Raises BadRequest with the reason, and the errors of `check`.
     """
     if json_bytes is not None and json_bytes > len(body):
         raise bad_tensor(f"Inference-Header-Content-Length is {json_bytes}, but the body has only {len(body)} bytes.")
@@ -121,7 +121,7 @@ def _flag(parameters: dict[str, Any], name: str, default: bool) -> bool:
 
 
 def _parts(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the entries of `inputs` or `outputs`, each with a name of its own."""
+    """Return the entries of `inputs` or `outputs`, whose names have to be unique."""
     parts = document.get(name)
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise bad_tensor(f"`{name}` must be a list of JSON objects.")
@@ -162,7 +162,7 @@ def _read_inputs(document: dict[str, Any], binary: memoryview, check: Check) -> 
 
 def _check_shared_memory(parameters: dict[str, Any]) -> None:
     if "shared_memory_region" in parameters:
-        raise bad_tensor("Shared memory is not supported; tensors go in the request and in the answer themselves.")
+        raise bad_tensor("Shared memory is not supported; send tensors in the request body.")
 
 
 def _is_count(value: object) -> bool:
@@ -245,7 +245,7 @@ def _read_outputs(document: dict[str, Any], wants_binary: bool) -> tuple[Request
 def write_response(head: dict[str, Any], outputs: Sequence[tuple[Tensor, bool]]) -> tuple[bytes, int | None]:
     """Return a response's body, and how many bytes of it are JSON, or None if all are.
 
-    `head` is what the JSON says beside the outputs; each output comes with whether it is to be sent as raw bytes.
+    `head` has the other fields of the JSON. Each output is paired with whether to send it as raw bytes.
     """
     parts, blobs = [], []
     for tensor, is_binary in outputs:

@@ -122,7 +122,7 @@ def test_maps_and_bias_make_the_logits_in_integers_too(tiny: Converted, for_x86:
     np.testing.assert_allclose((logits - logits[:, :1]) / 1.5, shares - shares[:, :1], rtol=0, atol=0.1)
 
 
-def test_answers_tell_apart_what_256_levels_of_logits_would_tie(tiny: Converted, for_x86: onnx.ModelProto) -> None:
+def test_answers_distinguish_what_256_levels_of_logits_would_tie(tiny: Converted, for_x86: onnx.ModelProto) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 32, 32, 3), dtype=np.uint8)
     (probabilities,) = Engine(serialise(for_x86), providers="cpu").run(pixels, ("probabilities",))
     assert len(np.unique(probabilities)) > 256

@@ -139,7 +139,7 @@ def test_the_mean_image_that_some_recipes_subtract_is_part_of_the_graph() -> Non
     np.testing.assert_allclose(probabilities, expected, rtol=0, atol=1e-5)
 
 
-def test_the_card_travels_in_the_file_and_leaves_the_graph_alone(tiny: Converted) -> None:
+def test_the_card_travels_in_the_file_and_does_not_change_the_graph(tiny: Converted) -> None:
     card = ModelCard(
         network="resnet8",
         depth=8,

@@ -42,7 +42,7 @@ def test_a_network_that_does_not_exist_is_refused(depth: int | None, variants: l
         parse_choice(depth, variants).architecture()
 
 
-def test_what_was_not_asked_for_contradicts_nothing() -> None:
+def test_options_that_are_not_given_contradict_nothing() -> None:
     for network in ("resnet20", "plain20", "resnet50"):
         assert NetworkSpec().contradictions(architecture(network)) == []
     assert NetworkSpec(20).contradictions(architecture("plain20")) == []
@@ -59,7 +59,5 @@ def test_what_was_not_asked_for_contradicts_nothing() -> None:
         (NetworkSpec(stride_in="1x1"), "resnet18", "--variant is v1, the run's network is without bottlenecks"),
     ],
 )
-def test_a_contradiction_says_what_was_asked_for_and_what_there_is(
-    choice: NetworkSpec, network: str, phrase: str
-) -> None:
+def test_a_contradiction_names_the_given_and_the_actual_value(choice: NetworkSpec, network: str, phrase: str) -> None:
     assert choice.contradictions(architecture(network)) == [phrase]

@@ -201,7 +201,7 @@ def test_only_what_was_published_is_looked_for() -> None:
         (NetworkSpec(depth=34, plain=True), None, "leave out --variant plain"),
     ],
 )
-def test_what_nobody_published_is_told_in_one_line(choice: NetworkSpec, name: str | None, message: str) -> None:
+def test_unpublished_weights_are_reported_in_one_line(choice: NetworkSpec, name: str | None, message: str) -> None:
     with pytest.raises(ExportError, match=message):
         from_published(choice, name, None, lambda _line: None)
 

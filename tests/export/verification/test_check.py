@@ -152,7 +152,7 @@ def lose_the_graph(model: onnx.ModelProto) -> None:
         (lose_the_graph, "precision of layers"),
     ],
 )
-def test_a_sealed_file_with_another_graph_is_told_and_never_a_traceback(
+def test_a_sealed_file_with_another_graph_is_reported_without_a_traceback(
     files: dict[str, Path], tmp_path: Path, change: Any, expected: str
 ) -> None:
     file = changed(files["fp32"], tmp_path / "changed.onnx", change)

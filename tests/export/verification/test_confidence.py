@@ -116,7 +116,7 @@ def test_unknown_images_are_compared_with_test_images_and_a_fifth_of_them_only_c
 
 
 @pytest.mark.parametrize("score", ["energy", "largest_probability"])
-def test_the_score_is_the_one_that_tells_the_unknown_images(score: str) -> None:
+def test_the_score_is_the_one_that_separates_the_unknown_images(score: str) -> None:
     held_out, test, _ = known_and_unknown(2)
     logits = {
         "energy": np.tile([-1.0, -5.0, -5.0, -5.0], (500, 1)),  # as sure as of known images, with low logits
@@ -127,7 +127,7 @@ def test_the_score_is_the_one_that_tells_the_unknown_images(score: str) -> None:
     assert found.auroc > 0.95
 
 
-def test_without_unknown_images_the_score_is_the_one_that_tells_right_answers_from_wrong_ones() -> None:
+def test_without_unknown_images_the_score_separates_right_answers_from_wrong_ones() -> None:
     held_out, test, _ = known_and_unknown(3)
     found = measured(held_out, test, None)
     assert (found.auroc, found.auroc_interval, found.unknown, found.known_images) == (None, None, None, 400)

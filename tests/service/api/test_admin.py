@@ -56,7 +56,7 @@ async def test_a_load_says_how_each_version_is() -> None:
 
 @pytest.mark.parametrize("prefix", ["/admin/models", "/v2/repository/models"])
 @pytest.mark.parametrize("name", ["config", "file:1/model.onnx"])
-async def test_what_serves_comes_from_the_folder_alone(prefix: str, name: str) -> None:
+async def test_loaded_models_come_from_the_folder_only(prefix: str, name: str) -> None:
     async with admin_port(OPEN) as admin:
         answer = await admin.post(f"{prefix}/tiny/load", json={"parameters": {name: "x"}})
         assert answer.status_code == 400

@@ -131,7 +131,11 @@ async def test_the_documents_have_the_hot_route_too(client: httpx.AsyncClient) -
     names = {parameter["name"] for parameter in operation["parameters"]}
     assert names == {"top_k", "model", "X-Request-Timeout-Ms", "X-Request-Id", "traceparent"}
     assert {"multipart/form-data", "image/jpeg", "image/png", "image/webp"} <= set(operation["requestBody"]["content"])
-    for promise in ("whatever its content type says", "Unknown query parameters are ignored", "the last counts"):
+    for promise in (
+        "detected from the bytes",
+        "Unknown query parameters are ignored",
+        "the last value of a repeated one counts",
+    ):
         assert promise in operation["description"]
     assert set(operation["responses"]) == {"200", *map(str, FAILURES)} - {"406"}
     for path in images:

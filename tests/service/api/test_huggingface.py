@@ -60,7 +60,7 @@ async def test_top_k_chooses_how_many(client: httpx.AsyncClient, red: bytes, par
         ({}, "`inputs` must be an image"),
         ([], "send an image"),
         ({"inputs": "", "parameters": 3}, "must be an object"),
-        ({"inputs": ""}, "There is no image"),
+        ({"inputs": ""}, "The request has no image"),
         ({"inputs": "aGk=", "parameters": {"top_k": 0}}, "top_k must be"),
         ({"inputs": "aGk=", "parameters": {"top_k": True}}, "top_k must be"),
         ({"inputs": "aGk=", "parameters": {"topk": 1}}, "did you mean `top_k`"),
@@ -78,8 +78,8 @@ async def test_failures_are_in_the_words_of_hugging_face(app: FastAPI, client: h
     assert_error(await client.post(PATH, content=red[:100]), 422, "no image data")
     assert_error(await client.post(PATH, json={"inputs": as_text(bytes(100_001))}), 413, "100,000 bytes")
     assert_error(await client.post(PATH, content=bytes(300_000)), 413, "100,000 bytes")
-    assert_error(await client.get(PATH), 405, "POST only")
-    app.state.parts.readiness.state = "starting"
+    assert_error(await client.get(PATH), 405, "only POST")
+    app.state.components.readiness._state = "starting"
     answer = await client.post(PATH, content=red)
     assert_error(answer, 503, "loading")
     assert int(answer.headers["retry-after"]) >= 1
@@ -90,7 +90,7 @@ async def test_answers_are_counted_by_the_template_of_their_path(
 ) -> None:
     for name in ("tiny", "a", "b"):
         await client.post(f"/hf/{name}", content=red)
-    counted = app.state.parts.metrics.snapshot()["counters"]
+    counted = app.state.components.metrics.snapshot()["counters"]
     assert counted["resnet_requests\n/hf/{model}\nPOST\n200"] == [1]
     assert counted["resnet_requests\n/hf/{model}\nPOST\n404"] == [2]
 
@@ -104,4 +104,4 @@ async def test_a_large_json_body_is_parsed_in_a_thread(models: Path) -> None:
     async with client_of(app) as client:
         answer = (await client.post(PATH, json={"inputs": as_text(content.getvalue())})).json()
         assert answer == (await client.post(PATH, content=content.getvalue())).json()
-    assert app.state.parts.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.held_bytes == 0

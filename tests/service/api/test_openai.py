@@ -96,7 +96,7 @@ async def test_models_are_listed(client: httpx.AsyncClient) -> None:
 
 
 async def test_a_server_that_starts_says_so(app: FastAPI, client: httpx.AsyncClient) -> None:
-    app.state.parts.readiness.state = "starting"
+    app.state.components.readiness._state = "starting"
     for answer in (await client.get("/v1/models"), await client.post(PATH, json={"input": data_url(PURPLE)})):
         assert_error(answer, 503, "not_ready")
         assert int(answer.headers["retry-after"]) >= 1

@@ -36,7 +36,7 @@ async def test_each_way_to_send_an_image_has_the_same_answer(client: httpx.Async
 
 async def test_ping_follows_readiness(app: FastAPI, client: httpx.AsyncClient) -> None:
     assert (await client.get("/ping")).json() == {"status": "Healthy"}
-    app.state.parts.readiness.state = "draining"
+    app.state.components.readiness.start_draining()
     assert_error(await client.get("/ping"), 503, "ServiceUnavailableException")
 
 
@@ -57,7 +57,7 @@ async def test_only_the_routes_of_torchserve_accept_put(client: httpx.AsyncClien
 
 async def test_put_is_admitted_and_counted_like_post(app: FastAPI, client: httpx.AsyncClient, red: bytes) -> None:
     await client.put(PATH, content=red)
-    counted = app.state.parts.metrics.snapshot()["counters"]
+    counted = app.state.components.metrics.snapshot()["counters"]
     assert counted["resnet_requests\n/predictions/{model}\nPUT\n200"] == [1]
     answer = await client.put(PATH, content=red, headers={"x-request-timeout-ms": "soon"})
     assert_error(answer, 400, "BadRequestException")

@@ -79,10 +79,10 @@ async def running(
     max_waiting: int = 100,
     max_age_s: float = 60.0,
     never_refused: int = 0,
-    board: SharedLoad | None = None,
+    shared_load: SharedLoad | None = None,
 ) -> AsyncIterator[Batcher]:
     limits = QueueLimits(max_waiting, max_age_s, never_refused=never_refused)
-    batcher = Batcher(limits, threads=threads, board=board)
+    batcher = Batcher(limits, threads=threads, shared_load=shared_load)
     batcher.start()
     yield batcher
     await batcher.stop(10)
@@ -334,16 +334,16 @@ async def test_of_two_clients_that_send_no_more_one_is_answered() -> None:
 
 
 async def test_a_request_is_in_the_way_while_its_images_wait_and_others_too() -> None:
-    model, board = GatedModel(), SharedLoad(2)
-    async with running(board=board) as batcher:
+    model, shared_load = GatedModel(), SharedLoad(2)
+    async with running(shared_load=shared_load) as batcher:
         first = await submitted(batcher, model, 1)
         await model.has_begun()
         ended = [asyncio.create_task(batcher.submit(model, job, SubmitOptions(unknown))) for job in (2, 3)]
         await asyncio.sleep(0)
         assert not batcher.delays_others(unknown)
-        board.write(1, waiting=1, outstanding=1)
+        shared_load.write(1, waiting=1, outstanding=1)
         assert batcher.delays_others(unknown)
-        board.clear(1)
+        shared_load.clear(1)
         other = await submitted(batcher, model, 4)
         assert batcher.delays_others(unknown)
         assert not batcher.delays_others(unknown_too)
@@ -362,7 +362,7 @@ async def test_a_client_that_hangs_up_does_not_strand_its_batch() -> None:
         assert await second == 4
 
 
-async def test_one_bad_image_fails_alone() -> None:
+async def test_one_bad_image_does_not_fail_its_batch() -> None:
     model = GatedModel()
     mixed = OpenModel()
     async with running() as batcher:
@@ -505,7 +505,7 @@ async def test_the_time_of_preparing_is_no_time_in_the_queue() -> None:
         await asyncio.gather(*tasks)
 
 
-async def test_an_image_that_fails_on_its_way_is_answered_alone() -> None:
+async def test_an_image_that_fails_on_its_way_does_not_fail_others() -> None:
     model = SortingModel()
     model.may_prepare.set()
     async with running() as batcher:
@@ -527,31 +527,31 @@ async def test_stopping_waits_for_what_was_set_aside() -> None:
 
 
 async def test_an_image_is_alone_only_if_no_process_has_another_nor_had_just_now() -> None:
-    board, model = SharedLoad(2), GatedModel()
+    shared_load, model = SharedLoad(2), GatedModel()
     model.open()
-    async with running(board=board) as batcher:
+    async with running(shared_load=shared_load) as batcher:
         await batcher.submit(model, 1)
-        board.write(1, waiting=0, outstanding=1)
+        shared_load.write(1, waiting=0, outstanding=1)
         await batcher.submit(model, 2)
-        board.write(1, waiting=0, outstanding=0)
+        shared_load.write(1, waiting=0, outstanding=0)
         await batcher.submit(model, 3)
-        await asyncio.to_thread(wait_until, lambda: not board.was_recently_busy())
+        await asyncio.to_thread(wait_until, lambda: not shared_load.was_recently_busy())
         await batcher.submit(model, 4)
     assert model.exclusive == [True, False, False, True]
-    assert board.outstanding() == 0
+    assert shared_load.outstanding() == 0
 
 
 async def test_what_waits_in_other_processes_counts_too() -> None:
-    board, model = SharedLoad(2), OpenModel()
-    async with running(max_waiting=5, board=board) as batcher:
-        board.write(1, waiting=5, outstanding=5)
+    shared_load, model = SharedLoad(2), OpenModel()
+    async with running(max_waiting=5, shared_load=shared_load) as batcher:
+        shared_load.write(1, waiting=5, outstanding=5)
         with pytest.raises(Overloaded):
             batcher.check_capacity()
-        board.write(1, waiting=4, outstanding=5)
+        shared_load.write(1, waiting=4, outstanding=5)
         assert await batcher.submit(model, 1) == 2
 
 
-async def test_a_full_queue_makes_room_by_forgetting_clients_that_left() -> None:
+async def test_a_full_queue_drops_clients_that_left() -> None:
     model, has_left = GatedModel(), threading.Event()
     async with running(max_waiting=2) as batcher:
         tasks = await submitted(batcher, model, 1)
@@ -613,13 +613,13 @@ async def test_a_quick_job_waits_its_turn_behind_others() -> None:
     "reason", ["another process has work", "several were there a moment ago", "the last were slow"]
 )
 async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: str) -> None:
-    model, board = WhereModel(), SharedLoad(2)
+    model, shared_load = WhereModel(), SharedLoad(2)
     if reason == "another process has work":
-        board.write(1, waiting=0, outstanding=1)
+        shared_load.write(1, waiting=0, outstanding=1)
     if reason == "several were there a moment ago":
-        board.write(1, waiting=1, outstanding=2)
-        board.write(1, waiting=0, outstanding=0)
-    async with running(board=board) as batcher:
+        shared_load.write(1, waiting=1, outstanding=2)
+        shared_load.write(1, waiting=0, outstanding=0)
+    async with running(shared_load=shared_load) as batcher:
         if reason == "the last were slow":
             batcher._load_shedder._seconds_per_image = 0.01
         assert await batcher.submit(model, 4) == 8

@@ -9,7 +9,7 @@ import pytest
 
 from service.batching.heartbeat import Heartbeat
 from service.batching.job_queue import Batch, JobQueue
-from service.batching.jobs import IsWanted, QueuedJob
+from service.batching.jobs import IsAwaited, QueuedJob
 from service.batching.load_shedding import LoadShedder, QueueLimits
 from service.errors import BadImage, Expired
 from service.system.shared_counters import SharedLoad
@@ -55,9 +55,9 @@ def put(queue: JobQueue) -> Iterator[Put]:
     loop = asyncio.new_event_loop()
 
     def put(
-        model: Model, *jobs: int, is_wanted: IsWanted = wanted, expires_at: float = float("inf")
+        model: Model, *jobs: int, is_awaited: IsAwaited = wanted, expires_at: float = float("inf")
     ) -> list[QueuedJob]:
-        queued = [QueuedJob(model, job, loop.create_future(), is_wanted, expires_at) for job in jobs]  # type: ignore[arg-type]
+        queued = [QueuedJob(model, job, loop.create_future(), is_awaited, expires_at) for job in jobs]  # type: ignore[arg-type]
         with queue.lock:
             for each in queued:
                 queue.put(each)
@@ -123,7 +123,7 @@ def test_a_batch_is_exclusive_while_no_process_has_another_job(
 
 def test_abandoned_and_expired_jobs_are_refused_beyond_the_share(queue: JobQueue, put: Put) -> None:
     model = Model(max_batch=1)
-    put(model, 1, is_wanted=abandoned)
+    put(model, 1, is_awaited=abandoned)
     put(model, 2, expires_at=time.monotonic() - 1)
     put(model, 3)
     batch = taken(queue)
@@ -154,9 +154,9 @@ def test_a_deferred_job_that_fails_leaves_the_queue(queue: JobQueue, put: Put) -
 
 def test_dropping_refused_jobs_keeps_all_others(queue: JobQueue, put: Put) -> None:
     model, other = Model(), Model()
-    put(model, 1, is_wanted=abandoned)
+    put(model, 1, is_awaited=abandoned)
     put(model, 2)
-    put(other, 3, is_wanted=abandoned)
+    put(other, 3, is_awaited=abandoned)
     dropped = queue.drop_refused(time.monotonic())
     assert [(queued.job, type(failure)) for queued, failure in dropped] == [(1, Expired), (3, Expired)]
     assert queue.waiting == 1

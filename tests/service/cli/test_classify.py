@@ -120,7 +120,7 @@ def test_a_pattern_through_folders_gives_each_file_once(models: Path, tmp_path: 
     ]
 
 
-def test_a_folder_or_pattern_without_images_is_told(models: Path, tmp_path: Path) -> None:
+def test_a_folder_or_pattern_without_images_is_reported(models: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
@@ -144,7 +144,7 @@ def test_many_files_are_answered_in_their_order(models: Path, tmp_path: Path) ->
     assert labels == ["red", "blue", "green"] * 20
 
 
-def test_as_many_labels_as_asked_for(models: Path, files: list[Path]) -> None:
+def test_as_many_labels_as_requested(models: Path, files: list[Path]) -> None:
     result = run("--models", models, "--top-k", 8, files[0])
     assert len(result.stdout.splitlines()) == 9
 
@@ -173,7 +173,7 @@ def test_a_name_gives_no_orders_to_the_terminal(models: Path, tmp_path: Path) ->
     assert result.stdout.splitlines()[0].endswith(r"a\x1b[31m\nb.png  (JPEG, 50 x 37)")
 
 
-def test_an_empty_name_of_a_server_is_told(models: Path, files: list[Path]) -> None:
+def test_an_empty_name_of_a_server_is_reported(models: Path, files: list[Path]) -> None:
     result = run("--models", models, "--server", "", files[0])
     assert result.exit_code == 1
     assert "no address of a server" in result.stderr

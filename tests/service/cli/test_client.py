@@ -22,7 +22,7 @@ ANSWER = {
     "image": {"format": "JPEG", "width": 50, "height": 37},
     "timings_ms": {},
 }
-OVERLOADED = {"code": "overloaded", "detail": "Too many images are waiting already; try again a little later."}
+OVERLOADED = {"code": "overloaded", "detail": "Too many images are waiting; try again later."}
 
 Reply = Callable[[BaseHTTPRequestHandler, bytes], tuple[int, dict[str, str], bytes]]
 
@@ -80,7 +80,7 @@ def test_the_server_gets_the_image_the_question_and_the_key(tmp_path: Path) -> N
     assert result.stdout.splitlines() == [f"{file}  (JPEG, 50 x 37)", f"  cat   75.00%  {'█' * 22}"]
 
 
-def test_a_refused_image_fails_alone(tmp_path: Path) -> None:
+def test_a_refused_image_does_not_fail_the_others(tmp_path: Path) -> None:
     refusal = {"code": "not_an_image", "detail": "Only JPEG, PNG and WebP images are accepted."}
     (tmp_path / "1.jpg").write_bytes(b"no image")
     (tmp_path / "2.jpg").write_bytes(image((255, 0, 0)))
@@ -91,14 +91,14 @@ def test_a_refused_image_fails_alone(tmp_path: Path) -> None:
     assert "cat" in result.stdout
 
 
-def test_a_busy_server_is_asked_again_when_it_says(tmp_path: Path) -> None:
+def test_a_busy_server_gets_a_retry_after_its_delay(tmp_path: Path) -> None:
     replies = [as_json(503, OVERLOADED, **{"retry-after": "0"})] * 2 + [as_json(200, ANSWER)]
     with server(lambda *_: replies.pop(0)) as url:
         assert ask_once(url) == ANSWER
     assert not replies
 
 
-def test_a_server_that_stays_busy_is_told_as_that() -> None:
+def test_a_server_that_stays_busy_is_reported_as_that() -> None:
     with server(lambda *_: as_json(503, OVERLOADED, **{"retry-after": "0"})) as url:
         answer = ask_once(url)
     assert answer == {"error": {"status": 503, **OVERLOADED}}
@@ -115,7 +115,7 @@ def test_a_connection_that_ended_meanwhile_is_opened_again() -> None:
 
 
 @pytest.mark.parametrize("reply", [(200, {}, b"<html>"), (404, {}, b"{}"), (200, {}, b"[1]")])
-def test_another_kind_of_server_is_told_as_that(reply: tuple[int, dict[str, str], bytes]) -> None:
+def test_another_kind_of_server_is_reported_as_that(reply: tuple[int, dict[str, str], bytes]) -> None:
     with server(lambda *_: reply) as url, pytest.raises(ServerError, match="is not serve-resnet"):
         ask_once(url)
 
@@ -133,13 +133,13 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url", ["ftp://here", "http://", "http:///path", "http://a:99999", "http://a:port", "http://[", "http://a b"]
 )
-def test_what_is_no_address_is_told_as_that(url: str) -> None:
+def test_an_invalid_address_is_reported_as_that(url: str) -> None:
     with pytest.raises(ServerError, match="no address"):
         Client(url)
 
 
 @pytest.mark.parametrize("key", ["two\nlines", "schlüssel", "鍵", "two words"])
-def test_what_can_be_no_key_is_told_without_being_shown(key: str) -> None:
+def test_an_invalid_key_is_reported_without_being_shown(key: str) -> None:
     with pytest.raises(ServerError, match="no API key") as caught:
         Client("http://a", api_key=key)
     assert key not in str(caught.value)

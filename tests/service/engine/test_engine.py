@@ -158,7 +158,7 @@ class LosesItsDevice:
         raise DeviceLost("CUDA failure 700: an illegal memory access was encountered")
 
 
-def test_a_lost_device_is_told_before_the_answer_fails(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_device_is_reported_before_the_answer_fails(model_file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     engine = Engine(model_file, host=EngineOptions(on_device_lost=lambda: told.append("lost")))
     monkeypatch.setattr(engine, "_sessions", LosesItsDevice())
@@ -173,7 +173,7 @@ def test_an_unknown_choice_of_provider_is_a_programmers_mistake(model_file: byte
         Engine(model_file, providers="rocm")
 
 
-def test_a_failing_run_is_told_without_the_librarys_words(model_file: bytes) -> None:
+def test_a_failing_run_is_reported_without_the_librarys_words(model_file: bytes) -> None:
     with pytest.raises(EngineFailed) as failure:
         Engine(model_file).run(np.zeros((1, SIDE, SIDE + 1, 3), np.uint8))
     assert "onnx" not in failure.value.message.lower()

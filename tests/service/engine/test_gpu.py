@@ -68,7 +68,7 @@ def test_no_images_get_no_answers() -> None:
     assert probabilities.shape == (0, CLASSES)
 
 
-def test_what_does_not_fit_the_memory_is_halved_for_good_and_nobody_loses_an_answer(
+def test_a_batch_that_exceeds_the_memory_is_halved_for_good_without_lost_answers(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     sessions, session, _ = warm()
@@ -116,7 +116,7 @@ def test_a_single_image_that_does_not_fit_fails_and_the_device_lives_on() -> Non
     assert sessions.run(images(1), ("probabilities",))[0].tolist() == sums(1)
 
 
-def test_a_poisoned_context_is_told_apart_at_once() -> None:
+def test_a_poisoned_context_is_recognized_at_once() -> None:
     sessions, session, _ = warm()
     session.failures = ["CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=h"]
     with pytest.raises(DeviceLost):

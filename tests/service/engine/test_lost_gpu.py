@@ -27,7 +27,7 @@ def test_a_lost_gpu_makes_the_server_unready_and_then_ends_it(
     assert caplog.messages == ["the GPU is lost; exiting with status 70, to be restarted"]
 
 
-def test_those_who_wait_for_the_start_hear_what_takes_so_long() -> None:
+def test_the_readiness_message_names_what_takes_long_at_the_start() -> None:
     readiness = Readiness()
     host = lifespan._engine_options(Settings(), readiness)
     host.report("building engines: 40 s so far")

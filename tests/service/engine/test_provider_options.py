@@ -47,7 +47,7 @@ def test_a_batch_size_is_no_reason_to_search_for_algorithms_again() -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_tensorrt_is_told_a_precision_that_it_would_not_use_by_itself(precision: str) -> None:
+def test_tensorrt_gets_a_precision_that_it_would_not_use_by_itself(precision: str) -> None:
     told = tensorrt_options(32, 32, 8, precision)  # type: ignore[arg-type]
     assert {name for name in told if name.endswith("_enable")} == {f"trt_{precision}_enable"}
 

@@ -40,7 +40,7 @@ def test_without_a_device_auto_says_once_that_it_falls_back(machine: Machine, ca
 
 
 @pytest.mark.parametrize("choice", ["cuda", "tensorrt"])
-def test_without_a_device_a_gpu_that_was_asked_for_is_refused(machine: Machine, choice: str) -> None:
+def test_without_a_device_a_requested_gpu_is_refused(machine: Machine, choice: str) -> None:
     machine(gpu=False)
     with pytest.raises(EngineError, match=f"no CUDA device was found for --providers {choice}; are the driver"):
         choose_providers(choice)
@@ -54,7 +54,7 @@ def test_without_tensorrt_auto_says_that_it_goes_on_with_cuda(
     assert caplog.messages == ["TensorRT is not installed: --providers auto falls back to CUDA"]
 
 
-def test_without_tensorrt_it_is_refused_where_it_was_asked_for(machine: Machine) -> None:
+def test_without_tensorrt_it_is_refused_where_it_was_requested(machine: Machine) -> None:
     machine(gpu=True, tensorrt=False)
     with pytest.raises(EngineError, match=r"TensorRT is not installed, libnvinfer\.so\.10 cannot be loaded; install"):
         choose_providers("tensorrt")

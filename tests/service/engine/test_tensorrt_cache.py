@@ -84,7 +84,7 @@ def test_an_engine_is_good_for_everything_that_it_was_built_with_and_nothing_els
     assert engine_key("a" * 64, "fp32", PROFILE) in keys
 
 
-def test_what_takes_long_is_told_while_it_lasts_and_when_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_long_activity_is_reported_while_it_lasts_and_at_its_end(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str | None] = []
     twice = threading.Event()
 

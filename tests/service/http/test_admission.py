@@ -8,11 +8,12 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Overloaded, request_too_large
-from service.http import request_context as exchange
+from service.http import request_context
 from service.http.admission import Admission
 from service.http.readiness import Readiness
-from service.http.request_context import FORM_BYTES, LINGER_BYTES, BodyLimit, UploadMemory
+from service.http.request_context import LINGER_BYTES
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import FORM_BYTES, BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import render
 
@@ -206,7 +207,7 @@ async def test_a_draining_server_answers_and_says_goodbye() -> None:
 async def test_after_an_early_answer_a_little_is_read_before_the_connection_closes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "LINGER_S", 0.05)
+    monkeypatch.setattr(request_context, "LINGER_S", 0.05)
     client = Client(*[b"a" * 10_000] * 1000)
     await ask(client, {"content-length": "10000000"})
     assert client.status == 413
@@ -227,7 +228,7 @@ async def test_the_answer_is_out_while_a_slow_client_is_still_given_its_moment()
 async def test_a_client_that_never_sends_what_it_announced_is_not_waited_for_long(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(exchange, "LINGER_S", 0.01)
+    monkeypatch.setattr(request_context, "LINGER_S", 0.01)
     client = Client(leaves=False)
     await asyncio.wait_for(ask(client, {"content-length": "2000", "expect": "100-continue"}), 10)
     assert client.status == 413
@@ -267,7 +268,7 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
     assert third.status == 200
 
 
-async def test_what_is_given_up_at_the_end_is_told_so() -> None:
+async def test_a_request_given_up_at_the_end_is_reported() -> None:
     client = Client(leaves=False)
     asking = asyncio.create_task(ask(client, {"content-length": "100"}, state="draining"))
     await asyncio.sleep(0)  # it waits for the body now

@@ -52,7 +52,7 @@ def test_an_empty_key_opens_nothing_even_where_its_hash_is_listed() -> None:
         (f"shop {hashed('a')} more\n", "line 1"),
     ],
 )
-def test_a_wrong_file_is_told_by_its_line_and_not_shown(tmp_path: Path, content: str, words: str) -> None:
+def test_a_wrong_file_is_reported_by_its_line_and_not_shown(tmp_path: Path, content: str, words: str) -> None:
     file = tmp_path / "keys"
     file.write_text(content)
     with pytest.raises(BadKeyFile, match=words) as refused:

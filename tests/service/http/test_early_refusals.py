@@ -12,8 +12,8 @@ from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness, State
-from service.http.request_context import BodyLimit, UploadMemory
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import render
 from tests.service.http.test_admission import Client, lazy_app
@@ -64,7 +64,7 @@ async def of_admission(path: str, headers: dict[bytes, bytes], access: Access) -
     readiness = Readiness("ready")
 
     def refuse(_: float) -> None:
-        raise Overloaded("Too many images are waiting already; try again a little later.", retry_after_s=2)
+        raise Overloaded("Too many images are waiting; try again later.", retry_after_s=2)
 
     client = Client(b"0123456789")
     admission = Admission(

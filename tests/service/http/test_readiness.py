@@ -11,7 +11,7 @@ from service.http.readiness import Readiness
 @pytest.mark.parametrize(
     ("state", "started", "ready"), [("starting", False, False), ("ready", True, True), ("draining", True, False)]
 )
-def test_readiness_tells_starting_ready_and_draining_apart(state: Any, started: bool, ready: bool) -> None:
+def test_readiness_distinguishes_starting_ready_and_draining(state: Any, started: bool, ready: bool) -> None:
     readiness = Readiness(state)
     for check, passes in ((readiness.check_started, started), (readiness.check_ready, ready)):
         if passes:

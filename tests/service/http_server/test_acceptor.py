@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from service.http_server.acceptor import Acceptor, most_clients
+from service.http_server.acceptor import Acceptor, connection_limit
 from service.system.shared_counters import SharedLoad
 from tests.support.served import wait_until
 
@@ -30,10 +30,15 @@ class Door:
         self.made = 0
         self.is_busy = False
         self.acceptor = Acceptor(
-            listener, lambda: Client(self), board=board, place=place, most=most, make_room=self.make_room
+            listener,
+            lambda: Client(self),
+            shared_load=board,
+            worker_index=place,
+            max_connections=most,
+            close_idle=self.close_idle,
         )
 
-    def make_room(self) -> bool:
+    def close_idle(self) -> bool:
         if self.is_busy or not self.clients:
             return False
         next(iter(self.clients)).close()
@@ -58,7 +63,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         del self.door.clients[self.transport]
-        self.door.acceptor.note_lost()
+        self.door.acceptor.on_connection_lost()
 
 
 @asynccontextmanager
@@ -127,7 +132,7 @@ async def test_without_free_file_descriptors_clients_wait(
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             return super().accept()
 
-    monkeypatch.setattr("service.http_server.acceptor._NO_ROOM_S", 0.01)
+    monkeypatch.setattr("service.http_server.acceptor._OUT_OF_RESOURCES_S", 0.01)
     with Full() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -167,8 +172,8 @@ def test_the_cap_leaves_files_for_others(monkeypatch: pytest.MonkeyPatch) -> Non
     in_use = len(os.listdir("/dev/fd"))
     for limit, reserved in ((64, 16), (256, 64), (1024, 64), (65_536, 64)):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limit=limit: (limit, limit))
-        assert limit - reserved - 4 <= most_clients() + in_use <= limit - reserved + 4
+        assert limit - reserved - 4 <= connection_limit() + in_use <= limit - reserved + 4
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert most_clients() > 1_000_000
+    assert connection_limit() > 1_000_000
     monkeypatch.setattr(resource, "getrlimit", lambda _: (8, 8))
-    assert most_clients() == 1
+    assert connection_limit() == 1

@@ -45,10 +45,10 @@ async def early_app(scope: Scope, receive: Receive, send: Send) -> None:
 @contextlib.asynccontextmanager
 async def connected(
     app: Any = size_app,
-    on_unread: OnRejected = lambda *_: None,
+    on_rejected: OnRejected = lambda *_: None,
     idle: dict[ParsingProtocol, None] | None = None,
     overload: OverloadControl | None = None,
-    **patience: float,
+    **timeouts: float,
 ) -> AsyncIterator[Stream]:
     """A client of a server."""
     config, state = uvicorn.Config(app, lifespan="off", log_config=None, ws="none"), ServerState()
@@ -59,8 +59,8 @@ async def connected(
             config,
             state,  # type: ignore[arg-type]
             {},
-            patience=ClientTimeouts(**patience),
-            on_unread=on_unread,
+            timeouts=ClientTimeouts(**timeouts),
+            on_rejected=on_rejected,
             idle=idle,
             overload=overload,
         ),
@@ -148,7 +148,7 @@ async def test_what_stands_behind_a_header_s_value_is_none_of_it() -> None:
 async def test_a_refusal_has_an_id_of_its_own_and_somebody_hears_of_it() -> None:
     ids, heard = [], []
     for request in (b"nonsense\r\n\r\n", HEAD + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n"):
-        async with connected(on_unread=lambda *told: heard.append(told)) as (reader, writer):
+        async with connected(on_rejected=lambda *told: heard.append(told)) as (reader, writer):
             writer.write(request)
             ids += re.findall(rb"x-request-id: ([0-9a-f]+)\r\n", await reader.read())
     assert len(set(ids)) == 2

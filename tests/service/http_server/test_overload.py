@@ -9,8 +9,8 @@ from starlette.types import Receive, Scope, Send
 from service.http.access_policy import Access
 from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness
-from service.http.request_context import BodyLimit
 from service.http.route_labels import RouteNames
+from service.http.upload_limits import BodyLimit
 from service.http_server.overload import OverloadControl
 from service.http_server.whole_requests import WholeRequestParser
 from service.telemetry.metrics import Metrics
@@ -32,7 +32,7 @@ class Queue:
         self.served += 1
         await size_app(scope, receive, send)
 
-    def control(self, insists_s: float = 0.0) -> OverloadControl:
+    def control(self, immediate_retry_s: float = 0.0) -> OverloadControl:
         readiness = Readiness("ready")
         refusals = EarlyRefusals(
             retry_after_s=lambda: 1,
@@ -42,7 +42,7 @@ class Queue:
             access=Access(),
             metrics=Metrics(),
         )
-        return OverloadControl(lambda _: self.has_capacity, refusals, insists_s=insists_s)
+        return OverloadControl(lambda _: self.has_capacity, refusals, immediate_retry_s=immediate_retry_s)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ async def test_a_connection_that_ends_with_its_request_is_closed_after_the_refus
 
 async def test_a_client_that_repeats_its_request_at_once_is_delayed() -> None:
     queue = Queue()
-    async with connected(queue, overload=queue.control(insists_s=60)) as (reader, writer):
+    async with connected(queue, overload=queue.control(immediate_retry_s=60)) as (reader, writer):
         times = []
         for _ in range(3):
             started = time.monotonic()
@@ -130,7 +130,7 @@ async def test_a_client_that_repeats_its_request_at_once_is_delayed() -> None:
 
 async def test_a_delay_ends_when_there_is_capacity() -> None:
     queue = Queue()
-    async with connected(queue, overload=queue.control(insists_s=60)) as (reader, writer):
+    async with connected(queue, overload=queue.control(immediate_retry_s=60)) as (reader, writer):
         writer.write(REQUEST)
         assert (await next_answer(reader))[0] == 503
         started = time.monotonic()
@@ -144,7 +144,7 @@ async def test_a_delay_ends_when_there_is_capacity() -> None:
 
 async def test_a_delayed_client_may_leave() -> None:
     queue = Queue()
-    control = queue.control(insists_s=60)
+    control = queue.control(immediate_retry_s=60)
     async with connected(queue, overload=control) as (reader, writer):
         writer.write(REQUEST)
         assert (await next_answer(reader))[0] == 503

@@ -174,13 +174,13 @@ async def test_what_http_allows_is_served(head: bytes) -> None:
         assert await next_answer(reader) == (200, b"0")
 
 
-async def test_connect_is_told_which_methods_there_are() -> None:
+async def test_connect_is_refused_with_the_allowed_methods() -> None:
     async with connected() as (reader, writer):
         writer.write(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert b"\r\nallow: GET, HEAD, POST\r\n" in await reader.read()
 
 
-async def test_http_1_0_is_never_told_to_continue() -> None:
+async def test_http_1_0_never_gets_100_continue() -> None:
     for version, told in ((b"1.0", b""), (b"1.1", b"HTTP/1.1 100 Continue\r\n\r\n")):
         async with connected() as (reader, writer):
             writer.write(b"POST / HTTP/%b\r\nHost: a\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n" % version)

@@ -60,13 +60,13 @@ FILES = {
     "pdf": (b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + bytes(50), "a PDF file", "convert a page"),
     "svg": (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing", "rsvg-convert"),
     "bare svg": (b"\xef\xbb\xbf<svg width='1'/>", "an SVG drawing", "draw it as PNG"),
-    "html": (b"<!doctype html><title>404</title>", "a page of HTML", "download the image"),
+    "html": (b"<!doctype html><title>404</title>", "an HTML page", "download the image"),
     "zip": (zipped(), "a ZIP archive", "unpack it"),
     "gzip": (gzip.compress(JPEG), "a gzip file", "unpack it"),
     "tar": (b"a.jpg" + bytes(252) + b"ustar\x0000" + bytes(240), "a tar archive", "unpack it"),
     "lfs": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
-        "a pointer of Git LFS",
+        "a Git LFS pointer",
         "git lfs pull",
     ),
     "png without line ends": (PNG.replace(b"\n", b"").replace(b"\r", b""), "a PNG file whose line ends", "unchanged"),
@@ -79,8 +79,8 @@ FILES = {
     "base64 of a png": (base64.b64encode(PNG), "an image written as text", "decode it"),
     "data url": (b"data:image/png;base64," + base64.b64encode(PNG), "a data URL", "decode it"),
     "hexadecimal": (JPEG.hex().encode(), "an image written as text", "decode it"),
-    "address": (b"https://example.org/cats/a.jpg?size=2", "an address", "download the image"),
-    "blanks": (b" \r\n \n", "empty", "look at the file"),
+    "address": (b"https://example.org/cats/a.jpg?size=2", "a URL", "download the image"),
+    "blanks": (b" \r\n \n", "empty", "check the file"),
     "text": (b"Dear Sir or Madam,\nplease find attached", "text", "the bytes of the file"),
 }
 SENT = {
@@ -100,7 +100,7 @@ SENT = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_stored_file_is_told_by_its_kind(name: str) -> None:
+def test_a_stored_file_is_named_by_its_kind(name: str) -> None:
     content, what, advice = FILES[name]
     with pytest.raises(NotAnImage) as refused:
         read_header(content)
@@ -142,8 +142,8 @@ async def test_a_form_whose_file_lacks_its_at_sign_is_told_so(client: httpx.Asyn
 @pytest.mark.parametrize(
     "data", [b"\x00" * 40, b"\x01\x02\x03\x04" * 30, b"\x80\x81" * 40, b"\xff\xd8", bytes(range(256))]
 )
-def test_what_is_unknown_is_told_as_unknown(data: bytes) -> None:
-    with pytest.raises(NotAnImage, match="these bytes are none of them"):
+def test_an_unknown_type_is_reported_as_unknown(data: bytes) -> None:
+    with pytest.raises(NotAnImage, match="these bytes are not of any known file type"):
         read_header(data)
 
 
@@ -158,12 +158,12 @@ def test_what_is_unknown_is_told_as_unknown(data: bytes) -> None:
         (0xF7, "a lossless JPEG file"),
     ],
 )
-def test_the_rarer_kinds_of_jpeg_are_told_by_name(frame: int, words: str) -> None:
+def test_the_rarer_kinds_of_jpeg_are_named(frame: int, words: str) -> None:
     with pytest.raises(BadImage, match=f"This is {words}, which is not supported: save it again as a baseline JPEG"):
         read_header(jpeg_of_scans([scan()], frame=frame))
 
 
-def test_a_jpeg_of_twelve_bits_is_told_so() -> None:
+def test_a_jpeg_of_twelve_bits_is_named() -> None:
     data = jpeg_of_scans([scan()], frame=0xC1)
     at = data.index(b"\xff\xc1") + 4
     with pytest.raises(BadImage, match="12 bits a sample; save it again with 8"):

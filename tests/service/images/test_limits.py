@@ -102,7 +102,7 @@ def test_a_progressive_jpeg_above_the_limits_is_taken_while_its_coefficients_fit
         ),
     ],
 )
-def test_what_is_above_the_limits_is_told_with_both_numbers(data: bytes, limit: str) -> None:
+def test_an_image_above_the_limits_is_refused_with_both_numbers(data: bytes, limit: str) -> None:
     for limits, advice in (
         (DEFAULT_LIMITS, "; make it smaller."),
         (ImageLimits.of(26_000_000, 12_000), " sets the limit)."),

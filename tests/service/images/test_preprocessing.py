@@ -127,7 +127,7 @@ def test_an_image_of_the_networks_size_gives_exactly_the_pixels_of_plain_pillow(
 def test_an_ordinary_jpeg_of_the_networks_size_needs_no_image_in_between(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.images.preprocessing.decode_plain_jpeg", None)
+    monkeypatch.setattr("service.images.rgb_decoding.decode_plain_jpeg", None)
     assert_like_plain_pillow(images()[name].data, 35, (35, 45))
 
 
@@ -319,7 +319,7 @@ def test_every_shape_gives_pixels_of_the_size_of_the_crop() -> None:
     ("width", "height", "depth", "colour"),
     [(5200, 5001, 8, 0), (12_001, 1, 8, 0), (1, 12_001, 8, 0), (0, 5, 8, 0), (5, 0, 8, 0), (5200, 5000, 16, 2)],
 )
-def test_an_image_over_a_limit_is_refused_by_its_header_alone(width: int, height: int, depth: int, colour: int) -> None:
+def test_an_image_over_a_limit_is_refused_by_its_header(width: int, height: int, depth: int, colour: int) -> None:
     with pytest.raises(BadImage):
         decode(png_file(width, height, depth, colour))
 
@@ -373,7 +373,7 @@ def test_metadata_is_not_read_beyond_the_orientation(caplog: pytest.LogCaptureFi
         assert np.array_equal(np.asarray(decode(data)[0]), np.asarray(decode(images()["jpeg_420"].data)[0]))
 
 
-def test_the_format_is_told_by_the_bytes() -> None:
+def test_the_format_follows_from_the_bytes() -> None:
     for name, image in images().items():
         expected = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP"}[name.split("_")[0]]
         assert decode(image.data)[1].format == expected

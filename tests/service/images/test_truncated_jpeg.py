@@ -11,7 +11,7 @@ from service.errors import BadImage, ServiceError
 from service.images.header import read_header
 from service.images.jpeg_segments import SOS, jpeg_segments
 from service.images.preprocessing import ImageInfo, TruncatedImageInfo, decode, decode_reduced, image_to_pixels
-from service.images.truncated_jpeg import with_an_end
+from service.images.truncated_jpeg import with_end_marker
 from tests.service.images.test_preprocessing import large_photo
 from tests.support.images import encoded, images, scene
 
@@ -84,7 +84,7 @@ def test_ninety_five_percent_of_the_rows_are_enough(name: str) -> None:
         except BadImage:
             break
     assert len(taken) > 3 and min(taken) >= 0.94  # the row above a missing one is smoothed into it
-    cut = next(end for end in range(len(data), 0, -20) if with_an_end(data[:end]) is None)
+    cut = next(end for end in range(len(data), 0, -20) if with_end_marker(data[:end]) is None)
     refilled = pixels_of(data[:cut] + b"\xff\xd9")
     assert (refilled == whole).all(axis=(1, 2)).argmin() / HEIGHT < 0.96
 
@@ -94,7 +94,7 @@ def test_ninety_five_percent_of_the_rows_are_enough(name: str) -> None:
 def test_a_jpeg_cut_in_half_is_refused(name: str, share: float) -> None:
     data = SEQUENTIAL[name]
     for filling in (b"", bytes(len(data) // 2), b"\xff" * 1000):
-        with pytest.raises(BadImage, match="broken or cut off"):
+        with pytest.raises(BadImage, match="broken or truncated"):
             decode(data[: int(share * len(data))] + filling)
 
 

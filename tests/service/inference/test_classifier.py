@@ -18,15 +18,9 @@ from service.batching.jobs import Deferred
 from service.batching.load_shedding import QueueLimits
 from service.engine.engine import Engine
 from service.errors import BadImage, EngineFailed, NotAnImage
-from service.inference.classifier import (
-    Classification,
-    Classifier,
-    ImageJob,
-    ModelInfo,
-    load_classifier,
-    pixels_job,
-)
+from service.inference.classifier import Classifier, ImageJob, load_classifier, pixels_job
 from service.inference.model_checks import ModelCheckFailed, WarmUp, check_golden, warm_up
+from service.inference.results import Classification, ModelInfo
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
 from tests.service.conftest import image
@@ -119,7 +113,7 @@ async def test_in_a_batch_each_image_has_its_own_answer_or_its_own_failure() -> 
         assert answer.batch_size == 3
 
 
-def test_a_broken_image_is_told_apart_from_no_image(model_file: bytes) -> None:
+def test_a_broken_image_is_distinguished_from_no_image(model_file: bytes) -> None:
     with pytest.raises(BadImage):
         load(model_file).classify_now(image((1, 2, 3))[:200], top_k=1)
 
@@ -174,7 +168,7 @@ def test_a_model_that_breaks_on_its_golden_example_may_not_serve(model_file: byt
 
 def test_labels_that_do_not_fit_the_model_are_refused(model_file: bytes) -> None:
     card = with_card(model_file, labels=LABELS[:3], golden={"probabilities": [0.2, 0.3, 0.5]})
-    with pytest.raises(ModelCheckFailed, match="3 labels, but the model answers 8"):
+    with pytest.raises(ModelCheckFailed, match="3 labels, but the model returns 8"):
         load(card)
 
 
@@ -222,7 +216,7 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
 
 
 @pytest.mark.anyio
-async def test_further_outputs_go_to_those_who_asked_for_them(model_file: bytes) -> None:
+async def test_further_outputs_go_to_the_jobs_that_requested_them(model_file: bytes) -> None:
     classifier = load(model_file)
     batcher = Batcher(QueueLimits(10, 60))
     content = image((0, 0, 255), "PNG")
@@ -252,11 +246,11 @@ def test_the_engine_hears_whether_an_image_exclusive(model_file: bytes, exclusiv
     assert engine.alone == [exclusive]
 
 
-@pytest.mark.parametrize(("alone_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
+@pytest.mark.parametrize(("single_image_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])
 def test_a_large_model_gets_small_batches_on_a_cpu(
-    alone_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
+    single_image_s: float, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.inference.model_checks._seconds_of_a_run", lambda _engine, _images: alone_s)
+    monkeypatch.setattr("service.inference.model_checks._seconds_of_a_run", lambda _engine, _images: single_image_s)
     assert warm_up(FakeEngine([0.5] * 8, [0, 1, 2, 3, 4]), None).max_batch == expected
 
 

@@ -43,7 +43,7 @@ def test_of_each_model_the_highest_version_serves(tmp_path: Path) -> None:
     assert [(file.name, file.version) for file in find_models(tmp_path)] == [("a", "2"), ("b", "10")]
 
 
-def test_what_is_not_a_version_is_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_that_is_no_version_is_ignored(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     put(tmp_path, "a/1", "a/01", "a/0", "a/v2", "a/-3", "a/latest", ".hidden/1")
     (tmp_path / "a" / "4").mkdir()  # an export that has not finished
     (tmp_path / "a" / "config.pbtxt").touch()
@@ -78,7 +78,7 @@ def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, capl
 
 
 @pytest.mark.parametrize("name", ["Cats", "my model", "_x", "-x", "a" * 65, "é"])
-def test_a_name_that_could_not_be_asked_for_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_name_that_no_request_could_contain_is_refused(tmp_path: Path, name: str) -> None:
     put(tmp_path, f"{name}/1")
     with pytest.raises(ModelRepositoryError, match="lower-case letters"):
         find_models(tmp_path)
@@ -200,7 +200,7 @@ def test_a_kept_copy_is_read_whatever_became_of_the_folder(tmp_path: Path) -> No
         read_model(file)
 
 
-def test_a_folder_that_is_none_is_told_apart_from_one_that_is_missing(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_distinguished_from_a_missing_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ModelRepositoryError, match="is not a folder"):
         find_models(tmp_path / "file")

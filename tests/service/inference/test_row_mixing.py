@@ -5,7 +5,7 @@ import pytest
 from onnx import helper, load_model_from_string
 
 from service.engine.onnx_runtime import open_session
-from service.inference.row_independence import answers_rows_alone
+from service.inference.row_independence import has_independent_rows
 from service.inference.row_mixing import mixing_operators
 from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.onnx_graph import read_graph_file
@@ -43,7 +43,7 @@ def test_reading_a_graph_finds_what_running_it_may_not(name: str) -> None:
 def test_running_a_graph_finds_what_reading_it_may_not(name: str) -> None:
     session = open_session(MIXED[name])
     specs = loaded(MIXED[name]).inputs
-    is_apart = answers_rows_alone(lambda feed: session.run(None, feed), specs)
+    is_apart = has_independent_rows(lambda feed: session.run(None, feed), specs)
     assert is_apart == (name in SEEN_BY_READING_ALONE)
 
 
@@ -95,7 +95,7 @@ def test_rows_that_no_random_number_suits_are_not_joined() -> None:
     def refuse(_: object) -> list[np.ndarray]:  # type: ignore[type-arg]
         raise RuntimeError("out of range")
 
-    assert not answers_rows_alone(refuse, (TensorSpec("x", "INT64", (-1, 3)),))
+    assert not has_independent_rows(refuse, (TensorSpec("x", "INT64", (-1, 3)),))
 
 
 def test_rounding_is_no_difference_and_half_precision_is_enough() -> None:
@@ -103,4 +103,4 @@ def test_rounding_is_no_difference_and_half_precision_is_enough() -> None:
         x = feed["x"]
         return [x * np.float16(1 + 0.001 * (len(x) > 1)), np.argmax(x, axis=1)]
 
-    assert answers_rows_alone(run, (TensorSpec("x", "FP16", (-1, 3)),))
+    assert has_independent_rows(run, (TensorSpec("x", "FP16", (-1, 3)),))

@@ -68,7 +68,7 @@ def test_weights_that_are_no_numbers_are_noticed_and_what_fails_on_zeros_only_is
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
-    with pytest.raises(ModelCheckFailed, match="not numbers"):
+    with pytest.raises(ModelCheckFailed, match="outputs are NaN"):
         loaded(times(math.nan))
     loaded(times(0.0, "Div"))  # zero by zero is no number, one by zero is infinite
 

@@ -130,7 +130,7 @@ def test_a_card_that_is_no_json_object_is_refused(document: str) -> None:
         ("preprocessing.crop", [41, 32], "at preprocessing: a crop of (41, 32) does not fit a shorter side of 40"),
     ],
 )
-def test_what_is_wrong_is_told_in_our_own_words(path: str, value: Any, words: str) -> None:
+def test_a_fault_is_reported_in_our_own_words(path: str, value: Any, words: str) -> None:
     assert refusal(json.dumps(changed(path, value))).endswith(words)
 
 

@@ -84,7 +84,7 @@ def test_a_folder_above_is_named_as_that(models: Path) -> None:
     assert "a folder above it belongs to user id" in text
 
 
-def test_other_reasons_are_told_in_the_systems_words(tmp_path: Path) -> None:
+def test_other_reasons_are_reported_in_the_systems_words(tmp_path: Path) -> None:
     assert why_unreadable(tmp_path, OSError(5, "Input/output error")) == (
         ": input/output error; check the disk, or the mount"
     )

@@ -78,7 +78,7 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> Non
     assert text == f"there is no folder of models at {tmp_path / 'none'}; name one with --models"
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "models").touch()
     for place in ("models", "models/inner"):
         assert "is not a folder of models" in refusal(find_models, tmp_path / place)

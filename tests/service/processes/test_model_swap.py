@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.app import create_app
-from service.inference.registry import Served
+from service.inference.registry import ServedModel
 from service.lifespan import AppComponents
 from service.model_files.repository import ModelFile, ServingSet, VersionState
 from service.processes.model_swap import ModelSwap
@@ -65,7 +65,7 @@ async def test_whatever_breaks_while_a_version_is_loaded_is_answered(
     write_tiny_model(tmp_path, content=model_file)
     app = create_app(Settings(models=tmp_path, engine_threads=1))
 
-    def breaks(_: ModelFile) -> Served:
+    def breaks(_: ModelFile) -> ServedModel:
         raise MemoryError("nothing left")
 
     async with client_of(app):

@@ -296,7 +296,7 @@ def test_a_server_without_a_free_descriptor_keeps_its_workers(models: Path, red:
         assert served.sample("resnet_process_deaths_total") == 0
 
 
-def test_a_system_without_room_for_a_process_is_asked_again(models: Path, red: bytes) -> None:
+def test_a_fork_that_the_system_refuses_is_retried(models: Path, red: bytes) -> None:
     patch = """
 import os
 import service.processes.forking

@@ -50,7 +50,7 @@ async def test_the_newest_good_version_of_each_model_serves_and_the_newer_ones_a
     }
 
 
-async def test_as_many_good_versions_serve_as_are_wanted(tmp_path: Path) -> None:
+async def test_as_many_good_versions_serve_as_configured(tmp_path: Path) -> None:
     put(tmp_path, a_1="good", a_2="good", a_3="bad", a_4="good", a_5="bad", b_7="good")
     serving, _ = described(await version_fallback(tmp_path, latest=2).choose("it failed"))
     assert serving == ["a:2", "a:4", "b:7"]

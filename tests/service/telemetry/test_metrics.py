@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import Overloaded
 from service.images.preprocessing import ImageInfo
-from service.inference.classifier import Classification, ModelInfo
+from service.inference.results import Classification, ModelInfo
 from service.telemetry.metrics import Metrics
 from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
 

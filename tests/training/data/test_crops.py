@@ -29,7 +29,7 @@ def test_a_jittered_scale_is_the_shorter_side_over_the_windows_share_and_spans_t
     assert left.min() == 0 and np.isclose(right.max(), 500)  # the image's edges are seen, too
 
 
-def test_a_random_part_has_the_area_and_the_shape_that_were_asked_for() -> None:
+def test_a_random_part_has_the_requested_area_and_shape() -> None:
     left, top, right, bottom = boxes(CropSpec(176, "random_resized"), 500, 375).T
     area, ratio = (right - left) * (bottom - top) / (500 * 375), (right - left) / (bottom - top)
     assert 0.07 < area.min() < 0.12 and 0.7 < area.max() <= 1
@@ -43,7 +43,7 @@ def test_where_no_part_fits_the_largest_allowed_centre_is_taken() -> None:
     assert crop.box(30, 300, random_of(0, 0, 0)) == (0, 130, 30, 170)
 
 
-def test_chance_follows_from_seed_step_and_position_alone() -> None:
+def test_chance_follows_only_from_seed_step_and_position() -> None:
     crop = CropSpec(32, "random_resized")
     same = [crop.box(500, 375, random_of(1, 2, 3)) for _ in range(2)]
     assert same[0] == same[1]

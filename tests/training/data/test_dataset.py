@@ -198,7 +198,7 @@ def test_streamed_sets_hold_to_the_share_that_may_be_skipped(images: Path) -> No
         load(images, CropSpec(32), max_skipped=0.1, reading="streamed")
 
 
-def test_a_compressed_tar_cannot_be_streamed_and_is_told_what_to_do(images: Path, tmp_path: Path) -> None:
+def test_a_compressed_tar_cannot_be_streamed_and_the_error_names_the_fix(images: Path, tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "colours.tar.gz", "w:gz") as tar:
         tar.add(images, arcname="train")
     with pytest.raises(DataError, match=r"compressed tar.* unpack it"):

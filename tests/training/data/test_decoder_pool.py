@@ -68,7 +68,7 @@ def test_a_part_of_a_plain_tar_is_read_in_place(places: list[Place], tmp_path: P
         np.testing.assert_array_equal(Streamed(inside, CENTRE, one)[:], Streamed(places[:3], CENTRE, one)[:])
 
 
-def test_what_cannot_be_decoded_is_told_by_its_place_and_reason(places: list[Place], tmp_path: Path) -> None:
+def test_an_undecodable_image_is_reported_by_its_place_and_reason(places: list[Place], tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(Path(places[0].path).read_bytes()[:300])
     mixed = [*places[:20], Place(str(tmp_path / "broken.jpg")), Place(str(tmp_path / "absent.jpg")), places[3]]
     with decoders(2) as two:
@@ -92,7 +92,7 @@ def test_a_truncated_jpeg_and_a_huge_one_are_taken_as_the_service_takes_them(
             (answer,) = one.submit(mixed, crop, [(7, 3, position) for position in range(len(mixed))])
             decoded = answer.result()
         assert decoded.failed.keys() == {1, 3}
-        assert "broken or cut off" in decoded.failed[1] and "this is a HEIC file" in decoded.failed[3]
+        assert "broken or truncated" in decoded.failed[1] and "this is a HEIC file" in decoded.failed[3]
         assert np.abs(decoded.pixels[1].astype(int) - (10, 150, 90)).max() <= 2
         if crop is CENTRE:
             np.testing.assert_array_equal(decoded.pixels[0], image_to_pixels(whole, shorter_side=40, crop=(32, 32))[0])

@@ -72,7 +72,7 @@ def test_a_class_that_is_called_train_is_a_class(tmp_path: Path) -> None:
     assert find_folders(tmp_path).training == tmp_path
 
 
-def test_training_images_alone_are_no_split(tmp_path: Path) -> None:
+def test_training_images_without_test_images_are_no_split(tmp_path: Path) -> None:
     write_images(tmp_path / "train", each=1)
     assert find_folders(tmp_path).training == tmp_path
 
@@ -119,7 +119,7 @@ def test_a_part_that_lacks_a_class_keeps_the_numbers_of_the_others(tmp_path: Pat
         with_classes(dataset, ("blue", "red"))
 
 
-def test_uneven_classes_are_counted_and_told_with_the_option_that_helps() -> None:
+def test_uneven_classes_are_counted_and_reported_with_the_option_that_helps() -> None:
     counted = balance(("cat", "dog", "old goat"), labels_of(12, 6, 1), labels_of(3, 1))
     assert counted.facts() == {
         "classes": {

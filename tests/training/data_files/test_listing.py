@@ -108,7 +108,7 @@ def test_folders_that_link_to_each_other_come_to_an_end(tmp_path: Path) -> None:
     assert found.keys() == set(names) and max(found.values()) < 20_000
 
 
-def test_a_dead_link_to_a_class_is_told_as_that(tmp_path: Path) -> None:
+def test_a_dead_link_to_a_class_is_reported_as_that(tmp_path: Path) -> None:
     folder = write_images(tmp_path / "data", classes_in("."))
     (folder / "bird").symlink_to(tmp_path / "nowhere")
     assert load(folder, CropSpec(8)).skipped == (("bird", "is a link to nothing"),)

@@ -32,7 +32,7 @@ def test_memory_that_a_step_lets_go_is_there_for_the_next_one() -> None:
     assert 4 * faults_of_later_tensors("chosen") < faults_of_later_tensors("usual")
 
 
-def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_c_library_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(name: str) -> str:
         raise ValueError(f"unrecognized configuration name {name}")
 

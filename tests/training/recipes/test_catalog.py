@@ -97,7 +97,7 @@ def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words:
 
 
 @pytest.mark.parametrize(("shortcut", "error"), [("A", 25.03), ("B", 24.52), ("C", 24.19)])
-def test_the_papers_error_is_that_of_the_shortcut_asked_for(shortcut: str, error: float) -> None:
+def test_the_papers_error_is_that_of_the_requested_shortcut(shortcut: str, error: float) -> None:
     assert chosen("paper-resnet34", [f"shortcut={shortcut}"]).expected_error == error
 
 

@@ -44,7 +44,7 @@ def test_a_selection_goes_on_where_it_was() -> None:
     assert again.weights == {}  # nothing had been evaluated yet
 
 
-def test_patience_alone_chooses_by_the_error() -> None:
+def test_patience_without_other_options_chooses_by_the_error() -> None:
     recipe = dataclasses.replace(RECIPE, early_stopping_patience=4)
     assert selection_of(recipe) == Selection("error", 4)
     assert selection_of(RECIPE) is None

@@ -212,7 +212,7 @@ def test_resuming_under_another_resizer_is_refused_with_the_fix(
         train(images, tmp_path / "run", resume=True)
 
 
-def test_a_run_that_records_no_resizer_is_resumed_with_pillow_alone(images: Path, tmp_path: Path) -> None:
+def test_a_run_that_records_no_resizer_is_resumed_with_pillow_only(images: Path, tmp_path: Path) -> None:
     train(images, tmp_path / "run", resizer="pillow")
     file = tmp_path / "run" / "run.json"
     facts = json.loads(file.read_text())

@@ -161,7 +161,7 @@ def test_a_head_for_as_many_other_classes_is_replaced(tmp_path: Path) -> None:
     assert torch.equal(model.fc.weight, own) and "is for other classes" in said[-1]
 
 
-def test_a_mean_image_comes_with_the_weights_and_is_stretched_to_the_size_asked_for(tmp_path: Path) -> None:
+def test_a_mean_image_comes_with_the_weights_and_is_stretched_to_the_given_size(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", ["x", "y"], torch.full((3, 32, 32), 0.25))
     model = build("resnet8", num_classes=2)
     found = start(run, Said(), "image_size", image_size=48)
@@ -175,7 +175,7 @@ def test_a_folder_of_hugging_face_is_taken_by_its_name(tmp_path: Path) -> None:
     assert start(tmp_path).recipe.network == "resnet18"
 
 
-def test_a_folder_without_weights_is_told_what_to_give(tmp_path: Path) -> None:
+def test_for_a_folder_without_weights_the_error_names_what_to_give(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="give"):
         start(tmp_path)
 

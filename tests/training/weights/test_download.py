@@ -147,13 +147,13 @@ def test_redirects_in_a_circle_end(place: Fetching) -> None:
         assert "the server answers 302" in place.refused(server)
 
 
-def test_a_refusal_of_the_server_is_told(place: Fetching) -> None:
+def test_a_refusal_of_the_server_is_reported(place: Fetching) -> None:
     with serving(CONTENT) as server:
         server.status = 404
         assert place.refused(server) == f"cannot fetch {server.url}/weights.pth: the server answers 404"
 
 
-def test_where_nobody_listens_the_line_says_so(place: Fetching) -> None:
+def test_without_a_listener_the_error_line_says_so(place: Fetching) -> None:
     with serving(CONTENT) as server:
         pass
     assert place.refused(server) == f"cannot fetch {server.url}/weights.pth: no connection"

@@ -73,7 +73,7 @@ def test_a_published_file_comes_into_the_cache_and_is_taken_from_there(tmp_path:
     assert fetch_published(row, lambda _line: None).read_bytes() == CONTENT  # nobody serves it any more
 
 
-def test_a_mirror_is_asked_instead_of_the_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_is_used_instead_of_the_publisher(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(CONTENT) as server:
         monkeypatch.setenv(MIRROR, f"{server.url}/folder/")
         row = fake("https://publisher.invalid/models")

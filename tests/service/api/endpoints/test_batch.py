@@ -74,7 +74,9 @@ async def test_four_names_of_fields_are_understood(client: httpx.AsyncClient, re
     assert outcomes(answer) == ["red"]
 
 
-async def test_json_entries_may_be_objects_and_bad_ones_fail_alone(client: httpx.AsyncClient, red: bytes) -> None:
+async def test_json_entries_may_be_objects_and_bad_ones_fail_by_themselves(
+    client: httpx.AsyncClient, red: bytes
+) -> None:
     text = base64.b64encode(red).decode()
     images: list[Any] = [{"b64": text}, text, "no base64", None, 5, {"url": "x"}, "ü", {"b64": text}]
     answer = await client.post("/classify/batch", json={"images": images})

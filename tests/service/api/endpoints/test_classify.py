@@ -64,7 +64,7 @@ async def test_other_fields_of_a_form_are_ignored(client: httpx.AsyncClient, red
     "headers",
     [JPEG, {"content-type": "image/png"}, {"content-type": "text/html"}, {}, {"content-type": "application/json"}],
 )
-async def test_a_raw_body_is_judged_by_its_bytes_alone(
+async def test_a_raw_body_is_judged_only_by_its_bytes(
     client: httpx.AsyncClient, red: bytes, headers: dict[str, str]
 ) -> None:
     answer = await client.post("/classify", content=red, headers=headers)
@@ -89,7 +89,7 @@ async def test_a_body_in_pieces_is_put_together(client: httpx.AsyncClient, red: 
 
 
 @pytest.mark.parametrize(("top_k", "labels"), [("1", 1), ("05", 5), ("8", 8), ("1000", len(LABELS))])
-async def test_as_many_labels_as_asked_for(client: httpx.AsyncClient, red: bytes, top_k: str, labels: int) -> None:
+async def test_as_many_labels_as_requested(client: httpx.AsyncClient, red: bytes, top_k: str, labels: int) -> None:
     answer = await client.post(f"/classify?top_k={top_k}", content=red)
     assert len(answer.json()["predictions"]) == labels
 
@@ -232,7 +232,9 @@ async def test_a_client_that_leaves_while_uploading_gets_and_costs_nothing(app: 
 
 
 @pytest.mark.parametrize("is_form", [True, False])
-async def test_a_file_that_is_too_large_is_told_the_limit_on_images(client: httpx.AsyncClient, is_form: bool) -> None:
+async def test_a_file_that_is_too_large_is_refused_with_the_limit_on_images(
+    client: httpx.AsyncClient, is_form: bool
+) -> None:
     for size in (100_001, 300_000):  # for a form, the first is noticed after its upload
         content = bytes(size)
         answer = await (

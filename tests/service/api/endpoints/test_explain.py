@@ -21,8 +21,8 @@ from service.engine.engine import Engine
 from service.http.request_context import RequestContext
 from service.images.preprocessing import image_to_pixels
 from service.inference.class_activation import Explanation
-from service.inference.classifier import Classification
 from service.inference.heat_map import map_as_png
+from service.inference.results import Classification
 from service.model_files.default_model import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
@@ -261,9 +261,9 @@ async def test_a_drawing_that_is_too_late_does_not_begin(
 
     async def classify_late(serving: InferenceService, *question: Any, **further: Any) -> Classification:
         classification = await classify(serving, *question, **further)
-        exchange: RequestContext = question[2]
-        exchange.client_has_left = lambda: has_left
-        exchange.expires_at = time.monotonic() + seconds_left
+        context: RequestContext = question[2]
+        context.client_has_left = lambda: has_left
+        context.expires_at = time.monotonic() + seconds_left
         return classification
 
     monkeypatch.setattr(InferenceService, "classify", classify_late)
@@ -288,7 +288,7 @@ async def test_large_maps_are_made_beside_the_event_loop(
         return make(explanation)
 
     monkeypatch.setattr(service.api.endpoints.explain, "explanation_as_json", note)
-    monkeypatch.setattr(service.api.endpoints.explain, "_MOST_PLACES", 5 * SIDE * SIDE - 1)
+    monkeypatch.setattr(service.api.endpoints.explain, "_MOST_CELLS", 5 * SIDE * SIDE - 1)
     assert (await client.post("/explain", content=red)).json()["predictions"] == usual["predictions"]
     assert threading.main_thread() not in threads
     await client.post("/explain?label=red", content=red)
@@ -303,7 +303,7 @@ async def test_a_label_outside_the_top_five_is_refused(
     assert_problem(await client.post(f"/explain?{query}", content=red, headers=headers), 422, "label_not_in_top")
 
 
-async def test_one_label_alone_can_be_asked_for_as_json(client: httpx.AsyncClient, red: bytes) -> None:
+async def test_one_label_can_be_requested_as_json(client: httpx.AsyncClient, red: bytes) -> None:
     answer = (await client.post("/explain?label=red", files={"file": red})).json()
     assert [best["label"] for best in answer["predictions"]] == ["red"]
 

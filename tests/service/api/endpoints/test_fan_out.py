@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.api.endpoints.fan_out import gather_all, gather_each, window_of
+from service.api.endpoints.fan_out import gather_all, gather_results, window_size
 from service.errors import BadImage, Overloaded
 
 pytestmark = pytest.mark.anyio
@@ -22,7 +22,7 @@ async def test_no_more_than_the_window_are_outstanding_and_the_answers_are_in_or
         outstanding -= 1
         return number * number
 
-    assert await gather_each(20, ask, at_once=4) == [number * number for number in range(20)]
+    assert await gather_results(20, ask, at_once=4) == [number * number for number in range(20)]
     assert most == 4
 
 
@@ -32,7 +32,7 @@ async def test_a_failure_takes_only_its_own_place() -> None:
             raise BadImage("no")
         return number
 
-    first, second, third = await gather_each(3, ask, at_once=2)
+    first, second, third = await gather_results(3, ask, at_once=2)
     assert (first, third) == (0, 2)
     assert isinstance(second, BadImage)
 
@@ -49,7 +49,7 @@ async def test_what_finds_no_room_beside_its_own_request_waits_for_it() -> None:
         taken -= 1
         return number
 
-    assert await gather_each(30, ask, at_once=8) == list(range(30))
+    assert await gather_results(30, ask, at_once=8) == list(range(30))
 
 
 async def test_what_finds_no_room_at_all_is_refused() -> None:
@@ -59,7 +59,7 @@ async def test_what_finds_no_room_at_all_is_refused() -> None:
         asked.append(number)
         raise Overloaded("full")
 
-    assert all(isinstance(answer, Overloaded) for answer in await gather_each(3, ask, at_once=2))
+    assert all(isinstance(answer, Overloaded) for answer in await gather_results(3, ask, at_once=2))
     assert set(asked) == {0, 1, 2}
 
 
@@ -102,7 +102,7 @@ async def test_of_a_request_that_needs_every_answer_a_row_without_room_waits_or_
 
 
 def test_a_window_keeps_all_threads_busy_and_leaves_room_for_others() -> None:
-    assert window_of(32, 2, 256) == 32
-    assert window_of(1, 2, 256) == 4
-    assert window_of(32, 2, 8) == 4
-    assert window_of(32, 2, 1) == 1
+    assert window_size(32, 2, 256) == 32
+    assert window_size(1, 2, 256) == 4
+    assert window_size(32, 2, 8) == 4
+    assert window_size(32, 2, 1) == 1

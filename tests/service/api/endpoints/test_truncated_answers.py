@@ -65,7 +65,7 @@ def test_the_command_says_so_in_both_formats(models: Path, tmp_path: Path) -> No
     assert table.exit_code == 1
     assert f"{files[0]}  (JPEG, 480 x 640)\n" in table.stdout
     assert f"{files[1]}  (JPEG, 480 x 640, its end is missing)\n" in table.stdout
-    assert f"{files[2]}: The JPEG image is broken or cut off" in table.stderr
+    assert f"{files[2]}: The JPEG image is broken or truncated" in table.stderr
     lines = [json.loads(line) for line in run("--models", models, "--format", "json", *files[:2]).stdout.splitlines()]
     assert [line["image"] for line in lines] == [SIZE, {**SIZE, "truncated": True}]
 

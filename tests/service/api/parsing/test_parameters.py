@@ -136,7 +136,7 @@ async def test_a_path_that_does_not_exist_leads_to_the_one_that_was_meant(
 @pytest.mark.parametrize(
     ("method", "path", "words"),
     [
-        ("GET", "/classify", "takes POST only: send an image there, for example with curl -F file=@photo.jpg"),
+        ("GET", "/classify", "supports only POST; POST an image, for example with curl -F file=@photo.jpg"),
         ("GET", "/explain", "or use the page at /"),
         ("PUT", "/embed", "takes POST only"),
         ("GET", "/classify/batch", "-F files=@1.jpg"),

@@ -67,7 +67,7 @@ async def test_the_server_describes_itself_with_and_without_a_slash(client: http
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
-async def test_an_image_alone_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
+async def test_an_image_by_itself_is_a_request(client: httpx.AsyncClient, image_format: str) -> None:
     answer = await client.post(INFER, content=image((255, 0, 0), image_format), headers=RAW)
     head = json.loads(answer.content[: int(answer.headers["inference-header-content-length"])])
     sizes = [output["parameters"]["binary_data_size"] for output in head["outputs"]]
@@ -115,7 +115,9 @@ async def test_a_version_in_the_path_has_to_be_the_one_that_serves(client: httpx
         assert_error(await client.get(f"/v2/models/tiny/versions/{version}"), 404)
 
 
-async def test_versions_that_serve_together_are_told_and_counted_apart(tmp_path: Path, model_file: bytes) -> None:
+async def test_versions_that_serve_together_are_listed_and_counted_separately(
+    tmp_path: Path, model_file: bytes
+) -> None:
     for version in ("1", "2"):
         write_tiny_model(tmp_path, version=version, content=model_file)
     app = create_app(Settings(models=tmp_path, latest_versions=2, engine_threads=1))
@@ -153,7 +155,7 @@ async def test_a_packed_body_is_unpacked_and_a_bomb_is_refused(client: httpx.Asy
     assert_error(await client.post(INFER, content=body, headers=headers), 400)
 
 
-async def test_encodings_that_are_not_known_and_bodies_that_are_too_large_are_told(client: httpx.AsyncClient) -> None:
+async def test_unknown_encodings_and_bodies_that_are_too_large_are_refused(client: httpx.AsyncClient) -> None:
     assert_error(await client.post(INFER, content=b"x", headers={"content-encoding": "br"}), 400, "gzip")
     assert_error(await client.post(INFER, content=bytes(LIMIT + 1)), 413, "100,000 bytes")
     large = struct.pack("<I", 60_000) + image((1, 2, 3)).ljust(60_000, b"\0")
@@ -184,7 +186,7 @@ async def test_encodings_that_are_not_known_and_bodies_that_are_too_large_are_to
         ({"parameters": {"shared_memory_region": "r"}, "data": None}, "Shared memory"),
     ],
 )
-async def test_a_tensor_that_does_not_fit_is_told(
+async def test_a_tensor_that_does_not_fit_is_refused(
     client: httpx.AsyncClient, change: dict[str, Any], words: str
 ) -> None:
     document = question()
@@ -192,7 +194,7 @@ async def test_a_tensor_that_does_not_fit_is_told(
     assert_error(await client.post(INFER, json=document), 400, words)
 
 
-async def test_raw_tensors_of_a_wrong_type_are_told_the_right_one_whatever_their_size(
+async def test_raw_tensors_of_a_wrong_type_are_refused_with_the_right_one_at_any_size(
     client: httpx.AsyncClient,
 ) -> None:
     for datatype, size in (("FP32", 192), ("FP32", 768), ("FP16", 192), ("INT64", 1)):
@@ -216,14 +218,14 @@ async def test_raw_tensors_of_a_wrong_type_are_told_the_right_one_whatever_their
         ({"id": 7}, "`id`"),
     ],
 )
-async def test_other_parts_that_do_not_fit_are_told(
+async def test_other_parts_that_do_not_fit_are_refused(
     client: httpx.AsyncClient, further: dict[str, Any], words: str
 ) -> None:
     assert_error(await client.post(INFER, json=question(**further)), 400, words)
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "9" * 30, "5000000000", "7"])
-async def test_a_header_length_that_does_not_fit_is_told(client: httpx.AsyncClient, length: str) -> None:
+async def test_a_header_length_that_does_not_fit_is_refused(client: httpx.AsyncClient, length: str) -> None:
     headers = {"inference-header-content-length": length}
     assert_error(await client.post(INFER, content=json.dumps(question()), headers=headers), 400)
 
@@ -282,7 +284,7 @@ async def test_a_graph_without_a_batch_answers_the_whole_tensor(client: httpx.As
     assert (best["shape"], best["data"]) == ([1], ["4:3"])
 
 
-async def test_the_index_tells_only_what_serves_if_that_is_asked(app: FastAPI, client: httpx.AsyncClient) -> None:
+async def test_the_index_lists_only_ready_models_on_request(app: FastAPI, client: httpx.AsyncClient) -> None:
     registry = app.state.components.registry
     registry.states = (*registry.states, VersionState("tiny", "2", "UNAVAILABLE", "it is cut off"))
     whole = (await client.post("/v2/repository/index")).json()

@@ -113,7 +113,7 @@ def test_outputs_are_raw_where_they_or_the_whole_request_ask_for_it() -> None:
     assert read_request(json.dumps(json_input("UINT8", [1], [1])).encode(), None).outputs is None
 
 
-def test_an_answer_without_raw_outputs_is_json_alone() -> None:
+def test_an_answer_without_raw_outputs_is_only_json() -> None:
     outputs = [
         (Tensor("p", "FP32", (1, 2), np.array([[0.25, 0.75]], np.float32)), False),
         (Tensor("h", "FP16", (1,), np.array([0.5], np.float16)), False),

@@ -98,9 +98,13 @@ async def test_the_shipped_model_explains_itself_as_its_own_file_says() -> None:
     content = encoded(scene(), "PNG")
     async with client_of(app) as client:
         answer = (await client.post("/explain", content=content)).json()
+        card = app.state.components.registry.default().card
     version = answer["model"]["version"]
     engine = Engine((SHIPPED / SHIPPED_MODEL / version / "model.onnx").read_bytes())
-    pixels, _ = image_to_pixels(content, shorter_side=64, crop=(64, 64), interpolation="bilinear")
+    given = card.preprocessing
+    pixels, _ = image_to_pixels(
+        content, shorter_side=given.shorter_side, crop=given.crop, interpolation=given.interpolation
+    )
     (maps,) = engine.run(pixels[None], ("class_maps",))
     np.testing.assert_allclose([best["map"] for best in answer["predictions"]], maps[0], rtol=1e-4, atol=1e-4)
 

@@ -138,11 +138,11 @@ async def test_a_path_that_does_not_exist_leads_to_the_one_that_was_meant(
     [
         ("GET", "/classify", "supports only POST; POST an image, for example with curl -F file=@photo.jpg"),
         ("GET", "/explain", "or use the page at /"),
-        ("PUT", "/embed", "takes POST only"),
+        ("PUT", "/embed", "supports only POST"),
         ("GET", "/classify/batch", "-F files=@1.jpg"),
-        ("POST", "/", "takes GET, HEAD only; send images to POST /classify"),
-        ("POST", "/models", "takes GET, HEAD only."),
-        ("GET", "/v2/repository/index", "takes POST only."),
+        ("POST", "/", "supports only GET, HEAD; send images to POST /classify"),
+        ("POST", "/models", "supports only GET, HEAD."),
+        ("GET", "/v2/repository/index", "supports only POST."),
     ],
 )
 async def test_a_wrong_method_is_answered_with_the_right_one(

@@ -164,7 +164,7 @@ def test_heat_maps_are_those_of_the_best_labels(model: Model) -> None:
     one = model.explain(image((255, 0, 0)), label="black")
     assert [best.label for best in one.predictions] == ["black"]
     assert model.explain(image((255, 0, 0)), index=LABELS.index("red")).predictions[0].label == "red"
-    with pytest.raises(ResnetError, match="best labels only"):
+    with pytest.raises(ResnetError, match="Only the best labels"):
         model.explain(image((255, 0, 0)), label="cat")
 
 

@@ -141,7 +141,7 @@ def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> 
         stem="3x3",
         image_size=64,
         # Random crops enlarge objects; a larger image in testing restores their size. Chosen on held-out images, of 64
-        # (45.1% top-1), 72 (44.2), 80 (49.5), 88 (45.2) and 96 (47.5): a multiple of the stride of 16 keeps maps aligned.
+        # (45.1% top-1), 72 (44.2), 80 (49.5), 88 (45.2) and 96 (47.5): multiples of the stride of 16 keep maps aligned.
         test_size=80,
         test_shorter_side=80,
         progressive_sizes=sizes,

@@ -139,7 +139,7 @@ def test_networks_that_are_as_usual_as_each_other_are_refused_by_name_and_one_al
         read(content, tmp_path)
     assert is_the_network(read(content["student"], tmp_path))
     flat = named("encoder_q.") | named("encoder_k.", zeros(as_torchvision(MODEL)))
-    with pytest.raises(CheckpointError, match=r"several networks, encoder_k\., encoder_q\.; save the tensors"):
+    with pytest.raises(CheckpointError, match=r"several networks, encoder_k\., encoder_q\.; save only the tensors"):
         read(flat, tmp_path)
 
 
@@ -183,5 +183,5 @@ def test_a_last_layer_of_several_is_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_names_that_clash_without_their_wrappers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"two tensors of this file are both conv1\.weight; save those"):
+    with pytest.raises(ValueError, match=r"two tensors of this file are both conv1\.weight; save only"):
         read(as_torchvision(MODEL) | named("module."), tmp_path)

@@ -61,7 +61,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_run(runs / kind, facts | {"recipe": facts["recipe"] | {"shortcut": kind}})
     facts = facts_of("resnet56", 50.0, 50.0)
     write_run(runs / "slow", facts | {"recipe": facts["recipe"] | {"learning_rate": 0.01}})
-    pets = {"name": "pets", "images": 300, "fingerprint": "g"}
+    pets = {"name": "pets", "source": "pets", "images": 300, "fingerprint": "g"}
     write_run(runs / "pets", facts_of("resnet20", 1.0, 2.0, labels=["cat", "dog"], dataset=pets))
     write_run(runs / "going", facts_of("plain20", 1.0, 1.0, finished=None, results=None, steps=64_000))
     write_run(runs / "<b>bold", facts | {"finished": None})

@@ -138,7 +138,7 @@ async def test_without_free_file_descriptors_clients_wait(
         listener.listen()
         door = Door(listener, SharedLoad(1), 0)
         with socket.create_connection(listener.getsockname()):
-            await until(lambda: "no more clients" in caplog.text)
+            await until(lambda: "cannot accept connections" in caplog.text)
             Full.is_full = False
             await until(lambda: len(door.clients) == 1)
             await door.close()

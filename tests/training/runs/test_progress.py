@@ -59,7 +59,7 @@ def test_epochs_in_quick_succession_are_not_all_shown_but_the_last_is(
     for step in range(10):
         clock.now += 1.0
         line: dict[str, Any] = LINE | {"step": step + 1, "epoch": float(step)}
-        shown.log(line, 10)
+        shown.log_epoch(line, 10)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(":")[0] for line in lines] == ["epoch 0", "epoch 5", "epoch 9"]
     assert lines[0].endswith("train error 40.00%  held-out error 30.50%")
@@ -68,5 +68,5 @@ def test_epochs_in_quick_succession_are_not_all_shown_but_the_last_is(
 def test_a_process_that_is_not_the_first_says_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     shown = Progress(is_quiet=True)
     show(shown, clock, 100)
-    shown.log(LINE, 7)
+    shown.log_epoch(LINE, 7)
     assert capsys.readouterr() == ("", "")

@@ -111,6 +111,11 @@ class Overloaded(ServiceError):
     status, code, title = 503, "overloaded", "Overloaded"
 
 
+def queue_full(retry_after_s: int) -> Overloaded:
+    """Return the refusal of a request that finds the queue full, in the same words wherever it is noticed."""
+    return Overloaded("Too many images are waiting; try again later.", retry_after_s=retry_after_s)
+
+
 class Expired(ServiceError):
     status, code, title = 503, "expired", "Waited too long"
 

@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import dataclass
 
-from service.errors import Expired, Overloaded
+from service.errors import Expired, Overloaded, queue_full
 
 _LONGEST_RETRY_AFTER_S = 30
 _SPREAD_S = 2  # clients that were refused at the same time should not retry at the same time
@@ -109,10 +109,7 @@ class LoadShedder:
 
     def overloaded(self, waiting: int, threads: int) -> Overloaded:
         """Return the refusal of an image for which the queue has no capacity."""
-        return Overloaded(
-            "Too many images are waiting; try again later.",
-            retry_after_s=self.retry_after_s(waiting, threads),
-        )
+        return queue_full(self.retry_after_s(waiting, threads))
 
     def retry_after_s(self, waiting: int, threads: int) -> int:
         """Return the seconds until the queue is empty, with a random spread, from 1 to 30."""

@@ -7,24 +7,21 @@ here. A request that fails one of them is passed to `Admission`, which sends the
 
 import asyncio
 import functools
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
-from service.errors import Overloaded, ServiceError
+from service.errors import Overloaded, ServiceError, queue_full
 from service.http.access_log import AccessLog
 from service.http.access_policy import Access
 from service.http.error_format import failure_response
 from service.http.readiness import Readiness
-from service.http.request_context import MOST_TIMEOUT_MS
+from service.http.request_context import is_length, is_timeout_ms
 from service.http.route_labels import RouteNames
 from service.http.trace_headers import request_id, traceparent
 from service.http.upload_limits import BodyLimit
 from service.telemetry.metrics import Metrics
 
-_DIGITS = re.compile(rb"[0-9]{1,18}")
-_MESSAGE = "Too many images are waiting; try again later."
 _LOG_INTERVAL_S = 1.0
 _FIXED = b"x-content-type-options: nosniff\r\ncache-control: no-store\r\n"
 
@@ -83,11 +80,11 @@ class EarlyRefusals:
         """Return whether the request passes all checks that precede the capacity check."""
         limit = self._bodies[route]
         length, timeout = headers.get(b"content-length"), headers.get(b"x-request-timeout-ms")
-        if not self._readiness.is_accepting or length is None or _DIGITS.fullmatch(length) is None:
+        if not self._readiness.is_accepting or length is None or not is_length(length):
             return False
         if int(length) > limit.most_bytes:
             return False
-        if timeout is not None and not (_DIGITS.fullmatch(timeout) and 1 <= int(timeout) <= MOST_TIMEOUT_MS):
+        if timeout is not None and not is_timeout_ms(timeout):
             return False
         try:
             self._access.check_host(route, headers)
@@ -117,6 +114,6 @@ def _route_of(routes: RouteNames, bodies: Mapping[str, BodyLimit], target: bytes
 
 def _parts(route: str, retry_s: int) -> tuple[bytes, bytes]:
     """Return the head up to the lines that differ for each request, and the body."""
-    response = failure_response(route, Overloaded(_MESSAGE, retry_after_s=retry_s))
+    response = failure_response(route, queue_full(retry_s))
     lines = b"".join(b"%b: %b\r\n" % header for header in response.raw_headers)
     return b"HTTP/1.1 503 Service Unavailable\r\n" + lines + _FIXED, bytes(response.body)

@@ -47,6 +47,16 @@ _NO_BODY = BodyLimit(0, 0)
 Headers = Iterable[tuple[bytes, bytes]]
 
 
+def is_length(value: bytes) -> bool:
+    """Return whether a header's value is a valid Content-Length."""
+    return _DIGITS.fullmatch(value) is not None
+
+
+def is_timeout_ms(value: bytes) -> bool:
+    """Return whether a header's value is a valid X-Request-Timeout-Ms."""
+    return _DIGITS.fullmatch(value) is not None and 1 <= int(value) <= MOST_TIMEOUT_MS
+
+
 class RequestContext:
     """The state of one request; wraps its ASGI `receive` and `send`."""
 
@@ -143,7 +153,7 @@ class RequestContext:
         declared = self.headers.get(b"content-length")
         if declared is None:
             return
-        if _DIGITS.fullmatch(declared) is None:
+        if not is_length(declared):
             raise BadRequest("Content-Length must be a number.", code="bad_content_length")
         self._body_ended = declared == b"0"
 
@@ -152,7 +162,7 @@ class RequestContext:
         declared = self.headers.get(b"x-request-timeout-ms")
         if declared is None:
             return
-        if _DIGITS.fullmatch(declared) is None or not 1 <= int(declared) <= MOST_TIMEOUT_MS:
+        if not is_timeout_ms(declared):
             raise BadRequest(
                 f"X-Request-Timeout-Ms must be a whole number from 1 to {MOST_TIMEOUT_MS}.", code="bad_timeout"
             )
@@ -262,7 +272,7 @@ class RequestContext:
         declared = self.headers.get(b"content-length")
         return (
             declared is not None
-            and _DIGITS.fullmatch(declared) is not None
+            and is_length(declared)
             and int(declared) - self.bytes_in <= SKIPPED_BYTES
             and b"expect" not in self.headers  # the client may never send the body
         )

@@ -169,8 +169,7 @@ class Connection(ParsingProtocol):
     @property
     def _is_idle(self) -> bool:
         """Whether the last request is complete and no byte of a next one has arrived."""
-        is_between = self._part is Part.NONE and self._has_requested
-        return is_between and self._head_bytes == 0 and not self._unparsed
+        return self._has_requested and self._is_before_head() and not self._unparsed
 
     def _update_timers(self) -> None:
         """Start the timer of the part that the client has to send next, or the idle timer between requests."""
@@ -227,10 +226,13 @@ class Connection(ParsingProtocol):
         if self._overload is None or not self._is_between_requests() or not self._refuse_early(data, self._overload):
             super().data_received(data)
 
+    def _is_before_head(self) -> bool:
+        """Return whether the next byte to parse begins a request."""
+        return self._part is Part.NONE and self._head_bytes == 0
+
     def _is_between_requests(self) -> bool:
         """Return whether all requests have their responses, and no byte of a next one has arrived."""
-        is_between = self._part is Part.NONE and self._head_bytes == 0 and not self._unparsed
-        return is_between and not self._is_answering and self._refusal is None
+        return self._is_before_head() and not self._unparsed and not self._is_answering and self._refusal is None
 
     def _refuse_early(self, data: bytes, overload: OverloadControl) -> bool:
         """Refuse or delay a request that has just arrived; return False if it may be parsed."""
@@ -258,6 +260,8 @@ class Connection(ParsingProtocol):
         self._has_requested = True
         if closes:
             self.transport.close()
+        if self._unparsed:
+            self._keep(b"", 0)
         self._idle.pop(self, None)  # `_update_timers` adds it at the end
         self._update_timers()
         return True
@@ -273,23 +277,19 @@ class Connection(ParsingProtocol):
             self._wait_for_turn()
 
     def _take_turn(self) -> None:
+        self._is_queued = False
         if self._refuse_held():
             return
-        if self._overload is not None and self._part is Part.NONE:
+        if self._overload is not None and self._part is Part.NONE and self._unparsed:
             self._overload.count_admitted(self.loop)
         super()._take_turn()
 
     def _refuse_held(self) -> bool:
         """Refuse the unparsed request if there is no capacity; return whether it was refused."""
-        is_request = self._part is Part.NONE and self._head_bytes == 0 and self._may_parse()
+        is_request = bool(self._unparsed) and self._is_before_head() and self._may_parse()
         if self._overload is None or not is_request or self._overload.has_capacity(time.monotonic()):
             return False
-        is_refused = self._respond_early(self._unparsed[self._at :], self._overload)
-        if is_refused:
-            self._is_queued = False
-            self._keep(b"", 0)
-            self._update_timers()
-        return is_refused
+        return self._respond_early(self._unparsed[self._at :], self._overload)
 
     def shutdown(self) -> None:
         """Close the connection after the responses to all requests that have arrived."""

@@ -262,6 +262,18 @@ def initialize(model: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
+def zero_init_residual(model: ResNet) -> None:
+    """Make each residual block the identity at first: the scale of its last batch norm is 0 (Goyal et al. 2017).
+
+    Raises ValueError for a plain network, whose blocks have no shortcut.
+    """
+    if model.architecture.shortcut is None:
+        raise ValueError(f"{model.architecture.network} is a plain network: remove zero_init_residual")
+    for module in model.modules():
+        if isinstance(module, (BasicBlock, Bottleneck)):
+            nn.init.zeros_(module.bn3.weight if isinstance(module, Bottleneck) else module.bn2.weight)
+
+
 def load_weights(model: ResNet, weights: dict[str, Tensor]) -> None:
     """Copy a state dict into a network, in place. Raises ValueError, with names and shapes, if it does not fit."""
     refuse_misfit(model, weights)

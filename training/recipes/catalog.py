@@ -129,6 +129,9 @@ def _modern_imagenet(depth: int, expected_error: float) -> Recipe:
     )
 
 
+_FIRST_ZERO_INIT_DEPTH = 50
+
+
 def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> Recipe:
     """A general classifier trained on 64 x 64 images (Tiny ImageNet's 200 classes), within some hours on two cores.
 
@@ -139,6 +142,8 @@ def _everyday(depth: int, epochs: int, sizes: tuple[tuple[float, int], ...]) -> 
         name=f"everyday-resnet{depth}",
         network=f"resnet{depth}",
         stem="3x3",
+        # Without it ResNet-50's loss climbs from 5.3 to 6.1 in the first 100 steps. ResNet-18 does not need it.
+        zero_init_residual=depth >= _FIRST_ZERO_INIT_DEPTH,
         image_size=64,
         # Random crops enlarge objects; a larger image in testing restores their size. Chosen on held-out images, of 64
         # (45.1% top-1), 72 (44.2), 80 (49.5), 88 (45.2) and 96 (47.5): multiples of the stride of 16 keep maps aligned.

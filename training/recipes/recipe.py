@@ -36,6 +36,7 @@ class Recipe:
     shortcut: str | None = None  # None: what the paper uses for this network
     stride_in: str | None = None
     stem: str | None = None
+    zero_init_residual: bool = False  # each residual block begins as the identity (Goyal et al. 2017)
 
     image_size: _AtLeastOne = 32  # pixels a side in training, after the augmentation
     progressive_sizes: tuple[tuple[_Share, _AtLeastOne], ...] = ()  # from this fraction of the run on: pixels a side

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from training.data.channel_statistics import Statistics
 from training.data.crops import CropSpec
 from training.data.normalization import Normalize
-from training.networks.resnet import ResNet, build
+from training.networks.resnet import ResNet, build, zero_init_residual
 from training.recipes.recipe import Recipe
 from training.runs.options import RunError
 from training.trainer.fine_tuning import freeze
@@ -24,6 +24,8 @@ def new_network(recipe: Recipe, classes: int) -> ResNet:
         stem=recipe.stem,
     )
     try:
+        if recipe.zero_init_residual:
+            zero_init_residual(model)
         freeze(model, recipe.freeze)
     except ValueError as error:
         raise RunError(str(error)) from None

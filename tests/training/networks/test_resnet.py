@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.networks.resnet import ZeroPadShortcut, architecture, build, load_weights
+from training.networks.resnet import ZeroPadShortcut, architecture, build, load_weights, zero_init_residual
 
 
 def test_the_state_dict_has_torchvisions_names() -> None:
@@ -123,3 +123,18 @@ def test_a_stem_that_does_not_exist_or_is_not_for_the_network_is_refused() -> No
     with pytest.raises(ValueError, match="resnet20 has the CIFAR family's stem"):
         architecture("resnet20", stem="3x3")
     assert architecture("resnet20").stem is None
+
+
+@pytest.mark.parametrize("network", ["resnet20", "resnet18", "resnet50"])
+def test_blocks_without_projection_begin_as_the_identity_if_asked(network: str) -> None:
+    model = build(network, num_classes=4).eval()
+    block = next(iter(model.stages()))[1]
+    images = torch.rand(1, model.bn1.num_features * block.expansion, 8, 8)  # as after a ReLU
+    assert not torch.equal(block(images), images)
+    zero_init_residual(model)
+    assert torch.equal(block(images), images)
+
+
+def test_a_plain_network_has_no_residual_to_begin_at_zero() -> None:
+    with pytest.raises(ValueError, match=r"plain20 is a plain network"):
+        zero_init_residual(build("plain20"))

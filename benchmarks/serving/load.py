@@ -7,6 +7,7 @@ last 0.25 s; if there is none a new one; at the limit one that was refused just 
 """
 
 import abc
+import gc
 import itertools
 import math
 import resource
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 from benchmarks.serving.connections import RESTED_S, Answer, Connection, Connections, Question, clock
 from benchmarks.serving.figures import BROKEN, Outcome, quantile
 
-_FIRST_CONNECTIONS = 64
+_FIRST_CONNECTIONS = 512  # the workers that share a listener get requests in no fixed order from so many
+_OPENED_AT_ONCE = 64  # fewer than any listen backlog
+_ACCEPT_S = 0.01
 _MAX_CONNECTIONS = 2048
 _LONGEST_WAIT_S = 0.05
 _GIVE_UP_S = 10.0  # after the last request was due
@@ -90,9 +93,14 @@ class _Run(abc.ABC):
 class _Open(_Run):
     def __init__(self, address: Address, questions: Sequence[Question]) -> None:
         super().__init__(address, questions)
-        self.idle: deque[Connection] = deque(self.connections.open() for _ in range(_FIRST_CONNECTIONS))
+        self.idle: deque[Connection] = deque()
         self.resting: deque[Connection] = deque()  # refused lately, the longest ago first
         self.late: deque[float] = deque()  # scheduled, and no connection to be had
+        for number in range(_FIRST_CONNECTIONS):
+            self.idle.append(self.connections.open())
+            if (number + 1) % _OPENED_AT_ONCE == 0:
+                self.connections.wait(_ACCEPT_S)
+        self.started = clock()
 
     def go_on(self, connection: Connection, now: float) -> None:
         is_open = self.connections.is_open(connection)
@@ -153,7 +161,14 @@ def open_loop(
     `at` is called now and then with the seconds that have passed, to measure the server meanwhile.
     """
     _allow_many_sockets()
-    run = _Open(address, questions)
+    gc.disable()  # a full collection over all outcomes takes tens of milliseconds, in which nothing is sent
+    try:
+        return _follow(schedule, _Open(address, questions), at)
+    finally:
+        gc.enable()
+
+
+def _follow(schedule: Sequence[float], run: _Open, at: Callable[[float], None]) -> Load:
     due = iter(schedule)
     next_at = run.started + next(due, math.inf)
     gives_up_at = run.started + (schedule[-1] if schedule else 0) + _GIVE_UP_S

@@ -1,13 +1,14 @@
 """The number of worker processes and engine threads, from the default model's speed and the available cores.
 
-A large network uses all cores from one process, with one thread for each core. A small network is faster than one event
-loop can accept requests, so each core has a process with its own event loop and one thread.
+All engine threads of a process share one queue, so one process has the shortest waits. Its event loop is the limit: for
+a small model it can be slower than the cores that it feeds. Then several processes share the cores.
 """
 
 import math
 from dataclasses import dataclass
 
-SMALL_MODEL_S = 0.005  # a batch of one image
+_HTTP_S = 0.0004  # CPU time of the event loop for one request
+_BUSY_LOOP = 0.25  # the share of time that an event loop may be busy; above it, requests wait for the loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,5 +24,12 @@ def choose_layout(
 ) -> WorkerLayout:
     """Return the layout for a model that takes `single_image_s` seconds for one image; numbers that are set stay."""
     if processes is None:
-        processes = cores if single_image_s < SMALL_MODEL_S and not is_on_gpu else 1
+        processes = 1 if is_on_gpu else _event_loops(single_image_s, cores)
     return WorkerLayout(processes, engine_threads or max(1, math.ceil(cores / processes)))
+
+
+def _event_loops(single_image_s: float, cores: int) -> int:
+    """Return how many event loops keep so many cores busy with a model, at most one for each core."""
+    if single_image_s <= 0:
+        return cores
+    return min(cores, math.ceil(cores * _HTTP_S / single_image_s / _BUSY_LOOP))

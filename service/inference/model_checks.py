@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import EngineFailed
-from service.inference.layout import SMALL_MODEL_S
 from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, golden_input
 
 SMALL_MODEL_BATCH = 32
 # On a CPU, large models gain 4 to 10% from batches of 2 to 4 images, and nothing from larger batches. Models whose
 # batch takes longer than this on one core gain 2%, and need 60 MB more for it (ResNet-50 in fp32).
 _LARGE_MODEL_BATCH, _LARGE_MODEL_BATCH_S = 4, 0.06
+_SMALL_MODEL_S = 0.005  # of one image
 _WARM_UP_RUNS = 3
 
 
@@ -103,7 +103,7 @@ def _largest_batch(engine: InferenceEngine, max_batch: int | None, single_image_
 
 def largest_batch_on_a_cpu(single_image_s: float) -> int:
     """Return the largest useful batch of a model that takes `single_image_s` seconds for one image on one core."""
-    if single_image_s < SMALL_MODEL_S:
+    if single_image_s < _SMALL_MODEL_S:
         return SMALL_MODEL_BATCH
     return min(_LARGE_MODEL_BATCH, max(1, int(_LARGE_MODEL_BATCH_S / single_image_s)))
 

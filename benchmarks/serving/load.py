@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from benchmarks.serving.connections import RESTED_S, Answer, Connection, Connections, Question, clock
 from benchmarks.serving.figures import BROKEN, Outcome, quantile
 
-_FIRST_CONNECTIONS = 512  # the workers that share a listener get requests in no fixed order from so many
+_FIRST_CONNECTIONS = 2048  # all: the workers that share a listener get requests in no fixed order
 _OPENED_AT_ONCE = 64  # fewer than any listen backlog
 _ACCEPT_S = 0.01
 _MAX_CONNECTIONS = 2048

@@ -66,6 +66,7 @@ class Batcher:
         self._unanswered: set[asyncio.Future[Any]] = set()
         self._all_ended = asyncio.Event()
         self._cleaned_up_at = 0.0
+        self._has_run_inline = False  # in this pass of the event loop
         self._inline_heartbeat = Heartbeat()  # not checked: the supervisor checks the event loop
 
     @property
@@ -173,6 +174,7 @@ class Batcher:
             queued = QueuedJob(model, job, answer, options.is_awaited, until)
             is_inline = not outstanding and self._may_run_inline(model, job, options)
             if is_inline:
+                self._note_inline()
                 queue.count(running=1)
             else:
                 queue.put(queued)
@@ -186,9 +188,22 @@ class Batcher:
             del answer, queued  # an exception's traceback refers to this frame: avoid a reference cycle
 
     def _may_run_inline(self, model: Model[Job, Any], job: Job, options: SubmitOptions) -> bool:
-        """Return whether the event loop may run a job now: the job is short, and no process has another job."""
-        is_loop_free = self._running_threads > 0 and self._load_shedder.is_quick() and self._shared_load.is_idle()
-        return is_loop_free and model.runs_inline(job) and bool(options.is_awaited())
+        """Return whether the event loop may run a job now: the job is short, and no process has another job.
+
+        The second job in one pass of the event loop is queued. Otherwise the event loop of an overloaded process would
+        run all jobs itself: nothing would ever be in the queue, and nothing would be refused.
+        """
+        if self._has_run_inline or not self._running_threads:
+            return False
+        is_idle = self._load_shedder.is_quick() and self._shared_load.is_idle()
+        return is_idle and model.runs_inline(job) and bool(options.is_awaited())
+
+    def _note_inline(self) -> None:
+        self._has_run_inline = True
+        asyncio.get_running_loop().call_soon(self._begin_pass)
+
+    def _begin_pass(self) -> None:
+        self._has_run_inline = False
 
     def delays_others(self, is_awaited: IsAwaited) -> bool:
         """Return whether jobs with this `is_awaited` are queued, and jobs of other requests as well."""

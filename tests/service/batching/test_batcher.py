@@ -586,6 +586,7 @@ async def test_a_quick_job_that_finds_nothing_before_it_is_done_by_the_event_loo
     model = WhereModel()
     async with running() as batcher:
         assert await batcher.submit(model, 4) == 8
+        await asyncio.sleep(0)  # a request that is sent after the response comes in a later pass of the event loop
         with pytest.raises(BadImage):
             await batcher.submit(model, -1)
         model.is_quick = False
@@ -624,6 +625,25 @@ async def test_the_event_loop_does_a_quick_job_only_if_it_can_be_spared(reason: 
             batcher._load_shedder._seconds_per_image = 0.01
         assert await batcher.submit(model, 4) == 8
     assert model.threads == ["engine-0"]
+
+
+async def test_of_several_quick_jobs_that_are_there_at_once_the_event_loop_does_one() -> None:
+    model = WhereModel()
+    async with running() as batcher:
+        assert await asyncio.gather(*(batcher.submit(model, number) for number in (1, 2, 3))) == [2, 4, 6]
+        loops, engines = model.threads[:1], model.threads[1:]
+        assert await batcher.submit(model, 5) == 10
+    assert loops == ["MainThread"]
+    assert set(engines) == {"engine-0"}
+
+
+async def test_the_event_loop_does_each_quick_job_that_comes_alone() -> None:
+    model = WhereModel()
+    async with running() as batcher:
+        for number in (1, 2, 3):
+            await batcher.submit(model, number)
+            await asyncio.sleep(0)
+    assert model.threads == ["MainThread"] * 3
 
 
 async def test_a_quick_job_that_turns_out_to_be_long_is_set_aside_like_any_other() -> None:

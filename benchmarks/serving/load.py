@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from benchmarks.serving.connections import RESTED_S, Answer, Connection, Connections, Question, clock
 from benchmarks.serving.figures import BROKEN, Outcome, quantile
 
-_FIRST_CONNECTIONS = 2048  # all: the workers that share a listener get requests in no fixed order
+_FIRST_CONNECTIONS = 64
+_FIRST_S = 2.0  # of the schedule: so many requests have a connection each, before the first is sent
 _OPENED_AT_ONCE = 64  # fewer than any listen backlog
 _ACCEPT_S = 0.01
 _MAX_CONNECTIONS = 2048
@@ -91,12 +92,15 @@ class _Run(abc.ABC):
 
 
 class _Open(_Run):
-    def __init__(self, address: Address, questions: Sequence[Question]) -> None:
+    def __init__(self, address: Address, questions: Sequence[Question], schedule: Sequence[float]) -> None:
         super().__init__(address, questions)
         self.idle: deque[Connection] = deque()
         self.resting: deque[Connection] = deque()  # refused lately, the longest ago first
         self.late: deque[float] = deque()  # scheduled, and no connection to be had
-        for number in range(_FIRST_CONNECTIONS):
+        # The workers that share a listener get requests in no fixed order from many connections. A connection that is
+        # idle for longer is closed by the server.
+        early = sum(scheduled_s < _FIRST_S for scheduled_s in schedule)
+        for number in range(max(_FIRST_CONNECTIONS, min(early, _MAX_CONNECTIONS))):
             self.idle.append(self.connections.open())
             if (number + 1) % _OPENED_AT_ONCE == 0:
                 self.connections.wait(_ACCEPT_S)
@@ -163,7 +167,7 @@ def open_loop(
     _allow_many_sockets()
     gc.disable()  # a full collection over all outcomes takes tens of milliseconds, in which nothing is sent
     try:
-        return _follow(schedule, _Open(address, questions), at)
+        return _follow(schedule, _Open(address, questions, schedule), at)
     finally:
         gc.enable()
 

@@ -257,6 +257,7 @@ class Connection(ParsingProtocol):
         response, closes = refusal
         self.transport.write(response)
         self._refused_at, self._was_late = time.monotonic(), False
+        overload.note_refusal(self.loop, self._refused_at)
         self._has_requested = True
         if closes:
             self.transport.close()

@@ -12,7 +12,8 @@ from service.http_server.early_errors import MAX_HEAD_BYTES, MAX_HEADERS
 from service.http_server.request_head import refusal_of_head
 from service.http_server.whole_requests import WholeRequestParser
 
-_IMMEDIATE_RETRY_S = 0.005  # a client that sends its next request so soon after a refusal ignores Retry-After
+_IMMEDIATE_RETRY_S = 0.01  # a client that sends its next request so soon after a refusal ignores Retry-After
+_LONGEST_PASS_S = 0.05  # of the event loop, that counts
 _FULL_S = 0.0005  # a fraction of a batch, and many times the cost of a check of the queue
 _PAUSE_S = 0.2
 _TICK_S = 0.01
@@ -48,7 +49,8 @@ class OverloadControl:
         self._has_capacity = has_capacity
         self._admitted = 0  # requests that were passed to the application and are not in the queue yet
         self._full_until = -math.inf  # monotonic seconds; the queue counts as full until then
-        self.immediate_retry_s = immediate_retry_s
+        self._base_retry_s = self.immediate_retry_s = immediate_retry_s
+        self._pass_began: float | None = None  # monotonic seconds, of the first refusal in this pass of the event loop
         self._refusals = refusals
         self._parser = WholeRequestParser()
         # (monotonic end of the pause, connection), in this order: pauses for capacity, and for deadlines.
@@ -78,6 +80,22 @@ class OverloadControl:
 
     def _reset_admitted(self) -> None:
         self._admitted = 0
+
+    def note_refusal(self, loop: AbstractEventLoop, now: float) -> None:
+        """Measure how long this pass of the event loop takes, from its first refusal at `now` (monotonic seconds).
+
+        A retry waits in its socket until the event loop has ended this pass, and in the next one for the requests before
+        it. A retry that comes later than `immediate_retry_s` for this reason alone is still an immediate one.
+        """
+        if self._pass_began is None and self._base_retry_s > 0:
+            self._pass_began = now
+            loop.call_soon(self._end_pass)
+
+    def _end_pass(self) -> None:
+        if self._pass_began is not None:
+            pass_s = min(_LONGEST_PASS_S, time.monotonic() - self._pass_began)
+            self.immediate_retry_s = self._base_retry_s + 2 * pass_s
+            self._pass_began = None
 
     def refusal(self, data: bytes, default_headers: DefaultHeaders) -> tuple[bytes, bool] | None:
         """Return the refusal of the request in `data`, and whether the connection closes after it.

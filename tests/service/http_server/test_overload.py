@@ -153,3 +153,17 @@ async def test_a_delayed_client_may_leave() -> None:
     await asyncio.sleep(0.25)
     assert not control._paused
     assert queue.served == 0
+
+
+async def test_a_retry_that_waited_for_a_long_pass_of_the_event_loop_is_an_immediate_one() -> None:
+    control, loop = Queue().control(immediate_retry_s=0.01), asyncio.get_running_loop()
+    control.note_refusal(loop, time.monotonic() - 0.03)  # the pass has lasted for 30 ms
+    control.note_refusal(loop, time.monotonic())
+    await asyncio.sleep(0)
+    assert 0.07 <= control.immediate_retry_s <= 0.11
+    control.note_refusal(loop, time.monotonic() - 60)
+    await asyncio.sleep(0)
+    assert control.immediate_retry_s == pytest.approx(0.11)  # after the longest pass that counts
+    control.note_refusal(loop, time.monotonic())
+    await asyncio.sleep(0)
+    assert 0.01 <= control.immediate_retry_s < 0.11  # follows the last pass

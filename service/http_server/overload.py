@@ -84,8 +84,8 @@ class OverloadControl:
     def note_refusal(self, loop: AbstractEventLoop, now: float) -> None:
         """Measure how long this pass of the event loop takes, from its first refusal at `now` (monotonic seconds).
 
-        A retry waits in its socket until the event loop has ended this pass, and in the next one for the requests before
-        it. A retry that comes later than `immediate_retry_s` for this reason alone is still an immediate one.
+        A retry waits in its socket until the event loop has ended this pass, and in the next one for other requests.
+        A retry that comes late for this reason alone is still an immediate one.
         """
         if self._pass_began is None and self._base_retry_s > 0:
             self._pass_began = now

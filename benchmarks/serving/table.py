@@ -190,7 +190,7 @@ _OVERLOAD_ROWS: dict[str, tuple[str, str, float]] = {
     "insisting_wrong": ("… 200s with wrong labels", _COUNT, 1),
     "insisting_failed": ("… other statuses, broken or unanswered", _COUNT, 1),
     "insisting_generator_cpu": ("… load generator, cores", "{:.2f}", 1),
-    "slow_p99_ratio": ("500 slow senders: p99 of good traffic at 0.5x, of its p99 alone", "{:.2f}", 1),
+    "slow_p99_ratio": ("500 slow senders: p99 of good traffic at 0.5x, of its p99 without them", "{:.2f}", 1),
     "slow_good_failures": ("… good requests that failed", _COUNT, 1),
     "slow_heads_last": ("… slowest head closed after, s", "{:.1f}", 1),
     "slow_bodies_last": ("… slowest body closed after, s", "{:.1f}", 1),

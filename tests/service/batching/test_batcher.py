@@ -637,7 +637,7 @@ async def test_of_several_quick_jobs_that_are_there_at_once_the_event_loop_does_
     assert set(engines) == {"engine-0"}
 
 
-async def test_the_event_loop_does_each_quick_job_that_comes_alone() -> None:
+async def test_the_event_loop_does_each_quick_job_that_comes_by_itself() -> None:
     model = WhereModel()
     async with running() as batcher:
         for number in (1, 2, 3):

@@ -126,7 +126,7 @@ def test_a_stem_that_does_not_exist_or_is_not_for_the_network_is_refused() -> No
 
 
 @pytest.mark.parametrize("network", ["resnet20", "resnet18", "resnet50"])
-def test_blocks_without_projection_begin_as_the_identity_if_asked(network: str) -> None:
+def test_blocks_without_projection_begin_as_the_identity_with_zero_init(network: str) -> None:
     model = build(network, num_classes=4).eval()
     block = next(iter(model.stages()))[1]
     images = torch.rand(1, model.bn1.num_features * block.expansion, 8, 8)  # as after a ReLU

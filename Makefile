@@ -29,8 +29,12 @@ install: .venv/.develop ## install everything into .venv: serving, training, exp
 test: .venv/.develop check ## check the code, then run a seeded sample of every test
 	$(BIN)/pytest -q -m "not long and not containers" --numprocesses 3 --dist loadfile $(ARGS)
 
-test-long: .venv/.develop check test-containers ## everything, the tests that take minutes included
+test-long: .venv/.develop check test-containers test-openvino ## everything, the tests that take minutes included
 	$(BIN)/pytest -q -m "not containers" $(ARGS)
+
+test-openvino: .venv/.develop ## install OpenVINO beside the environment, and run the tests of the engine that it is
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/openvino openvino==2026.4.1
+	PYTHONPATH=.venv/openvino $(BIN)/pytest -q tests/service/engine/test_openvino.py $(ARGS)
 
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)

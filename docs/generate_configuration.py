@@ -15,7 +15,7 @@ FILE = Path(__file__).with_name("configuration.md")
 _GROUPS = {
     "Models": ("models", "model_name", "default_model", "latest_versions", "load_timeout_s"),
     "Addresses": ("host", "port", "admin_host", "admin_port"),
-    "Processes and providers": ("providers", "processes", "engine_threads", "max_batch"),
+    "Processes and providers": ("providers", "allow_bf16", "processes", "engine_threads", "max_batch"),
     "Queue": ("max_queue", "max_queue_age_s"),
     "Limits of requests": (
         "body_timeout_s",

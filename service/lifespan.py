@@ -17,7 +17,7 @@ from service.batching.batcher import Batcher
 from service.batching.load_shedding import QueueLimits
 from service.engine.cpu import processor
 from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
-from service.engine.provider_options import LARGEST_GPU_BATCH
+from service.engine.provider_options import GPU_PROVIDERS, LARGEST_GPU_BATCH
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
 from service.http.upload_limits import UploadMemory
@@ -141,6 +141,7 @@ def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
         largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
         report=readiness.report_activity,
         on_device_lost=exit_to_restart,
+        allow_bf16=settings.allow_bf16,
     )
 
 
@@ -151,7 +152,7 @@ def _layout(settings: Settings, registry: Registry) -> WorkerLayout:
     )
     return choose_layout(
         single_image_s=single_image_s,
-        is_on_gpu=default.info.provider != "CPUExecutionProvider",
+        is_on_gpu=default.info.provider in GPU_PROVIDERS,
         cores=available_cores(),
         processes=settings.processes,
         engine_threads=settings.engine_threads,

@@ -82,8 +82,13 @@ class Settings(BaseSettings):
         description="File of keys for loading models by the admin port: a line `name sha256-of-the-key` for each. "
         "[default: no key on the loopback address; loading is forbidden on others]",
     )
-    providers: Literal["auto", "tensorrt", "cuda", "cpu"] = Field(
-        "auto", description="What runs the models: auto takes the best available; any other is required at the start."
+    providers: Literal["auto", "tensorrt", "cuda", "openvino", "cpu"] = Field(
+        "auto",
+        description="What runs the models: auto takes the best available, and on a CPU measures OpenVINO if it is "
+        "installed; any other is required at the start.",
+    )
+    allow_bf16: bool = Field(
+        False, description="OpenVINO may compute fp32 models in bf16; every answer names the precision."
     )
     processes: int | None = Field(
         None,

@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.engine.cpu import CpuSessions
+from service.engine.engine_choice import faster_engine
 from service.engine.gpu import DeviceLost
 from service.engine.gpu_loading import open_gpu
 from service.engine.onnx_runtime import EngineError, cannot_load, check_one_runtime, open_session
-from service.engine.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH
+from service.engine.openvino_sessions import FloatPrecision, OpenVinoSessions, has_bf16, is_installed
+from service.engine.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH, OPENVINO
 from service.engine.provider_selection import choose_providers
 from service.engine.signature import ModelSignature, read_contract
 from service.engine.tensorrt_cache import Report, ignore_report
 from service.errors import EngineFailed
+from service.model_files.card import BadCard, read_card
 
 __all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "EngineOptions", "check_one_runtime"]
 
@@ -46,6 +49,7 @@ class _Opened:
     sessions: _Sessions
     provider: str
     contract: ModelSignature
+    precision: str | None = None  # if it differs from that of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class EngineOptions:
     largest_gpu_batch: int = LARGEST_GPU_BATCH
     report: Report = ignore_report  # what takes long while a model is loaded
     on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
+    allow_bf16: bool = False  # OpenVINO may compute fp32 models in bf16 where the processor has it
 
 
 _PLAIN_HOST = EngineOptions()
@@ -79,6 +84,7 @@ class Engine:
         self._sessions = opened.sessions
         self._on_device_lost = host.on_device_lost
         self.provider: str = opened.provider
+        self.precision: str | None = opened.precision  # of the computation, if it differs from that of the file
         self.metadata: dict[str, str] = opened.contract.metadata
         self.outputs = opened.contract.outputs
         self.input_height, self.input_width = opened.contract.height, opened.contract.width
@@ -118,7 +124,12 @@ def check_single_file(model: bytes) -> None:
 def _open_first_possible(model: bytes, providers: str, threads: int, host: EngineOptions) -> _Opened:
     failures: list[str] = []
     for provider in choose_providers(providers):
-        opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
+        if provider == OPENVINO:
+            opened: _Opened | None = _open_openvino(model, _contract_of(model), threads, host)
+        elif provider == CPU and providers == "auto":
+            opened = _open_faster(model, threads, host)
+        else:
+            opened = _open_cpu(model, threads, host) if provider == CPU else _try_gpu(model, provider, host, failures)
         if opened is not None:
             break
     for failure in failures:  # logged only once the model is known not to be the cause
@@ -131,6 +142,52 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
 def _open_cpu(model: bytes, threads: int, host: EngineOptions) -> _Opened:
     sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
     return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
+
+
+def _open_openvino(model: bytes, contract: ModelSignature, threads: int, host: EngineOptions) -> _Opened:
+    precision = _float_precision(contract, host)
+    try:
+        sessions = OpenVinoSessions(
+            model, threads=threads, alone_threads=host.alone_threads, precision=precision, cache=host.cache
+        )
+    except Exception as error:  # OpenVINO raises RuntimeError for everything, and the disk has its own
+        raise EngineError(f"OpenVINO cannot load the model: {' '.join(str(error).split())}") from error
+    return _Opened(sessions, OPENVINO, contract, precision if precision != "fp32" else None)
+
+
+def _open_faster(model: bytes, threads: int, host: EngineOptions) -> _Opened:
+    """Open the model with ONNX Runtime, or with OpenVINO where it is installed and was measured to be faster."""
+    if not is_installed():
+        return _open_cpu(model, threads, host)
+    contract = _contract_of(model)
+
+    def open_engine(provider: str) -> _Opened:
+        if provider == CPU:
+            return _open_cpu(model, threads, host)
+        return _open_openvino(model, contract, threads, host)
+
+    is_bf16 = _float_precision(contract, host) == "bf16"
+    chosen = faster_engine(
+        model,
+        lambda provider: open_engine(provider).sessions,
+        size=(contract.height, contract.width),
+        precision="bf16" if is_bf16 else _file_precision(contract),
+        callers=max(1, (host.alone_threads or 1) // threads),
+        cache=host.cache,
+    )
+    return open_engine(chosen)
+
+
+def _file_precision(contract: ModelSignature) -> str:
+    try:
+        return read_card(contract.metadata).precision
+    except BadCard:
+        return "fp32"
+
+
+def _float_precision(contract: ModelSignature, host: EngineOptions) -> FloatPrecision:
+    is_wanted = host.allow_bf16 and _file_precision(contract) == "fp32"
+    return "bf16" if is_wanted and has_bf16() else "fp32"
 
 
 def _try_gpu(model: bytes, provider: str, host: EngineOptions, failures: list[str]) -> _Opened | None:

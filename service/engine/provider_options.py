@@ -13,8 +13,16 @@ LARGEST_GPU_BATCH = 32
 _USUAL_BATCH = 8  # what TensorRT tunes for: between a lone request and a full batch
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
-# Value of `providers` → the providers that may run the model, best first.
-CHOICES = {"auto": (TENSORRT, CUDA, CPU), "tensorrt": (TENSORRT,), "cuda": (CUDA,), "cpu": (CPU,)}
+OPENVINO = "OpenVINO"  # a library of its own, not a provider of ONNX Runtime
+GPU_PROVIDERS = (TENSORRT, CUDA)
+# Value of `providers` → the providers that may run the model, best first. `auto` measures if OPENVINO replaces CPU.
+CHOICES = {
+    "auto": (TENSORRT, CUDA, CPU),
+    "tensorrt": (TENSORRT,),
+    "cuda": (CUDA,),
+    "openvino": (OPENVINO,),
+    "cpu": (CPU,),
+}
 # Provider → the list for ONNX Runtime: the provider itself, then those that run the operators that it cannot.
 CHAINS = {TENSORRT: (TENSORRT, CUDA, CPU), CUDA: (CUDA, CPU), CPU: (CPU,)}
 

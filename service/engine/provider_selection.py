@@ -5,7 +5,8 @@ import logging
 
 from service.engine.cuda_device import TENSORRT_LIBRARY, find_gpu, load_tensorrt
 from service.engine.onnx_runtime import EngineError, available_providers, load_cuda_libraries
-from service.engine.provider_options import CHOICES, CPU, TENSORRT
+from service.engine.openvino_sessions import is_installed
+from service.engine.provider_options import CHOICES, CPU, OPENVINO, TENSORRT
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,8 @@ def choose_providers(choice: str) -> list[str]:
 
     Raises EngineError if no provider of the choice can run here.
     """
+    if choice == "openvino":
+        return _openvino()
     available = available_providers()
     wanted = [provider for provider in CHOICES[choice] if provider in available]
     if not wanted:
@@ -34,6 +37,14 @@ def choose_providers(choice: str) -> list[str]:
         return [CPU]
     load_cuda_libraries()
     return _without_missing_tensorrt(wanted, choice)
+
+
+def _openvino() -> list[str]:
+    if not is_installed():
+        raise EngineError(
+            "OpenVINO is not installed; install this project with the extra `openvino`, or choose --providers auto"
+        )
+    return [OPENVINO]
 
 
 def _without_missing_tensorrt(wanted: list[str], choice: str) -> list[str]:

@@ -272,6 +272,7 @@ def load_classifier(
     card = read_card(engine.metadata)
     if card.confidence is not None and needs_energy(card.confidence.score):
         _check_energy(engine)
-    check_golden(engine, card)
-    info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, card.precision)
+    check_golden(engine, card, engine.precision)
+    precision = engine.precision or card.precision
+    info = ModelInfo(name, version, hashlib.sha256(model).hexdigest(), engine.provider, precision)
     return Classifier(engine, card, info, warm_up(engine, max_batch), engine.outputs, limits)

@@ -50,8 +50,12 @@ class WarmUp:
     longest_batch_s: float
 
 
-def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
-    """Raise ModelCheckFailed unless the model reproduces the golden example of its card within the tolerance."""
+def check_golden(engine: InferenceEngine, card: ModelCard, precision: str | None = None) -> None:
+    """Raise ModelCheckFailed unless the model reproduces the golden example of its card within the tolerance.
+
+    `precision` is that of the computation; None: that of the file.
+    """
+    precision = precision or card.precision
     if card.preprocessing.crop != (engine.input_height, engine.input_width):
         raise ModelCheckFailed(
             f"the card crops to {card.preprocessing.crop}, but the model takes "
@@ -64,11 +68,11 @@ def check_golden(engine: InferenceEngine, card: ModelCard) -> None:
             f"the card has {classes} labels, but the model returns {probabilities.shape[-1]} classes"
         )
     difference = np.abs(probabilities[0] - np.array(card.golden.probabilities, dtype=np.float32)).max()
-    tolerance = GOLDEN_TOLERANCE[card.precision]
+    tolerance = GOLDEN_TOLERANCE[precision]
     if not difference <= tolerance:  # also when it is not a number
         raise ModelCheckFailed(
             f"the golden example differs from the card by {difference:.2g} in probability, more than the {tolerance:g} "
-            f"allowed for {card.precision}; the file is damaged, or this processor computes it incorrectly"
+            f"allowed for {precision}; the file is damaged, or this processor computes it incorrectly"
         )
 
 

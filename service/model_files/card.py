@@ -22,7 +22,7 @@ from pydantic_core import ErrorDetails
 from service.model_files.confidence import Score
 
 METADATA_KEY = "model_card"
-GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "int8": 5e-2}  # largest difference in probability
+GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 5e-2}  # largest difference in probability
 
 # pydantic's names for what can be wrong, where more can be said than that a value is wrong.
 _FLAWS = {

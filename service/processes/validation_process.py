@@ -23,6 +23,7 @@ from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.processes.messages import FileAccepted, FileRefused, encode
 from service.settings import Settings
 from service.system.cache import cache_root
+from service.system.cores import available_cores
 
 _NICENESS = 10
 _KNOWN_DOMAINS = frozenset(("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.ms.internal.nhwc"))
@@ -56,7 +57,12 @@ def _load(file: ModelFile, content: bytes, settings: Settings) -> None:
     model = _parsed(content)
     if model is not None:
         _check_domains(model)
-    host = EngineOptions(cache=cache_root(), largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH)
+    host = EngineOptions(
+        alone_threads=settings.engine_threads or available_cores(),  # as in the workers, so that they keep the choice
+        cache=cache_root(),
+        largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
+        allow_bf16=settings.allow_bf16,
+    )
     load(file, providers=settings.providers, max_batch=settings.max_batch, host=host, content=content)
     if model is not None:
         _check_graph(model)

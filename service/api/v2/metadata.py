@@ -4,6 +4,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
+from service.engine.provider_options import GPU_PROVIDERS
 from service.inference.registry import Registry, ServedModel
 from service.model_files.repository import MODEL_FILE
 from service.model_files.tensor_spec import TensorSpec
@@ -51,7 +52,7 @@ def model_config(model: ServedModel, *, max_request_bytes: int, threads: int, la
 
     `latest` is the number of served versions of the model.
     """
-    kind = "KIND_CPU" if model.info.provider == "CPUExecutionProvider" else "KIND_GPU"
+    kind = "KIND_GPU" if model.info.provider in GPU_PROVIDERS else "KIND_CPU"
     batching = {"preferred_batch_size": [], "max_queue_delay_microseconds": 0}
     return {
         "name": model.info.name,

@@ -7,7 +7,7 @@ import pytest
 from service.engine import provider_selection as provider_choice
 from service.engine.cuda_device import Gpu
 from service.engine.onnx_runtime import EngineError
-from service.engine.provider_options import CPU, CUDA, TENSORRT
+from service.engine.provider_options import CPU, CUDA, OPENVINO, TENSORRT
 from service.engine.provider_selection import choose_providers
 
 Machine = Callable[..., None]
@@ -67,3 +67,11 @@ def test_the_cpu_is_taken_without_a_look_at_the_gpu(machine: Machine, monkeypatc
     assert choose_providers("cpu") == [CPU]
     machine(gpu=True, build=(CPU,))
     assert choose_providers("auto") == [CPU]
+
+
+def test_openvino_has_to_be_installed_if_it_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider_choice, "is_installed", lambda: False)
+    with pytest.raises(EngineError, match="install this project with the extra `openvino`, or choose --providers auto"):
+        choose_providers("openvino")
+    monkeypatch.setattr(provider_choice, "is_installed", lambda: True)
+    assert choose_providers("openvino") == [OPENVINO]

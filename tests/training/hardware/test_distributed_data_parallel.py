@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed
 from torch import Tensor
@@ -45,6 +46,7 @@ def mean(world: World, tensor: Tensor) -> Tensor:
     return total / world.size
 
 
+@pytest.mark.timeout(240)
 def test_two_processes_compute_the_gradients_of_distributed_data_parallel(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(f"from {__name__} import compare\ncompare()\n")

@@ -46,8 +46,9 @@ _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operat
 
 
 def create_app(settings: Settings, slot: WorkerSlot | None = None, request_log: AccessLog | None = None) -> FastAPI:
-    """Return the public application. Its `state` has `components`, and `layout` once it has started.
+    """Return the public application.
 
+    Its `state` has `components`, `access` and `early_refusals`, and `layout` once it has started.
     With a slot it is one of several workers, and ready when the supervisor reports that all are; without one it is
     ready when its models are loaded.
     """
@@ -116,6 +117,7 @@ def _add_admission(
     access: Access,
     request_log: AccessLog | None,
 ) -> None:
+    app.state.access = access
     routes, bodies = RouteNames(_paths(app)), _body_limits(settings)
     app.state.early_refusals = EarlyRefusals(
         retry_after_s=components.batcher.retry_after_s,

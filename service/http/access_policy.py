@@ -3,9 +3,10 @@
 Each rule is off by default.
 """
 
+import functools
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ _HOST_NAME = re.compile(r"(?:\*\.)?[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\]")
 _ORIGIN = re.compile(r"https?://(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 _PORT = re.compile(r"^(?:\[([0-9a-fA-F:.]+)\](?::[0-9]+)?|([0-9.]+):[0-9]+)$")  # some proxies append it
 _LONGEST_CHAIN = 32
+_LONGEST_ADDRESS = 64  # characters, port and spaces included
 _EXPOSED = b"x-request-id, server-timing, retry-after, traceparent, inference-header-content-length"
 _METHODS = b"GET, HEAD, POST"
 _REQUEST_HEADERS = (
@@ -44,7 +46,7 @@ class Access:
     open_routes: frozenset[str] = frozenset()  # need no key; health checks never need one
     hosts: tuple[str, ...] = ()  # names, or *.names; empty: any
     origins: frozenset[str] = frozenset()  # allowed CORS origins; * for all
-    proxies: tuple[Network, ...] = ()  # whose X-Forwarded-For is trusted
+    proxies: "Proxies | None" = None  # whose X-Forwarded-For is trusted
 
     def check_host(self, route: str, headers: Headers) -> None:
         """Raise BadRequest if the Host header names none of the allowed hosts."""
@@ -71,7 +73,8 @@ class Access:
         vary = (b"vary", b"origin")
         if origin is None or not self._is_allowed_origin(origin):
             return [vary]
-        return [(b"access-control-allow-origin", origin), (b"access-control-expose-headers", _EXPOSED), vary]
+        allowed = b"*" if "*" in self.origins else origin
+        return [(b"access-control-allow-origin", allowed), (b"access-control-expose-headers", _EXPOSED), vary]
 
     def _is_allowed_origin(self, origin: bytes) -> bool:
         return "*" in self.origins or origin.decode("latin-1") in self.origins
@@ -87,20 +90,39 @@ class Access:
 
     def client_of(self, peer: str | None, headers: Headers) -> str | None:
         """Return the client's address: the peer's, or the one that trusted proxies report in X-Forwarded-For."""
-        forwarded = headers.get(b"x-forwarded-for") if self.proxies else None
-        if peer is None or forwarded is None or not self._is_proxy(peer):
+        forwarded = None if self.proxies is None else headers.get(b"x-forwarded-for")
+        if self.proxies is None or forwarded is None or peer is None:
             return peer
-        for hop in reversed(forwarded.decode("latin-1").split(",")[-_LONGEST_CHAIN:]):
-            address = _address(_PORT.sub(r"\1\2", hop.strip()))
-            if address is None:
-                return peer
-            peer = address
-            if not self._is_proxy(peer):
-                return peer
-        return peer
+        return self.proxies.client_of(peer, forwarded.decode("latin-1"))
 
-    def _is_proxy(self, address: str) -> bool:
-        return _address(address) is not None and any(ipaddress.ip_address(address) in net for net in self.proxies)
+
+class Proxies:
+    """Addresses and networks of trusted proxies. Checks of an address are cached: one takes 10 µs."""
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        self._networks = tuple(networks)
+        self._read = functools.lru_cache(maxsize=1024)(self._read_address)
+
+    def client_of(self, peer: str, forwarded: str) -> str:
+        """Return the last address before the trusted proxies in X-Forwarded-For; `peer` if it is no such proxy.
+
+        An entry that is no address ends the chain: its text is the client's, so it must not reach the log.
+        """
+        address, is_proxy = self._read(peer)
+        for hop in reversed(forwarded.split(",")[-_LONGEST_CHAIN:]):
+            if not is_proxy:
+                break
+            following, is_proxy = self._read(hop) if len(hop) <= _LONGEST_ADDRESS else (None, False)
+            address = following or address
+        return address or peer
+
+    def _read_address(self, text: str) -> tuple[str | None, bool]:
+        """Return the address in an entry, and whether it is a trusted proxy's."""
+        try:
+            address = ipaddress.ip_address(_PORT.sub(r"\1\2", text.strip()))
+        except ValueError:
+            return None, False
+        return str(address), any(address in network for network in self._networks)
 
 
 PREFLIGHT_HEADERS = [
@@ -108,13 +130,6 @@ PREFLIGHT_HEADERS = [
     (b"access-control-allow-headers", _REQUEST_HEADERS),
     (b"access-control-max-age", _PREFLIGHT_S),
 ]
-
-
-def _address(text: str) -> str | None:
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return None
 
 
 def make_access(
@@ -126,7 +141,7 @@ def make_access(
         open_routes=open_routes,
         hosts=() if hosts is None else read_hosts(hosts),
         origins=frozenset() if origins is None else read_origins(origins),
-        proxies=() if proxies is None else read_proxies(proxies),
+        proxies=None if proxies is None else read_proxies(proxies),
     )
 
 
@@ -140,9 +155,9 @@ def read_origins(text: str) -> frozenset[str]:
     return frozenset(part if part == "*" else _matching(_ORIGIN, part) for part in _parts(text))
 
 
-def read_proxies(text: str) -> tuple[Network, ...]:
+def read_proxies(text: str) -> Proxies:
     """Return the addresses and networks of a comma-separated list. Raises ValueError for an invalid one."""
-    return tuple(ipaddress.ip_network(part, strict=False) for part in _parts(text))
+    return Proxies(ipaddress.ip_network(part, strict=False) for part in _parts(text))
 
 
 def _parts(text: str) -> list[str]:

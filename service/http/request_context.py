@@ -112,7 +112,7 @@ class RequestContext:
         self._limit = _NO_BODY
         self._held = 0
         self._closes = False
-        self.headers = _joined(scope["headers"])
+        self.headers = joined(scope["headers"])
         self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
         # Whether the body is a multipart form rather than the image itself.
         self.is_form = self.headers.get(b"content-type", b"")[:10].lower() == b"multipart/"
@@ -289,7 +289,7 @@ class RequestContext:
                 await asyncio.Event().wait()  # until the timeout, so that the client can read the response
 
 
-def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """Return the headers by name; lines of the same name are joined by commas (RFC 9110, section 5.3)."""
     last = dict(headers)
     if len(last) == len(headers):

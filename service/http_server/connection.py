@@ -18,8 +18,9 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from service.http.client_connection import ClientConnection, connection_of, put_connection
+from service.http.request_context import joined
 from service.http.trace_headers import request_id
-from service.http_server.early_errors import TOO_SLOW, ProtocolError
+from service.http_server.early_errors import TOO_SLOW, CorsHeaders, ProtocolError, no_cors_headers
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol, Part
 
@@ -57,6 +58,7 @@ class Connection(ParsingProtocol):
         on_lost: Callable[[], None] = lambda: None,
         on_rejected: OnRejected = ignore_rejected,
         overload: OverloadControl | None = None,
+        cors_headers: CorsHeaders = no_cors_headers,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
@@ -71,6 +73,7 @@ class Connection(ParsingProtocol):
         self._is_refusal_sent = False
         self._discarded = 0
         self._overload = overload
+        self._cors_headers = cors_headers
         self._has_requested = False
         self._refused_at = -math.inf  # monotonic seconds
         self._was_late = False  # the last refusal was for the client's deadline, not for capacity
@@ -314,7 +317,8 @@ class Connection(ParsingProtocol):
         self._is_refusal_sent = True
         path = getattr(self, "url", b"").partition(b"?")[0]  # the part that has arrived
         identity = request_id(None)
-        self.transport.write(self._refusal.answer(path.decode("latin-1"), identity))
+        headers = {} if self._part is Part.NONE else joined(self.headers)  # those that have arrived
+        self.transport.write(self._refusal.answer(path.decode("latin-1"), identity, self._cors_headers(headers)))
         self._on_rejected(self._refusal.status, self._refusal.code, identity, self.client[0] if self.client else None)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 

@@ -3,6 +3,7 @@
 Their causes are invalid HTTP, a head that is too large, a client that is too slow, and a lack of connections.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.http.client_errors import client_error
@@ -11,6 +12,15 @@ from service.http.error_responses import MEDIA_TYPE, problem_body
 
 MAX_HEAD_BYTES = 64 * 1024  # the request line and the headers together
 MAX_HEADERS = 256  # lines of them, and of trailers
+
+
+# Returns the CORS headers of a response to a request with these headers.
+CorsHeaders = Callable[[Mapping[bytes, bytes]], list[tuple[bytes, bytes]]]
+
+
+def no_cors_headers(_: Mapping[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+    """Return none: the default `CorsHeaders`."""
+    return []
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +33,21 @@ class ProtocolError:
     detail: str
     further_lines: bytes = b""  # additional header lines of the response, each with its CRLF
 
-    def answer(self, path: str, identity: bytes) -> bytes:
-        """Return the whole HTTP response, in the error format of the path's protocol; `identity` is the request id."""
+    def answer(self, path: str, identity: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> bytes:
+        """Return the whole HTTP response, in the error format of the path's protocol.
+
+        `identity` is the request id. `headers` are added to those that every response has.
+        """
         media_type, body = MEDIA_TYPE, problem_body(self.status, self.code, self.title, self.detail)
         of_client = v2_error(self.detail) if is_v2(path) else client_error(path, self.status, self.code, self.detail)
         if of_client is not None:
             media_type, body = "application/json", of_client
+        lines = self.further_lines + b"".join(b"%b: %b\r\n" % header for header in headers)
         return (
             b"HTTP/1.1 %d %b\r\n"
             b"content-type: %b\r\ncontent-length: %d\r\nconnection: close\r\nx-request-id: %b\r\n"
             b"cache-control: no-store\r\nx-content-type-options: nosniff\r\n%b\r\n%b"
-        ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, self.further_lines, body)
+        ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, lines, body)
 
 
 BAD_HTTP = ProtocolError(400, "bad_http", "Bad request", "The request is not valid HTTP.")

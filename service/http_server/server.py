@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from service.http.trace_headers import request_id
 from service.http_server.acceptor import Acceptor, connection_limit
 from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_rejected
-from service.http_server.early_errors import TOO_MANY_CONNECTIONS
+from service.http_server.early_errors import TOO_MANY_CONNECTIONS, CorsHeaders, no_cors_headers
 from service.http_server.listener import drop_new_connections
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol
@@ -150,15 +150,23 @@ def make_server(
     worker_index: int = 0,
     on_rejected: OnRejected = ignore_rejected,
     overload: OverloadControl | None = None,
+    cors_headers: CorsHeaders = no_cors_headers,
 ) -> Server:
     """Return a server for one application; call its `serve` with a list of listening sockets.
 
     `shared_load` and `worker_index` are as in `Server`. `on_rejected` is called for each request that is refused
-    before it reaches the application. `overload` refuses requests while the queue is full.
+    before it reaches the application. `overload` refuses requests while the queue is full. `cors_headers` are those of
+    responses that the server itself sends.
     """
     idle: dict[ParsingProtocol, None] = {}
     connection = functools.partial(
-        Connection, timeouts=timeouts, on_rejected=on_rejected, turns=Turns(), idle=idle, overload=overload
+        Connection,
+        timeouts=timeouts,
+        on_rejected=on_rejected,
+        turns=Turns(),
+        idle=idle,
+        overload=overload,
+        cors_headers=cors_headers,
     )
     config = uvicorn.Config(
         app,

@@ -102,6 +102,7 @@ async def _run(
             worker_index=spec.index,
             on_rejected=on_rejected,
             overload=overload,
+            cors_headers=app.state.access.cors_headers,
         )
         check_one_runtime()
         return await _Worker(channel, app, spec, server, drain, statistics).serve(listener)

@@ -89,6 +89,14 @@ def test_what_is_not_http_gets_a_problem_document(served: Served) -> None:
     assert re.search(r'resnet_requests_total\{method="other",route="other",status="400"\} [1-9]', text)
 
 
+def test_a_page_of_an_allowed_site_can_read_the_servers_own_errors(models: Path) -> None:
+    with serving(models, "--cors-origins", "https://shop.example") as served, served.raw() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nOrigin: https://shop.example\r\nX: " + b"a" * 70_000)
+        head = client.recv(4096).partition(b"\r\n\r\n")[0]
+    assert head.startswith(b"HTTP/1.1 431 ")
+    assert b"access-control-allow-origin: https://shop.example\r\n" in head
+
+
 def test_the_admin_port_logs_its_requests_too(served: Served) -> None:
     served.ask_admin("POST", "/admin/models/none/load", headers={"x-request-id": "from-an-operator"})
     wait_until(lambda: any("from-an-operator" in line for line in served.log))

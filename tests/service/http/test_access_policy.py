@@ -7,10 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Message, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from service.app import create_app
 from service.errors import BadRequest
-from service.http.access_policy import Access, read_hosts, read_origins, read_proxies
+from service.http.access_policy import PREFLIGHT_HEADERS, Access, read_hosts, read_origins, read_proxies
 from service.http.api_keys import BadKeyFile
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
@@ -104,6 +108,51 @@ async def test_without_settings_no_page_of_another_site_may_ask(client: httpx.As
         assert "vary" not in answer.headers
 
 
+OTHER = "https://other.example.org"
+
+
+async def of_starlette(origins: list[str], headers: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """The headers that Starlette's middleware adds to a response."""
+    sent: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    middleware = CORSMiddleware(app, allow_origins=origins, expose_headers=["x-request-id"])
+    await middleware({"type": "http", "method": "GET", "headers": list(headers.items())}, NotImplemented, send)
+    return dict(sent[0]["headers"])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("origins", [SITE, f"{SITE},{OTHER}", "*"])
+@pytest.mark.parametrize("origin", [SITE, OTHER, "https://evil.test", "null", None])
+async def test_a_browser_gets_the_headers_of_starlettes_middleware(origins: str, origin: str | None) -> None:
+    headers = {} if origin is None else {b"origin": origin.encode()}
+    expected = await of_starlette(origins.split(","), headers)
+    given = dict(Access(origins=read_origins(origins)).cors_headers(headers))
+    allowed = b"access-control-allow-origin"
+    assert given.get(allowed) == expected.get(allowed)
+    assert given[b"vary"] == expected[b"vary"].lower()
+    if allowed in given:
+        assert set(given) == set(expected)
+
+
+@pytest.mark.anyio
+async def test_a_preflight_is_allowed_what_starlettes_middleware_allows() -> None:
+    given = dict(PREFLIGHT_HEADERS)
+    methods, names = (given[b"access-control-allow-" + kind].decode() for kind in (b"methods", b"headers"))
+    asks = {"origin": SITE, "access-control-request-method": "POST", "access-control-request-headers": names}
+    starlette = CORSMiddleware(NotImplemented, [SITE], methods.split(", "), names.split(", "))
+    expected = starlette.preflight_response(request_headers=Headers(asks))
+    assert expected.status_code == 200
+    assert expected.headers["access-control-allow-methods"] == methods
+    assert expected.headers["access-control-max-age"] == given[b"access-control-max-age"].decode()
+    assert set(names.split(", ")) <= set(expected.headers["access-control-allow-headers"].lower().split(", "))
+
+
 @pytest.mark.anyio
 async def test_a_file_of_keys_that_cannot_be_used_stops_the_start(models: Path, tmp_path: Path) -> None:
     with pytest.raises(BadKeyFile, match="cannot be read"):
@@ -154,6 +203,45 @@ def test_only_named_proxies_are_believed(peer: str | None, forwarded: bytes, cli
     access = Access(proxies=read_proxies("10.0.0.0/8"))
     assert access.client_of(peer, {b"x-forwarded-for": forwarded}) == client
     assert Access().client_of(peer, {b"x-forwarded-for": forwarded}) == peer
+
+
+async def of_uvicorn(peer: str, forwarded: bytes) -> str:
+    """The client's address by uvicorn's middleware."""
+    clients: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        clients.append(scope["client"])
+
+    scope: Any = {"type": "http", "client": (peer, 1), "headers": [(b"x-forwarded-for", forwarded)]}
+    await ProxyHeadersMiddleware(app, ["10.0.0.0/8", "2001:db8::1"])(scope, NotImplemented, NotImplemented)
+    return str(clients[0][0])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("peer", ["10.0.0.1", "192.0.2.1", "2001:db8::1"])
+@pytest.mark.parametrize(
+    "forwarded",
+    [
+        b"198.51.100.1",
+        b"1.2.3.4, 198.51.100.1,10.2.3.4",
+        b"10.9.9.9, 10.8.8.8",
+        b"198.51.100.1:4711, 2001:db8::1",
+        b"[2001:db8::7]:443",
+        b"",
+    ],
+)
+async def test_a_chain_of_addresses_is_read_as_uvicorns_middleware_reads_it(peer: str, forwarded: bytes) -> None:
+    access = Access(proxies=read_proxies("10.0.0.0/8,2001:db8::1"))
+    for _ in ("read", "from the cache"):
+        assert access.client_of(peer, {b"x-forwarded-for": forwarded}) == await of_uvicorn(peer, forwarded)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", [b"nonsense", b"a" * 60_000, b"\x1b[31m", b"10.0.0.1 " * 9])
+async def test_a_text_that_is_no_address_never_reaches_the_log(text: bytes) -> None:
+    access = Access(proxies=read_proxies("10.0.0.0/8"))
+    assert access.client_of("10.0.0.1", {b"x-forwarded-for": b"1.2.3.4, " + text + b", 10.0.0.2"}) == "10.0.0.2"
+    assert await of_uvicorn("10.0.0.1", text) != "10.0.0.1"  # the reason for code of our own
 
 
 @pytest.mark.parametrize(

@@ -305,3 +305,34 @@ async def test_other_protocols_pass_through() -> None:
     client = Client()
     await admission({"type": "lifespan"}, client.receive, client.send)
     assert seen == [{"type": "lifespan"}]
+
+
+async def broken_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Fails without a response."""
+    raise RuntimeError("a secret of the server")
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [("/classify", "application/problem+json"), ("/v2/x", "application/json"), ("/hf/x", "application/json")],
+)
+async def test_an_unexpected_failure_is_logged_and_its_response_has_no_details(
+    path: str, media_type: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(b"a")
+    metrics = await ask(client, {"content-length": "1"}, app=broken_app, path=path)
+    assert (client.status, client.headers["content-type"]) == (500, media_type)
+    assert "secret" not in client.text
+    assert "a secret of the server" in caplog.text
+    assert b'status="500"} 1.0' in render(metrics.snapshot())
+
+
+async def test_a_failure_after_the_beginning_of_a_response_is_left_to_the_http_server() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]})
+        raise RuntimeError("half way")
+
+    client = Client(b"a")
+    with pytest.raises(RuntimeError, match="half way"):
+        await ask(client, {"content-length": "1"}, app=app)
+    assert [message["type"] for message in client.sent] == ["http.response.start"]

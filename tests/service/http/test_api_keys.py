@@ -63,3 +63,19 @@ def test_a_wrong_file_is_reported_by_its_line_and_not_shown(tmp_path: Path, cont
 def test_a_file_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadKeyFile, match="cannot be read"):
         read_key_file(tmp_path / "none")
+
+
+def test_a_file_that_cannot_be_read_is_reported_with_the_reason(tmp_path: Path) -> None:
+    binary = tmp_path / "binary"
+    binary.write_bytes(b"\xff\xfe\x00")
+    endless = tmp_path / "endless"
+    endless.symlink_to(endless)
+    reasons = {
+        tmp_path / "none": "no such file; check the path",
+        tmp_path: "it is a folder; name the file in it",
+        binary: "it is not text; write a line for each key",
+        endless: "check the path and its permissions",
+    }
+    for path, reason in reasons.items():
+        with pytest.raises(BadKeyFile, match=reason):
+            read_key_file(path)

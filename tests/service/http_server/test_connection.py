@@ -12,6 +12,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from service.http.access_policy import Access, read_origins
 from service.http.client_connection import connection_of
 from service.http_server.connection import ClientTimeouts, Connection, OnRejected
 from service.http_server.early_errors import MAX_HEAD_BYTES
@@ -48,6 +49,7 @@ async def connected(
     on_rejected: OnRejected = lambda *_: None,
     idle: dict[ParsingProtocol, None] | None = None,
     overload: OverloadControl | None = None,
+    access: Access | None = None,
     **timeouts: float,
 ) -> AsyncIterator[Stream]:
     """A client of a server."""
@@ -63,6 +65,7 @@ async def connected(
             on_rejected=on_rejected,
             idle=idle,
             overload=overload,
+            cors_headers=(access or Access()).cors_headers,
         ),
         "127.0.0.1",
         0,
@@ -117,6 +120,43 @@ async def test_under_v2_the_refusal_is_an_error_in_json(path: bytes) -> None:
         writer.write(b"GET " + path + b" HTTP/1.1\r\nHost: a\r\nX: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n")
         status, body = await next_answer(reader)
         assert (status, list(json.loads(body))) == (431, ["error"])
+
+
+SITE = b"https://shop.example"
+WITH_ORIGIN = b"Origin: " + SITE + b"\r\n"
+
+
+@pytest.mark.parametrize("origins", ["https://shop.example", "https://other.example", "*"])
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n" + WITH_ORIGIN + b"\r\n",  # its body never comes
+        HEAD + WITH_ORIGIN + b"X: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        HEAD + WITH_ORIGIN + b"Transfer-Encoding: gzip, chunked\r\n\r\n",
+        b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n" + WITH_ORIGIN + b"\r\n",
+    ],
+)
+async def test_a_page_reads_the_servers_own_errors_as_those_of_the_application(
+    origins: str, request_bytes: bytes
+) -> None:
+    access = Access(origins=read_origins(origins))
+    of_application = access.cors_headers({b"origin": SITE})
+    assert of_application
+    async with connected(access=access, body_s=0.05) as (reader, writer):
+        writer.write(request_bytes)
+        status, *lines = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")
+        assert int(status.split()[1]) >= 400
+        cors = [line for line in lines if line.startswith((b"access-control-", b"vary"))]
+        assert cors == [b"%b: %b" % header for header in of_application]
+
+
+async def test_a_request_that_cannot_be_read_has_not_the_origin_of_the_one_before() -> None:
+    async with connected(access=Access(origins=read_origins("*"))) as (reader, writer):
+        writer.write(HEAD + WITH_ORIGIN + b"\r\n")
+        assert await next_answer(reader) == (200, b"0")
+        writer.write(b"\0\0\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert (head.split()[1], b"access-control" in head) == (b"400", False)
 
 
 async def test_many_small_headers_are_as_large_as_one() -> None:

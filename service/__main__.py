@@ -24,7 +24,8 @@ from service.http.access_log import AccessLog, LogHandler, as_json, as_text
 from service.http.api_keys import BadKeyFile, read_key_file
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
-from service.model_files.repository import ModelFile, ModelRepositoryError, locate_models, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError
+from service.model_files.serving_set import locate_models, read_serving_set
 from service.processes.model_validation import RepositoryConfig
 from service.processes.shutdown import StartFailed
 from service.processes.supervisor import Supervisor
@@ -181,7 +182,7 @@ def _repository(settings: Settings) -> RepositoryConfig:
 
     try:
         location = locate_models(settings.models, settings.model_name)
-        serving_set = read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
+        serving_set = read_serving_set(location, default_model=settings.default_model, latest=settings.latest_versions)
     except ModelRepositoryError as error:
         _fail(str(error))
     return RepositoryConfig(location, settings.latest_versions, serving_set, validation_main, settings.load_timeout_s)

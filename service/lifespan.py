@@ -27,7 +27,8 @@ from service.inference.latency_history import shortest_ever
 from service.inference.layout import WorkerLayout, choose_layout
 from service.inference.registry import Registry, ServedModel, load, load_models
 from service.model_files.card import ModelCard
-from service.model_files.repository import ModelFile, ServingSet, locate_models, read_lineup, warn_of_what_is_left_out
+from service.model_files.repository import ModelFile, ServingSet
+from service.model_files.serving_set import locate_models, read_serving_set, warn_about_ignored_folders
 from service.settings import Settings
 from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
@@ -118,7 +119,7 @@ async def run_components(
         components.readiness.become_ready()
     if slot is None or slot.index == 0:  # all workers have the same models
         _log_models(components.registry)
-        warn_of_what_is_left_out(locate_models(settings.models))
+        warn_about_ignored_folders(locate_models(settings.models))
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
@@ -126,7 +127,7 @@ async def run_components(
 
 def _serving_set(settings: Settings) -> ServingSet:
     location = locate_models(settings.models, settings.model_name)
-    return read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
+    return read_serving_set(location, default_model=settings.default_model, latest=settings.latest_versions)
 
 
 def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:

@@ -27,7 +27,8 @@ from service.errors import ServiceError
 from service.images.limits import ImageLimits
 from service.inference.classifier import LARGEST_TOP_K, Classifier
 from service.inference.registry import load
-from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models, locate_models
+from service.model_files.repository import ALL, ModelRepositoryError
+from service.model_files.serving_set import choose_model, find_models, locate_models
 from service.settings import ENVIRONMENT_PREFIX, Settings
 from service.system.cores import available_cores
 

@@ -16,7 +16,7 @@ from service.engine.engine import Engine
 from service.inference.classifier import Classifier
 from service.inference.registry import load
 from service.model_files.card import read_card
-from service.model_files.repository import find_models
+from service.model_files.serving_set import find_models
 from tests.export.conftest import Trained, copy_run
 from tests.export.sources.test_trained import change_run
 from tests.support.shipped import write_shipped

@@ -6,7 +6,8 @@ from typing import Any
 
 from service.api import huggingface, openai, torchserve
 from service.api.endpoints.batch import MOST_IMAGES
-from service.api.openapi.schemas import ANSWER_HEADERS, ONE_IMAGE, TRACING_HEADERS, ref
+from service.api.openapi.request_bodies import ONE_IMAGE
+from service.api.openapi.schemas import ANSWER_HEADERS, TRACING_HEADERS, ref
 from service.api.parsing.parameters import DEFAULT_TOP_K
 from service.http.request_context import MOST_TIMEOUT_MS
 from service.inference.classifier import LARGEST_TOP_K

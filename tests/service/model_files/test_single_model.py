@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.model_files.repository import (
-    ModelFile,
-    ModelRepositoryError,
-    find_models,
-    locate_models,
-    model_names,
-    read_lineup,
-    versions_of,
-)
+from service.model_files.repository import ModelFile, ModelRepositoryError, model_names, versions_of
+from service.model_files.serving_set import find_models, locate_models, read_serving_set
 from service.model_files.single_model import as_name
 
 
@@ -48,7 +41,7 @@ def test_a_single_model_has_the_name_and_version_of_its_place(
     path = put(tmp_path / file)
     assert found(tmp_path / given) == [(name, version, path)]
     assert found(tmp_path / given, "mine") == [("mine", version, path)]
-    lineup = read_lineup(locate_models(tmp_path / given), default_model=None)
+    lineup = read_serving_set(locate_models(tmp_path / given), default_model=None)
     assert lineup.default == name
 
 

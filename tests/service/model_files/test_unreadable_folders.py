@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.http.api_keys import BadKeyFile, read_key_file
-from service.model_files.repository import ModelRepositoryError, find_models
+from service.model_files.repository import ModelRepositoryError
+from service.model_files.serving_set import find_models
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -81,7 +81,7 @@ LAYERS = {
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | errors options",
 }
-READ_SETTINGS = {"__main__.py", "app.py", "classify.py", "lifespan.py", "validation_process.py", "worker.py"}
+READ_SETTINGS = {"__main__.py", "app.py", "lifespan.py", "options.py", "validation_process.py", "worker.py"}
 
 
 def imports(path: Path) -> Iterator[str]:

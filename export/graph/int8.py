@@ -60,9 +60,26 @@ def _layer_of(node: onnx.NodeProto) -> str:
 def quantise(
     model: onnx.ModelProto, ranges: Ranges, target: Target, float_layers: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """Return an fp32 graph in int8, without a card. Raises ExportError if the ONNX checker finds fault with it."""
+    """Return an fp32 graph in int8, without a card. Raises ExportError if the ONNX checker rejects it."""
+    quantised = _quantised_by_onnx_runtime(model, ranges, target, float_layers)
+    del quantised.metadata_props[:]
+    remove_notes(quantised)
+    quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
+    if target is Target.TENSORRT:
+        _join_activations(quantised.graph)
+    _show_the_embedding_itself(quantised.graph)
+    _gather_rows_before_dequantising(quantised.graph)
+    if target is not Target.TENSORRT:
+        _spread_colours(quantised.graph)
+    check_graph(quantised)
+    return quantised
+
+
+def _quantised_by_onnx_runtime(
+    model: onnx.ModelProto, ranges: Ranges, target: Target, float_layers: Sequence[str]
+) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="export-onnx-") as folder:
-        # This is how ranges are handed over: as if they had been measured by an earlier call.
+        # ONNX Runtime takes ranges only as the calibration cache of an earlier call.
         known, written = Path(folder, "ranges.json"), Path(folder, "quantised.onnx")
         save_tensors_data(TensorsData(_CALIBRATED, _with_hidden(model, ranges)), known)
         quantize_static(
@@ -83,18 +100,7 @@ def quantise(
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], **_OPTIONS[target]},
             **_FORMS[target],
         )
-        quantised = onnx.load(written)
-    del quantised.metadata_props[:]
-    remove_notes(quantised)
-    quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
-    if target is Target.TENSORRT:
-        _join_activations(quantised.graph)
-    _show_the_embedding_itself(quantised.graph)
-    _gather_rows_before_dequantising(quantised.graph)
-    if target is not Target.TENSORRT:
-        _spread_colours(quantised.graph)
-    check_graph(quantised)
-    return quantised
+        return onnx.load(written)
 
 
 def _with_hidden(model: onnx.ModelProto, ranges: Ranges) -> Ranges:

@@ -187,7 +187,7 @@ class Batcher:
 
     def _may_run_inline(self, model: Model[Job, Any], job: Job, options: SubmitOptions) -> bool:
         """Return whether the event loop may run a job now: the job is short, and no process has another job."""
-        is_loop_free = self._running_threads > 0 and self._load_shedder.is_quick() and self._shared_load.is_idle()
+        is_loop_free = self._running_threads > 0 and self._load_shedder.is_fast() and self._shared_load.is_idle()
         return is_loop_free and model.runs_inline(job) and bool(options.is_awaited())
 
     def delays_others(self, is_awaited: IsAwaited) -> bool:

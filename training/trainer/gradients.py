@@ -62,13 +62,32 @@ class ParallelGradients:
     ) -> Tensor:
         """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,).
 
-        `batch` is this process's part of one of `whole` images; the gradients and what comes back are of the whole.
-        `scale` enlarges losses before they are differentiated, and so the gradients: float16 would lose small ones.
-        On a CPU raises Stopped if the process is to end and the step takes too long; then nothing has changed.
+        `batch` is this process's part of a batch of `whole` images. Gradients and returned numbers are of the whole.
+        `scale` multiplies losses before they are differentiated, and so the gradients: float16 would lose small ones.
+        On a CPU raises Stopped if the process has to end and the step takes too long. The model is then unchanged.
         """
         for module in self._modules:
             set_training_mode(module)
         parts_of_each = self._parts if len(batch.labels) >= 2 * self._parts * micro_batches else 1
+        gradients, numbers = self._summed(batch, whole, micro_batches, parts_of_each, label_smoothing, scale)
+        self._average_statistics(min(parts_of_each, len(self._modules)))
+        self._world.average([*gradients, numbers, *self._statistics[0]])
+        torch._foreach_copy_(self._own, self._buffers[0])
+        self.share_statistics()
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return numbers
+
+    def _summed(
+        self,
+        batch: Batch,
+        whole: int,
+        micro_batches: int,
+        parts_of_each: int,
+        label_smoothing: float,
+        scale: Scale | None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the gradients and numbers of this process's part, summed over micro-batches and their parts."""
         gradients: list[Tensor] = []
         numbers = torch.zeros(3, device=batch.labels.device)
         for micro_batch in batch.split(micro_batches):
@@ -83,13 +102,7 @@ class ParallelGradients:
                 else:
                     gradients = part_gradients
                 numbers += weight * part_numbers
-        self._average_statistics(min(parts_of_each, len(self._modules)))
-        self._world.average([*gradients, numbers, *self._statistics[0]])
-        torch._foreach_copy_(self._own, self._buffers[0])
-        self.share_statistics()
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
-        return numbers
+        return gradients, numbers
 
     def _results_of(
         self, parts: Sequence[Batch], weights: Sequence[float], label_smoothing: float, scale: Scale | None

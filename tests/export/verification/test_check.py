@@ -62,7 +62,7 @@ def failed_checks(file: Path, *options: object) -> list[str]:
     result = export_onnx("check", file, *options)
     assert result.exit_code == 1, result.output
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("export-onnx: ")]
-    assert "is not what it should be: " in line
+    assert "differs from its card: " in line
     return line.split("should be: ")[1].split(", ")
 
 

@@ -197,9 +197,9 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
     monkeypatch.setattr(service.inference.classifier, "time", SimpleNamespace(monotonic=lambda: now[0]))
     decode = service.inference.classifier.header_to_pixels
 
-    def take_three_seconds(*arguments: Any, **steps: Any) -> Any:
+    def take_three_seconds(*arguments: Any) -> Any:
         now[0] += 3.0
-        return decode(*arguments, **steps)
+        return decode(*arguments)
 
     monkeypatch.setattr(service.inference.classifier, "header_to_pixels", take_three_seconds)
     classifier = load(model_file)

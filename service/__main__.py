@@ -37,7 +37,7 @@ from service.telemetry.log_writer import LogWriter
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
-# Flags of Triton, TorchServe and KServe's runtimes, without dashes and underscores, and the flag that does the same.
+# Flags of Triton, TorchServe and KServe's runtimes without dashes and underscores → the flag of this server.
 _FLAGS_OF_OTHERS = {
     **dict.fromkeys(("modelrepository", "modelstore", "modelsdir", "modeldir"), "--models"),
     "modelname": "--model-name",
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _refuse_flags_of_others(arguments: list[str]) -> None:
-    """Exit for a flag of another server, and name the one of this server."""
+    """Exit for a flag of another server, with the name of this server's flag."""
     for argument in arguments:
         given = argument.partition("=")[0]
         ours = _FLAGS_OF_OTHERS.get(given.translate(_WITHOUT_DASHES)) if given.startswith("--") else None
@@ -70,7 +70,7 @@ def _refuse_flags_of_others(arguments: list[str]) -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null for a closed stdin, stdout or stderr: else a socket would get its number and receive the log."""
+    """Open /dev/null for a closed stdin, stdout or stderr. A socket would get its number, and the log with it."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -115,8 +115,8 @@ def _value(name: str) -> str:
 
 def _serve_with(flags: dict[str, str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # until the server runs there is nothing to clean up
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no model serves yet
+        signal.signal(number, lambda *_: os._exit(0))  # before the server runs, nothing needs cleaning up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no model is served yet
     settings = _read_settings(flags)
     request_log = _start_log(settings.log)
     admin_access = _admin_access(settings)
@@ -152,11 +152,11 @@ def _serve_with(flags: dict[str, str]) -> None:
 
 
 def _start_log(wanted: str) -> AccessLog | None:
-    """Let a thread write the log to stderr; return the log of requests, or None if it is off."""
+    """Start the thread that writes the log to stderr; return the access log, or None if it is off."""
     is_json = wanted == "json" or (wanted == "auto" and not os.isatty(2))
     writer, form = LogWriter(), as_json if is_json else as_text
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log has its events
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the access log has these events
     return None if wanted == "off" else AccessLog(writer, form)
 
 

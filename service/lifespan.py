@@ -1,4 +1,4 @@
-"""What lives as long as the application: its components, loading the models at the start, draining at the end.
+"""The lifespan of the application: its components, the loading of models, and the drain.
 
 `make_components` only builds. The lifespan loads the models and owns the engine's threads.
 """
@@ -39,8 +39,8 @@ from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
 
-_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit, which then has no exception
-_LAST_RESPONSES_S = 0.5  # for the responses to images that a lost GPU had
+_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # defaults; a limit that an operator sets has no exception
+_LAST_RESPONSES_S = 0.5  # for sending the responses of images that failed with a lost GPU
 _STOP_ENGINE_S = 1.5  # for batches that still run when all connections have ended
 
 
@@ -52,12 +52,12 @@ class WorkerSlot:
     index: int  # among the workers, from 0
     layout: WorkerLayout | None  # None: the first worker measures the default model
     serving_set: ServingSet
-    collect_statistics: Callable[[], Awaitable[Snapshot | None]]  # of all workers; None: they are not known
+    collect_statistics: Callable[[], Awaitable[Snapshot | None]]  # of all workers; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
 class AppComponents:
-    """What lives as long as the application."""
+    """Components that live as long as the application."""
 
     readiness: Readiness
     registry: Registry
@@ -98,10 +98,10 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
 async def run_components(
     app: FastAPI, settings: Settings, components: AppComponents, slot: WorkerSlot | None
 ) -> AsyncIterator[None]:
-    """Load the models in a thread, so that the event loop answers health checks meanwhile; then run the engine.
+    """Load the models in a thread while the event loop answers health checks; then run the engine.
 
-    Sets `app.state.layout`. In a slot the application becomes ready by the supervisor's message, else by itself.
-    Raises ModelRepositoryError, EngineError.
+    Sets `app.state.layout`. In a slot the application becomes ready by the supervisor's message, else by itself. Raises
+    ModelRepositoryError, EngineError.
     """
     serving_set = _serving_set(settings) if slot is None else slot.serving_set
     models = await run_in_daemon_thread(
@@ -133,7 +133,7 @@ def _serving_set(settings: Settings) -> ServingSet:
 def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
     def exit_to_restart() -> None:
         readiness.note_broken()
-        log.critical("the GPU is lost; exiting with status %d, to be restarted", DEVICE_LOST_STATUS)
+        log.critical("the GPU does not respond; exiting with status %d for a restart", DEVICE_LOST_STATUS)
         threading.Timer(_LAST_RESPONSES_S, os._exit, (DEVICE_LOST_STATUS,)).start()
 
     return EngineOptions(
@@ -188,4 +188,4 @@ def _resizer_note(card: ModelCard) -> str | None:
     measured, serving = card.preprocessing.resizer, usual_resizer()
     if measured in (None, serving):
         return None
-    return f"was measured with images resized by {measured}; {serving} serves it, with values within 1 of 255"
+    return f"was measured with images resized by {measured}; {serving} is used here, with differences up to 1 of 255"

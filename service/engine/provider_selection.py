@@ -11,9 +11,10 @@ log = logging.getLogger(__name__)
 
 
 def choose_providers(choice: str) -> list[str]:
-    """Return the providers to try, in order, with their libraries loaded. What `auto` cannot use, it says in one line.
+    """Return the providers to try, in order, with their libraries loaded.
 
-    Raises EngineError if no provider of the choice can run here.
+    Logs one line for each provider that `auto` cannot use. Raises EngineError if no provider of the choice can run
+    here.
     """
     available = available_providers()
     wanted = [provider for provider in CHOICES[choice] if provider in available]
@@ -50,7 +51,7 @@ def _without_missing_tensorrt(wanted: list[str], choice: str) -> list[str]:
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Log a line, however many models it holds for."""
+    """Log a line once, for any number of models."""
     log.warning("%s", text)
 
 

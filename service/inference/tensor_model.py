@@ -126,9 +126,9 @@ class TensorModel:
     def _run(self, feed: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
         try:
             return list(self._session.run(names, feed))
-        except Exception as error:  # ONNX Runtime has no closed list of failures, and they share no base class
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class and no closed list
             if is_fatal(str(error)):
-                log.critical("the GPU answers nothing any more in this process", exc_info=True)
+                log.critical("the GPU does not respond to this process any more", exc_info=True)
                 self._on_device_lost()
             elif any(spec.is_open for spec in self.inputs):
                 raise BadRequest("The model cannot run with inputs of these shapes.", code="bad_tensor") from None
@@ -227,5 +227,5 @@ def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:
     except Exception:
         log.exception("CUDA could not load a model without a card")
     if CPU not in wanted:
-        raise EngineError("the cuda provider is installed, but cannot run this model here; the log says why")
+        raise EngineError("the cuda provider is installed, but cannot run this model here; see the log for the cause")
     return None

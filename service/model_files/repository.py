@@ -15,14 +15,14 @@ from service.model_files.permissions import why_unreadable
 from service.model_files.single_model import SingleModel
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-MODEL_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
-MODEL_FILE = "model.onnx"  # the name that Triton expects, too
+MODEL_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # often seconds since 1970
+MODEL_FILE = "model.onnx"  # the name that Triton expects as well
 RULE_OF_NAMES = (
     "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
     "and begins with a letter or digit"
 )
 _IN_THE_IMAGE = Path("/models")
-ALL = 2**62  # as a number of versions
+ALL = 2**62  # the number of versions that means all of them
 ModelLocation: TypeAlias = Path | SingleModel  # a folder of models, or one model
 
 
@@ -31,17 +31,17 @@ class ModelRepositoryError(Exception):
 
     def __init__(self, reason: str, *, path: Path | None = None) -> None:
         super().__init__(reason if path is None else f"{path}: {reason}")
-        self.reason = reason  # for clients, too: it names no path
+        self.reason = reason  # for clients as well: it contains no path
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """Where one version of a model lies, and which bytes were accepted there."""
+    """The location of one version of a model, and the digest that was accepted."""
 
     name: str
     version: str
     path: Path
-    sha256: str | None = None  # None: whatever lies there
+    sha256: str | None = None  # None: not checked yet
     has_card: bool | None = None  # a model card, which image requests need; None: not read yet
     max_batch: int | None = field(default=None, compare=False)  # on which all processes agree; None: as measured
 
@@ -53,7 +53,7 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class VersionState:
-    """How one version of a model is doing, in Triton's words."""
+    """The state of one version of a model, in Triton's terms."""
 
     name: str
     version: str
@@ -63,16 +63,16 @@ class VersionState:
 
 @dataclass(frozen=True, slots=True)
 class ServingSet:
-    """What serves, in every process; and how each version is doing that serves, was refused or was unloaded."""
+    """The served models of all processes, and the state of each version: served, rejected or unloaded."""
 
     default: str
     files: tuple[ModelFile, ...]
     states: tuple[VersionState, ...] = field(default=())
-    why_default: str = field(default="", compare=False)  # in a few words, for the log of the start
+    why_default: str = field(default="", compare=False)  # for the log of the start
 
 
 def model_names(folder: ModelLocation) -> list[str]:
-    """Return the names of what may be models, in order. Raises ModelRepositoryError if the folder cannot be read."""
+    """Return the names of possible models, in order. Raises ModelRepositoryError if the folder cannot be read."""
     if isinstance(folder, SingleModel):
         return [folder.name]
     try:
@@ -87,7 +87,7 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
         case errno.ENOENT:
             return f"there is no folder of models at {folder}; {folder_hint(folder, 'one')}"
         case errno.ENOTDIR:
-            return f"{folder} is not a folder of models, but a file, or below one; {folder_hint(folder)}"
+            return f"{folder} is not a folder of models: it is a file, or below one; {folder_hint(folder)}"
         case errno.EACCES | errno.EPERM:
             return f"the folder of models {folder} cannot be read{why_unreadable(folder, error)}"
         case other:
@@ -96,14 +96,14 @@ def _why_unreadable(folder: Path, error: OSError) -> str:
 
 
 def folder_hint(folder: Path, which: str = "another folder") -> str:
-    """How to choose another folder; the image's own path is known by its name."""
+    """Return advice on choosing another folder; the container image's own folder needs a mount."""
     if folder == _IN_THE_IMAGE:
         return f"mount a folder of models there, as in docker run -v $PWD/models:{folder}:ro"
     return f"name {which} with --models"
 
 
 def may_exist(path: Path) -> bool:
-    """Whether something has this name, whatever it is, or may have it where we cannot look."""
+    """Return whether a path exists, or may exist where this process has no access."""
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -114,9 +114,9 @@ def may_exist(path: Path) -> bool:
 
 
 def versions_of(folder: ModelLocation, name: str, latest: int) -> list[ModelFile]:
-    """Return the highest versions of one model, the highest last; none without a file. Raises ModelRepositoryError.
+    """Return the highest versions of one model in ascending order; none without a file. Raises ModelRepositoryError.
 
-    Whether each may be loaded from where it lies, `check_location` says.
+    `check_location` decides whether each may be loaded.
     """
     if isinstance(folder, SingleModel):
         if name != folder.name:
@@ -138,7 +138,7 @@ def versions_of(folder: ModelLocation, name: str, latest: int) -> list[ModelFile
 
 
 def check_location(folder: ModelLocation, file: ModelFile) -> None:
-    """Raise ModelRepositoryError unless a file of our own lies there."""
+    """Raise ModelRepositoryError unless the file is a regular file inside the folder of models."""
     path = Path(os.path.realpath(file.path))
     root = folder.root if isinstance(folder, SingleModel) else os.path.realpath(folder)
     if not path.is_relative_to(root):
@@ -148,7 +148,7 @@ def check_location(folder: ModelLocation, file: ModelFile) -> None:
     try:
         is_file = stat.S_ISREG(path.stat().st_mode)
     except FileNotFoundError:
-        raise ModelRepositoryError("the file is not there, or a link to nothing", path=file.path) from None
+        raise ModelRepositoryError("the file does not exist, or is a broken link", path=file.path) from None
     except OSError as error:
         raise ModelRepositoryError(
             f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path

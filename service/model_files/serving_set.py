@@ -46,7 +46,7 @@ def locate_models(path: Path, model_name: str | None = None) -> ModelLocation:
         return path if single is None else single
     if single is None:
         raise ModelRepositoryError(
-            f"--model-name {model_name} needs a single model, and {path} is none; point --models at a file, or a "
+            f"--model-name {model_name} needs a single model, not {path}; point --models at a file, or a "
             f"folder with {MODEL_FILE} or <version>/{MODEL_FILE}"
         )
     if not is_name(model_name):
@@ -55,7 +55,10 @@ def locate_models(path: Path, model_name: str | None = None) -> ModelLocation:
 
 
 def read_serving_set(folder: ModelLocation, *, default_model: str | None, latest: int = 1) -> ServingSet:
-    """Return what shall serve at the start, and what was refused for where it lies. Raises ModelRepositoryError."""
+    """Return the models to serve at the start, and versions rejected for their location.
+
+    Raises ModelRepositoryError.
+    """
     found = _find(folder, latest)
     files = [file for file, refusal in found if refusal is None]
     default = choose_model(files, default_model, flag="--default-model")
@@ -69,9 +72,9 @@ def read_serving_set(folder: ModelLocation, *, default_model: str | None, latest
 
 
 def find_models(folder: ModelLocation, latest: int = 1) -> list[ModelFile]:
-    """Return the highest versions of each model in the folder that may be loaded from where they lie, by name.
+    """Return the highest versions of each model whose location is valid, by name.
 
-    Raises ModelRepositoryError if there is none, or a model has none.
+    Raises ModelRepositoryError if there is no model, or a model has no valid version.
     """
     return [file for file, refusal in _find(folder, latest) if refusal is None]
 
@@ -80,7 +83,7 @@ def _find(folder: ModelLocation, latest: int) -> list[tuple[ModelFile, ModelRepo
     found = [version for name in model_names(folder) for version in _placed_versions_of(folder, name, latest)]
     if not found:
         if isinstance(folder, SingleModel):
-            raise ModelRepositoryError(f"the model at {folder} is gone; name another with --models")
+            raise ModelRepositoryError(f"the model at {folder} no longer exists; name another with --models")
         raise ModelRepositoryError(
             f"there is no model in {folder}: put one at <name>/<version>/{MODEL_FILE}, as export-onnx does, or "
             f"{folder_hint(folder)}"
@@ -91,7 +94,10 @@ def _find(folder: ModelLocation, latest: int) -> list[tuple[ModelFile, ModelRepo
 def _placed_versions_of(
     folder: ModelLocation, name: str, latest: int
 ) -> list[tuple[ModelFile, ModelRepositoryError | None]]:
-    """Return a model's highest versions, and refused ones above them. Raises ModelRepositoryError if none is good."""
+    """Return a model's highest valid versions and rejected higher ones.
+
+    Raises ModelRepositoryError if none is valid.
+    """
     found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
     wanted = latest
     for file in reversed(versions_of(folder, name, ALL)):
@@ -116,8 +122,8 @@ def _refusal_of_place(folder: ModelLocation, file: ModelFile) -> ModelRepository
 def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
     """Return the default model: `wanted` if given, else by the rule of `default_model`.
 
-    A model without a card cannot classify images, so it is the default only where no other has one.
-    Raises ModelRepositoryError, which names the flag to choose with, if nothing decides it.
+    A model without a card cannot classify images, so it is the default only if no model has one. Raises
+    ModelRepositoryError, with the flag that chooses a model, if the rule does not decide.
     """
     names = list(dict.fromkeys(file.name for file in files))
     if wanted is not None:
@@ -135,7 +141,7 @@ def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> De
 
 
 def _may_have_card(path: Path) -> bool:
-    """Whether a file names a model card, which stands near its end; also true of a file that cannot be read here."""
+    """Return whether a file contains the key of a model card, near its end; also true for an unreadable file."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return content.rfind(_CARD) >= 0
@@ -144,13 +150,13 @@ def _may_have_card(path: Path) -> bool:
 
 
 def warn_about_ignored_folders(folder: ModelLocation) -> None:
-    """Log which folders hold no model, and which are no versions."""
+    """Log the folders without a model, and the folders whose names are not versions."""
     if isinstance(folder, SingleModel):
         return
     try:
         names = model_names(folder)
     except ModelRepositoryError as error:
-        log.warning("what the folder of models holds is not known: %s", error)
+        log.warning("the folder of models cannot be listed: %s", error)
         return
     for name in names:
         versions = []
@@ -158,16 +164,16 @@ def warn_about_ignored_folders(folder: ModelLocation) -> None:
             versions = [version for version in sorted((folder / name).iterdir()) if may_exist(version / MODEL_FILE)]
         for version in versions:
             if not MODEL_VERSION.fullmatch(version.name):
-                log.warning("%s is left out: a version is a whole number from 1, without zeros before it", version)
+                log.warning("%s is ignored: a version is a whole number from 1, without leading zeros", version)
         if not versions:
-            log.warning("%s holds no <version>/%s, so it is left out", folder / name, MODEL_FILE)
+            log.warning("%s is ignored: it has no <version>/%s", folder / name, MODEL_FILE)
 
 
 def check_card_stays(found: ModelFile, serving: Iterable[ModelFile]) -> None:
-    """Raise ModelRepositoryError if images that are answered now would no longer be, with this version of a model."""
+    """Raise ModelRepositoryError if a new version has no card, so that requests with images would start to fail."""
     serves_images = any(file.has_card for file in serving if file.name == found.name)
     if serves_images and not found.has_card:
         raise ModelRepositoryError(
-            "it has no model card, and the version that serves has one, so images would no longer be answered; "
+            "it has no model card, but the served version has one, so requests with images would fail; "
             "export it with a card, give it another name, or unload the model first"
         )

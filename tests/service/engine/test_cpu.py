@@ -125,7 +125,7 @@ def test_without_a_cache_that_can_be_used_each_session_has_its_own_weights(
 
 
 def test_a_broken_model_is_not_blamed_on_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(EngineError, match="cut off or damaged"):
+    with pytest.raises(EngineError, match="truncated or damaged"):
         CpuSessions(b"\x08\x0agarbage", cache=tmp_path)
     assert caplog.messages == []
     assert list((tmp_path / "graphs").iterdir()) == []

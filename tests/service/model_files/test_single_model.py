@@ -81,7 +81,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_is_no_folder_of_models(tmp_path: Path) -> None:
-    with pytest.raises(ModelRepositoryError, match="is not a folder of models, but a file"):
+    with pytest.raises(ModelRepositoryError, match="is not a folder of models: it is a file"):
         find_models(locate_models(put(tmp_path / "notes.txt")))
 
 

@@ -43,7 +43,7 @@ def test_without_a_connection_the_shipped_run_of_that_depth_is_exported_checked_
     assert "no finished run under runs/ fits depth 18; taking published weights" in said
     assert re.search(r"published weights cannot be had: cannot fetch \S+: no connection; .* put it at ", said)
     assert "exporting training/results/everyday-resnet18, which comes with this project: resnet18 with the stem" in said
-    assert "3 classes, 58.50% of its test images right" in said
+    assert "3 classes, 58.50% accuracy on its test images" in said
     assert re.search(r"1,000 classes, once there is a connection: \S*export-onnx --depth 18 --weights published", said)
     file = Path("models/everyday-resnet18/1/model.onnx")
     assert read_card(Engine(file.read_bytes(), providers="cpu").metadata).labels == ("thing 0", "thing 1", "thing 2")

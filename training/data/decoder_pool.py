@@ -59,7 +59,7 @@ class _Worker:
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return (
             f"a process that decodes images {how}; perhaps memory is short: "
-            "go on with --resume, if need be with fewer --decoders"
+            "continue with --resume, if necessary with fewer --decoders"
         )
 
     def end(self) -> None:

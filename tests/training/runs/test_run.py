@@ -150,7 +150,7 @@ def test_sigterm_saves_and_says_how_to_go_on(images: Path, tmp_path: Path) -> No
                 time.sleep(0)
 
     hardware = choose("fp32", "off", 2)
-    with pytest.raises(RunError, match=r"stopped at step 7, which is saved; go on with --resume"):
+    with pytest.raises(RunError, match=r"stopped at step 7, which is saved; continue with --resume"):
         run(RECIPE, Options(out=tmp_path / "run", data=images), hardware, Terminated())
     found = load_latest(tmp_path / "run")
     assert found is not None and found.step == 7
@@ -266,7 +266,7 @@ def test_the_command_reports_an_expected_failure_in_one_line(images: Path, tmp_p
     train(images, tmp_path / "run")
     for arguments, words in (
         (["--recipe", "nothing", "--out", str(tmp_path / "x")], "no recipe is called 'nothing'; there are"),
-        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "holds a run already; go on with --resume"),
+        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "already has a run; continue with --resume"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--resume"], "no run in"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--steps", "1", "--epochs", "1"], "only one of"),
     ):

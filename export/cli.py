@@ -163,7 +163,7 @@ def _failing_in_one_line() -> Iterator[None]:
 
 
 def _obey_cpu_quota() -> None:
-    """Limit PyTorch's threads to the cores of this container; by itself it counts those of the machine."""
+    """Limit PyTorch's threads to the cores of this container; PyTorch itself counts those of the machine."""
     import torch
 
     from service.system.cores import available_cores
@@ -190,7 +190,7 @@ def _refuse_folder(output: Path | None) -> None:
 
 
 def _refuse_missing(**paths: Path | None) -> None:
-    """Refuse before anything is fetched or converted."""
+    """Raise ExportError for a missing path, before anything is downloaded or converted."""
     from export.errors import ExportError
 
     for name, path in paths.items():
@@ -213,7 +213,7 @@ def _summary(exported: "Exported") -> str:
     parity, accuracy, calibration = card.parity, card.accuracy, card.calibration
     lines = [
         f"{exported.path}: {card.network}, {len(card.labels)} classes, {card.precision}, {exported.size / 1e6:.1f} MB",
-        f"parity: {parity.agreeing_images} of {parity.images} images get PyTorch's label, probabilities differ by at "
+        f"parity: {parity.agreeing_images} of {parity.images} images have PyTorch's label, probabilities differ by at "
         f"most {parity.largest_probability_difference:.1e}",
     ]
     if card.precision_loss:
@@ -224,7 +224,7 @@ def _summary(exported: "Exported") -> str:
             f"{accuracy.dataset}"
         )
     else:
-        lines.append("accuracy: not measured, as there are no labelled images at hand; give them with --data")
+        lines.append("accuracy: not measured, because no labelled images were found; give them with --data")
     if card.published:
         claim = card.published
         lines.append(f"published: {claim.top1:.2%} top-1, {claim.top5:.2%} top-5 on {claim.dataset}; not measured here")

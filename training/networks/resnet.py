@@ -93,7 +93,7 @@ def architecture(
         imagenet=imagenet,
         shortcut=None if plain else cast(Shortcut, shortcut or ("B" if imagenet else "A")),
         stride_in=cast(StrideIn, stride_in or "3x3") if bottleneck else None,
-        stem=(stem or "7x7") if imagenet else None,
+        stem=cast(Stem, stem or "7x7") if imagenet else None,
     )
 
 

@@ -24,11 +24,11 @@ from training.weights.checkpoint import flush, sha256_of
 from training.weights.http_get import Answer, CutOff, Unreachable, get
 
 _TOTAL_TIMEOUT_S = 3600.0  # of one file, all tries together
-_TRIES = 5  # each but the first goes on where the one before was cut off
+_TRIES = 5  # each one continues after the last received byte
 
 
 class DownloadError(Exception):
-    """The file has not come, or is not the right one. The message is one line."""
+    """The download has failed, or the file is another one. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def download(url: str, path: Path, *, digest: str, largest: int, log: Callable[[
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked_partial(path, log) as partial:
-            if _is_there(path, wanted):  # by the work of the process that had the lock
+            if _is_there(path, wanted):  # downloaded by the process that had the lock
                 partial.remove()
                 return
             _fill(partial, wanted)
@@ -144,7 +144,7 @@ def _stated(wanted: _Wanted) -> str:
 
 
 def _fill(partial: _Partial, wanted: _Wanted) -> None:
-    """Bring the partial file to its end and verify it. Raises DownloadError, and then a wrong file is removed."""
+    """Complete the partial file and verify it. Raises DownloadError, after removing a wrong file."""
     is_pieced = _fetch(partial, wanted)
     found = sha256_of(partial.working)
     if is_pieced and not found.startswith(wanted.digest):
@@ -170,7 +170,7 @@ def _fetch(partial: _Partial, wanted: _Wanted) -> bool:
             kept = len(partial)
             if kept == before or try_number == _TRIES or time.monotonic() > wanted.ends_at:
                 break
-            wanted.log(f"cut off after {kept:,} bytes; going on from there")
+            wanted.log(f"cut off after {kept:,} bytes; continuing from there")
             is_pieced = True
     raise DownloadError(
         f"{wanted.host} cut the connection after {len(partial):,} bytes, which are kept for the next run"
@@ -178,7 +178,7 @@ def _fetch(partial: _Partial, wanted: _Wanted) -> bool:
 
 
 def _fetch_rest(partial: _Partial, wanted: _Wanted) -> bool:
-    """Append one answer; return whether anything stood before it. Raises CutOff, Unreachable, DownloadError."""
+    """Append one response; return whether the file had a part before it. Raises CutOff, Unreachable, DownloadError."""
     with contextlib.closing(get(wanted.url, len(partial), partial.version)) as answer:
         if answer.start == 0:
             partial.start_over(answer.version)

@@ -124,7 +124,7 @@ def test_a_folder_or_pattern_without_images_is_reported(models: Path, tmp_path: 
     (tmp_path / "empty").mkdir()
     result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{tmp_path / 'empty'}: The folder holds no JPEG" in result.stderr
+    assert f"{tmp_path / 'empty'}: The folder has no JPEG" in result.stderr
     assert f"{tmp_path / '*.jpg'}: There is no such file." in result.stderr
 
 

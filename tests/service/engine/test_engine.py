@@ -124,7 +124,7 @@ def test_a_provider_that_does_not_run_is_not_replaced_in_silence(
     caplog.clear()
     assert Engine(model_file, providers="auto").provider == "CPUExecutionProvider"
     (record,) = caplog.records
-    assert "CUDAExecutionProvider could not load the model: ONNX Runtime goes on without it" in record.getMessage()
+    assert "CUDAExecutionProvider could not load the model: ONNX Runtime continues without it" in record.getMessage()
 
 
 @pytest.mark.usefixtures("gpu")

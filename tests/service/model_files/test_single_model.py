@@ -91,7 +91,7 @@ def test_a_single_file_that_is_gone_has_no_version(tmp_path: Path) -> None:
     path.unlink()
     assert model_names(location) == ["net"]
     assert versions_of(location, "net", 1) == []
-    with pytest.raises(ModelRepositoryError, match=r"net\.onnx is gone"):
+    with pytest.raises(ModelRepositoryError, match=r"net\.onnx no longer exists"):
         find_models(location)
     put(path)
     assert versions_of(location, "net", 1) == [ModelFile("net", "1", path)]

@@ -51,7 +51,7 @@ def test_a_folder_of_models_that_may_not_be_read_names_the_user_and_what_to_do(f
         text = refusal(find_models, folder)
     assert text == (
         f"the folder of models {folder} cannot be read by user id {NOBODY}: it belongs to user id 0, group id 0, with "
-        f"mode {mode:04o}; change its owner or permissions so that user id {NOBODY} will be able to list and enter it"
+        f"mode {mode:04o}; change its owner or permissions so that user id {NOBODY} can list and enter it"
     )
 
 

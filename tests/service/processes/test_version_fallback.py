@@ -89,6 +89,6 @@ def test_a_version_that_is_no_file_gives_way_to_the_one_before(tmp_path: Path) -
     assert serving == ["a:1"]
     assert states == {
         "a:1": "LOADING",
-        "a:2": "UNAVAILABLE the file is not there, or a link to nothing",
+        "a:2": "UNAVAILABLE the file does not exist, or is a broken link",
         "a:3": "UNAVAILABLE it is not a file",
     }

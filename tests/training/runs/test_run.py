@@ -235,7 +235,7 @@ def test_other_hardware_is_said_when_resuming(images: Path, tmp_path: Path, caps
     file = tmp_path / "run" / "run.json"
     file.write_text(file.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
     train(images, tmp_path / "run", resume=True)
-    assert "not bit-equal to a run without interruption: precision was bf16, is fp32" in capsys.readouterr().err
+    assert "not bit-equal to an uninterrupted run: precision was bf16, is fp32" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_good_checkpoint_is_touched(images: Path, tmp_path: Path) -> None:

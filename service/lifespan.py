@@ -137,7 +137,7 @@ def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
         threading.Timer(_LAST_RESPONSES_S, os._exit, (DEVICE_LOST_STATUS,)).start()
 
     return EngineOptions(
-        alone_threads=settings.engine_threads or available_cores(),
+        exclusive_threads=settings.engine_threads or available_cores(),
         cache=cache_root(),
         largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
         report=readiness.report_activity,

@@ -188,8 +188,8 @@ def _load_fitting(
     )
 
 
-def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
+def _first_difference(found: tuple[str, ...], requested: tuple[str, ...]) -> str:
+    for index, (one, other) in enumerate(zip(found, requested, strict=False)):
         if one != other:
             return f"number {index} is {one!r}, not {other!r}"
     return "one list is the beginning of the other"

@@ -37,18 +37,18 @@ class CpuSessions:
     largest_batch: int | None = None
 
     def __init__(
-        self, model: bytes, *, threads: int = 1, alone_threads: int | None = None, cache: Path | None = None
+        self, model: bytes, *, threads: int = 1, exclusive_threads: int | None = None, cache: Path | None = None
     ) -> None:
         sizes = [(threads, False)]
-        if alone_threads is not None and alone_threads > threads:
-            sizes.append((alone_threads, True))
+        if exclusive_threads is not None and exclusive_threads > threads:
+            sizes.append((exclusive_threads, True))
         self.session, *others = _open_all(model, sizes, cache)
         self._all_cores = others[0] if others else None
         self._all_cores_are_free = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs. With `alone`, no process runs another image."""
-        if alone and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs. With `exclusive`, no process runs another image."""
+        if exclusive and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
             try:
                 return list(self._all_cores.run(list(outputs), {INPUT: images}))
             finally:

@@ -38,7 +38,9 @@ class _Sessions(Protocol):
     @property
     def largest_batch(self) -> int | None: ...
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]: ...
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False
+    ) -> list[NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class _Opened:
 class EngineOptions:
     """Threads, cache and callbacks of a model. The defaults suit a program that runs one model once."""
 
-    alone_threads: int | None = None  # for a single image on an idle machine; None: as for the others
+    exclusive_threads: int | None = None  # for a single image on an idle machine; None: as for the others
     cache: Path | None = (
         None  # folder of files made for this host; None: weights are not shared, engines are built at each start
     )
@@ -95,14 +97,14 @@ class Engine:
         images: NDArray[np.uint8],
         outputs: Sequence[str] = ("probabilities", "top_indices"),
         *,
-        alone: bool = False,
+        exclusive: bool = False,
     ) -> list[NDArray[Any]]:
         """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed.
 
-        With `alone`, no process of this machine has another run in progress, so this one may use all cores.
+        With `exclusive`, no process of this machine has another run in progress, so this one may use all cores.
         """
         try:
-            return self._sessions.run(images, outputs, alone=alone)
+            return self._sessions.run(images, outputs, exclusive=exclusive)
         except DeviceLost:
             log.critical("the GPU does not respond to this process any more", exc_info=True)
             self._on_device_lost()
@@ -133,7 +135,7 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
 
 
 def _open_cpu(model: bytes, threads: int, host: EngineOptions) -> _Opened:
-    sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
+    sessions = CpuSessions(model, threads=threads, exclusive_threads=host.exclusive_threads, cache=host.cache)
     return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
 
 

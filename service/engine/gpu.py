@@ -62,8 +62,8 @@ class GpuSessions:
         self._warm_up()
         self._is_warm = True
 
-    def run(self, images: Images, outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU ignores `alone`."""
+    def run(self, images: Images, outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU ignores `exclusive`."""
         parts = list(self._run_parts(images, tuple(outputs)))
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 

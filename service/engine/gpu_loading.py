@@ -40,8 +40,8 @@ def open_gpu(
     key = engine_key(hashlib.sha256(model).hexdigest(), precision, profile_shapes(*size))
     activity = "building TensorRT engines, once for this GPU, or loading them"
     with reported(activity, report), engine_folder(cache, key) as engines:
-        told = {TENSORRT: tensorrt_options(*size, precision, engines), CUDA: cuda_options()}
-        return _open(model, provider, told, largest_batch)
+        options_of = {TENSORRT: tensorrt_options(*size, precision, engines), CUDA: cuda_options()}
+        return _open(model, provider, options_of, largest_batch)
 
 
 def engine_key(model_sha256: str, precision: Precision, profile: Mapping[str, str]) -> str:
@@ -59,9 +59,9 @@ def engine_key(model_sha256: str, precision: Precision, profile: Mapping[str, st
     )
 
 
-def _open(model: bytes, provider: str, told: Mapping[str, Mapping[str, str]], largest_batch: int) -> GpuSessions:
+def _open(model: bytes, provider: str, options_of: Mapping[str, Mapping[str, str]], largest_batch: int) -> GpuSessions:
     available = available_providers()
-    chain = [(name, told.get(name, {})) for name in CHAINS[provider] if name in available]
+    chain = [(name, options_of.get(name, {})) for name in CHAINS[provider] if name in available]
     session = open_session(model, chain)
     if session.get_providers()[0] != provider:
         raise ProviderUnavailable("ONNX Runtime continues without it; check the driver and the GPU")

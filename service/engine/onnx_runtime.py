@@ -107,7 +107,7 @@ def open_session(
     if save_in is not None:
         _save_graph(options, save_in)
     return onnxruntime.InferenceSession(
-        model, options, providers=[(name, dict(told)) for name, told in providers], enable_fallback=0
+        model, options, providers=[(name, dict(values)) for name, values in providers], enable_fallback=0
     )
 
 

@@ -17,14 +17,14 @@ def choose_providers(choice: str) -> list[str]:
     here.
     """
     available = available_providers()
-    wanted = [provider for provider in CHOICES[choice] if provider in available]
-    if not wanted:
+    candidates = [provider for provider in CHOICES[choice] if provider in available]
+    if not candidates:
         raise EngineError(
             f"this ONNX Runtime has no {choice} provider, it has {_names(available)}; install this project with the "
             "extra `gpu` in place of `cpu`, or choose --providers auto"
         )
-    if wanted == [CPU]:
-        return wanted
+    if candidates == [CPU]:
+        return candidates
     if find_gpu() is None:
         if choice != "auto":
             raise EngineError(
@@ -34,19 +34,19 @@ def choose_providers(choice: str) -> list[str]:
         say_once("no CUDA device was found: --providers auto falls back to the CPU")
         return [CPU]
     load_cuda_libraries()
-    return _without_missing_tensorrt(wanted, choice)
+    return _without_missing_tensorrt(candidates, choice)
 
 
-def _without_missing_tensorrt(wanted: list[str], choice: str) -> list[str]:
-    if TENSORRT not in wanted or load_tensorrt():
-        return wanted
+def _without_missing_tensorrt(candidates: list[str], choice: str) -> list[str]:
+    if TENSORRT not in candidates or load_tensorrt():
+        return candidates
     if choice == "tensorrt":
         raise EngineError(
             f"TensorRT is not installed, {TENSORRT_LIBRARY} cannot be loaded; install the extra `tensorrt`, or choose "
             "--providers cuda"
         )
     say_once("TensorRT is not installed: --providers auto falls back to CUDA")
-    return [provider for provider in wanted if provider != TENSORRT]
+    return [provider for provider in candidates if provider != TENSORRT]
 
 
 @functools.cache

@@ -61,22 +61,22 @@ def reported(activity: str, report: Report = ignore_report, *, every_s: float = 
     started = time.monotonic()
     over = threading.Event()
 
-    def tell() -> None:
+    def report_time() -> None:
         seconds = time.monotonic() - started
         log.info("%s: %.0f s so far", activity, seconds)
         report(f"{activity}: {seconds:.0f} s so far")
 
-    def keep_telling() -> None:
+    def keep_reporting() -> None:
         while not over.wait(every_s):
-            tell()
+            report_time()
 
-    tell()
-    teller = threading.Thread(target=keep_telling, name="progress", daemon=True)
-    teller.start()
+    report_time()
+    reporter = threading.Thread(target=keep_reporting, name="progress", daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         over.set()
-        teller.join()
+        reporter.join()
         report(None)
     log.info("%s: done after %.1f s", activity, time.monotonic() - started)

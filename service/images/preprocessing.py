@@ -176,8 +176,8 @@ def decode_to_show(data: bytes, longer_side: int, limits: ImageLimits = DEFAULT_
     header = read_header(data)
     shortest, longest = sorted((header.width, header.height))
     divisors = (8, 4, 2) if header.format == "JPEG" else ()
-    wanted = next((divisor for divisor in divisors if longest >= divisor * longer_side and shortest >= divisor), 1)
-    divisor = max(wanted, _divisor(header, 0, "bilinear", limits))
+    preferred = next((divisor for divisor in divisors if longest >= divisor * longer_side and shortest >= divisor), 1)
+    divisor = max(preferred, _divisor(header, 0, "bilinear", limits))
     check_limits(header, limits, divisor)
     return _reduced(header, limits, divisor)
 

@@ -160,7 +160,7 @@ class Classifier:
         images = np.stack([job.pixels for job in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
         names = _names_of(jobs, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
-        answers = dict(zip(names, self._engine.run(images, names, alone=exclusive), strict=True))
+        answers = dict(zip(names, self._engine.run(images, names, exclusive=exclusive), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()

@@ -25,7 +25,7 @@ def why_unreadable(path: Path, error: OSError) -> str:
 def _first_closed(path: Path) -> Path | None:
     """Return the outermost part of the path that this process cannot enter or read."""
     for part in (*reversed(path.absolute().parents), path):
-        wanted = os.X_OK if part != path else os.R_OK | (os.X_OK if part.is_dir() else 0)
-        if not os.access(part, wanted, effective_ids=os.access in os.supports_effective_ids):
+        mode = os.X_OK if part != path else os.R_OK | (os.X_OK if part.is_dir() else 0)
+        if not os.access(part, mode, effective_ids=os.access in os.supports_effective_ids):
             return part
     return None

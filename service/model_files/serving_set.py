@@ -99,14 +99,14 @@ def _placed_versions_of(
     Raises ModelRepositoryError if none is valid.
     """
     found: list[tuple[ModelFile, ModelRepositoryError | None]] = []
-    wanted = latest
+    remaining = latest
     for file in reversed(versions_of(folder, name, ALL)):
         refusal = _refusal_of_place(folder, file)
         found.insert(0, (file, refusal))
-        wanted -= refusal is None
-        if not wanted:
+        remaining -= refusal is None
+        if not remaining:
             break
-    if found and wanted == latest:
+    if found and remaining == latest:
         raise found[-1][1] or AssertionError("a version was refused without a reason")
     return found
 
@@ -119,17 +119,17 @@ def _refusal_of_place(folder: ModelLocation, file: ModelFile) -> ModelRepository
     return None
 
 
-def choose_model(files: list[ModelFile], wanted: str | None, *, flag: str) -> DefaultModel:
-    """Return the default model: `wanted` if given, else by the rule of `default_model`.
+def choose_model(files: list[ModelFile], requested: str | None, *, flag: str) -> DefaultModel:
+    """Return the default model: `requested` if given, else by the rule of `default_model`.
 
     A model without a card cannot classify images, so it is the default only if no model has one. Raises
     ModelRepositoryError, with the flag that chooses a model, if the rule does not decide.
     """
     names = list(dict.fromkeys(file.name for file in files))
-    if wanted is not None:
-        if wanted not in names:
-            raise ModelRepositoryError(f"there is no model {wanted!r} for {flag}; there are: {', '.join(names)}")
-        return DefaultModel(wanted, f"{flag} names it")
+    if requested is not None:
+        if requested not in names:
+            raise ModelRepositoryError(f"there is no model {requested!r} for {flag}; there are: {', '.join(names)}")
+        return DefaultModel(requested, f"{flag} names it")
     if len(names) > 1:
         names = list(dict.fromkeys(file.name for file in files if _may_have_card(file.path))) or names
     try:

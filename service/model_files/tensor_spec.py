@@ -39,7 +39,7 @@ class TensorSpec:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Return whether a tensor may have this shape."""
         return len(shape) == len(self.shape) and all(
-            wanted in (OPEN, given) for wanted, given in zip(self.shape, shape, strict=True)
+            requested in (OPEN, given) for requested, given in zip(self.shape, shape, strict=True)
         )
 
 

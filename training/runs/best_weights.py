@@ -63,10 +63,10 @@ def without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int) 
         return recipe
     if most_of_a_class > 1:
         raise ValueError("choosing the best weights needs held-out images; --set held_out_share=0.1")
-    wanted = {"choose_best": recipe.choose_best, "early_stopping_patience": recipe.early_stopping_patience}
-    if any(name in fixed and value is not None for name, value in wanted.items()):
+    settings = {"choose_best": recipe.choose_best, "early_stopping_patience": recipe.early_stopping_patience}
+    if any(name in fixed and value is not None for name, value in settings.items()):
         raise ValueError(
             "choosing the best weights needs held-out images, and no class has a second image to hold out; add "
-            f"images, or {' '.join(f'--set {name}=null' for name in wanted)}"
+            f"images, or {' '.join(f'--set {name}=null' for name in settings)}"
         )
     return dataclasses.replace(recipe, choose_best=None, early_stopping_patience=None)

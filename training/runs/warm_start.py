@@ -130,8 +130,8 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> S
 
 def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Architecture:
     """Return the network to train. Raises ValueError, with names and shapes, if the weights do not fit it."""
-    wanted = _architecture_of(recipe)
-    chosen = source.network if _agree(source.network, wanted, fixed) else wanted
+    requested = _architecture_of(recipe)
+    chosen = source.network if _agree(source.network, requested, fixed) else requested
     try:
         refuse_unfit(source.weights, chosen, source.path)
     except ValueError as error:
@@ -139,14 +139,14 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log)
         if chosen != source.network:
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
-    if chosen != wanted and source.instead_of is None:  # otherwise already logged
-        log(f"{source.path.name} has the weights of {_distinguished(chosen, wanted)}; this network is trained")
+    if chosen != requested and source.instead_of is None:  # otherwise already logged
+        log(f"{source.path.name} has the weights of {_distinguished(chosen, requested)}; this network is trained")
     return chosen
 
 
-def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
+def _agree(network: Architecture, requested: Architecture, fixed: frozenset[str]) -> bool:
     """Return whether two networks agree in the fields that the user has set."""
-    return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
+    return all(getattr(network, name) == getattr(requested, name) for name in fixed.intersection(_NETWORK_FIELDS))
 
 
 def _distinguished(network: Architecture, other: Architecture) -> str:
@@ -199,8 +199,8 @@ def _of_a_run(path: Path) -> Source:
 def _of_a_file(path: Path, recipe: Recipe, log: Log) -> Source:
     """Return the weights of a file, with the usual image size and statistics of the network's family."""
     weights = read_named(path, log)
-    wanted = _architecture_of(recipe)
-    network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
+    requested = _architecture_of(recipe)
+    network = requested if _fit(weights, requested, path) else recognise(weights) or requested
     side = network.image_size
     shorter_side = side
     if network.stem == "7x7":
@@ -250,12 +250,12 @@ def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None
 
     None if no network has the fields that the user has set.
     """
-    wanted = _architecture_of(recipe)
+    requested = _architecture_of(recipe)
     runs = [run for run in shipped_runs() if run.is_everyday or run.name == SMALL]
-    fitting = [run for run in runs if _agree(run.network, wanted, fixed)]
+    fitting = [run for run in runs if _agree(run.network, requested, fixed)]
 
     def rank(run: ShippedRun) -> tuple[bool, bool, int]:
-        return run.is_everyday, run.network.network == wanted.network, run.network.depth
+        return run.is_everyday, run.network.network == requested.network, run.network.depth
 
     return max(fitting, key=rank, default=None)
 

@@ -31,8 +31,8 @@ class _Schemas(GenerateJsonSchema):
 
 def schemas_of(*bodies: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schemas of models, and of all models that they contain, by name."""
-    wanted = [(body, "validation") for body in bodies]
-    _, document = models_json_schema(wanted, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas)  # type: ignore[arg-type]
+    with_modes = [(body, "validation") for body in bodies]
+    _, document = models_json_schema(with_modes, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas)  # type: ignore[arg-type]
     found: dict[str, Any] = document["$defs"]
     for schema in found.values():
         del schema["title"]

@@ -154,7 +154,7 @@ class LosesItsDevice:
 
     largest_batch = 8
 
-    def run(self, images: Any, outputs: Any, *, alone: bool = False) -> Any:
+    def run(self, images: Any, outputs: Any, *, exclusive: bool = False) -> Any:
         raise DeviceLost("CUDA failure 700: an illegal memory access was encountered")
 
 

@@ -82,7 +82,10 @@ def architecture(
             "6n+2 (8, 14, 20, 32, 44, 56, 110, 1202) the CIFAR one"
         )
     bottleneck = imagenet and depth >= _FIRST_BOTTLENECK_DEPTH
-    _check_shortcut(network, shortcut, plain=plain)
+    if plain and shortcut is not None:
+        raise ValueError(f"{network} is a plain network and has no shortcut {shortcut}")
+    if shortcut not in (None, "A", "B", "C"):
+        raise ValueError(f"no shortcut is called {shortcut!r}; the paper has A, B and C")
     _check_stride(network, stride_in, bottleneck=bottleneck)
     _check_stem(network, stem, imagenet=imagenet)
     return Architecture(
@@ -95,13 +98,6 @@ def architecture(
         stride_in=cast(StrideIn, stride_in or "3x3") if bottleneck else None,
         stem=cast(Stem, stem or "7x7") if imagenet else None,
     )
-
-
-def _check_shortcut(network: str, shortcut: str | None, *, plain: bool) -> None:
-    if plain and shortcut is not None:
-        raise ValueError(f"{network} is a plain network and has no shortcut {shortcut}")
-    if shortcut not in (None, "A", "B", "C"):
-        raise ValueError(f"no shortcut is called {shortcut!r}; the paper has A, B and C")
 
 
 def _check_stride(network: str, stride_in: str | None, *, bottleneck: bool) -> None:

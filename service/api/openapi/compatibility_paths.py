@@ -172,13 +172,7 @@ def compatibility_paths() -> dict[str, Any]:
             )
         },
         openai.MODEL_PATH: {
-            "get": _operation(
-                "openai_model",
-                "Get one model that returns embeddings",
-                "OpenAiError",
-                ("OpenAiModel", _MODEL),
-                ["model"],
-            )
+            "get": _operation("openai_model", "Get a model", "OpenAiError", ("OpenAiModel", _MODEL), ["model"])
         },
     }
 

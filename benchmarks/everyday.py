@@ -18,7 +18,7 @@ from PIL import Image
 
 from service.inference.classifier import Classifier
 from service.inference.registry import load
-from service.model_files.repository import find_models
+from service.model_files.serving_set import find_models
 
 _SIDE = 64  # pixels
 _QUALITY = 75  # of Tiny ImageNet's JPEGs, with chroma at half resolution

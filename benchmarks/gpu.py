@@ -40,8 +40,8 @@ def milliseconds(work: Callable[[], object], seconds: float = _SECONDS) -> float
 def difference(engine: Engine, model: bytes, images: NDArray[np.uint8]) -> float:
     """Return the largest difference of a probability from the CPU's."""
     on_cpu = Engine(model, providers="cpu")
-    (wanted,), (found,) = (one.run(images[:_COMPARED], ("probabilities",)) for one in (on_cpu, engine))
-    return float(np.abs(found - wanted).max())
+    (requested,), (found,) = (one.run(images[:_COMPARED], ("probabilities",)) for one in (on_cpu, engine))
+    return float(np.abs(found - requested).max())
 
 
 def section(name: str, model: bytes, providers: str, batches: Sequence[int]) -> str:

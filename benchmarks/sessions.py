@@ -34,18 +34,20 @@ def measure(model: Path, way: str, cache: Path) -> str:
     """Return one line of the table."""
     before = pss_mib()
     started = time.perf_counter()
-    host = EngineOptions(alone_threads=available_cores(), cache=None if way == "plain" else cache)
+    host = EngineOptions(exclusive_threads=available_cores(), cache=None if way == "plain" else cache)
     engine = Engine(model.read_bytes(), providers="cpu", host=host)
     load_s = time.perf_counter() - started
     image = np.random.default_rng(0).integers(0, 256, (1, engine.input_height, engine.input_width, 3), np.uint8)
-    times = {alone: [seconds(engine, image, alone=alone) for _ in range(RUNS)] for alone in (False, True)}
-    shared, alone = (statistics.median(times[alone]) * 1e3 for alone in (False, True))
-    return f"{way:20} {load_s:7.2f} s {pss_mib() - before:8.0f} MiB {shared:9.2f} ms {alone:9.2f} ms"
+    times = {
+        exclusive: [seconds(engine, image, exclusive=exclusive) for _ in range(RUNS)] for exclusive in (False, True)
+    }
+    shared, exclusive = (statistics.median(times[mode]) * 1e3 for mode in (False, True))
+    return f"{way:20} {load_s:7.2f} s {pss_mib() - before:8.0f} MiB {shared:9.2f} ms {exclusive:9.2f} ms"
 
 
-def seconds(engine: Engine, image: "np.ndarray", *, alone: bool) -> float:
+def seconds(engine: Engine, image: "np.ndarray", *, exclusive: bool) -> float:
     started = time.perf_counter()
-    engine.run(image, alone=alone)
+    engine.run(image, exclusive=exclusive)
     return time.perf_counter() - started
 
 

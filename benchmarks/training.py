@@ -167,9 +167,9 @@ def commit() -> str:
 def verdict(ratio: float, share: float, has_bf16: bool) -> str:
     """Return how the figures compare with what they should be."""
     target = TARGET_WITH_BF16 if has_bf16 else TARGET
-    speed = f"ratio {ratio:.2f}, wanted {target:g}: {'reached' if ratio >= target else 'NOT reached'}"
+    speed = f"ratio {ratio:.2f}, required {target:g}: {'reached' if ratio >= target else 'NOT reached'}"
     data = "reached" if share <= LARGEST_SHARE else "NOT reached"
-    return f"{speed}; share of the images {share:.1%}, wanted at most {LARGEST_SHARE:.0%}: {data}"
+    return f"{speed}; share of the images {share:.1%}, required at most {LARGEST_SHARE:.0%}: {data}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The card of a finished file: facts of the source, and measurements of the file."""
+"""The card of a finished file: facts about the source, and measurements of the file."""
 
 import datetime
 import importlib.metadata
@@ -88,7 +88,7 @@ def golden_answer(engine: Engine, crop: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def _created() -> str:
-    """Return the time, or the one that SOURCE_DATE_EPOCH sets, so that the same export gives the same bytes."""
+    """Return the time, or SOURCE_DATE_EPOCH if set, so that the same export gives the same bytes."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.datetime.now(datetime.UTC) if epoch is None else _from_epoch(epoch)
     return now.isoformat(timespec="seconds")

@@ -7,9 +7,9 @@ export-onnx --checkpoint runs/pets --data pets/test       that run, measured on 
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
 export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
-export-onnx --depth 50 --weights random                   untrained, for trying things out
-export-onnx check models/pets-resnet20/1/model.onnx       is the file what its card claims, here and now?
-export-onnx inspect models/pets-resnet20/1/model.onnx     what is in it
+export-onnx --depth 50 --weights random                   untrained, for tests without training
+export-onnx check models/pets-resnet20/1/model.onnx       compares the file with its card, on this machine
+export-onnx inspect models/pets-resnet20/1/model.onnx     prints its contents
 """
 
 import contextlib
@@ -25,11 +25,20 @@ if TYPE_CHECKING:
     from export.export import Exported
     from service.model_files.card import Confidence, PrecisionLoss
 
-# Options whose words take more than a line.
+_Depth = Annotated[int | None, typer.Option(help="Layers of the network: 20, 50, …")]
 _Variants = Annotated[
     list[str] | None,
     typer.Option(help="plain, A, B, C (shortcuts), v1, v1.5 (bottlenecks); commas between several."),
 ]
+_Checkpoint = Annotated[Path | None, typer.Option(help="A run folder of train-resnet, or a checkpoint in it.")]
+_Pretrained = Annotated[
+    str | None, typer.Option(help="Published ImageNet weights: torchvision-v1, torchvision-v2, timm-a1, …")
+]
+_Weights = Annotated[
+    str, typer.Option(help="trained; published; a .pth or .safetensors file; or random, for tests without training.")
+]
+_Seed = Annotated[int | None, typer.Option(help="Seed of random weights; default: 0.", min=0)]
+_Labels = Annotated[Path | None, typer.Option(help="Text file with one class name a line.")]
 _Data = Annotated[
     Path | None,
     typer.Option(help="Images to measure with: a folder (or a tar of one) with a folder for each class."),
@@ -37,12 +46,22 @@ _Data = Annotated[
 _Unknown = Annotated[
     Path | None,
     typer.Option(
-        help="Images of none of the classes, a folder or a tar: how well the file separates them from known ones."
+        help="Images of none of the classes, a folder or a tar; measures how the file separates them from known ones."
     ),
 ]
 _Calibration = Annotated[
     Path | None,
     typer.Option(help="For int8: a folder (or a tar) of a few hundred images like those to be served."),
+]
+
+_Precision = Annotated[Precision, typer.Option(help="fp32; or faster: fp16 on GPUs, int8.")]
+_Target = Annotated[Target, typer.Option(help="For int8: the processor that will run the file.")]
+_MaxAccuracyLoss = Annotated[
+    float, typer.Option(min=0, max=100, help="Points of top-1 that fp16 or int8 may lose against fp32; 100: any.")
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(help="The file to write; default: models/<dataset>-<network>/<next version>/model.onnx."),
 ]
 
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
@@ -60,33 +79,20 @@ def _log(line: str) -> None:
 @main.callback(invoke_without_command=True)
 def export_onnx(
     context: typer.Context,
-    depth: Annotated[int | None, typer.Option(help="Layers of the network: 20, 50, …")] = None,
+    depth: _Depth = None,
     variant: _Variants = None,
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="A run folder of train-resnet, or a checkpoint in it.")
-    ] = None,
-    pretrained: Annotated[
-        str | None, typer.Option(help="Published ImageNet weights: torchvision-v1, torchvision-v2, timm-a1, …")
-    ] = None,
-    weights: Annotated[
-        str,
-        typer.Option(help="trained; published; a .pth or .safetensors file; or random, for trying things out."),
-    ] = "trained",
-    seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
-    labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,
+    checkpoint: _Checkpoint = None,
+    pretrained: _Pretrained = None,
+    weights: _Weights = "trained",
+    seed: _Seed = None,
+    labels: _Labels = None,
     data: _Data = None,
-    precision: Annotated[Precision, typer.Option(help="fp32, or faster: fp16 on GPUs, int8.")] = Precision.FP32,
+    precision: _Precision = Precision.FP32,
     unknown: _Unknown = None,
     calibration: _Calibration = None,
-    target: Annotated[Target, typer.Option(help="For int8: what it will run on.")] = Target.X86,
-    max_accuracy_loss: Annotated[
-        float,
-        typer.Option(min=0, max=100, help="Points of top-1 that fp16 or int8 may lose against fp32; 100: any."),
-    ] = 0.5,
-    output: Annotated[
-        Path | None,
-        typer.Option(help="The file to write; default: models/<dataset>-<network>/<next version>/model.onnx."),
-    ] = None,
+    target: _Target = Target.X86,
+    max_accuracy_loss: _MaxAccuracyLoss = 0.5,
+    output: _Output = None,
 ) -> None:
     """Export a network to one .onnx file, checked against PyTorch and measured before it gets its name."""
     if context.invoked_subcommand is not None:
@@ -115,16 +121,18 @@ def check(
     data: Annotated[
         Path | None, typer.Option(help="Labelled images: a folder (or a tar of one) with a folder for each class.")
     ] = None,
-    provider: Annotated[Provider, typer.Option("--provider", "--providers", help="What to run it on.")] = Provider.CPU,
+    provider: Annotated[
+        Provider, typer.Option("--provider", "--providers", help="Provider that runs the file.")
+    ] = Provider.CPU,
 ) -> None:
-    """Hold a model file to what its card claims. Exits with 1 at any difference."""
+    """Compare a model file with the claims of its card. Exits with 1 at any difference."""
     with _failing_in_one_line():
         from export.verification.check import as_table, check_file
 
         findings = check_file(file, data, provider, _log)
         typer.echo(as_table(findings))
         if failed := [finding.name for finding in findings if not finding.passed]:
-            _fail(f"{file} is not what it should be: {', '.join(failed)}")
+            _fail(f"{file} differs from its card: {', '.join(failed)}")
 
 
 @main.command()
@@ -132,7 +140,7 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
     output: Annotated[Format, typer.Option("--format", help="`json` prints one object.")] = Format.TABLE,
 ) -> None:
-    """Print what a model file holds: card, inputs, outputs, size, operators, and the precision of each layer."""
+    """Print the contents of a model file: card, inputs, outputs, size, operators, and the precision of each layer."""
     with _failing_in_one_line():
         from export.verification.inspect_file import as_json, as_table, inspect_file
 
@@ -155,7 +163,7 @@ def _failing_in_one_line() -> Iterator[None]:
 
 
 def _obey_cpu_quota() -> None:
-    """Limit PyTorch's threads to the cores of this container; by itself it counts those of the machine."""
+    """Limit PyTorch's threads to the cores of this container; PyTorch itself counts those of the machine."""
     import torch
 
     from service.system.cores import available_cores
@@ -182,7 +190,7 @@ def _refuse_folder(output: Path | None) -> None:
 
 
 def _refuse_missing(**paths: Path | None) -> None:
-    """Refuse before anything is fetched or converted."""
+    """Raise ExportError for a missing path, before anything is downloaded or converted."""
     from export.errors import ExportError
 
     for name, path in paths.items():
@@ -205,7 +213,7 @@ def _summary(exported: "Exported") -> str:
     parity, accuracy, calibration = card.parity, card.accuracy, card.calibration
     lines = [
         f"{exported.path}: {card.network}, {len(card.labels)} classes, {card.precision}, {exported.size / 1e6:.1f} MB",
-        f"parity: {parity.agreeing_images} of {parity.images} images get PyTorch's label, probabilities differ by at "
+        f"parity: {parity.agreeing_images} of {parity.images} images have PyTorch's label, probabilities differ by at "
         f"most {parity.largest_probability_difference:.1e}",
     ]
     if card.precision_loss:
@@ -216,7 +224,7 @@ def _summary(exported: "Exported") -> str:
             f"{accuracy.dataset}"
         )
     else:
-        lines.append("accuracy: not measured, as there are no labelled images at hand; give them with --data")
+        lines.append("accuracy: not measured, because no labelled images were found; give them with --data")
     if card.published:
         claim = card.published
         lines.append(f"published: {claim.top1:.2%} top-1, {claim.top5:.2%} top-5 on {claim.dataset}; not measured here")

@@ -1,4 +1,4 @@
-"""The one failure that an export expects."""
+"""The expected failure of an export."""
 
 
 class ExportError(Exception):

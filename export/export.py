@@ -47,7 +47,7 @@ def export(
 ) -> Exported:
     """Write a network as a model file, to `output` or as the next version under models/.
 
-    Raises ExportError if the file would not be what it should be, and then nothing is written.
+    Raises ExportError, and writes nothing, if the file does not pass a check.
     """
     evidence = find_evidence(source, data, log)
     calibration = calibrate(source, evidence.held_out) if evidence.held_out else None
@@ -81,7 +81,7 @@ def export(
 
 
 def _parity_pixels(source: Source, evidence: Evidence, log: Callable[[str], None]) -> Pixels:
-    """Return images of the test set, where there are any, and the sample images by every resizer."""
+    """Return images of the test set, if there are any, and the sample images by every resizer."""
     samples = samples_by_every_resizer(source.preprocessing)
     tested = [evidence.test.spread()] if evidence.test else []
     others = f"{len(tested[0])} images and " if tested else ""

@@ -1,7 +1,7 @@
-"""Where a model file goes, and how: under its name there is the whole file or none, whenever the process ends.
+"""The location of a model file, and its atomic writing: its name refers to the whole file or to none.
 
-The default place is the next version in a repository of models, `models/<name>/<version>/model.onnx`. The version
-folder itself appears in one step, so a server that looks meanwhile never meets an empty one.
+The default location is the next version in a repository of models, `models/<name>/<version>/model.onnx`. The version
+folder itself appears in one step, so that a server never sees an empty one.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def read_file(path: Path) -> bytes:
-    """Return the content of a model file whose seal is intact. Raises ExportError for any other file."""
+    """Return the content of a model file with a valid checksum. Raises ExportError for any other file."""
     try:
         content = path.read_bytes()
     except OSError:
@@ -34,7 +34,7 @@ def read_file(path: Path) -> bytes:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file, or replace it, in one step. Raises ExportError, and then nothing has changed."""
+    """Write or replace a file in one step. Raises ExportError, and then nothing has changed."""
     hidden = _hidden(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +44,7 @@ def write_file(path: Path, content: bytes) -> None:
     except OSError as error:
         raise _cannot_write(path, error) from None
     finally:
-        with contextlib.suppress(OSError):  # it has its name by now, or never came to be
+        with contextlib.suppress(OSError):  # the file is renamed, or was never created
             hidden.unlink()
 
 
@@ -74,7 +74,7 @@ def _give_next_version(hidden: Path, model_folder: Path) -> int:
         try:
             hidden.rename(model_folder / str(version))
         except OSError as error:
-            if error.errno not in _TAKEN:  # else another export was quicker
+            if error.errno not in _TAKEN:  # otherwise another export was first
                 raise
             version += 1
         else:

@@ -1,4 +1,4 @@
-"""The commands to type after an export, with the real paths, as seen from the current folder."""
+"""The commands that follow an export, with real paths relative to the current folder."""
 
 import os
 import shlex
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from service.model_files.repository import MODEL_FILE, MODEL_NAME, MODEL_VERSION
 
-NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: the text to print instead, in a container, whose paths differ
+NEXT_COMMAND = "RESNET_NEXT_COMMAND"  # environment: the text to print instead, for a container with other paths
 
 
 def next_steps(file: Path) -> list[str]:
-    """Return one line for each command that can be typed now."""
+    """Return one line for each possible next command."""
     if instead := os.environ.get(NEXT_COMMAND):
         return [f"next: {instead}"]
     name, version = file.parent.parent.name, file.parent.name
@@ -29,12 +29,12 @@ def next_steps(file: Path) -> list[str]:
 
 
 def typed(command: str, *words: str) -> str:
-    """Return a command of this project as it is typed from the current folder."""
+    """Return a command of this project as a user types it in the current folder."""
     return f"{_program(command)} {shlex.join(words)}"
 
 
 def _program(command: str) -> str:
-    """Return how this installation's command is typed: by its name where that is enough, else by its path."""
+    """Return how this installation's command is typed: by its name if the shell finds it, else by its path."""
     path = Path(sys.executable).parent / command
     found = shutil.which(command)
     if not path.is_file() or (found is not None and Path(found).absolute() == path.absolute()):

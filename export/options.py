@@ -1,4 +1,4 @@
-"""The options of the command line as types, kept apart so that `--help` needs no slow import."""
+"""The options of the command line as types, separate so that `--help` needs no slow import."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Precision(StrEnum):
-    """The precision that a network computes in."""
+    """The precision of a network's computation."""
 
     FP32 = "fp32"
     FP16 = "fp16"
@@ -14,7 +14,7 @@ class Precision(StrEnum):
 
 
 class Target(StrEnum):
-    """The processors that an int8 file is made for."""
+    """The processor that runs an int8 file."""
 
     X86 = "x86"
     ARM = "arm"
@@ -31,7 +31,7 @@ class Provider(StrEnum):
 
 
 class Format(StrEnum):
-    """The form of printed findings: for people, or for programs."""
+    """The output format: a table for people, JSON for programs."""
 
     TABLE = "table"
     JSON = "json"
@@ -39,7 +39,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PrecisionOptions:
-    """The precision of a file, and what decides whether it may have it."""
+    """The precision of a file, and the options of its accuracy check."""
 
     precision: Precision = Precision.FP32
     target: Target = Target.X86  # int8 only

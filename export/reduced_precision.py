@@ -1,7 +1,7 @@
-"""From the fp32 graph to one in fp16 or int8 that has passed its gate.
+"""The fp32 graph converted to fp16 or int8, and its accuracy check.
 
-For int8 three ways to cut off ranges are tried and the best on images that ranges do not come from is taken; the
-first and the last layer stay in float only if the file fails the accuracy check otherwise.
+For int8, three methods for limiting ranges are tried on images that the ranges are not from; the best is used. The
+first and the last layer stay in float only if the file otherwise fails the accuracy check.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _SAMPLES = "sample images"
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
-    """A graph of lower precision, its engine, its answers to the images of the gate, and what the card records."""
+    """A graph of lower precision, its engine, its results for the images of the check, and the card's entries."""
 
     graph: onnx.ModelProto
     engine: Engine
@@ -44,7 +44,7 @@ class Reduced:
 
 @dataclass(frozen=True, slots=True)
 class Fp32:
-    """The network as it is exported without loss, from which everything else is made."""
+    """The exported network in fp32, from which lower precisions are made."""
 
     source: Source
     network: ResNet  # that `deployable` made
@@ -62,7 +62,7 @@ def reduce_precision(
 ) -> Reduced:
     """Return the network in int8 if there are images to calibrate it with, else in fp16.
 
-    Raises ExportError, with how far it misses, if it loses too much; random weights are reported on and pass.
+    Raises ExportError, with the measured loss, if it loses too much. Random weights are only reported.
     """
     reduced = _to_int8(fp32, options, evidence, images, log) if images else _to_fp16(fp32, evidence)
     problem = gate_violation(reduced.loss, options.precision, options.max_loss)
@@ -70,7 +70,7 @@ def reduce_precision(
         advice = "Give better images with --calibration, or " if reduced.quantisation else "Give "
         raise ExportError(f"{problem}; nothing was written. {advice}a larger --max-accuracy-loss (100 allows any)")
     if problem:
-        log(f"{problem}; with random weights that is no reason to refuse")
+        log(f"{problem}; accepted, because the weights are random")
     return reduced
 
 
@@ -135,12 +135,12 @@ def _gate(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name:
 
 
 def _some(gate: AccuracyGate) -> AccuracyGate:
-    """Return a gate of at most 1,000 of the images, from all over them."""
+    """Return a check with at most 1,000 of the images, evenly selected."""
     chosen = np.linspace(0, len(gate.pixels) - 1, min(_CHOOSING_IMAGES, len(gate.pixels))).round().astype(int)
     labels = None if gate.labels is None else gate.labels[chosen]
     return AccuracyGate(gate.pixels[chosen], labels, gate.name, gate.fp32)
 
 
 def _distinct(pixels: Pixels) -> Pixels:
-    """Return every image once: a thousand black ones measure no more than one."""
+    """Return every image once: copies add no information."""
     return np.stack(list({image.tobytes(): image for image in pixels}.values()))

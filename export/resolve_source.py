@@ -1,8 +1,8 @@
-"""The weights that the options of the command line mean.
+"""The choice of the weights by the options of the command line.
 
-In this order: a checkpoint, published weights by name, a file, random ones. Without an option: the newest finished
-run under runs/ that fits, else the published default of that depth, else the run of that depth that ships with the
-project. The choice and its reason are logged.
+In this order: a checkpoint, published weights by name, a file, random ones. Without an option: the newest finished run
+under runs/ that fits, else the published default of the depth, else the shipped run of that depth. The choice and its
+reason are logged.
 """
 
 from collections.abc import Callable
@@ -20,12 +20,12 @@ from export.verification.labelled_images import class_names
 from training.runs.record import belongs_to_run
 from training.runs.shipped import shown
 
-RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # what --weights takes beside a file
+RANDOM, TRAINED, PUBLISHED = "random", "trained", "published"  # values of --weights other than a file
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsRequest:
-    """The options that choose the network; None where one is not given."""
+    """The options that choose the network; None for options without a value."""
 
     depth: int | None
     variants: tuple[str, ...]
@@ -40,12 +40,12 @@ class WeightsRequest:
 def choose(request: WeightsRequest, options: PrecisionOptions, log: Callable[[str], None]) -> Source:
     """Return the requested network. Raises ExportError, also for options that exclude each other.
 
-    A precision without the images that it needs is refused before anything is fetched.
+    If a precision needs images that are missing, it is refused before any download.
     """
     _refuse_contradictions(request)
     choice = parse_choice(request.depth, request.variants)
     if request.depth is not None:
-        choice.architecture()  # an invalid depth is reported as such, not as a missing run
+        choice.architecture()  # reports an invalid depth before a missing run
     labels = None if request.labels is None else read_labels(request.labels)
     if request.weights == RANDOM:
         if labels is None and request.data is not None:
@@ -64,7 +64,7 @@ def choose(request: WeightsRequest, options: PrecisionOptions, log: Callable[[st
 
 
 def _foreign_file(request: WeightsRequest) -> Path | None:
-    """Return the file of weights that belongs to no run, however it was given."""
+    """Return the file of weights that is not part of a run, given by either option."""
     if request.weights not in (TRAINED, PUBLISHED):
         return Path(request.weights)
     is_foreign = (
@@ -114,7 +114,7 @@ def _not_from_own_run(
         return from_published(choice, None, labels, log)
     except Unavailable as error:
         unavailable = error
-    log(f"published weights cannot be had: {unavailable.reason}")
+    log(f"published weights are not available: {unavailable.reason}")
     try:
         source = _from_shipped(choice, labels, log)
     except NoRun:

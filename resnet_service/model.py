@@ -108,7 +108,7 @@ class Model:
             return class_activation.overlay(found[0], content, self._classifier, classification.image)
 
     def embed(self, image: ImageInput, *, normalize: bool = False) -> Embedding:
-        """Return the embedding of an image, of length 1 if wanted. Raises ResnetError."""
+        """Return the embedding of an image, with `normalize` scaled to length 1. Raises ResnetError."""
         classification = self._answer(image, 1, (embedding.OUTPUT,))
         values = embedding.embedding_of(classification, normalize=normalize)
         return Embedding(self.info, values, normalize, _image_of(classification), _timings_of(classification))

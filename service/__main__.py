@@ -20,7 +20,8 @@ from service.http.access_log import AccessLog, LogHandler, as_json, as_text
 from service.http.api_keys import BadKeyFile, read_key_file
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
-from service.model_files.repository import ModelFile, ModelRepositoryError, locate_models, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError
+from service.model_files.serving_set import locate_models, read_serving_set
 from service.processes.model_validation import RepositoryConfig
 from service.processes.shutdown import StartFailed
 from service.processes.supervisor import Supervisor
@@ -43,7 +44,7 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open /dev/null for a closed stdin, stdout or stderr: else a socket would get its number and receive the log."""
+    """Open /dev/null for a closed stdin, stdout or stderr. A socket would get its number, and the log with it."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -53,8 +54,8 @@ def _open_standard_streams() -> None:
 
 def _serve(arguments: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))  # until the server runs there is nothing to clean up
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no model serves yet
+        signal.signal(number, lambda *_: os._exit(0))  # before the server runs, nothing needs cleaning up
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no model is served yet
     settings = read_settings(arguments)
     request_log = _start_log(settings.log)
     admin_access = _admin_access(settings)
@@ -90,11 +91,11 @@ def _serve(arguments: list[str]) -> None:
 
 
 def _start_log(wanted: str) -> AccessLog | None:
-    """Let a thread write the log to stderr; return the log of requests, or None if it is off."""
+    """Start the thread that writes the log to stderr; return the access log, or None if it is off."""
     is_json = wanted == "json" or (wanted == "auto" and not os.isatty(2))
     writer, form = LogWriter(), as_json if is_json else as_text
     logging.basicConfig(level=logging.INFO, handlers=[LogHandler(writer, form)])
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # our own log has its events
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # the access log has these events
     return None if wanted == "off" else AccessLog(writer, form)
 
 
@@ -120,7 +121,7 @@ def _repository(settings: Settings) -> RepositoryConfig:
 
     try:
         location = locate_models(settings.models, settings.model_name)
-        serving_set = read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
+        serving_set = read_serving_set(location, default_model=settings.default_model, latest=settings.latest_versions)
     except ModelRepositoryError as error:
         fail(str(error))
     return RepositoryConfig(location, settings.latest_versions, serving_set, validation_main, settings.load_timeout_s)

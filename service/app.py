@@ -55,7 +55,7 @@ def create_app(settings: Settings, slot: WorkerSlot | None = None, request_log: 
     components = make_components(settings, slot, request_log)
     app = DocumentedApp(
         title="Residual network classifier",
-        description="Send an image, get the labels that a residual network gives it.",
+        description="Send an image and receive the labels that a residual network predicts.",
         version=version("resnet-service"),
         lifespan=lambda app: run_components(app, settings, components, slot),
         docs_url=None,
@@ -94,7 +94,7 @@ def _add_routes(
     serving: InferenceService,
     endpoints: Mapping[str, ASGIApp],
 ) -> frozenset[str]:
-    """Add all routes; return those that need no key."""
+    """Add all routes; return the paths that need no API key."""
     app.router.routes[:0] = [Route(path, endpoint, methods=["POST"]) for path, endpoint in endpoints.items()]
     app.router.routes.extend(_open_inference(settings, components, serving).routes())
     app.router.routes.extend(compatibility_routes(serving, components.readiness, max_waiting=settings.max_queue))
@@ -157,7 +157,7 @@ def _paths(app: FastAPI) -> list[str]:
 
 
 def _answer_http_errors(app: Starlette) -> None:
-    """Let the framework's own errors have the form of all others."""
+    """Return the framework's own errors in the format of all other errors."""
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
 

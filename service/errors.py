@@ -1,23 +1,23 @@
-"""Every way a request can fail, and the HTTP answer each one becomes (RFC 9457).
+"""All failures of a request, and the HTTP status of each (RFC 9457).
 
 ServiceError
-├── BadRequest         400  the request itself is malformed (`code` says how)
-├── Unauthorized       401  no API key that is known
-├── Forbidden          403  the path exists, but not for this port
+├── BadRequest         400  the request is malformed; `code` has the kind
+├── Unauthorized       401  no valid API key
+├── Forbidden          403  the path is not available on this port
 ├── NotFound           404  no such path or model
-├── MethodNotAllowed   405  the path exists, the method does not
-├── NotAcceptable      406  Accept allows nothing of what the path can answer
-├── ModelRefused       409  a model that an operator wants to serve may not; what served before still does
-├── TooLarge           413  more bytes than the limit
-├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
-├── BadImage           422  claims to be an image and cannot be decoded, or breaks a limit on pixels or scans
-├── LabelNotInTop      422  there is no heat map of that label for this image
-├── EngineFailed       500  the model itself broke; the log has the cause
-├── Overloaded         503  too much is already waiting; try again later
-├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
-└── NotReady           503  starting, or draining before a stop
+├── MethodNotAllowed   405  the path does not support the method
+├── NotAcceptable      406  the Accept header allows no available media type
+├── ModelRefused       409  an operator's model is rejected; the previous one is still served
+├── TooLarge           413  the body exceeds the limit
+├── NotAnImage         415  the content is not a JPEG, PNG or WebP file
+├── BadImage           422  the image cannot be decoded, or exceeds a limit on pixels or scans
+├── LabelNotInTop      422  the label has no heat map for this image
+├── EngineFailed       500  the model failed; the log has the cause
+├── Overloaded         503  the queue is full; try again later
+├── Expired            503  dropped from the queue: the limit on waiting, the deadline or the client has ended
+└── NotReady           503  the server is starting, or draining before a stop
 
-The message is for people and never holds an address, a path or a library's own words.
+The message is for people. It contains no address, no path and no text of a library.
 """
 
 from typing import ClassVar
@@ -26,7 +26,7 @@ _MIB = 1024 * 1024
 
 
 class ServiceError(Exception):
-    """A failure we expect, so the client gets its message instead of a bare 500."""
+    """An expected failure, whose message is sent to the client."""
 
     status: ClassVar[int]
     code: str  # stable, for programs; the message is for people
@@ -40,7 +40,7 @@ class ServiceError(Exception):
             self.code = code
 
     def as_answer(self) -> "ServiceError":
-        """Return this error to be handed on as a value, without the frames that raised it: they hold the answers."""
+        """Return this error as a value, without its traceback: the frames would keep images alive."""
         self.__traceback__ = self.__context__ = None
         return self
 
@@ -78,12 +78,12 @@ class TooLarge(ServiceError):
 
 
 def image_too_large(most_bytes: int) -> TooLarge:
-    """Return the refusal of a file above the limit, in the same words wherever it is noticed."""
+    """Return the error for a file above the limit. All detectors use the same message."""
     return TooLarge(f"An image may have at most {_size(most_bytes)}.")
 
 
 def request_too_large(most_bytes: int) -> TooLarge:
-    """Return the refusal of a body above the limit of its path."""
+    """Return the error for a body above the limit of its path."""
     return TooLarge(f"The body of this request may have at most {_size(most_bytes)}.")
 
 
@@ -112,7 +112,7 @@ class Overloaded(ServiceError):
 
 
 def queue_full(retry_after_s: int) -> Overloaded:
-    """Return the refusal of a request that finds the queue full, in the same words wherever it is noticed."""
+    """Return the error for a full queue. All detectors use the same message."""
     return Overloaded("Too many images are waiting; try again later.", retry_after_s=retry_after_s)
 
 

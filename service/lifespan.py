@@ -1,4 +1,4 @@
-"""What lives as long as the application: its components, loading the models at the start, draining at the end.
+"""The lifespan of the application: its components, the loading of models, and the drain.
 
 `make_components` only builds. The lifespan loads the models and owns the engine's threads.
 """
@@ -27,7 +27,8 @@ from service.inference.latency_history import shortest_ever
 from service.inference.layout import WorkerLayout, choose_layout
 from service.inference.registry import Registry, ServedModel, load, load_models
 from service.model_files.card import ModelCard
-from service.model_files.repository import ModelFile, ServingSet, locate_models, read_lineup, warn_of_what_is_left_out
+from service.model_files.repository import ModelFile, ServingSet
+from service.model_files.serving_set import locate_models, read_serving_set, warn_about_ignored_folders
 from service.settings import Settings
 from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
@@ -38,8 +39,8 @@ from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
 
-_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # unless an operator sets a limit, which then has no exception
-_LAST_RESPONSES_S = 0.5  # for the responses to images that a lost GPU had
+_QUEUE_AGE_S, _NEVER_REFUSED = 5.0, 64  # defaults; a limit that an operator sets has no exception
+_LAST_RESPONSES_S = 0.5  # for sending the responses of images that failed with a lost GPU
 _STOP_ENGINE_S = 1.5  # for batches that still run when all connections have ended
 
 
@@ -51,12 +52,12 @@ class WorkerSlot:
     index: int  # among the workers, from 0
     layout: WorkerLayout | None  # None: the first worker measures the default model
     serving_set: ServingSet
-    collect_statistics: Callable[[], Awaitable[Snapshot | None]]  # of all workers; None: they are not known
+    collect_statistics: Callable[[], Awaitable[Snapshot | None]]  # of all workers; None: unknown
 
 
 @dataclass(frozen=True, slots=True)
 class AppComponents:
-    """What lives as long as the application."""
+    """Components that live as long as the application."""
 
     readiness: Readiness
     registry: Registry
@@ -97,10 +98,10 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
 async def run_components(
     app: FastAPI, settings: Settings, components: AppComponents, slot: WorkerSlot | None
 ) -> AsyncIterator[None]:
-    """Load the models in a thread, so that the event loop answers health checks meanwhile; then run the engine.
+    """Load the models in a thread while the event loop answers health checks; then run the engine.
 
-    Sets `app.state.layout`. In a slot the application becomes ready by the supervisor's message, else by itself.
-    Raises ModelRepositoryError, EngineError.
+    Sets `app.state.layout`. In a slot the application becomes ready by the supervisor's message, else by itself. Raises
+    ModelRepositoryError, EngineError.
     """
     serving_set = _serving_set(settings) if slot is None else slot.serving_set
     models = await run_in_daemon_thread(
@@ -118,7 +119,7 @@ async def run_components(
         components.readiness.become_ready()
     if slot is None or slot.index == 0:  # all workers have the same models
         _log_models(components.registry)
-        warn_of_what_is_left_out(locate_models(settings.models))
+        warn_about_ignored_folders(locate_models(settings.models))
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
@@ -126,17 +127,17 @@ async def run_components(
 
 def _serving_set(settings: Settings) -> ServingSet:
     location = locate_models(settings.models, settings.model_name)
-    return read_lineup(location, default_model=settings.default_model, latest=settings.latest_versions)
+    return read_serving_set(location, default_model=settings.default_model, latest=settings.latest_versions)
 
 
 def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
     def exit_to_restart() -> None:
         readiness.note_broken()
-        log.critical("the GPU is lost; exiting with status %d, to be restarted", DEVICE_LOST_STATUS)
+        log.critical("the GPU does not respond; exiting with status %d for a restart", DEVICE_LOST_STATUS)
         threading.Timer(_LAST_RESPONSES_S, os._exit, (DEVICE_LOST_STATUS,)).start()
 
     return EngineOptions(
-        alone_threads=settings.engine_threads or available_cores(),
+        exclusive_threads=settings.engine_threads or available_cores(),
         cache=cache_root(),
         largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
         report=readiness.report_activity,
@@ -188,4 +189,4 @@ def _resizer_note(card: ModelCard) -> str | None:
     measured, serving = card.preprocessing.resizer, usual_resizer()
     if measured in (None, serving):
         return None
-    return f"was measured with images resized by {measured}; {serving} serves it, with values within 1 of 255"
+    return f"was measured with images resized by {measured}; {serving} is used here, with differences up to 1 of 255"

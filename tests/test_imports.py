@@ -84,9 +84,9 @@ LAYERS = {
 READ_SETTINGS = {
     "__main__.py",
     "app.py",
-    "classify.py",
     "flags.py",
     "lifespan.py",
+    "options.py",
     "validation_process.py",
     "worker.py",
 }

@@ -25,7 +25,7 @@ NOT_OURS = ("service/web/swagger-ui/", "training/results/", "tests/fixtures/", "
 
 # Word → the most occurrences in code, tests and docs. Limits only go down.
 LIMITS: dict[str, tuple[int, int, int]] = {
-    "alone": (67, 78, 9),
+    "alone": (22, 53, 9),
     "anybody": (0, 1, 0),
     "asked": (23, 92, 0),
     "board": (0, 16, 0),
@@ -47,10 +47,10 @@ LIMITS: dict[str, tuple[int, int, int]] = {
     "room": (4, 61, 0),
     "rooms": (0, 0, 0),
     "takeover": (0, 0, 0),
-    "tell": (13, 0, 0),
+    "tell": (6, 0, 0),
     "tells": (0, 1, 0),
-    "told": (9, 49, 0),
-    "wanted": (144, 60, 0),
+    "told": (0, 49, 0),
+    "wanted": (9, 60, 0),
     "whoever": (1, 6, 0),
 }
 

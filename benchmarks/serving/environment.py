@@ -16,13 +16,13 @@ def peers_python(folder: Path) -> Path:
     Exits with one line if that fails.
     """
     python, stamp = folder / "bin" / "python", folder / "installed"
-    wanted = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
-    if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
+    requested = hashlib.sha256(_REQUIREMENTS.read_bytes()).hexdigest()
+    if not (python.exists() and stamp.exists() and stamp.read_text() == requested):
         log(f"installing the peers into {folder}; about two minutes")
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(_REQUIREMENTS)]
         installed = subprocess.run(pip, capture_output=True, text=True, check=False)
         if installed.returncode != 0:
             sys.exit(f"bench-serving: the peers could not be installed: {installed.stderr.strip().splitlines()[-1]}")
-        stamp.write_text(wanted)
+        stamp.write_text(requested)
     return python

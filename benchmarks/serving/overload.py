@@ -70,36 +70,52 @@ def overload(server: Running, peak: Peak, seconds: float, factor: float = OVERLO
     overflows = processes.listen_overflows()
     with probes.running(server.address, after.ends_s) as probed:
         load = open_loop(server.address, _questions(server), schedule, at=look)
-    outcomes = flood.of(load.outcomes)
-    answers = flood.goodput(load.outcomes) * seconds
-    share = answers / seconds / peak.goodput
-    generator = (generator_cpu[1] - generator_cpu[0]) / seconds
-    refusals = sum(outcome.status == 503 for outcome in outcomes)
-    refusal_cost = (loop_cpu[1] - loop_cpu[0] - answers * peak.answer_loop_cpu_s) / refusals if refusals else 0.0
     normal_p99 = quantile(admitted(busy.of(load.outcomes)), 0.99)
     figures = {
         "peak": peak.goodput,
-        "goodput_share": share,
-        "goodput_of_cpu_left": share * (_CORES - peak.generator_cpu) / (_CORES - generator),
-        "refusal_cost": max(0.0, refusal_cost) / peak.answer_cpu_s,
-        "refusal_cpu": max(0.0, refusal_cost),
-        "ceiling": goodput_ceiling(factor, max(0.0, refusal_cost) / peak.answer_cpu_s),
+        **_costs(flood, load, peak, factor, loop_cpu[1] - loop_cpu[0], generator_cpu[1] - generator_cpu[0]),
         "busy_p99": normal_p99,
-        "admitted_p99": quantile(admitted(outcomes), 0.99),
-        "refusal_p99": quantile(refused(outcomes), 0.99),
-        "refusal_again_p99": quantile(refused(outcomes, is_rested=False), 0.99),
-        "refusals_again_share": len(refused(outcomes, is_rested=False)) / refusals if refusals else 0.0,
+        **_delays(flood.of(load.outcomes)),
         "recovery": recovery_s(load.outcomes, after, _AGAIN_NORMAL * normal_p99),
-        "generator_cpu": generator,
         "send_lag_p99": load.send_lag_p99_s,
         "late_share": load.late_share,
         "listen_overflows": float(processes.listen_overflows() - overflows),
         "probe_worst": max(probed, default=math.nan),
-        **_retry_after(outcomes),
         **_mistakes(load, peak.wrong),
     }
     suffix = "" if factor == OVERLOAD else f"_at_{factor:g}x"
     return {f"{name}{suffix}": value for name, value in figures.items()}
+
+
+def _costs(
+    flood: Stage, load: Load, peak: Peak, factor: float, loop_cpu_s: float, generator_cpu_s: float
+) -> dict[str, float]:
+    """Return the answers under overload as a share of the peak, and the CPU time of a refusal."""
+    answers = flood.goodput(load.outcomes) * flood.seconds
+    share = answers / flood.seconds / peak.goodput
+    generator = generator_cpu_s / flood.seconds
+    refusals = sum(outcome.status == 503 for outcome in flood.of(load.outcomes))
+    refusal_cost = max(0.0, (loop_cpu_s - answers * peak.answer_loop_cpu_s) / refusals) if refusals else 0.0
+    return {
+        "goodput_share": share,
+        "goodput_of_cpu_left": share * (_CORES - peak.generator_cpu) / (_CORES - generator),
+        "refusal_cost": refusal_cost / peak.answer_cpu_s,
+        "refusal_cpu": refusal_cost,
+        "ceiling": goodput_ceiling(factor, refusal_cost / peak.answer_cpu_s),
+        "generator_cpu": generator,
+    }
+
+
+def _delays(outcomes: list[Outcome]) -> dict[str, float]:
+    """Return the delays of the answers and refusals under overload, and the clients that return too early."""
+    refusals = sum(outcome.status == 503 for outcome in outcomes)
+    return {
+        "admitted_p99": quantile(admitted(outcomes), 0.99),
+        "refusal_p99": quantile(refused(outcomes), 0.99),
+        "refusal_again_p99": quantile(refused(outcomes, is_rested=False), 0.99),
+        "refusals_again_share": len(refused(outcomes, is_rested=False)) / refusals if refusals else 0.0,
+        **_retry_after(outcomes),
+    }
 
 
 def insisting_clients(server: Running, peak: Peak, seconds: float) -> dict[str, float]:

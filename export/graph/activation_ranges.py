@@ -1,7 +1,7 @@
-"""The ranges of activations that int8 needs, measured on images and cut off in one of three ways.
+"""The ranges of activations for int8, measured on images and limited by one of three methods.
 
-The network runs once over the images and leaves a histogram of each tensor; every method reads its ranges from those.
-Entropy and percentile are those of `onnxruntime.quantization`.
+The network runs once over the images and leaves a histogram of each tensor, from which every method derives its ranges.
+Entropy and percentile are the methods of `onnxruntime.quantization`.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ class Histograms:
             self._collector.collect_value({name: _thinned(value) for name, value in zip(tensors, values, strict=True)})
 
     def ranges(self, method: Method) -> Ranges:
-        """Return the smallest and the largest value that each tensor should be able to hold."""
+        """Return the smallest and the largest value that each tensor should represent."""
         histograms = self._collector.histogram_dict
         if method == "min-max":
             return {name: (np.float32(entry[2]), np.float32(entry[3])) for name, entry in histograms.items()}

@@ -1,7 +1,7 @@
-"""fp16: half weights and activations between float32 edges, for processors that compute in half.
+"""fp16: half-precision weights and activations between float32 inputs and outputs, for processors that compute in fp16.
 
-The network itself is converted and traced, so no pass over the graph has to guess where casts belong. A CPU computes
-mostly in float32 between casts of its own, where nothing overflows: so the range of every activation is measured here.
+The network itself is converted and traced, so that no pass over the graph has to place casts. A CPU computes mostly in
+float32 between its own casts, and does not overflow. The range of every activation is therefore measured here.
 """
 
 import copy
@@ -18,8 +18,8 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.networks.resnet import ResNet
 
-LARGEST_ACTIVATION = 32_000  # half ends at 65,504; other images may reach further than the ones at hand
-_BATCH = 8  # images, of which all activations are checked at once
+LARGEST_ACTIVATION = 32_000  # fp16 ends at 65,504; other images may have larger values than the measured ones
+_BATCH = 8  # images whose activations are checked at once
 
 
 def to_half(network: ResNet, preprocessing: Preprocessing, pixels: Pixels) -> ResNet:
@@ -50,7 +50,7 @@ def largest_value(network: ResNet, preprocessing: Preprocessing, pixels: Pixels)
 
 
 class _Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees the result of every operation, the sums before an activation included."""
+    """Observes the result of every operation, including the sums before an activation."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -22,7 +22,7 @@ from export.options import Target
 
 _KINDS = ("Conv", "Relu", "Add", "MaxPool", "Gemm")
 _WITH_WEIGHTS = ("Conv", "Gemm")
-_CALIBRATED = CalibrationMethod.MinMax  # what the ranges are called in the file that hands them over
+_CALIBRATED = CalibrationMethod.MinMax  # the method named in the file with the ranges
 _SIGNED: dict[str, Any] = {"activation_type": QuantType.QInt8, "reduce_range": False}
 _FORMS: dict[Target, dict[str, Any]] = {
     Target.X86: {"activation_type": QuantType.QUInt8, "reduce_range": True},
@@ -32,7 +32,7 @@ _FORMS: dict[Target, dict[str, Any]] = {
 _OPTIONS: dict[Target, dict[str, Any]] = {
     Target.X86: {},
     Target.ARM: {"ActivationSymmetric": True},
-    # TensorRT takes float biases only, and weights with a pair of their own.
+    # TensorRT supports only float biases, and weights with their own quantise–dequantise pair.
     Target.TENSORRT: {"ActivationSymmetric": True, "QuantizeBias": False, "AddQDQPairToWeight": True},
 }
 
@@ -42,13 +42,13 @@ def tensors_to_watch(model: onnx.ModelProto, target: Target) -> list[str]:
     constants = {tensor.name for tensor in model.graph.initializer}
     nodes = [node for node in model.graph.node if node.op_type in _KINDS]
     names = dict.fromkeys(name for node in nodes for name in (*node.input, *node.output))
-    # Unsigned integers hold what a rectifier lets through, so what stands before it has its range.
+    # A rectifier's output is unsigned, so the tensor before it can use the same range.
     hidden = {node.input[0] for node in nodes if node.op_type == "Relu"} if target is Target.X86 else set()
     return [name for name in names if name not in constants | hidden]
 
 
 def outer_layers(model: onnx.ModelProto) -> tuple[str, str]:
-    """Return the names of the first and the last layer with weights, which lose most when they are quantised."""
+    """Return the names of the first and the last layer with weights, which lose most by quantisation."""
     layers = [_layer_of(node) for node in model.graph.node if node.op_type in _WITH_WEIGHTS]
     return layers[0], layers[-1]
 
@@ -60,9 +60,26 @@ def _layer_of(node: onnx.NodeProto) -> str:
 def quantise(
     model: onnx.ModelProto, ranges: Ranges, target: Target, float_layers: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """Return an fp32 graph in int8, without a card. Raises ExportError if the ONNX checker finds fault with it."""
+    """Return an fp32 graph in int8, without a card. Raises ExportError if the ONNX checker rejects it."""
+    quantised = _quantised_by_onnx_runtime(model, ranges, target, float_layers)
+    del quantised.metadata_props[:]
+    remove_notes(quantised)
+    quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
+    if target is Target.TENSORRT:
+        _join_activations(quantised.graph)
+    _show_the_embedding_itself(quantised.graph)
+    _gather_rows_before_dequantising(quantised.graph)
+    if target is not Target.TENSORRT:
+        _spread_colours(quantised.graph)
+    check_graph(quantised)
+    return quantised
+
+
+def _quantised_by_onnx_runtime(
+    model: onnx.ModelProto, ranges: Ranges, target: Target, float_layers: Sequence[str]
+) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(prefix="export-onnx-") as folder:
-        # This is how ranges are handed over: as if they had been measured by an earlier call.
+        # ONNX Runtime takes ranges only as the calibration cache of an earlier call.
         known, written = Path(folder, "ranges.json"), Path(folder, "quantised.onnx")
         save_tensors_data(TensorsData(_CALIBRATED, _with_hidden(model, ranges)), known)
         quantize_static(
@@ -83,28 +100,17 @@ def quantise(
             extra_options={"OpTypesToExcludeOutputQuantization": ["Gemm"], **_OPTIONS[target]},
             **_FORMS[target],
         )
-        quantised = onnx.load(written)
-    del quantised.metadata_props[:]
-    remove_notes(quantised)
-    quantised.producer_name, quantised.producer_version = model.producer_name, model.producer_version
-    if target is Target.TENSORRT:
-        _join_activations(quantised.graph)
-    _show_the_embedding_itself(quantised.graph)
-    _gather_rows_before_dequantising(quantised.graph)
-    if target is not Target.TENSORRT:
-        _spread_colours(quantised.graph)
-    check_graph(quantised)
-    return quantised
+        return onnx.load(written)
 
 
 def _with_hidden(model: onnx.ModelProto, ranges: Ranges) -> Ranges:
-    """Return the ranges with those before rectifiers that were not measured: what passes the rectifier."""
+    """Return the ranges, with the range after each rectifier also for the unmeasured tensor before it."""
     hidden = {node.input[0]: ranges[node.output[0]] for node in model.graph.node if node.op_type == "Relu"}
     return hidden | ranges
 
 
 def _marked_as_prepared(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy that quantize_static will not warn about: batch norm is folded and shapes are known."""
+    """Return a copy without the warnings of quantize_static: batch norm is folded and shapes are known."""
     marked = onnx.ModelProto()
     marked.CopyFrom(model)
     helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -112,7 +118,7 @@ def _marked_as_prepared(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _join_activations(graph: onnx.GraphProto) -> None:
-    """Take out the pair between a layer and its rectifier, which TensorRT computes together."""
+    """Remove the pair between a layer and its rectifier, which TensorRT computes together."""
     producers = {name: node for node in graph.node for name in node.output}
     for node in graph.node:
         after = producers.get(node.input[0]) if node.op_type == "Relu" else None
@@ -124,7 +130,7 @@ def _join_activations(graph: onnx.GraphProto) -> None:
 
 
 def _show_the_embedding_itself(graph: onnx.GraphProto) -> None:
-    """Let the output `embedding` be the float before its quantisation for the classifier, not after it."""
+    """Return the float embedding before its quantisation for the classifier as the output `embedding`."""
     producers = {name: node for node in graph.node for name in node.output}
     last = producers["embedding"]
     if last.op_type != "DequantizeLinear":
@@ -139,10 +145,10 @@ def _show_the_embedding_itself(graph: onnx.GraphProto) -> None:
 
 
 def _spread_colours(graph: onnx.GraphProto) -> None:
-    """Let what pixels are normalized with have a value for each pixel, made when the file is loaded.
+    """Give the normalization's constants a value for each pixel, computed when the file is loaded.
 
-    ONNX Runtime's integer convolutions take channels last, and so it normalizes in that order, too: one value for each
-    of three colours is then repeated along loops of three, which took 7% of ResNet-50's time.
+    ONNX Runtime's integer convolutions use channels-last order, and so does the normalization before them. With one
+    value for each of three colours, it loops over three values at a time, which took 7% of ResNet-50's time.
     """
     height, width = (value.dim_value for value in graph.input[0].type.tensor_type.shape.dim[1:3])
     shape = numpy_helper.from_array(np.array([3, height, width], dtype=np.int64), "image_shape")
@@ -155,13 +161,13 @@ def _spread_colours(graph: onnx.GraphProto) -> None:
 
 
 def _gather_rows_before_dequantising(graph: onnx.GraphProto) -> None:
-    """Let the class maps take five rows of integers, instead of making the whole classifier float for each image."""
+    """Select the five rows of the class maps as integers, instead of converting the whole classifier for each image."""
     producers = {name: node for node in graph.node for name in node.output}
     (gather,) = [node for node in graph.node if node.op_type == "GatherND"]
     dequantise = producers.get(gather.input[0])
-    if dequantise is None:  # the classifier stayed in float
+    if dequantise is None:  # the classifier is in float
         return
-    if dequantise.input[0] in producers:  # its weights are float in the file, with a pair of their own
+    if dequantise.input[0] in producers:  # its weights are float in the file, with their own pair
         gather.input[0] = producers[dequantise.input[0]].input[0]
         return
     integers, scales = dequantise.input[:2]

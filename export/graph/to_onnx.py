@@ -25,7 +25,7 @@ OUTPUTS = ("probabilities", "embedding", "top_indices", "class_maps", ENERGY)
 OPSET = 20  # of ai.onnx
 _TOP = 5  # classes in `top_indices` and `class_maps`
 _LARGEST_BATCH = 65_536  # an upper bound that the exporter requires; it does not appear in the file
-# What the tracer writes on each node: call stacks, with the paths of the machine it ran on.
+# The tracer's metadata of each node: call stacks, with paths of the machine.
 _NOTES = ("metadata_props", "doc_string")
 
 
@@ -48,9 +48,9 @@ class Normalize(nn.Module):
 
 
 class Deployed(nn.Module):
-    """A network with all that the model file adds around it. `forward` returns the file's outputs, in their order.
+    """A network with all additions of the model file. `forward` returns the file's outputs, in their order.
 
-    Images are normalized in float32, and the outputs are float32, whatever the network itself computes in.
+    Images are normalized in float32 and the outputs are float32, for any precision of the network.
     """
 
     temperature: Tensor
@@ -77,17 +77,17 @@ class Deployed(nn.Module):
 
 
 def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -> onnx.ModelProto:
-    """Return a network that `deployable` made as a model file's content, without a card yet.
+    """Return the content of a model file for a network of `deployable`, without a card yet.
 
-    Raises ExportError if the ONNX checker finds fault with it.
+    Raises ExportError if the ONNX checker rejects it.
     """
     deployed = Deployed(network, preprocessing, temperature).eval()
-    # A batch of two: the tracer would take one for a constant.
+    # A batch of two: the tracer would treat one as a constant.
     example = torch.zeros((2, *preprocessing.crop, 3), dtype=torch.uint8)
     batch = torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns about optional packages
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # warns about optional packages
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter's own use of what it deprecates
+        warnings.simplefilter("ignore")  # the exporter uses its own deprecated functions
         program = torch.onnx.export(
             deployed,
             (example,),
@@ -108,7 +108,7 @@ def to_onnx(network: ResNet, preprocessing: Preprocessing, temperature: float) -
 
 
 def with_card(model: onnx.ModelProto, card: ModelCard) -> bytes:
-    """Return the model file: the graph with its card. Raises ExportError if the ONNX checker finds fault with it."""
+    """Return the model file: the graph with its card. Raises ExportError if the ONNX checker rejects it."""
     carded = onnx.ModelProto()
     carded.CopyFrom(model)
     onnx.helper.set_model_props(carded, {METADATA_KEY: card.model_dump_json()})
@@ -122,7 +122,7 @@ def serialise(model: onnx.ModelProto) -> bytes:
 
 
 def deployable(network: ResNet) -> ResNet:
-    """Return a copy that gives the same numbers in fewer steps: batch norm folded, shortcuts A as convolutions."""
+    """Return an equivalent network with fewer operations: batch norm folded, shortcuts A as convolutions."""
     copied = copy.deepcopy(network).eval()
     for parent in list(copied.modules()):
         _fold_batch_norm(parent)
@@ -139,9 +139,9 @@ def _fold_batch_norm(parent: nn.Module) -> None:
 
 
 def _as_convolution(shortcut: ZeroPadShortcut, channels: int) -> nn.Conv2d:
-    """Return a 1x1 convolution by ones and zeros.
+    """Return a 1x1 convolution of ones and zeros.
 
-    Slices and paddings take the data out of the layout that convolutions run in, and back: 4% of ResNet-20's time.
+    Slices and paddings would change the layout for convolutions and back: 4% of ResNet-20's time.
     """
     convolution = nn.Conv2d(channels, channels + shortcut.new_channels, 1, shortcut.stride, bias=False)
     nn.init.dirac_(convolution.weight)
@@ -149,7 +149,7 @@ def _as_convolution(shortcut: ZeroPadShortcut, channels: int) -> nn.Conv2d:
 
 
 def remove_notes(model: onnx.ModelProto) -> None:
-    """Take out what tools wrote on the parts of a model: names of files, shapes that follow from the graph."""
+    """Remove the metadata that tools wrote: names of files, and shapes that follow from the graph."""
     for part in (model, model.graph, *model.graph.node, *model.graph.initializer, *_values(model.graph)):
         for note in _NOTES:
             part.ClearField(note)
@@ -161,7 +161,7 @@ def _values(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def check_graph(model: onnx.ModelProto) -> None:
-    """Raise ExportError if the ONNX checker finds fault with a model."""
+    """Raise ExportError if the ONNX checker rejects a model."""
     try:
         onnx.checker.check_model(model, full_check=True)
     except ValidationError:

@@ -1,1 +1,1 @@
-"""Where the exported network comes from: a run, published weights, a file, or random weights."""
+"""The sources of an exported network: a run, published weights, a file, or random weights."""

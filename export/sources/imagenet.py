@@ -1,6 +1,6 @@
 """ImageNet's classes, for networks that were trained on it: a readable name and a synset id each.
 
-They come from `imagenet_classes.txt`, which says where they are from and under which licence.
+They are in `imagenet_classes.txt`, which states their source and licence.
 """
 
 from pathlib import Path

@@ -14,7 +14,7 @@ VARIANTS = ("plain", *_SHORTCUTS, *_STRIDES)
 
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
-    """The requested network; None where an option is not given."""
+    """The requested network; None for options without a value."""
 
     depth: int | None = None
     plain: bool = False
@@ -22,7 +22,7 @@ class NetworkSpec:
     stride_in: str | None = None
 
     def architecture(self) -> Architecture:
-        """Return the network that this describes. Raises ExportError if there is none."""
+        """Return the requested network. Raises ExportError if it does not exist."""
         if self.depth is None:
             raise ExportError("which network? Add --depth, such as --depth 20 or --depth 50")
         try:
@@ -62,7 +62,7 @@ def _shortcuts_of(found: Architecture) -> str:
 
 
 def parse_choice(depth: int | None, variants: Iterable[str]) -> NetworkSpec:
-    """Return the choice that `--depth` and `--variant` make; a variant may hold several words between commas.
+    """Return the choice of `--depth` and `--variant`; a variant may have several words between commas.
 
     Raises ExportError for words that are unknown or exclude each other.
     """

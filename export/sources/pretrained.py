@@ -1,7 +1,7 @@
 """Networks that others trained: published weights by name, or a file in torchvision's, timm's or Hugging Face's names.
 
-A file has neither labels nor preprocessing. One whose digest is in the table of published weights gets those of its
-publisher; for any other the usual ones are assumed, which is logged.
+A file has neither labels nor preprocessing. If its digest is in the table of published weights, those of the publisher
+are used. For other files the usual ones are assumed, which is logged.
 """
 
 import dataclasses
@@ -37,7 +37,7 @@ _MOST_SHOWN = 3
 
 
 class Unavailable(ExportError):
-    """Published weights cannot be had here. The message names the ways out, `reason` does not."""
+    """Published weights are not available here. The message names alternatives, `reason` does not."""
 
     def __init__(self, reason: str, choice: NetworkSpec) -> None:
         super().__init__(f"{reason}, or give --weights a file; {_ways_out(choice)}")
@@ -45,11 +45,11 @@ class Unavailable(ExportError):
 
 
 def _ways_out(choice: NetworkSpec) -> str:
-    """Return what works without a connection."""
+    """Return the alternatives that need no connection."""
     shipped = [run for run in shipped_runs() if run.network.imagenet]
     fitting = [run for run in shipped if not choice.contradictions(run.network)] or shipped
     ways = [f"{typed('export-onnx', '--checkpoint', str(shown(run.path)))} ({run})" for run in fitting[:1]]
-    ways += [f"--depth {choice.depth} --weights random, to try things out"]
+    ways += [f"--depth {choice.depth} --weights random, untrained"]
     others = "" if shipped or is_checkout() else "; a checkout of this project has trained networks, this wheel has not"
     return f"what works without internet: {', or '.join(ways)}{others}"
 
@@ -63,9 +63,9 @@ def has_published(choice: NetworkSpec) -> bool:
 
 
 def from_published(choice: NetworkSpec, name: str | None, labels: Sequence[str] | None, log: Log) -> Source:
-    """Return the published network of this name, or the default of the depth, from the cache or from its publisher.
+    """Return the published network of this name, or the default of the depth, from the cache or its publisher.
 
-    Raises Unavailable if it cannot be had here, ExportError if there is none.
+    Raises Unavailable if it cannot be downloaded, ExportError if it does not exist.
     """
     depth = choice.architecture().depth
     if departures := _departures(choice):
@@ -98,10 +98,10 @@ def from_file(
     class_names: Callable[[Architecture], Sequence[str]] | None,
     log: Log,
 ) -> Source:
-    """Return the network whose weights a .pth, .bin or .safetensors file holds.
+    """Return the network of a .pth, .bin or .safetensors file.
 
-    `class_names` returns the labels where `labels` are not given and the classes are not ImageNet's. Raises
-    ExportError for a file that cannot be read or does not fit the requested network, with names and shapes.
+    `class_names` returns the labels if `labels` are not given and the classes are not ImageNet's. Raises ExportError,
+    with names and shapes, for a file that is unreadable or does not fit the requested network.
     """
     weights, described = _read(path, choice, log)
     classes = len(weights["fc.weight"])
@@ -145,7 +145,7 @@ def _read(path: Path, choice: NetworkSpec, log: Log) -> tuple[dict[str, Tensor],
 
 
 def _recognised(weights: Mapping[str, Tensor], choice: NetworkSpec, path: Path) -> Architecture:
-    """Return what the names show; a choice fills in what they cannot show, and must fit in the rest."""
+    """Return the network that the names show; the request adds what they do not show, and must agree otherwise."""
     found = recognise(weights)
     if found is None and choice.depth is None:
         names = ", ".join(list(weights)[:_MOST_SHOWN])
@@ -163,7 +163,7 @@ def _recognised(weights: Mapping[str, Tensor], choice: NetworkSpec, path: Path) 
 
 
 def _other_choice(weights: Mapping[str, Tensor], choice: NetworkSpec, path: Path) -> str:
-    """Return the advice to leave out what was chosen, where the weights fit the network that their names show."""
+    """Return the advice to omit options, if the weights fit the network that their names show."""
     found = recognise(weights)
     if found is None or choice == NetworkSpec():
         return ""
@@ -187,7 +187,7 @@ def _labels(
         return imagenet_classes()[0]
     if class_names is not None:
         return class_names(described)
-    log("the file does not name its classes, so they are numbered; give their names with --labels")
+    log("the file has no names of classes, so they are numbered; give their names with --labels")
     return numbered(classes)
 
 

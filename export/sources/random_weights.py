@@ -1,4 +1,4 @@
-"""Random weights with usable answers, for trying things out at any depth.
+"""Random weights with usable results, for tests at any depth.
 
 He initialization does not give them: a fresh network answers the same label to everything, its logits explode
 with depth, and rounding errors grow by a sixth in each plain layer, so that no two programs agree on its answers. So
@@ -17,7 +17,7 @@ LOGITS_STANDARD_DEVIATION = 2.0
 
 
 def random_network(described: Architecture, classes: int, seed: int) -> ResNet:
-    """Return a network with He's weights, tamed, the same for the same seed; `settle` has yet to see images."""
+    """Return a network with scaled He weights, the same for the same seed; call `settle` with images next."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ResNet(described, classes)
@@ -46,10 +46,10 @@ def settle(model: ResNet, images: Tensor) -> None:
 
 
 def _tame(model: ResNet) -> None:
-    """Leave depth little to multiply: all blocks together change as much as a single one.
+    """Scale the weights so that depth multiplies little: all blocks together change as much as a single one.
 
-    Residual branches share the variance of one. Layers that must be crossed, for want of a shortcut or because the
-    shortcut is itself a convolution (option C), are the identity plus as small a share of He's weights.
+    Residual branches share the variance of one. Layers without a shortcut, or whose shortcut is a convolution (option
+    C), are the identity plus an equally small share of He's weights.
     """
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if model.architecture.shortcut is None:

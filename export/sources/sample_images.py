@@ -1,6 +1,6 @@
 """The committed sample images: clouds, textures, shapes, gradients; small, of all three formats, all different.
 
-Parity is measured on them where there is no data set, and random weights are tuned to them.
+Parity is measured on them without a data set, and random weights are adjusted to them.
 """
 
 from collections.abc import Iterable
@@ -15,19 +15,19 @@ _FOLDER = Path(__file__).parents[1] / "samples"
 
 
 def sample_pixels(preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
-    """Return the sample images as a network with this preprocessing sees them, uint8 (17, height, width, 3)."""
+    """Return the sample images after this preprocessing, uint8 (17, height, width, 3)."""
     return to_pixels((path.read_bytes() for path in sorted(_FOLDER.iterdir())), preprocessing, resizer)
 
 
 def samples_by_every_resizer(preprocessing: Preprocessing) -> Pixels:
-    """Return the sample images by each installed resizer, uint8 (N, H, W, 3), equal ones once."""
+    """Return the sample images by each installed resizer, uint8 (N, H, W, 3), without duplicates."""
     first, *others = (sample_pixels(preprocessing, resizer) for resizer in installed_resizers())
     differing = [other[(other != first).any(axis=(1, 2, 3))] for other in others]
     return np.concatenate([first, *differing])
 
 
 def to_pixels(images: Iterable[bytes], preprocessing: Preprocessing, resizer: Resizer | None = None) -> Pixels:
-    """Return files of images, prepared by the service's own code, uint8 (N, height, width, 3)."""
+    """Return image files preprocessed by the service's code, uint8 (N, height, width, 3)."""
     return np.stack(
         [
             image_to_pixels(

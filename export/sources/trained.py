@@ -45,15 +45,15 @@ class Source:
     validation_set: DatasetRecord | None = None
     test_set: DatasetRecord | None = None
     held_out: tuple[int, ...] = field(default=(), repr=False)
-    trained_on: str | None = None  # where there is no run
+    trained_on: str | None = None  # if there is no run
     synsets: tuple[str, ...] | None = field(default=None, repr=False)  # of the labels, for ImageNet's classes
     published: PublishedWeights | None = None  # of published weights
     max_skipped: float = DEFAULT_MAX_SKIPPED  # share of undecodable files that the recipe accepts
-    resizer: Resizer | None = None  # of the run's images, over which its data sets' fingerprints are; None: no run
+    resizer: Resizer | None = None  # of the run's images, which its fingerprints depend on; None: no run
 
     @property
     def is_random(self) -> bool:
-        """Whether the weights are random, so that answers mean nothing."""
+        """Whether the weights are random, so that results have no meaning."""
         return self.checkpoint_sha256 is None
 
     @property
@@ -62,7 +62,7 @@ class Source:
 
 
 def default_preprocessing(described: Architecture) -> Preprocessing:
-    """Return what the network is made for: 224 of 256 pixels, or 64 or 32 without a margin."""
+    """Return the network family's preprocessing: 224 of 256 pixels, or 64 or 32 without a margin."""
     colours = usual_colour_statistics(described)
     return Preprocessing(
         shorter_side=256 if described.stem == "7x7" else described.image_size,
@@ -74,7 +74,7 @@ def default_preprocessing(described: Architecture) -> Preprocessing:
 
 
 def from_random_weights(choice: NetworkSpec, labels: Sequence[str] | None, seed: int) -> Source:
-    """Return an untrained network that behaves; its labels are class_0, class_1, … unless they are given."""
+    """Return an untrained network with usable results; its labels are class_0, class_1, … by default."""
     described = choice.architecture()
     preprocessing = default_preprocessing(described)
     named = tuple(labels) if labels is not None else numbered(described.num_classes)
@@ -92,7 +92,7 @@ def numbered(count: int) -> tuple[str, ...]:
 def from_run(path: Path, choice: NetworkSpec, labels: Sequence[str] | None) -> Source:
     """Return the network of a run folder, a checkpoint folder or a weights file inside a run.
 
-    Raises ExportError if there is none, if it is damaged, or if it does not fit `choice` and `labels`.
+    Raises ExportError if it is missing or damaged, or does not fit `choice` and `labels`.
     """
     _refuse_contradictions(read_run(path), choice, labels)
     try:
@@ -119,14 +119,14 @@ def from_run(path: Path, choice: NetworkSpec, labels: Sequence[str] | None) -> S
 
 
 def _name_of(run: Path, facts: RunRecord) -> str:
-    """Return the name of the model: a run that ships with the project gives it its own, dataset-network."""
+    """Return the name of the model: dataset-network, or the name of a shipped run."""
     if is_shipped(run) and run.name.endswith(f"-{facts.network}"):
         return model_name(run.name.removesuffix(f"-{facts.network}"), facts.network)
     return model_name(facts.dataset.name, facts.network)
 
 
 def model_name(dataset: str, network: str) -> str:
-    """Return a name that the service takes: lower-case letters, digits, dots and dashes, 64 at most."""
+    """Return a valid model name: lower-case letters, digits, dots and dashes, at most 64."""
     plain = re.sub(r"[^a-z0-9.]+", "-", dataset.lower()).strip(".-") or "images"
     return f"{plain[: 63 - len(network)]}-{network}"
 
@@ -167,12 +167,12 @@ def _refuse_contradictions(facts: RunRecord, choice: NetworkSpec, labels: Sequen
 def find_run(choice: NetworkSpec, log: Callable[[str], None]) -> Path:
     """Return the newest finished run under runs/ whose network fits. Raises NoRun if there is none.
 
-    Unfinished ones that fit are named and left out.
+    Unfinished runs that fit are logged and ignored.
     """
     fitting = [(path, facts) for path in _runs_in(OWN_RUNS) if (facts := _fitting(path, choice)) is not None]
     for path, facts in fitting:
         if facts.finished is None:
-            log(f"{path} is not finished and is left out; --checkpoint {path} exports it as it is")
+            log(f"{path} is unfinished and ignored; --checkpoint {path} exports it as it is")
     finished = sorted((facts.finished, path) for path, facts in fitting if facts.finished is not None)
     if not finished:
         raise NoRun(
@@ -186,9 +186,9 @@ def find_run(choice: NetworkSpec, log: Callable[[str], None]) -> Path:
 
 
 def find_shipped(choice: NetworkSpec) -> ShippedRun:
-    """Return the run that ships with the project and fits, of everyday things rather than others.
+    """Return the shipped run that fits; one of everyday things is preferred.
 
-    Raises ExportError if several fit where no depth is given, and NoRun if there is none.
+    Raises ExportError if several fit and no depth is given, and NoRun if none fits.
     """
     fitting = [run for run in shipped_runs() if not choice.contradictions(run.network)]
     if not fitting:

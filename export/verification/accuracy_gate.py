@@ -1,7 +1,7 @@
-"""The accuracy that a file of lower precision must keep, against fp32, through the engine that serves.
+"""The required accuracy of a file of lower precision, relative to fp32, measured with the engine that serves.
 
-On labelled images by the points of top-1 that are lost; without labels by the share of images that keep fp32's
-label. Calibration images do not suffice: a network calibrated on black images answers those well.
+With labels the limit is on the lost points of top-1; without labels, on the share of images that keep fp32's label.
+Calibration images are not used: a network that was calibrated on black images classifies those well.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from service.engine.engine import Engine
 from service.model_files.card import PrecisionLoss
 from training.data.image_arrays import Images
 
-SMALLEST_AGREEMENT = 0.98  # share of images that keep fp32's label, where there are no labels
+SMALLEST_AGREEMENT = 0.98  # share of images that keep fp32's label, for images without labels
 NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
 
 @dataclass(frozen=True)
 class AccuracyGate:
-    """Images, uint8 (N, height, width, 3), that an engine is judged with, and fp32's answers to them."""
+    """Images, uint8 (N, height, width, 3), for measuring an engine, and fp32's results for them."""
 
     pixels: Images
     labels: NDArray[np.int64] | None
@@ -33,7 +33,7 @@ class AccuracyGate:
         return answers_of(self.fp32, self.pixels)
 
     def judge(self, engine: Engine) -> tuple[PrecisionLoss, Answers]:
-        """Return what this engine loses, and its answers."""
+        """Return the losses of this engine, and its results."""
         answers = answers_of(engine, self.pixels)
         loss = PrecisionLoss(
             agreement=float((answers.best[:, 0] == self.expected.best[:, 0]).mean()),
@@ -45,7 +45,7 @@ class AccuracyGate:
         return loss, answers
 
     def score(self, engine: Engine) -> tuple[float, float]:
-        """Return how good this engine is: by the label first, then by how close its probabilities are to fp32's."""
+        """Return the quality of this engine: kept labels first, then the distance of its probabilities from fp32's."""
         loss, answers = self.judge(engine)
         distance = np.abs(answers.probabilities - self.expected.probabilities).mean()
         closeness = -float(np.nan_to_num(distance, nan=1.0))
@@ -56,9 +56,9 @@ class AccuracyGate:
 
 
 def gate_violation(loss: PrecisionLoss, precision: str, max_loss: float) -> str | None:
-    """Return how far a file is from what is required, in one phrase; None if it passes.
+    """Return by how much a file misses the requirement, in one phrase; None if it passes.
 
-    `max_loss` is in points of top-1; 100 lets everything pass.
+    `max_loss` is in points of top-1; with 100 every file passes.
     """
     if max_loss >= NO_LIMIT:
         return None

@@ -1,7 +1,7 @@
-"""The images that the ranges of int8 come from, and those that stay apart to judge the result.
+"""The images that determine the ranges of int8, and separate ones for choosing the method.
 
-A few hundred that look like what will be served: from a folder or a tar of any layout, else of the run's own training
-images. They pass through the service's own preprocessing.
+A few hundred images similar to those of the service: from a folder or a tar of any layout, else from the run's training
+images. The service's own preprocessing is applied.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
 from training.data_files.listing import DataError, existing, listed
 
-_MOST_IMAGES = 384  # 256 to measure ranges on, 128 to judge with
+_MOST_IMAGES = 384  # 256 for measuring ranges, 128 for choosing the method
 _FEW_IMAGES = 100  # below which a warning is logged
 _NONE = "--precision int8 needs images like those to be served; give a few hundred with --calibration FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
 class CalibrationImages:
-    """Two thirds to measure ranges on, one third to judge with; both uint8 (N, height, width, 3)."""
+    """Two thirds for measuring ranges, one third for choosing; both uint8 (N, height, width, 3)."""
 
     measured: Pixels
     judging: Pixels
@@ -54,7 +54,7 @@ def find_images(source: Source, folder: Path | None, log: Callable[[str], None])
 
 
 def refuse_lack_of_images(options: PrecisionOptions) -> None:
-    """Raise ExportError if int8 of weights that others trained, which come without images, is given none either."""
+    """Raise ExportError for int8 of others' weights, which come without images, if no images are given."""
     if options.precision is Precision.INT8 and options.calibration is None:
         raise ExportError(_NONE)
 
@@ -67,9 +67,9 @@ def _divided(pixels: Pixels, name: str) -> CalibrationImages:
 def read_unlabelled(
     path: Path, preprocessing: Preprocessing, *, most: int, flag: str, log: Callable[[str], None]
 ) -> Pixels:
-    """Return up to `most` images from all over a folder or a tar of any layout, uint8 (N, height, width, 3).
+    """Return up to `most` images, evenly selected from a folder or a tar of any layout, uint8 (N, height, width, 3).
 
-    Files that cannot be decoded are left out. Raises ExportError, which names the `flag`, if none is left.
+    Files that cannot be decoded are skipped. Raises ExportError, which names the `flag`, if no image remains.
     """
     try:
         with listed(existing(path)) as listing:
@@ -89,6 +89,6 @@ def read_unlabelled(
 
 
 def _spread_out(files: Sequence[PurePosixPath], most: int) -> list[PurePosixPath]:
-    """Return so many of them that time and memory stay small, from all over the list."""
+    """Return a limited number of files, evenly selected from the list."""
     chosen = np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)
     return [files[index] for index in chosen]

@@ -1,7 +1,7 @@
 """`export-onnx check`: comparison of a model file with its card, on this machine and this provider.
 
-The seal comes first: a file that has changed since its export is not even parsed. Everything after it checks whether
-the exported bytes give the same answers on this machine.
+The checksum is first: a file that has changed since its export is not even parsed. All other checks compare the results
+on this machine with the card.
 """
 
 import time
@@ -29,17 +29,17 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import GOLDEN_TOLERANCE, Accuracy, ModelCard, golden_input
 
 LARGEST_BATCH = 16  # of the sizes that are compared, from 1
-# Beyond what few images leave to chance: other processors round otherwise.
+# Larger than the random error of a few images: other processors round differently.
 _ACCURACY_TOLERANCE = {"fp32": 0.0005, "fp16": 0.002, "int8": 0.005}
-_STANDARD_ERRORS = 4  # where the images are not as many as the claim's, so not the same
-# Kernels of other batch sizes add in another order.
+_STANDARD_ERRORS = 4  # if the images are not those of the claim, by their number
+# Kernels of other batch sizes sum in another order.
 _BATCHES_TOLERANCE = {"fp32": 1e-5, "fp16": 5e-3, "int8": 5e-2}
 _TIMED_S = 1.0  # for each batch size
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row of the table: what the card (or the contract) claims, and what was found."""
+    """One row of the table: the claim of the card (or of the signature), and the result."""
 
     name: str
     claimed: str
@@ -48,16 +48,13 @@ class Finding:
 
 
 def check_file(path: Path, data: Path | None, provider: Provider, log: Callable[[str], None]) -> list[Finding]:
-    """Return everything that was checked.
-
-    Raises ExportError, with one line, for what is no whole model file, or cannot be run at all.
-    """
+    """Return the results of all checks. Raises ExportError for an incomplete file, or one that cannot be run."""
     content = read_file(path)
     model = parse(path, content)
     card = card_of(path, model)
     findings = [Finding("seal", "intact", "intact", True), *_of_the_graph(model, card)]
     if not all(finding.passed for finding in findings):
-        return findings  # what is no sound graph is not run
+        return findings  # an invalid graph is not run
     engine = engine_over(content, provider.value)
     findings += [_golden(engine, card), _batches(engine, card)]
     findings.append(_accuracy(engine, card, data, log))
@@ -66,7 +63,7 @@ def check_file(path: Path, data: Path | None, provider: Provider, log: Callable[
 
 
 def as_table(findings: list[Finding]) -> str:
-    """Return the findings for people, one a line."""
+    """Return the results as text, one a line."""
     rows = [("", "check", "claimed", "found")]
     rows += [("ok" if one.passed else "FAILED", one.name, one.claimed, one.found) for one in findings]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

@@ -17,9 +17,9 @@ from service.images.preprocessing import Pixels
 from service.model_files.card import Confidence
 from service.model_files.confidence import SCORES, Score, scores_of
 
-SHARE_BELOW = 0.05  # of the known held-out images, whose answers will not count as confident
-_LEAST_IMAGES = 100  # of which a 5% quantile says something
-_CHOOSING_SHARE = 5  # every fifth unknown image takes part in the choice of the score, and in nothing else
+SHARE_BELOW = 0.05  # of the known held-out images, whose results do not count as confident
+_LEAST_IMAGES = 100  # for a meaningful 5% quantile
+_CHOOSING_SHARE = 5  # every fifth unknown image is used only for the choice of the score
 _DEVIATIONS_95 = 1.96
 
 Scores = NDArray[np.float64]
@@ -47,9 +47,9 @@ def measure_confidence(
 ) -> Confidence | None:
     """Return the card's confidence, or None with too few held-out images for a threshold.
 
-    `test_answers` are this engine's answers to `evidence.test`, None where there is none, so that no image passes the
-    network twice. The AUROC compares images that had no part in the choice of the score: the test images, or else the
-    held-out ones, with four fifths of `unknown`.
+    `test_answers` are this engine's results for `evidence.test`, None without it, so that each image is run once. The
+    AUROC is of images that had no part in the choice of the score: the test images, or else the held-out ones, with
+    four fifths of `unknown`.
     """
     held_out = evidence.held_out
     if held_out is None or len(held_out.labels) < _LEAST_IMAGES:
@@ -97,7 +97,7 @@ def _share_below(values: Scores, others: Scores) -> Scores:
 
 
 def _best_score(positives: dict[Score, Scores], negatives: dict[Score, Scores]) -> Score:
-    """Return the score with the largest AUROC; the largest probability where there is nothing to compare."""
+    """Return the score with the largest AUROC; the largest probability without images to compare."""
     if not len(positives["energy"]) or not len(negatives["energy"]):
         return "largest_probability"
     return max(SCORES, key=lambda score: auroc(positives[score], negatives[score]).value)

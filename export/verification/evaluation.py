@@ -1,4 +1,4 @@
-"""Answers of an engine to labelled images: accuracy, and the temperature that calibrates a network."""
+"""The results of an engine for labelled images: accuracy, and the temperature that calibrates a network."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,10 +26,7 @@ _OUTPUTS = ("probabilities", "top_indices")
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """An engine's answers to N images.
-
-    Where a probability is not a number, the best classes are -1, which is no label.
-    """
+    """An engine's results for N images. If a probability is NaN, the best classes are -1, which is not a label."""
 
     probabilities: NDArray[np.float32]  # (N, classes)
     best: NDArray[np.int64]  # (N, up to 5)
@@ -39,7 +36,7 @@ class Answers:
 def engine_over(content: bytes, providers: str = "cpu") -> Engine:
     """Return an engine on all cores that this process may use. Raises ExportError.
 
-    Exports are measured on a CPU whatever there is: a GPU's TF32 differs from PyTorch by more than parity allows.
+    Exports are always measured on a CPU: a GPU's TF32 differs from PyTorch by more than parity allows.
     """
     try:
         return Engine(content, providers=providers, intra_op_threads=available_cores())
@@ -48,9 +45,9 @@ def engine_over(content: bytes, providers: str = "cpu") -> Engine:
 
 
 def answers_of(engine: Engine, pixels: Images, *, with_energy: bool = True) -> Answers:
-    """Return an engine's answers to images uint8 (N, H, W, 3), which pass the network once.
+    """Return an engine's results for images uint8 (N, H, W, 3), each run once.
 
-    Files of early versions have no output `energy`; for those, `with_energy` has to be false.
+    Files of early versions have no output `energy` and need `with_energy` false.
     """
     outputs = (*_OUTPUTS, ENERGY) if with_energy else _OUTPUTS
     batches = [
@@ -75,7 +72,7 @@ def accuracy_of(answers: Answers, images: LabelledImages, provider: str) -> Accu
 
 
 def calibrate(source: Source, images: LabelledImages) -> Calibration:
-    """Return the temperature with the lowest loss on held-out images, and the calibration error (0 to 1) left."""
+    """Return the temperature with the lowest loss on held-out images, and the remaining calibration error (0 to 1)."""
     logits = logits_of(source.network, images.pixels, Normalize(source.preprocessing), batch_size=ENGINE_BATCH)
     fit = fit_temperature(logits, torch.from_numpy(np.array(images.labels)), caution=1.0)
     return Calibration(

@@ -20,7 +20,7 @@ _PRECISIONS = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorPro
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """An input or an output: element type, and axes, of which an open one has a name."""
+    """An input or an output: element type and axes; an open axis has a name."""
 
     name: str
     type: str
@@ -40,7 +40,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """The facts of a file that need no run of it."""
+    """The facts of a file that are known without running it."""
 
     path: str
     size: int  # bytes
@@ -52,7 +52,7 @@ class Inspection:
 
 
 def inspect_file(path: Path) -> Inspection:
-    """Look into a model file. Raises ExportError if it is none, or not as it was exported."""
+    """Return the facts of a model file. Raises ExportError for another or a changed file."""
     content = read_file(path)
     model = parse(path, content)
     graph = model.graph
@@ -77,7 +77,7 @@ def parse(path: Path, content: bytes) -> onnx.ModelProto:
 
 
 def card_of(path: Path, model: onnx.ModelProto) -> ModelCard:
-    """Return a model's card. Raises ExportError if it has none that this version understands."""
+    """Return a model's card. Raises ExportError if it has no valid card."""
     try:
         return read_card({entry.key: entry.value for entry in model.metadata_props if entry.key == METADATA_KEY})
     except BadCard as error:
@@ -85,9 +85,9 @@ def card_of(path: Path, model: onnx.ModelProto) -> ModelCard:
 
 
 def layers_of(graph: onnx.GraphProto) -> Iterable[Layer]:
-    """Yield the layers with weights, in the order of the graph, with the type that their weights are computed in.
+    """Yield the layers with weights, in the order of the graph, with the type in which they are computed.
 
-    Layers whose weights the graph computes, or takes as an input, have none to speak of.
+    Layers whose weights are computed by the graph, or are an input, are skipped.
     """
     weights = {tensor.name: tensor for tensor in graph.initializer}
     producers = {name: node for node in graph.node for name in node.output}
@@ -128,7 +128,7 @@ def as_json(found: Inspection) -> str:
 
 
 def as_table(found: Inspection) -> str:
-    """Return an inspection for people."""
+    """Return an inspection as text."""
     lines = [f"{found.path}  ({found.size:,} bytes)", *_facts(found.card), ""]
     for title, tensors in (("input", found.inputs), ("output", found.outputs)):
         lines += [f"{title:<8} {one.name:<14} {one.type:<8} {_shape(one.shape)}" for one in tensors]

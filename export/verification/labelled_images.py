@@ -1,4 +1,4 @@
-"""Labelled images to measure a network with: of `--data`, or else those of its run, where they are unchanged."""
+"""Labelled images for measuring a network: from `--data`, or else those of its run if they are unchanged."""
 
 import contextlib
 import dataclasses
@@ -29,7 +29,7 @@ _PARITY_IMAGES = 64  # each runs once in PyTorch and once in each of the batch s
 
 @dataclass(frozen=True, slots=True)
 class LabelledImages:
-    """Labelled images as the network sees them: uint8 (N, H, W, 3), labels int64 (N,), and what they are called."""
+    """Labelled images after preprocessing: uint8 (N, H, W, 3), labels int64 (N,), and the name of the data set."""
 
     pixels: Images
     labels: NDArray[np.int64]
@@ -43,21 +43,21 @@ class LabelledImages:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Images to measure with; None: no such images on this machine."""
+    """Images for measurements; None: not available on this machine."""
 
     test: LabelledImages | None = None  # for accuracy and parity
     held_out: LabelledImages | None = None  # for the temperature
 
 
 def find_evidence(source: Source, data: Path | None, log: Callable[[str], None]) -> Evidence:
-    """Return the images to measure with: those of `data`, or else the run's own, where they still are as they were.
+    """Return the images for measurements: those of `data`, or else the run's own if they are unchanged.
 
     Images that the network was trained on never count for its accuracy, also under another path. Raises ExportError for
-    data that cannot be used.
+    unusable data.
     """
     held_out = _held_out(source, log)
     if data is not None:
-        # What was trained on can be known again only if it is read in the same way.
+        # Training images are recognised only if they are read in the same way.
         was_streamed = source.train_set is not None and reading_of(source.train_set.fingerprint) == "streamed"
         reading: Reading | None = "streamed" if was_streamed else None
         given = _load_fitting(data, source, log, source.max_skipped, reading)
@@ -91,14 +91,14 @@ def labelled_images(data: Path, fitting: Described, log: Callable[[str], None]) 
 
 
 def class_names(data: Path, described: Architecture, log: Callable[[str], None]) -> tuple[str, ...]:
-    """Return the classes of a data set, prepared for a network of this architecture. Raises ExportError."""
+    """Return the classes of a data set, for a network of this architecture. Raises ExportError."""
     with _as_export_error():
         data = find_folders(data).training
     return _load(data, default_preprocessing(described), log, least_classes=2).classes
 
 
 def training_pixels(source: Source, most: int, log: Callable[[str], None]) -> Pixels | None:
-    """Return up to `most` training images of the run, uint8 (n, H, W, 3), from all over the set; None if it is gone."""
+    """Return up to `most` training images of the run, uint8 (n, H, W, 3), evenly selected; None without the set."""
     dataset = _run_data(source.train_set, source, log)
     if dataset is None:
         return None
@@ -121,7 +121,7 @@ def _held_out(source: Source, log: Callable[[str], None]) -> LabelledImages | No
 
 
 def _run_data(facts: DatasetRecord | None, source: Source, log: Callable[[str], None]) -> Dataset | None:
-    """Return a data set that the run names, if it is still there and still the same."""
+    """Return a data set that the run names, if it exists and is unchanged."""
     if facts is None:
         return None
     if not facts.source.exists() and tar_around(facts.source) is None:
@@ -143,7 +143,7 @@ def _run_data(facts: DatasetRecord | None, source: Source, log: Callable[[str], 
 
 
 def _is_of_the_run(found: Dataset, facts: DatasetRecord, source: Source, log: Callable[[str], None]) -> bool:
-    """Whether a data set is one that the run has seen, perhaps by another resizer.
+    """Return whether a data set is one of the run's, perhaps by another resizer.
 
     Raises ExportError if that resizer is not installed.
     """
@@ -169,9 +169,9 @@ def _load_fitting(
     max_skipped: float = DEFAULT_MAX_SKIPPED,
     reading: Reading | None = None,
 ) -> Dataset:
-    """Load a data set of some or all of the network's classes, of ImageNet's under names or synset ids, too.
+    """Load a data set of some or all of the network's classes; ImageNet's may have names or synset ids.
 
-    Of one that is split already, the part for testing is loaded.
+    Of a data set with parts, the test part is loaded.
     """
     with _as_export_error():
         path = part_to_measure(path, log)
@@ -188,8 +188,8 @@ def _load_fitting(
     )
 
 
-def _first_difference(found: tuple[str, ...], wanted: tuple[str, ...]) -> str:
-    for index, (one, other) in enumerate(zip(found, wanted, strict=False)):
+def _first_difference(found: tuple[str, ...], requested: tuple[str, ...]) -> str:
+    for index, (one, other) in enumerate(zip(found, requested, strict=False)):
         if one != other:
             return f"number {index} is {one!r}, not {other!r}"
     return "one list is the beginning of the other"

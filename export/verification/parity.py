@@ -42,7 +42,7 @@ def measure_parity(
     difference, agreeing = 0.0, np.ones(len(pixels), dtype=bool)
     for size in BATCH_SIZES:
         answers, best = answers_in_batches(engine, pixels, size)
-        # A NaN anywhere must count as a difference, whatever it is compared with.
+        # A NaN always counts as a difference.
         difference = max(difference, float(np.nan_to_num(np.abs(answers - expected), nan=1.0).max()))
         agreeing &= best == expected.argmax(axis=1)
     return Parity(
@@ -57,7 +57,7 @@ def measure_parity(
 def probabilities_in_pytorch(
     network: ResNet, preprocessing: Preprocessing, temperature: float, pixels: Pixels
 ) -> Probabilities:
-    """Return the network's own answers, float32 (N, classes), without any of the file's graph."""
+    """Return the network's results in PyTorch, float32 (N, classes), without the file's graph."""
     mean, deviation = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.standard_deviation)
     answers = []
     for start in range(0, len(pixels), max(BATCH_SIZES)):
@@ -70,7 +70,7 @@ def probabilities_in_pytorch(
 def answers_in_batches(engine: Engine, pixels: Pixels, batch_size: int) -> tuple[Probabilities, NDArray[np.int64]]:
     """Return probabilities (N, classes) and the best class (N,), computed in batches of one size.
 
-    The last batch is filled up from the first images, so that every batch has this size.
+    The last batch is filled with the first images, so that every batch has this size.
     """
     batches = -(-len(pixels) // batch_size)
     order = np.arange(batches * batch_size) % len(pixels)

@@ -7,8 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from service.api.openapi.document import documented
+from service.api.openapi.examples import EXAMPLES
 from service.api.openapi.failures import failures_of_get
-from service.api.openapi.schemas import EXAMPLES, ref
+from service.api.openapi.schemas import ref
 from service.http.readiness import Readiness
 from service.inference.registry import Registry
 

@@ -195,7 +195,7 @@ class Batcher:
         """
         if self._has_run_inline or not self._running_threads:
             return False
-        is_idle = self._load_shedder.is_quick() and self._shared_load.is_idle()
+        is_idle = self._load_shedder.is_fast() and self._shared_load.is_idle()
         return is_idle and model.runs_inline(job) and bool(options.is_awaited())
 
     def _note_inline(self) -> None:

@@ -107,7 +107,7 @@ class JobQueue:
 
     def _share(self, model: Model[Any, Any], waiting: int, threads: int) -> int:
         """Return the number of a model's waiting jobs that one thread takes."""
-        if model.is_serialized or self._load_shedder.is_quick():
+        if model.is_serialized or self._load_shedder.is_fast():
             return min(math.ceil(waiting / (self.idle_threads + 1)), model.max_batch)
         return min(math.ceil(waiting / threads), model.max_batch, self._load_shedder.largest_batch())
 

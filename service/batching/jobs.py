@@ -45,7 +45,7 @@ class Model(Protocol[Job, Answer]):
 
     @property
     def longest_batch_s(self) -> float:
-        """The time of the largest batch in seconds; a batch that takes ten times as long counts as hanging."""
+        """The time of the largest batch in seconds; a batch that takes ten times as long counts as stuck."""
 
     @property
     def is_serialized(self) -> bool:

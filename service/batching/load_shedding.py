@@ -16,7 +16,7 @@ _LONGEST_RETRY_AFTER_S = 30
 _SPREAD_S = 2  # clients that were refused at the same time should not retry at the same time
 _STANDING = 0.4  # of the age limit: the longest wait in a standing queue
 _NEARLY_EMPTY = 0.05  # of the age limit
-_QUICK_S = 0.005
+_FAST_IMAGE_S = 0.005
 _LONGEST_BATCH_S = 0.1  # every image of a batch waits for the whole batch
 _LONGEST_BATCH = 0.2  # of the age limit
 _RECENT = 0.1  # weight of the newest batch in the running mean of seconds an image
@@ -48,9 +48,9 @@ class LoadShedder:
         self._seconds_per_image += _RECENT * (seconds / images - self._seconds_per_image)
         self._seconds_per_batch += _RECENT * (seconds - self._seconds_per_batch)
 
-    def is_quick(self) -> bool:
+    def is_fast(self) -> bool:
         """Return whether an image takes at most 5 ms, which is short enough for the event loop."""
-        return self._seconds_per_image <= _QUICK_S
+        return self._seconds_per_image <= _FAST_IMAGE_S
 
     def largest_batch(self) -> int:
         """Return the largest number of images in a batch that keeps the batch short: 0.1 s, or 20% of the age limit."""

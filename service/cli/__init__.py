@@ -1,1 +1,1 @@
-"""`classify`: the answers of POST /classify on the command line."""
+"""`classify`: POST /classify on the command line."""

@@ -1,7 +1,7 @@
 """`classify --out`: one row for each image of a folder, list or archive, in constant memory and on all cores.
 
-Threads read, decode and classify batches; the main thread takes images from the input and writes rows in its order.
-A run that was killed goes on with `--resume`: each id has exactly one row in the end.
+Threads read, decode and classify batches. The main thread takes images from the input and writes rows in its order.
+`--resume` continues a run that was killed: each id has exactly one row in the end.
 """
 
 import time
@@ -23,7 +23,7 @@ from service.inference.classifier import Classifier, ImageJob
 from service.inference.results import Classification
 
 _LARGEST_BATCH = 64  # images
-_BATCH_BYTES = 4 * 1024 * 1024  # of images that are read before a thread has time for them
+_BATCH_BYTES = 4 * 1024 * 1024  # of images that are read ahead of the threads
 _TICK_S = 0.5
 _PARQUET = ".parquet"
 
@@ -51,13 +51,13 @@ class _Rows:
 
 
 def check_output(path: Path) -> None:
-    """Raise BulkError for a format that is not written."""
+    """Raise BulkError for an output format that is not supported."""
     if path.suffix.lower() == _PARQUET:
-        raise BulkError(f"Parquet is not written: {path}; name a file that ends in .jsonl, and convert it afterwards")
+        raise BulkError(f"Parquet is not supported: {path}; name a file that ends in .jsonl, and convert it afterwards")
 
 
 def classify_into(path: Path, name: str, classifier: Classifier, options: BulkOptions, *, resume: bool) -> None:
-    """Write a row for each image of the input `name` that has none in the file. Raises BulkError."""
+    """Write a row for each image of the input `name` that has none in the file yet. Raises BulkError."""
     source = open_input(name)
     answers = AnswersFile(path, resume=resume, model=classifier.info.served_as)
     try:
@@ -71,7 +71,7 @@ def classify_into(path: Path, name: str, classifier: Classifier, options: BulkOp
 def _classify_all(
     source: BulkInput, answers: AnswersFile, classifier: Classifier, options: BulkOptions, progress: Progress
 ) -> None:
-    """Classify what has no row. Images before the place where the input cannot be read get their rows."""
+    """Classify images without a row. If the input becomes unreadable, the images before that point get their rows."""
     failure: BulkError | None = None
     pending: deque[Future[_Rows]] = deque()
     images = _new_images(source, answers, options.max_image_bytes, progress)
@@ -88,7 +88,7 @@ def _classify_all(
         while pending:
             _write_next(pending, answers, progress)
     except EngineFailed:
-        raise BulkError("the model failed on a batch; the lines above have the cause, --resume goes on") from None
+        raise BulkError("the model failed on a batch; the lines above have the cause; continue with --resume") from None
     finally:
         threads.shutdown(cancel_futures=True)
     if failure is not None:
@@ -121,7 +121,7 @@ def _content(item: BulkItem, most_bytes: int) -> bytes | ServiceError:
 
 
 def _batches_of(images: Iterable[_Image], size: int) -> Iterator[list[_Image] | BulkError]:
-    """Yield batches, then the error of the input if it has one."""
+    """Yield batches, and at the end the error of the input, if any."""
     batch: list[_Image] = []
     failure: BulkError | None = None
     read_bytes = 0
@@ -156,7 +156,7 @@ def _rows_of(images: list[_Image], classifier: Classifier, options: BulkOptions)
 
 
 def _answers(classifier: Classifier, jobs: list[ImageJob]) -> list[Classification | ServiceError]:
-    """Answer each image; those that take long to decode form no batch."""
+    """Return the result of each image. Images that take long to decode are classified one by one."""
     answers = classifier.answer_batch(jobs, exclusive=False)
     return [_finished(classifier, answer) if isinstance(answer, Deferred) else answer for answer in answers]
 

@@ -1,6 +1,6 @@
-"""The input of a bulk classification: the images of a folder, of a list of paths or of a tar archive.
+"""The input of a bulk classification: a folder, a list of paths or a tar archive.
 
-Each is read sequentially, in an order that repeats while the input does not change, and in constant memory.
+Each is read sequentially and in constant memory. The order is the same as long as the input does not change.
 """
 
 import heapq
@@ -26,11 +26,11 @@ _TAR_ERRORS = (tarfile.TarError, OSError, EOFError, zlib.error, LZMAError)
 
 
 class BulkError(Exception):
-    """A bulk classification cannot start or go on. The message is one line for the user."""
+    """A bulk classification cannot start or continue. The message is one line for the user."""
 
 
 class Read(Protocol):
-    """Returns the bytes of an image, at most so many. Raises ServiceError."""
+    """Returns the bytes of an image, up to a limit. Raises ServiceError."""
 
     def __call__(self, most_bytes: int, /) -> bytes: ...
 
@@ -78,9 +78,9 @@ def open_input(name: str) -> BulkInput:
 
 
 class ImageFolder:
-    """The images of a folder and the folders below it, by their endings; ids are relative paths.
+    """The images of a folder and its subfolders, by file ending; ids are relative paths.
 
-    The order is that of the names, folder by folder. Hidden files and links to folders are left out.
+    The order is by name, folder by folder. Hidden files and links to folders are skipped.
     """
 
     reads_in_order = False
@@ -118,12 +118,12 @@ class ImageFolder:
                         else:
                             count += _is_image(entry)
         except OSError:
-            return  # the walk reports it
+            return  # the walk reports the error
         self._total = count
 
 
 def _sorted_entries(folder: str) -> Iterator[tuple[str, bool]]:
-    """Yield the images and folders in a folder by name, with whether each is a folder.
+    """Yield the images and subfolders of a folder by name, with whether each is a folder.
 
     A folder of more than 65,536 entries is listed several times, so that memory does not grow with it.
     """
@@ -155,7 +155,7 @@ def _has_image_name(name: str) -> bool:
 
 
 class ImageList:
-    """The files that a text file names, one path a line, relative to the current folder; ids are the lines."""
+    """The files of a text file with one path a line, relative to the current folder; ids are the lines."""
 
     reads_in_order = False
     total: int | None = None
@@ -189,7 +189,7 @@ def _read_listed(name: str, most_bytes: int, /) -> bytes:
 
 
 class ImageTar:
-    """The images of a tar archive, compressed or not, by their endings; ids are the names of the members."""
+    """The images of a tar archive, compressed or not, by file ending; ids are the names of the members."""
 
     reads_in_order = True
     total: int | None = None
@@ -241,7 +241,7 @@ def _damaged(last: str, error: Exception) -> BulkError:
 
 
 def _check_end(archive: tarfile.TarFile) -> None:
-    """Raise tarfile.ReadError if the archive ends with a block that is neither empty nor zeros: it is damaged."""
+    """Raise tarfile.ReadError if the last block of the archive is neither empty nor zero: the archive is damaged."""
     assert archive.fileobj is not None  # noqa: S101 - it is open
     archive.fileobj.seek(archive.offset)
     if any(archive.fileobj.read(_TAR_BLOCK)):
@@ -258,4 +258,6 @@ def _as_id(name: bytes) -> str:
 
 
 def _unreadable(path: Path, error: OSError) -> BulkError:
-    return BulkError(f"{path} cannot be read: {error.strerror or type(error).__name__}; check the path and the rights")
+    return BulkError(
+        f"{path} cannot be read: {error.strerror or type(error).__name__}; check the path and the permissions"
+    )

@@ -1,7 +1,7 @@
-"""The JSON Lines file of a bulk classification: whole lines only, and the ids that it holds already.
+"""The JSON Lines file of a bulk classification: whole lines only, and the ids that it already has.
 
-The lines stand in the order of the input. A resumed run therefore compares ids one by one and keeps none in memory. If
-the input has changed since, it keeps the ids that are left as 16-byte digests: 32 MB for 2 million.
+The lines have the order of the input. A resumed run therefore compares ids one by one and stores none. If the input has
+changed, it stores the remaining ids as 16-byte digests: 32 MB for 2 million.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ _DIGEST_BYTES = 16
 
 
 class AnswersFile:
-    """A file of rows, open for one run. Raises BulkError if it cannot be opened, or another run writes to it."""
+    """A file of rows, opened for one run. Raises BulkError if it cannot be opened, or another run writes to it."""
 
     def __init__(self, path: Path, *, resume: bool, model: str) -> None:
-        """`model` is `name:version`; a resumed file may hold rows of this one only."""
+        """`model` is `name:version`; all rows of a resumed file must be of this model."""
         self._path = path
         self._file = _open(path, resume=resume)
         try:
@@ -42,7 +42,7 @@ class AnswersFile:
         self._is_dirty = False
 
     def append(self, lines: bytes) -> None:
-        """Append whole lines. Raises BulkError, and leaves no part of them, if the disk is full."""
+        """Append whole lines. If the disk is full, removes an incomplete line and raises BulkError."""
         rest = memoryview(lines)
         try:
             while rest:
@@ -56,7 +56,7 @@ class AnswersFile:
         self.sync_if_due()
 
     def sync_if_due(self) -> None:
-        """Write the lines to the disk if the last time is a second ago. Raises BulkError."""
+        """Write the lines to the disk if the last time was at least a second ago. Raises BulkError."""
         if self._is_dirty and time.monotonic() - self._synced_at >= _SYNC_S:
             self._sync()
 
@@ -76,7 +76,7 @@ class AnswersFile:
         self._synced_at = time.monotonic()
 
     def _cut_incomplete_line(self) -> int:
-        """Cut what follows the last line end; return the size of the file, in bytes."""
+        """Remove an incomplete last line; return the size of the file in bytes."""
         end = os.fstat(self._file).st_size
         while end > 0:
             start = max(0, end - _BLOCK_BYTES)
@@ -96,10 +96,10 @@ class WrittenIds:
         self._path = path
         self._model = model
         self._ids = self._read(size)
-        self._others: NDArray[np.bytes_] | None = None  # sorted digests, once the input was found to have changed
+        self._others: NDArray[np.bytes_] | None = None  # sorted digests, if the input has changed
 
     def take(self, item_id: str) -> bool:
-        """Return whether the next id of the input has a row. Raises BulkError if the file has other lines than rows."""
+        """Return whether the next id of the input has a row. Raises BulkError if a line of the file is not a row."""
         if self._others is None:
             expected = next(self._ids, None)
             if expected is None or expected == item_id:
@@ -110,14 +110,16 @@ class WrittenIds:
         return place < len(self._others) and self._others[place] == digest
 
     def _read(self, size: int) -> Iterator[str]:
-        """Yield the ids of the rows that lie in the file now, which grows afterwards."""
+        """Yield the ids of the rows that are in the file now; rows that are appended later are excluded."""
         with self._path.open("rb") as file:
             number = 0
             while file.tell() < size:
                 number += 1
                 row = _row(file.readline())
                 if row is None:
-                    raise BulkError(f"line {number} of {self._path} is no row of this command; write to another file")
+                    raise BulkError(
+                        f"line {number} of {self._path} is not a row of this command; write to another file"
+                    )
                 if row.get("model", self._model) != self._model:
                     raise BulkError(
                         f"{self._path} has answers of {row['model']}, and the model is now {self._model}; "

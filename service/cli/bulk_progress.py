@@ -1,4 +1,4 @@
-"""The progress of a bulk classification on standard error: images, images a second, and the time that is left."""
+"""The progress of a bulk classification on standard error: images, images a second, and the remaining time."""
 
 import sys
 import time
@@ -21,27 +21,27 @@ class Progress:
         self.skipped = self.done = self.problems = 0
 
     def skip(self) -> None:
-        """Count an image that has a row already."""
+        """Count an image that already has a row."""
         self.skipped += 1
         self._started_at = time.monotonic()
         self._fraction_before = self._source.fraction or 0.0
         self.tick()
 
     def add(self, images: int, problems: int) -> None:
-        """Count images that were written, of which some have a problem."""
+        """Count written images, and how many of them have a problem."""
         self.done += images
         self.problems += problems
         self.tick()
 
     def tick(self) -> None:
-        """Print a line if the last one is long ago."""
+        """Print a line if the last one is old enough."""
         now = time.monotonic()
         if now - self._printed_at >= self._interval_s:
             self._printed_at = now
             self._print(f"{self._counts()}, {self._rate():,.1f} images/s{self._time_left()}", end="")
 
     def finish(self) -> None:
-        """Print the sums."""
+        """Print the totals."""
         self._print(f"{self._counts()} in {_span(time.monotonic() - self._started_at)}, {self._rate():,.1f} images/s")
 
     def _print(self, text: str, end: str = "\n") -> None:

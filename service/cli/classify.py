@@ -1,4 +1,4 @@
-"""`classify IMAGE…`: the answers of POST /classify on the command line, without a server or from one."""
+"""`classify IMAGE…`: POST /classify on the command line, with a local model or a running server."""
 
 import contextlib
 import logging
@@ -7,10 +7,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Any, NoReturn
 
 import orjson
 import typer
@@ -18,6 +17,8 @@ from rich.console import Console
 from rich.progress import track
 
 from service.api.endpoints.responses import classification_as_json
+from service.api.parsing.parameters import DEFAULT_TOP_K
+from service.cli import options
 from service.cli.bulk import BulkOptions, check_output, classify_into
 from service.cli.bulk_inputs import BulkError
 from service.cli.client import Client, ServerError
@@ -25,25 +26,18 @@ from service.cli.inputs import find_images, read_image
 from service.engine.engine import EngineError
 from service.errors import ServiceError
 from service.images.limits import ImageLimits
-from service.inference.classifier import LARGEST_TOP_K, Classifier
+from service.inference.classifier import Classifier
 from service.inference.registry import load
-from service.model_files.repository import ALL, ModelRepositoryError, choose_model, find_models, locate_models
-from service.settings import ENVIRONMENT_PREFIX, Settings
+from service.model_files.repository import ALL, ModelRepositoryError
+from service.model_files.serving_set import choose_model, find_models, locate_models
 from service.system.cores import available_cores
 
 _BAR_WIDTH = 30
-_MANY = 20  # images, from which on a bar shows how far it is
+_MANY = 20  # images; from this number on, a progress bar is shown
 _REQUESTS_AT_ONCE = 8
-_MOST_SENT_BYTES = 2**31  # a server says what it takes
+_MOST_SENT_BYTES = 2**31  # the server has the limit that counts
 
 Ask = Callable[[bytes], dict[str, Any]]
-
-
-class Format(StrEnum):
-    """How answers are printed: for people, or for programs."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def main() -> None:
@@ -54,69 +48,25 @@ def main() -> None:
 
 
 def classify(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE...", help="Files, folders, patterns such as 'pets/**/*.jpg', - for stdin."),
-    ],
-    models: Annotated[
-        Path,
-        typer.Option(help="Folder of models, or one model: its file or folder.", envvar=f"{ENVIRONMENT_PREFIX}MODELS"),
-    ] = Path("models"),
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Model to ask. [default: as serve-resnet chooses]", envvar=f"{ENVIRONMENT_PREFIX}DEFAULT_MODEL"
-        ),
-    ] = None,
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask a running server, not a model in --models.")
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="For a server that wants one.", envvar=f"{ENVIRONMENT_PREFIX}API_KEY")
-    ] = None,
-    output: Annotated[
-        Format, typer.Option("--format", help="`json` prints one object per file and line.")
-    ] = Format.TABLE,
-    top_k: Annotated[int, typer.Option(min=1, max=LARGEST_TOP_K, help="How many labels.")] = 5,
-    max_image_bytes: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Largest file, in bytes; a server has its own limit.",
-            envvar=f"{ENVIRONMENT_PREFIX}MAX_IMAGE_BYTES",
-        ),
-    ] = Settings.model_fields["max_image_bytes"].default,
-    max_pixels: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Most pixels that are decoded; a server has its own limit.",
-            envvar=f"{ENVIRONMENT_PREFIX}MAX_PIXELS",
-        ),
-    ] = Settings.model_fields["max_pixels"].default,
-    max_side: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Longest side, in pixels; a server has its own limit.",
-            envvar=f"{ENVIRONMENT_PREFIX}MAX_SIDE",
-        ),
-    ] = Settings.model_fields["max_side"].default,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.jsonl", help="Write a line for each image of one folder, list of paths or tar archive."
-        ),
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the lines of --out, and add what is missing.")] = False,
+    images: options.Images,
+    models: options.Models = Path("models"),
+    model: options.Model = None,
+    server: options.Server = None,
+    api_key: options.ApiKey = None,
+    output: options.Output = options.Format.TABLE,
+    top_k: options.TopK = DEFAULT_TOP_K,
+    max_image_bytes: options.MaxImageBytes = options.DEFAULT_MAX_IMAGE_BYTES,
+    max_pixels: options.MaxPixels = options.DEFAULT_MAX_PIXELS,
+    max_side: options.MaxSide = options.DEFAULT_MAX_SIDE,
+    out: options.Out = None,
+    resume: options.Resume = False,
 ) -> None:
-    """Say what each image shows. Exits with 1 if any file failed; the others are answered all the same."""
+    """Print the labels of images. Exits with 1 if any file failed, after all other files are classified."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")
+    load_model = partial(_load, models, model, ImageLimits.of(max_pixels, max_side))
     if out is not None or resume:
         bulk = BulkOptions(top_k, max_image_bytes, available_cores())
-        _write_all(
-            out, images, server, partial(_load, models, model, ImageLimits.of(max_pixels, max_side), None), bulk, resume
-        )
+        _write_all(out, images, server, partial(load_model, None), bulk, resume)
         return
     names = list(find_images(images))
     try:
@@ -125,7 +75,7 @@ def classify(
                 ask = partial(client.classify, top_k=top_k, model=model)
                 failed = _print_all(names, ask, _REQUESTS_AT_ONCE, _MOST_SENT_BYTES, output)
         else:
-            ask = partial(_ask_model, _load(models, model, ImageLimits.of(max_pixels, max_side)), top_k)
+            ask = partial(_ask_model, load_model(), top_k)
             failed = _print_all(names, ask, available_cores(), max_image_bytes, output)
     except ServerError as error:
         _fail(str(error))
@@ -137,7 +87,7 @@ def _write_all(
     inputs: list[str],
     server: str | None,
     load_model: Callable[[], Classifier],
-    options: BulkOptions,
+    bulk: BulkOptions,
     resume: bool,
 ) -> None:
     """Write a line for each image. Exits with 1 and one line if the input or the file cannot be used."""
@@ -149,17 +99,17 @@ def _write_all(
         _fail(f"--out takes one folder, list of paths or tar archive, not {len(inputs)}; write the paths into a list")
     try:
         check_output(out)
-        classify_into(out, inputs[0], load_model(), options, resume=resume)
+        classify_into(out, inputs[0], load_model(), bulk, resume=resume)
     except BulkError as error:
         _fail(str(error))
 
 
-def _print_all(names: list[str], ask: Ask, at_once: int, most_bytes: int, output: Format) -> int:
+def _print_all(names: list[str], ask: Ask, at_once: int, most_bytes: int, output: options.Format) -> int:
     """Print each file's answer; return how many failed. Raises ServerError."""
     failed = 0
     for name, answer in _with_bar(_answers(names, ask, at_once, most_bytes), len(names)):
         failed += "error" in answer
-        _print_json(name, answer) if output is Format.JSON else _print_table(name, answer)
+        _print_json(name, answer) if output is options.Format.JSON else _print_table(name, answer)
     return failed
 
 
@@ -178,14 +128,14 @@ def _load(folder: Path, model: str | None, limits: ImageLimits, max_batch: int |
         file = found[version] if colon else next(iter(found.values()))
         loaded = load(file, providers="auto", max_batch=max_batch, limits=limits)
         if not isinstance(loaded, Classifier):
-            _fail(f"{file.path} has no model card, so nothing says what its labels are; export it with export-onnx")
+            _fail(f"{file.path} has no model card and so no labels; export it with export-onnx")
         return loaded
     except (ModelRepositoryError, EngineError) as error:
         _fail(str(error))
 
 
 def _answers(names: list[str], ask: Ask, at_once: int, most_bytes: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each file's answer, in order, while the next ones are worked on; few at a time, whatever their number."""
+    """Yield each file's answer, in order. At most three answers a thread are computed or stored at a time."""
 
     def answer(name: str) -> dict[str, Any]:
         try:
@@ -204,7 +154,7 @@ def _answers(names: list[str], ask: Ask, at_once: int, most_bytes: int) -> Itera
 
 
 def _with_bar(answers: Iterable[tuple[str, dict[str, Any]]], total: int) -> Iterable[tuple[str, dict[str, Any]]]:
-    """Show on the terminal how far it is, below the answers if they are shown there, too."""
+    """Show a progress bar on the terminal, below the answers if they are printed there."""
     if total < _MANY or not sys.stderr.isatty():
         return answers
     return track(answers, "classifying", total, console=Console(stderr=not sys.stdout.isatty()), transient=True)
@@ -233,7 +183,7 @@ def _print_table(file: str, answer: dict[str, Any]) -> None:
 
 
 def _visible(name: str) -> str:
-    """Return a file's name without what a terminal would take for orders."""
+    """Return a file's name with control characters escaped, which a terminal would interpret."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in name)
 
 

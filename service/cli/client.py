@@ -1,4 +1,4 @@
-"""Ask a server of this project to classify an image, as `classify --server` does."""
+"""The client of `classify --server`."""
 
 import http.client
 import threading
@@ -9,7 +9,7 @@ from urllib.parse import urlencode, urlsplit
 import orjson
 
 _TIMEOUT_S = 60
-_TRIES = 5  # where the server says that it is overloaded
+_TRIES = 5  # of a request to an overloaded server
 _LONGEST_WAIT_S = 10
 
 
@@ -18,7 +18,7 @@ class ServerError(Exception):
 
 
 class Client:
-    """Connections to one server, one for each thread that asks, until it is closed."""
+    """Connections to one server, one for each thread that uses it, until `close`."""
 
     def __init__(self, url: str, *, api_key: str | None = None) -> None:
         scheme, host, port, path = _parts_of(url)
@@ -31,12 +31,12 @@ class Client:
         self._opened: list[http.client.HTTPConnection] = []
 
     def close(self) -> None:
-        """Close the connections. No thread may be asking."""
+        """Close the connections. No thread may use the client afterwards."""
         for connection in self._opened:
             connection.close()
 
     def classify(self, content: bytes, *, top_k: int, model: str | None) -> dict[str, Any]:
-        """Return the server's answer to an image, or `{"error": …}` as it gives it. Raises ServerError."""
+        """Return the server's response to an image, `{"error": …}` for a refusal. Raises ServerError."""
         question = urlencode({"top_k": top_k} | ({"model": model} if model else {}))
         for last in (*([False] * (_TRIES - 1)), True):
             status, retry_after, body = self._post(self._path + question, content)
@@ -49,10 +49,10 @@ class Client:
                 return answer
             return {"error": {"status": status, "code": answer["code"], "detail": answer["detail"]}}
         except (ValueError, TypeError, KeyError):
-            raise ServerError(f"what answers at {self._url} is not serve-resnet (status {status})") from None
+            raise ServerError(f"the server at {self._url} is not serve-resnet (status {status})") from None
 
     def _post(self, path: str, content: bytes) -> tuple[int, int, bytes]:
-        """Return status, seconds to wait before another try, and body."""
+        """Return the status, the seconds until the next attempt, and the body."""
         is_fresh = not hasattr(self._own, "connection")
         if is_fresh:
             self._own.connection = self._kind(*self._address, timeout=_TIMEOUT_S)
@@ -68,7 +68,7 @@ class Client:
             if is_fresh:
                 reason = getattr(error, "strerror", None) or type(error).__name__
                 raise ServerError(f"cannot reach {self._url}: {reason}; is the server running there?") from None
-        return self._post(path, content)  # a connection that was kept open may have ended meanwhile
+        return self._post(path, content)  # the kept connection may have been closed
 
 
 def _parts_of(url: str) -> tuple[str, str, int | None, str]:
@@ -79,12 +79,12 @@ def _parts_of(url: str) -> tuple[str, str, int | None, str]:
     except ValueError:
         host, port = None, None
     if not host or " " in url or parts.scheme not in ("http", "https"):
-        raise ServerError(f"{url} is no address of a server; give --server one such as http://localhost:8000")
+        raise ServerError(f"{url} is not an address of a server; give --server one such as http://localhost:8000")
     return parts.scheme, host, port, parts.path
 
 
 def _headers(api_key: str | None) -> dict[str, str]:
-    key = (api_key or "").strip()  # what comes from a file may have its line end
+    key = (api_key or "").strip()  # a key from a file may have a line end
     if not all("!" <= letter <= "~" for letter in key):
-        raise ServerError("what --api-key or RESNET_API_KEY has is no API key: it may have no spaces and no accents")
+        raise ServerError("the value of --api-key or RESNET_API_KEY is not an API key: remove spaces and accents")
     return {"authorization": f"Bearer {key}"} if key else {}

@@ -1,4 +1,4 @@
-"""What somebody means who names images on a command line: files, folders, patterns, and `-` for standard input."""
+"""The images that a command line names: files, folders, patterns, and `-` for standard input."""
 
 import glob
 import os
@@ -13,10 +13,10 @@ IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp"))
 
 
 def find_images(names: Iterable[str]) -> Iterator[str]:
-    """Yield the files that are meant, in order: a folder stands for the images in it and below, by their endings.
+    """Yield the names of images in order; a folder yields the images in it and below, by file ending.
 
-    Of a pattern with `**`, which goes through folders by itself, they stand for nothing more. A name that no file,
-    folder or pattern fits comes back as it is, so that reading it reports the fault.
+    A pattern with `**` visits folders itself, so folders that it matches yield no images. A name that matches nothing
+    is yielded unchanged, so that reading it reports the fault.
     """
     for name in names:
         is_pattern = glob.has_magic(name) and not Path(name).exists()
@@ -44,7 +44,7 @@ def read_image(name: str, most_bytes: int) -> bytes:
     except FileNotFoundError:
         raise BadRequest("There is no such file.", code="no_file") from None
     except IsADirectoryError:
-        raise BadRequest("The folder holds no JPEG, PNG or WebP file.", code="no_file") from None
+        raise BadRequest("The folder has no JPEG, PNG or WebP file.", code="no_file") from None
     except OSError:
         raise BadRequest("The file cannot be read.", code="no_file") from None
     return checked_size(content, most_bytes)

@@ -1,8 +1,8 @@
-"""A model on the CPU: one session for concurrent requests, one for a single request, and one copy of their weights.
+"""A model on the CPU: one session for concurrent requests, one for a single request, and one copy of the weights.
 
-The first runs each image on one thread, so that as many run side by side as there are cores. The second gives all
-cores to one image. Both map the weights of one optimised graph into memory, as do all other processes; the graph is
-made by this host, for this host, from a model file whose own weights may not lie anywhere else.
+The first session runs each image on one thread, as many images at once as there are cores. The second uses all cores
+for one image. Both map the weights of one optimised graph into memory, as do all other processes. The graph is made on
+this host for its processor, from a model file that has its weights inside.
 """
 
 import functools
@@ -29,23 +29,26 @@ _PROCESSOR_FACTS = ("vendor_id", "model name", "flags", "CPU implementer", "CPU 
 
 
 class CpuSessions:
-    """Safe to `run` from several threads at once. Raises EngineError if the model cannot be loaded."""
+    """Sessions on the CPU. `run` may be called from several threads.
+
+    Raises EngineError if the model cannot be loaded.
+    """
 
     largest_batch: int | None = None
 
     def __init__(
-        self, model: bytes, *, threads: int = 1, alone_threads: int | None = None, cache: Path | None = None
+        self, model: bytes, *, threads: int = 1, exclusive_threads: int | None = None, cache: Path | None = None
     ) -> None:
         sizes = [(threads, False)]
-        if alone_threads is not None and alone_threads > threads:
-            sizes.append((alone_threads, True))
+        if exclusive_threads is not None and exclusive_threads > threads:
+            sizes.append((exclusive_threads, True))
         self.session, *others = _open_all(model, sizes, cache)
         self._all_cores = others[0] if others else None
         self._all_cores_are_free = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs; with `alone`, no other image is being run in any process."""
-        if alone and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs. With `exclusive`, no process runs another image."""
+        if exclusive and self._all_cores is not None and self._all_cores_are_free.acquire(blocking=False):
             try:
                 return list(self._all_cores.run(list(outputs), {INPUT: images}))
             finally:
@@ -54,13 +57,13 @@ class CpuSessions:
 
 
 def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | None) -> list[Session]:
-    """Return a session for each (threads, spinning), with shared weights if the cache can be used."""
+    """Return a session for each (threads, spinning). They share weights if the cache is writable."""
     failure: Exception | None = None
     if cache is not None:
         try:
             graph = find_or_make(cache, _KIND, _key(model), functools.partial(_save, model)) / GRAPH_FILE
             return [open_session(graph, threads=n, spinning=spins, optimised=False) for n, spins in sizes]
-        except Exception as error:  # the disk's or ONNX Runtime's, which share no base class
+        except Exception as error:  # of the disk or of ONNX Runtime; they have no common base class
             failure = error
     try:
         sessions = [open_session(model, threads=n, spinning=spins) for n, spins in sizes]
@@ -73,7 +76,7 @@ def _open_all(model: bytes, sizes: Sequence[tuple[int, bool]], cache: Path | Non
 
 def _save(model: bytes, folder: Path) -> None:
     open_session(model, save_in=folder)
-    trim()  # else 240 MB of a ResNet-50's optimisation stay with the process
+    trim()  # else the process keeps 240 MB after optimising a ResNet-50
 
 
 def _key(model: bytes) -> str:
@@ -81,7 +84,7 @@ def _key(model: bytes) -> str:
 
 
 def processor() -> str:
-    """Return what the optimised graph depends on: its layout follows the processor's instructions."""
+    """Return the processor's model and instructions, which determine the layout of the optimised graph."""
     try:
         lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""The GPU of this machine, found through the driver, so that a machine without one logs one line, not ten.
+"""The GPU of this machine, found through the driver, so that its absence is one log line.
 
-Only the driver's library is needed, neither CUDA's nor ONNX Runtime. It also loads TensorRT's libraries, which ONNX
-Runtime does not look for where pip puts them.
+Only the driver's library is needed, neither CUDA nor ONNX Runtime. This module also loads TensorRT's libraries from the
+folders of pip, where ONNX Runtime does not search.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 _DRIVER = "libcuda.so.1"
 TENSORRT_DISTRIBUTION = "tensorrt-cu13-libs"
-# The major that ONNX Runtime's wheel links: tests/gpu/test_wheel.py holds it, and the pin, to the real wheel.
+# The major version that ONNX Runtime's wheel links; tests/gpu/test_wheel.py compares it with the wheel.
 TENSORRT_LIBRARY = "libnvinfer.so.10"
 _CAPABILITY_MAJOR, _CAPABILITY_MINOR = 75, 76  # of CUdevice_attribute
 _NAME_BYTES = 256
@@ -20,14 +20,14 @@ _NAME_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """The first CUDA device: what an engine built for it depends on."""
+    """The first CUDA device, with the properties that a built engine depends on."""
 
     name: str
     compute_capability: str  # "9.0"
 
 
 def find_gpu() -> Gpu | None:
-    """Return the first CUDA device that this process may use, None if there is none or no driver."""
+    """Return the first CUDA device that this process may use; None without a device or a driver."""
     try:
         driver = ctypes.CDLL(_DRIVER)
     except OSError:
@@ -50,9 +50,9 @@ def _describe(driver: ctypes.CDLL) -> Gpu:
 
 
 def load_tensorrt() -> bool:
-    """Load TensorRT's libraries into this process; False if those that ONNX Runtime links are not installed."""
-    with contextlib.suppress(ImportError):  # a TensorRT that the system has will do
-        importlib.import_module("tensorrt_libs")  # the wheel's own package, which loads what lies beside it
+    """Load TensorRT's libraries into this process; return False if the ones that ONNX Runtime needs are missing."""
+    with contextlib.suppress(ImportError):  # the system may have TensorRT
+        importlib.import_module("tensorrt_libs")  # the wheel's package, which loads its libraries
     try:
         ctypes.CDLL(TENSORRT_LIBRARY, mode=ctypes.RTLD_GLOBAL)
     except OSError:
@@ -61,7 +61,7 @@ def load_tensorrt() -> bool:
 
 
 def tensorrt_version() -> str:
-    """Return the installed TensorRT's version, for the key of what is built with it."""
+    """Return the installed TensorRT's version, part of the key of its engines."""
     try:
         return version(TENSORRT_DISTRIBUTION)
     except PackageNotFoundError:

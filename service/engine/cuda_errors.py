@@ -1,11 +1,11 @@
-"""What a CUDA error means for those who come after it, recognised by its text, as ONNX Runtime hands on nothing else.
+"""The consequences of a CUDA error, recognised by its text: ONNX Runtime passes on nothing else.
 
-The numbers are those of cudaError_t in the CUDA runtime's documentation.
+The numbers are those of cudaError_t in the documentation of the CUDA runtime.
 """
 
 import re
 
-# After these every call fails until the process ends: the device is gone or broken, or a kernel died with its context.
+# After these every call fails until the process ends: the device is lost, or a kernel has destroyed its context.
 _FATAL_NUMBERS = {100, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 999}
 _NUMBER = re.compile(r"\bcuda (?:failure|error)[ :(]*(\d+)", re.IGNORECASE)
 _FATAL_WORDS = re.compile(
@@ -27,5 +27,5 @@ def is_fatal(text: str) -> bool:
 
 
 def is_out_of_memory(text: str) -> bool:
-    """Return whether a smaller batch may succeed where this one failed."""
+    """Return whether a smaller batch may succeed after this error."""
     return not is_fatal(text) and bool(_MEMORY_WORDS.search(text))

@@ -1,7 +1,7 @@
-"""One model file, ready to run: which processor runs it, and arrays in, arrays out.
+"""One model file, ready to run: the choice of a provider, and arrays in, arrays out.
 
-It knows nothing of HTTP, labels or images: uint8 pixels go in as the model file's contract says, arrays come out, and
-`provider` is the provider in use, which may differ from the requested one. `cpu.py` and `gpu.py` hold the sessions of
+It does not depend on HTTP, labels or image files: the input is uint8 pixels by the signature of the model file.
+`provider` is the provider in use, which may differ from the requested one. `cpu.py` and `gpu.py` have the sessions of
 each processor.
 """
 
@@ -31,7 +31,7 @@ __all__ = ["DEVICE_LOST_STATUS", "Engine", "EngineError", "EngineOptions", "chec
 
 log = logging.getLogger(__name__)
 
-DEVICE_LOST_STATUS = 70  # what a process should end with when its GPU answers nothing any more: start it again
+DEVICE_LOST_STATUS = 70  # exit status of a process whose GPU does not respond: restart it
 
 # The key `location` of an external-data entry, as protobuf writes it.
 _EXTERNAL_DATA = b"\x0a\x08location"
@@ -41,7 +41,9 @@ class _Sessions(Protocol):
     @property
     def largest_batch(self) -> int | None: ...
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]: ...
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False
+    ) -> list[NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,13 @@ class _Opened:
 class EngineOptions:
     """Threads, cache and callbacks of a model. The defaults suit a program that runs one model once."""
 
-    alone_threads: int | None = None  # for a single image on an idle machine; None: as for the others
-    cache: Path | None = None  # files made for this host only; None: nothing is shared, engines are built each time
+    exclusive_threads: int | None = None  # for a single image on an idle machine; None: as for the others
+    cache: Path | None = (
+        None  # folder of files made for this host; None: weights are not shared, engines are built at each start
+    )
     largest_gpu_batch: int = LARGEST_GPU_BATCH
-    report: Report = ignore_report  # what takes long while a model is loaded
-    on_device_lost: Callable[[], None] = lambda: None  # the GPU answers nothing any more in this process
+    report: Report = ignore_report  # receives long activities while a model is loaded
+    on_device_lost: Callable[[], None] = lambda: None  # called when the GPU does not respond to this process any more
     allow_bf16: bool = False  # OpenVINO may compute fp32 models in bf16 where the processor has it
 
 
@@ -68,7 +72,7 @@ _PLAIN_HOST = EngineOptions()
 
 
 class Engine:
-    """A model on the best available provider, warm if that is a GPU. Safe to `run` from several threads at once.
+    """A model on the best available provider, on a GPU warmed up. `run` may be called from several threads.
 
     Raises EngineError if the model cannot be loaded with these options.
     """
@@ -91,7 +95,7 @@ class Engine:
 
     @property
     def largest_batch(self) -> int | None:
-        """The largest batch that is run in one piece; None if any is."""
+        """The largest batch that is run in one piece; None without a limit."""
         return self._sessions.largest_batch
 
     def run(
@@ -99,18 +103,18 @@ class Engine:
         images: NDArray[np.uint8],
         outputs: Sequence[str] = ("probabilities", "top_indices"),
         *,
-        alone: bool = False,
+        exclusive: bool = False,
     ) -> list[NDArray[Any]]:
         """Return the named outputs for images, uint8 (N, height, width, 3). Raises EngineFailed.
 
-        `alone`: no other run is in progress on this machine, in any process, so that this one may use all cores.
+        With `exclusive`, no process of this machine has another run in progress, so this one may use all cores.
         """
         try:
-            return self._sessions.run(images, outputs, alone=alone)
+            return self._sessions.run(images, outputs, exclusive=exclusive)
         except DeviceLost:
-            log.critical("the GPU answers nothing any more in this process", exc_info=True)
+            log.critical("the GPU does not respond to this process any more", exc_info=True)
             self._on_device_lost()
-        except Exception:  # ONNX Runtime has no closed list of failures, and they share no base class
+        except Exception:  # ONNX Runtime's exceptions have no common base class and no closed list
             log.exception("inference failed on a batch of %d", len(images))
         raise EngineFailed("The model failed on this image; the server's log has the cause.")
 
@@ -135,12 +139,14 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
     for failure in failures:  # logged only once the model is known not to be the cause
         log.warning("%s", failure)
     if opened is None:
-        raise EngineError(f"the {providers} provider is installed, but cannot run this model here; the log says why")
+        raise EngineError(
+            f"the {providers} provider is installed, but cannot run this model here; see the log for the cause"
+        )
     return opened
 
 
 def _open_cpu(model: bytes, threads: int, host: EngineOptions) -> _Opened:
-    sessions = CpuSessions(model, threads=threads, alone_threads=host.alone_threads, cache=host.cache)
+    sessions = CpuSessions(model, threads=threads, exclusive_threads=host.exclusive_threads, cache=host.cache)
     return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
 
 
@@ -148,7 +154,7 @@ def _open_openvino(model: bytes, contract: ModelSignature, threads: int, host: E
     precision = _float_precision(contract, host)
     try:
         sessions = OpenVinoSessions(
-            model, threads=threads, alone_threads=host.alone_threads, precision=precision, cache=host.cache
+            model, threads=threads, exclusive_threads=host.exclusive_threads, precision=precision, cache=host.cache
         )
     except Exception as error:  # OpenVINO raises RuntimeError for everything, and the disk has its own
         raise EngineError(f"OpenVINO cannot load the model: {' '.join(str(error).split())}") from error
@@ -172,7 +178,7 @@ def _open_faster(model: bytes, threads: int, host: EngineOptions) -> _Opened:
         lambda provider: open_engine(provider).sessions,
         size=(contract.height, contract.width),
         precision="bf16" if is_bf16 else _file_precision(contract),
-        callers=max(1, (host.alone_threads or 1) // threads),
+        callers=max(1, (host.exclusive_threads or 1) // threads),
         cache=host.cache,
     )
     return open_engine(chosen)
@@ -203,7 +209,7 @@ def _try_gpu(model: bytes, provider: str, host: EngineOptions, failures: list[st
 
 
 def _contract_of(model: bytes) -> ModelSignature:
-    """Read the file as any processor can, so that what fails afterwards is not the file's fault."""
+    """Read the file on the CPU, so that a later failure on another provider is not a fault of the file."""
     try:
         return read_contract(open_session(model, optimised=False))
     except EngineError:

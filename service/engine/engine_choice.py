@@ -41,7 +41,9 @@ _TOLERANCE, _CLEAR_LEAD = {"fp32": 1e-3, "bf16": 0.05, "int8": 0.05}, 0.1
 class Sessions(Protocol):
     """The sessions of an engine."""
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]: ...
+    def run(
+        self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False
+    ) -> list[NDArray[Any]]: ...
 
 
 def faster_engine(

@@ -1,9 +1,9 @@
-"""A model on a GPU: batches of a few fixed sizes, in buffers that are there before the first request.
+"""A model on a GPU: batches of a few fixed sizes, in buffers that are allocated before the first request.
 
-A batch is padded to the next bucket, 1, 2, 4 … largest, so that no size is new to CUDA or TensorRT, and each was run
-before anything is served. Pixels and answers lie in page-locked memory that stays bound. A batch that the GPU's memory
-cannot hold is halved, for good, and so is one for which cuDNN has no algorithm when sizes are tried. An error after
-which nothing works any more raises DeviceLost: the process should end.
+A batch is padded to the next size of 1, 2, 4 … largest. Each size is run once before requests are served, so that no
+size is new to CUDA or TensorRT. Pixels and outputs are in page-locked memory that stays bound. If a batch does not fit
+the GPU's memory, the largest size is halved permanently. The same applies if cuDNN has no algorithm for a size that is
+tried. After an error that makes all later calls fail, DeviceLost is raised and the process should end.
 """
 
 import logging
@@ -23,7 +23,7 @@ Images = NDArray[np.uint8]
 
 
 class DeviceLost(Exception):
-    """CUDA answers nothing any more in this process."""
+    """CUDA does not respond to this process any more."""
 
 
 class DeviceImages(Protocol):
@@ -33,7 +33,7 @@ class DeviceImages(Protocol):
 
 
 class Device(Protocol):
-    """Where buffers come from."""
+    """The source of buffers."""
 
     def images(self, shape: tuple[int, ...]) -> DeviceImages: ...
 
@@ -41,13 +41,13 @@ class Device(Protocol):
 
 
 class GpuSessions:
-    """One session, warm in every batch size when it is made. Safe to `run` from several threads, which take turns.
+    """One session, warmed up in every batch size. `run` may be called from several threads, which take turns.
 
-    Raises DeviceLost, and what ONNX Runtime raises if a single image fails.
+    Raises DeviceLost, and the exceptions of ONNX Runtime if a single image fails.
     """
 
     def __init__(self, session: Any, device: Device, *, largest_batch: int, tries_smaller: bool = True) -> None:
-        """`tries_smaller`: halve what fails while sizes are tried, instead of leaving the model to another provider."""
+        """With `tries_smaller`, halve a size that fails in the warm-up; else let another provider run the model."""
         self.largest_batch = largest_batch
         self._tries_smaller = tries_smaller
         self._sizes = buckets(largest_batch)
@@ -62,8 +62,8 @@ class GpuSessions:
         self._warm_up()
         self._is_warm = True
 
-    def run(self, images: Images, outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU ignores `alone`."""
+    def run(self, images: Images, outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs for images, uint8 (N, height, width, 3). A GPU ignores `exclusive`."""
         parts = list(self._run_parts(images, tuple(outputs)))
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
@@ -77,11 +77,11 @@ class GpuSessions:
                 done += max(1, len(part))
 
     def _try(self, images: Images, outputs: tuple[str, ...]) -> list[NDArray[Any]] | None:
-        """Return the answers, or None if the batch has to become smaller first."""
+        """Return the outputs, or None if the batch has to become smaller first."""
         try:
             with self._turn:
                 return self._run_bucket(images, outputs)
-        except Exception as error:  # ONNX Runtime has no closed list of failures, and they share no base class
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class and no closed list
             text = str(error)
             if is_fatal(text):
                 raise DeviceLost(text) from error
@@ -106,7 +106,7 @@ class GpuSessions:
         return [self._answers[name][:count].copy() for name in outputs]
 
     def _bind(self, bucket: int, outputs: tuple[str, ...]) -> Any:
-        """Bind a batch size to its buffers, which stay the same from then on."""
+        """Bind a batch size to its buffers permanently."""
         if bucket not in self._images:
             self._images[bucket] = self._device.images((bucket, *self._pixels.shape[1:]))
         binding = self._session.io_binding()
@@ -127,7 +127,7 @@ class GpuSessions:
         }
 
     def _warm_up(self) -> None:
-        """Run every batch size, the largest first: the memory that it takes is enough for the others."""
+        """Run every batch size, the largest first: its memory is enough for the others."""
         for size in reversed(self._sizes):
             if size <= self.largest_batch:
                 self.run(np.zeros((size, *self._pixels.shape[1:]), np.uint8), tuple(self._answers))
@@ -138,7 +138,7 @@ class GpuSessions:
         log.warning("a batch of %d %s; from now on at most %d", count, reason, self.largest_batch)
 
     def _check_device(self, outputs: tuple[str, ...]) -> None:
-        """Raise DeviceLost if a black image fails, too: then it was not the batch."""
+        """Raise DeviceLost if a black image fails as well: the batch was not the cause."""
         try:
             with self._turn:
                 self._run_bucket(np.zeros((1, *self._pixels.shape[1:]), np.uint8), outputs)

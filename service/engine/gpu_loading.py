@@ -1,4 +1,4 @@
-"""Opens a model on a GPU: the provider's options, TensorRT's engines from the cache, and every batch size warm."""
+"""The loading of a model on a GPU: the provider's options, TensorRT's engines from the cache, and the warm-up."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ from service.system.cache import key_of
 
 
 class ProviderUnavailable(Exception):
-    """The provider is installed, but ONNX Runtime did without it."""
+    """The provider is installed, but ONNX Runtime opened the session without it."""
 
 
 def open_gpu(
     model: bytes, provider: str, contract: ModelSignature, *, largest_batch: int, cache: Path | None, report: Report
 ) -> GpuSessions:
-    """Return a warm model that runs on the provider. Raises ProviderUnavailable, or what ONNX Runtime raises."""
+    """Return a warmed-up model on the provider. Raises ProviderUnavailable, or the exceptions of ONNX Runtime."""
     if provider == CUDA:
         return _open(model, provider, {CUDA: cuda_options()}, largest_batch)
     precision = _precision(contract)
@@ -40,12 +40,12 @@ def open_gpu(
     key = engine_key(hashlib.sha256(model).hexdigest(), precision, profile_shapes(*size))
     activity = "building TensorRT engines, once for this GPU, or loading them"
     with reported(activity, report), engine_folder(cache, key) as engines:
-        told = {TENSORRT: tensorrt_options(*size, precision, engines), CUDA: cuda_options()}
-        return _open(model, provider, told, largest_batch)
+        options_of = {TENSORRT: tensorrt_options(*size, precision, engines), CUDA: cuda_options()}
+        return _open(model, provider, options_of, largest_batch)
 
 
 def engine_key(model_sha256: str, precision: Precision, profile: Mapping[str, str]) -> str:
-    """Return the name of the folder of engines: everything that they depend on."""
+    """Return the name of the folder of engines, made of all properties that they depend on."""
     gpu = find_gpu()
     return key_of(
         model=model_sha256,
@@ -59,12 +59,12 @@ def engine_key(model_sha256: str, precision: Precision, profile: Mapping[str, st
     )
 
 
-def _open(model: bytes, provider: str, told: Mapping[str, Mapping[str, str]], largest_batch: int) -> GpuSessions:
+def _open(model: bytes, provider: str, options_of: Mapping[str, Mapping[str, str]], largest_batch: int) -> GpuSessions:
     available = available_providers()
-    chain = [(name, told.get(name, {})) for name in CHAINS[provider] if name in available]
+    chain = [(name, options_of.get(name, {})) for name in CHAINS[provider] if name in available]
     session = open_session(model, chain)
     if session.get_providers()[0] != provider:
-        raise ProviderUnavailable("ONNX Runtime goes on without it; are the driver and the GPU there?")
+        raise ProviderUnavailable("ONNX Runtime continues without it; check the driver and the GPU")
     # Where TensorRT fails CUDA is the better choice.
     return GpuSessions(session, CudaDevice(), largest_batch=largest_batch, tries_smaller=provider == CUDA)
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime: the only file that imports it. It opens sessions as the files above it want them, and no other way."""
+"""ONNX Runtime: the only file that imports it. It opens sessions with the options that this service uses."""
 
 import contextlib
 import io
@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeAlias
 
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # the wheel has it on, and reads this when it is imported
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # read at the import; the wheel enables telemetry by default
 import numpy as np
 import onnxruntime
 
@@ -29,12 +29,12 @@ _SMALL_CONSTANT_BYTES = "1024"
 # Given bytes, ONNX Runtime looks for external data in the working folder; this one cannot exist.
 _NO_FOLDER = os.devnull + "/no-external-data"
 
-_DAMAGED = "the file is not a model that ONNX Runtime can load; it may be cut off or damaged"
+_DAMAGED = "ONNX Runtime cannot load the file; it may be truncated or damaged"
 _UNKNOWN = (
     "the model uses an operator that ONNX Runtime does not have; the known domains are ai.onnx, ai.onnx.ml and "
     "com.microsoft, up to the versions that this runtime knows"
 )
-_WORDS_OF_UNKNOWN = ("is not a registered function/op", "No Op registered for")  # ONNX Runtime's
+_WORDS_OF_UNKNOWN = ("is not a registered function/op", "No Op registered for")  # in messages of ONNX Runtime
 
 
 class EngineError(Exception):
@@ -42,7 +42,7 @@ class EngineError(Exception):
 
 
 def cannot_load(error: Exception) -> EngineError:
-    """Return what is wrong with a model file, after ONNX Runtime has said why it does not load it."""
+    """Return the fault of a model file that ONNX Runtime has failed to load."""
     return EngineError(_UNKNOWN if any(words in str(error) for words in _WORDS_OF_UNKNOWN) else _DAMAGED)
 
 
@@ -52,7 +52,7 @@ def runtime_version() -> str:
 
 
 def available_providers() -> list[str]:
-    """Return the providers that this build of ONNX Runtime has, whether they can run here or not."""
+    """Return the providers that this build of ONNX Runtime has; some may lack their device."""
     return list(onnxruntime.get_available_providers())
 
 
@@ -74,12 +74,12 @@ def _is_installed(distribution: str) -> bool:
 
 
 def load_cuda_libraries() -> None:
-    """Load CUDA and cuDNN from the packages beside ONNX Runtime, as there is no torch that would bring them."""
+    """Load CUDA and cuDNN from the packages beside ONNX Runtime; torch, which would load them, is absent."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     onnxruntime.set_default_logger_severity(4)  # failures are raised and logged with our own messages
     said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # it prints what it misses
+    with contextlib.redirect_stdout(said):  # it prints the libraries that it does not find
         onnxruntime.preload_dlls(directory="")
     if said.getvalue():
         log.warning("CUDA's libraries: %s", " ".join(said.getvalue().split()))
@@ -94,10 +94,10 @@ def open_session(
     optimised: bool = True,
     save_in: Path | None = None,
 ) -> Session:
-    """Open a model file, or a graph that `save_in` made; raise whatever ONNX Runtime does.
+    """Open a model file, or a graph that `save_in` made; raise the exceptions of ONNX Runtime.
 
-    Spinning threads wait for work without sleeping while a run lasts, and for a moment after it. `optimised=False`
-    takes the graph as it is. `save_in` is a folder that gets the optimised graph, good for this processor only.
+    Spinning threads wait for work without sleeping during a run and for a moment after it. With `optimised=False` the
+    graph is used as it is. `save_in` is a folder for the optimised graph, which is valid for this processor only.
     """
     options = _session_options(threads, spinning=spinning)
     if isinstance(model, bytes):
@@ -107,13 +107,13 @@ def open_session(
     if save_in is not None:
         _save_graph(options, save_in)
     return onnxruntime.InferenceSession(
-        model, options, providers=[(name, dict(told)) for name, told in providers], enable_fallback=0
+        model, options, providers=[(name, dict(values)) for name, values in providers], enable_fallback=0
     )
 
 
 def _session_options(threads: int, *, spinning: bool) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads  # 0 would be the host's cores, whatever this container was given
+    options.intra_op_num_threads = threads  # 0 would be the host's cores, not those of this container
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # failures are raised and logged with our own messages
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spinning)))

@@ -55,31 +55,33 @@ class OpenVinoSessions:
         model: bytes,
         *,
         threads: int = 1,
-        alone_threads: int | None = None,
+        exclusive_threads: int | None = None,
         precision: FloatPrecision = "fp32",
         cache: Path | None = None,
     ) -> None:
-        """Compile `model` for images that run side by side on `threads` each, and for one on `alone_threads`.
+        """Compile `model` for images that run side by side on `threads` each, and for one on `exclusive_threads`.
 
         `precision` is that of the operators in floating point. `cache` keeps compiled models.
         """
         self._model = _core().read_model(io.BytesIO(model))
         self._names = frozenset(name for output in self._model.outputs for name in output.names)
-        streams = max(1, (alone_threads or threads) // threads)
+        streams = max(1, (exclusive_threads or threads) // threads)
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _PRECISIONS[precision], "ENABLE_CPU_PINNING": False}
         if cache is not None:
             options["CACHE_DIR"] = str(private_folder(cache, _KIND))
         many = {**options, "INFERENCE_NUM_THREADS": threads * streams, "NUM_STREAMS": streams}
         self._one = self._many = _Variants(self._model, many)
         if streams > 1:
-            self._one = _Variants(self._model, {**options, "INFERENCE_NUM_THREADS": alone_threads, "NUM_STREAMS": 1})
+            self._one = _Variants(
+                self._model, {**options, "INFERENCE_NUM_THREADS": exclusive_threads, "NUM_STREAMS": 1}
+            )
         self._all_cores_are_free = threading.Lock()
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
-        """Return the named outputs; with `alone`, no other image is being run in any process."""
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
+        """Return the named outputs; with `exclusive`, no other image is being run in any process."""
         usual = _USUAL_OUTPUTS & self._names
         names = usual if usual.issuperset(outputs) else self._names
-        if alone and self._one is not self._many and self._all_cores_are_free.acquire(blocking=False):
+        if exclusive and self._one is not self._many and self._all_cores_are_free.acquire(blocking=False):
             try:
                 return self._one.run(names, images, outputs)
             finally:

@@ -1,4 +1,4 @@
-"""The order in which providers are tried, and the options of each for ONNX Runtime: their only definition.
+"""The order in which providers are tried, and the options of each for ONNX Runtime.
 
 The service uses these options, and the exporter records them in the model card for other servers.
 """
@@ -10,7 +10,7 @@ from service.model_files.card import Precision, Recommended
 
 INPUT = "images"
 LARGEST_GPU_BATCH = 32
-_USUAL_BATCH = 8  # what TensorRT tunes for: between a lone request and a full batch
+_USUAL_BATCH = 8  # for which TensorRT optimises: between a single request and a full batch
 
 TENSORRT, CUDA, CPU = "TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"
 OPENVINO = "OpenVINO"  # a library of its own, not a provider of ONNX Runtime
@@ -23,10 +23,10 @@ CHOICES = {
     "openvino": (OPENVINO,),
     "cpu": (CPU,),
 }
-# Provider → the list for ONNX Runtime: the provider itself, then those that run the operators that it cannot.
+# Provider → the list for ONNX Runtime: the provider, then the providers of operators that it does not support.
 CHAINS = {TENSORRT: (TENSORRT, CUDA, CPU), CUDA: (CUDA, CPU), CPU: (CPU,)}
 
-# fp32 means fp32, in cuDNN, cuBLAS and TensorRT alike: TF32 may miss the golden example. For speed there is fp16.
+# fp32 means fp32 in cuDNN, cuBLAS and TensorRT: TF32 may miss the golden example. fp16 is the fast precision.
 ENVIRONMENT = {"NVIDIA_TF32_OVERRIDE": "0"}
 _CUDA_OPTIONS = {
     # EXHAUSTIVE, the default, searches again for every new batch size: 634 ms against 1.9.
@@ -45,7 +45,7 @@ def buckets(largest: int) -> tuple[int, ...]:
 
 
 def bucket_of(count: int, sizes: Sequence[int]) -> int:
-    """Return the smallest of the sizes, which ascend, that holds so many images."""
+    """Return the smallest of the ascending sizes that is at least the number of images."""
     return next(size for size in sizes if size >= count)
 
 
@@ -80,7 +80,7 @@ def tensorrt_options(
 
 
 def recommended(height: int, width: int, precision: Precision, largest: int = LARGEST_GPU_BATCH) -> Recommended:
-    """Return what the card says about serving the file on a GPU."""
+    """Return the card's recommendations for serving the file on a GPU."""
     return Recommended(
         precision=precision,
         batch_sizes=buckets(largest),

@@ -12,21 +12,22 @@ log = logging.getLogger(__name__)
 
 
 def choose_providers(choice: str) -> list[str]:
-    """Return the providers to try, in order, with their libraries loaded. What `auto` cannot use, it says in one line.
+    """Return the providers to try, in order, with their libraries loaded.
 
-    Raises EngineError if no provider of the choice can run here.
+    Logs one line for each provider that `auto` cannot use. Raises EngineError if no provider of the choice can run
+    here.
     """
     if choice == "openvino":
         return _openvino()
     available = available_providers()
-    wanted = [provider for provider in CHOICES[choice] if provider in available]
-    if not wanted:
+    candidates = [provider for provider in CHOICES[choice] if provider in available]
+    if not candidates:
         raise EngineError(
             f"this ONNX Runtime has no {choice} provider, it has {_names(available)}; install this project with the "
             "extra `gpu` in place of `cpu`, or choose --providers auto"
         )
-    if wanted == [CPU]:
-        return wanted
+    if candidates == [CPU]:
+        return candidates
     if find_gpu() is None:
         if choice != "auto":
             raise EngineError(
@@ -36,7 +37,7 @@ def choose_providers(choice: str) -> list[str]:
         say_once("no CUDA device was found: --providers auto falls back to the CPU")
         return [CPU]
     load_cuda_libraries()
-    return _without_missing_tensorrt(wanted, choice)
+    return _without_missing_tensorrt(candidates, choice)
 
 
 def _openvino() -> list[str]:
@@ -47,21 +48,21 @@ def _openvino() -> list[str]:
     return [OPENVINO]
 
 
-def _without_missing_tensorrt(wanted: list[str], choice: str) -> list[str]:
-    if TENSORRT not in wanted or load_tensorrt():
-        return wanted
+def _without_missing_tensorrt(candidates: list[str], choice: str) -> list[str]:
+    if TENSORRT not in candidates or load_tensorrt():
+        return candidates
     if choice == "tensorrt":
         raise EngineError(
             f"TensorRT is not installed, {TENSORRT_LIBRARY} cannot be loaded; install the extra `tensorrt`, or choose "
             "--providers cuda"
         )
     say_once("TensorRT is not installed: --providers auto falls back to CUDA")
-    return [provider for provider in wanted if provider != TENSORRT]
+    return [provider for provider in candidates if provider != TENSORRT]
 
 
 @functools.cache
 def say_once(text: str) -> None:
-    """Log a line, however many models it holds for."""
+    """Log a line once, for any number of models."""
     log.warning("%s", text)
 
 

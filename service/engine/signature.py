@@ -1,4 +1,4 @@
-"""What every model file promises: one input of pixels, its outputs, and metadata. Checked before anything runs."""
+"""The signature of every model file: one input of pixels, its outputs, and metadata. Checked before the first run."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,12 @@ _OUTPUTS = {
     "top_indices": ("tensor(int64)", 2),
     "class_maps": ("tensor(float)", 4),
 }
-_OPTIONAL_OUTPUTS = {ENERGY: ("tensor(float)", 2)}  # files from before it was added lack it
+_OPTIONAL_OUTPUTS = {ENERGY: ("tensor(float)", 2)}  # absent in older files
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSignature:
-    """What a file that keeps its promises takes, in pixels, and says of itself."""
+    """The input of a valid model file in pixels, and its metadata."""
 
     height: int
     width: int
@@ -28,7 +28,7 @@ class ModelSignature:
 
 
 def read_contract(session: Session) -> ModelSignature:
-    """Return what the model takes. Raises EngineError if it is not what this service can run."""
+    """Return the signature of a model. Raises EngineError if this service cannot run it."""
     height, width = _read_input_size(session)
     _check_outputs(session)
     return ModelSignature(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))

@@ -1,7 +1,7 @@
-"""The folder of the engines that TensorRT builds for one model on one GPU, and word of how the building goes.
+"""The folder of the engines that TensorRT builds for one model on one GPU, and reports of the build.
 
-Building takes minutes. What is kept is good for one file, ONNX Runtime, TensorRT, GPU, precision and range of shapes;
-the folder's name follows from all of them. One process builds at a time; what it did not finish is built again.
+A build takes minutes. An engine is valid for one file, ONNX Runtime, TensorRT, GPU, precision and range of shapes; all
+of them are part of the folder's name. One process builds at a time; an unfinished build is repeated.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ _KIND = "tensorrt"
 _FINISHED = "finished"
 _TELL_EVERY_S = 10.0
 
-Report = Callable[[str | None], None]  # what is going on, for those who wait; None: nothing any more
+Report = Callable[[str | None], None]  # receives the present activity; None: it has ended
 
 
 def ignore_report(activity: str | None) -> None:
@@ -29,7 +29,7 @@ def ignore_report(activity: str | None) -> None:
 
 @contextlib.contextmanager
 def engine_folder(cache: Path | None, key: str) -> Iterator[Path | None]:
-    """Yield this process's folder, None if it cannot be written. Without an error it counts as finished."""
+    """Yield this process's folder, None if it is not writable. It counts as finished if no error occurs."""
     with contextlib.ExitStack() as stack:
         try:
             entry = None if cache is None else stack.enter_context(_open_entry(cache, key))
@@ -57,26 +57,26 @@ def _open_entry(cache: Path, key: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def reported(activity: str, report: Report = ignore_report, *, every_s: float = _TELL_EVERY_S) -> Iterator[None]:
-    """Log and report an activity while it lasts, with the seconds so far."""
+    """Log and report an activity while it lasts, with its seconds so far."""
     started = time.monotonic()
     over = threading.Event()
 
-    def tell() -> None:
+    def report_time() -> None:
         seconds = time.monotonic() - started
         log.info("%s: %.0f s so far", activity, seconds)
         report(f"{activity}: {seconds:.0f} s so far")
 
-    def keep_telling() -> None:
+    def keep_reporting() -> None:
         while not over.wait(every_s):
-            tell()
+            report_time()
 
-    tell()
-    teller = threading.Thread(target=keep_telling, name="progress", daemon=True)
-    teller.start()
+    report_time()
+    reporter = threading.Thread(target=keep_reporting, name="progress", daemon=True)
+    reporter.start()
     try:
         yield
     finally:
         over.set()
-        teller.join()
+        reporter.join()
         report(None)
     log.info("%s: done after %.1f s", activity, time.monotonic() - started)

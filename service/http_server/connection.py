@@ -1,17 +1,14 @@
 """One HTTP connection: uvicorn's protocol with timeouts, head limits and early refusals.
 
 Neither uvicorn nor httptools limits the size of a head. httptools copies an unfinished header for each read, so 31 MB
-of one header cost 1.4 s of the event loop; `parser.py` counts the bytes of a head. uvicorn has no timeout for a slow
-request or a slowly read response; this class has both. While the queue is full, requests are refused from their heads
-(`overload.py`). A client that repeats a refused request at once is delayed, so that it does not use the CPU time of
-other clients.
+of one header cost 1.4 s of the event loop; `parser.py` counts the bytes of a head. `client_timeouts.py` limits the time
+that a client takes. While the queue is full, requests are refused from their heads (`overload.py`). A client that
+repeats a refused request at once is delayed, so that it does not use the CPU time of other clients.
 """
 
-import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,24 +17,14 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from service.http.client_connection import ClientConnection, connection_of, put_connection
 from service.http.request_context import joined
 from service.http.trace_headers import request_id
-from service.http_server.early_errors import TOO_SLOW, CorsHeaders, ProtocolError, no_cors_headers
+from service.http_server.client_timeouts import TimedProtocol
+from service.http_server.early_errors import CorsHeaders, ProtocolError, no_cors_headers
 from service.http_server.overload import OverloadControl
-from service.http_server.parser import ParsingProtocol, Part
+from service.http_server.parser import Part
 
 _DISCARD_BYTES = 64 * 1024  # read after a refusal: closing on unread bytes would reset the connection
 _DISCARD_S = 1.0
 _BODY = Part.BODY
-
-
-@dataclass(frozen=True, slots=True)
-class ClientTimeouts:
-    """Limits on the time that a client takes for each part of an exchange."""
-
-    head_s: float = 5.0  # from connecting, or from the first byte of a later request, to the end of its headers
-    body_s: float = 30.0  # for the whole body
-    body_start_s: float = 5.0  # grace period before the minimum rate of the body applies
-    least_bytes_per_s: int = 16 * 1024
-    reading_s: float = 30.0  # for the client to read the response, once the send buffers are full
 
 
 # Called for bytes that are refused before they form a request: status, error code, new request id, client address.
@@ -48,13 +35,12 @@ def ignore_rejected(_status: int, _code: str, _identity: bytes, _client: str | N
     """Ignore a rejection: the default `OnRejected`."""
 
 
-class Connection(ParsingProtocol):
+class Connection(TimedProtocol):
     """The protocol of one client connection."""
 
     def __init__(
         self,
         *arguments: Any,
-        timeouts: ClientTimeouts | None = None,
         on_lost: Callable[[], None] = lambda: None,
         on_rejected: OnRejected = ignore_rejected,
         overload: OverloadControl | None = None,
@@ -64,17 +50,10 @@ class Connection(ParsingProtocol):
         super().__init__(*arguments, **options)
         self._on_lost = on_lost
         self._on_rejected = on_rejected
-        self._timeouts = timeouts or ClientTimeouts()
-        self._part_began = 0.0
-        self._read_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
-        self._idle_since = 0.0
         self._is_refusal_sent = False
         self._discarded = 0
         self._overload = overload
         self._cors_headers = cors_headers
-        self._has_requested = False
         self._refused_at = -math.inf  # monotonic seconds
         self._was_late = False  # the last refusal was for the client's deadline, not for capacity
 
@@ -83,21 +62,9 @@ class Connection(ParsingProtocol):
         """Whether the client has connected and not sent the first byte of a request yet."""
         return not self._has_requested
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the timeout of the first request."""
-        super().connection_made(transport)
-        self._idle[self] = None
-        self._update_timers()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel all timers and report the end of the connection."""
         super().connection_lost(exc)
-        self._idle.pop(self, None)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-        self._cancel_read_timer()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
         self._on_lost()
 
     def on_message_begin(self) -> None:
@@ -158,80 +125,10 @@ class Connection(ParsingProtocol):
             self._refused_at, self._was_late = time.monotonic(), reason == "deadline"
         self._update_timers()
 
-    def pause_writing(self) -> None:
-        """Start the timeout for the client to read the response."""
-        super().pause_writing()
-        self._write_timer = self.loop.call_later(self._timeouts.reading_s, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Cancel the timeout of `pause_writing`."""
-        super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether the last request is complete and no byte of a next one has arrived."""
-        return self._has_requested and self._is_before_head() and not self._unparsed
-
-    def _update_timers(self) -> None:
-        """Start the timer of the part that the client has to send next, or the idle timer between requests."""
-        if (self._part is not _BODY and self._is_answering) or self.transport.is_closing():
-            if self._read_timer is not None:
-                self._cancel_read_timer()
-        elif self._is_idle and self._refusal is None:
-            self._cancel_read_timer()
-            self._idle[self], self._idle_since = None, self.loop.time()
-            if self._idle_timer is None:  # the timer runs on during requests: a new one for each would cost more
-                self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._check_idle_timeout)
-        elif self._read_timer is None and self._refusal is None:
-            self._part_began = self.loop.time()
-            self._read_timer = self.loop.call_later(self._seconds_left(), self._check_read_timeout)
-
-    def _cancel_read_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-
-    def _check_idle_timeout(self) -> None:
-        self._idle_timer = None
-        left_s = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if self not in self._idle:
-            return
-        if left_s > 0:
-            self._idle_timer = self.loop.call_later(left_s, self._check_idle_timeout)
-        else:
-            self.transport.close()
-
-    def _seconds_left(self) -> float:
-        allowed_s = self._timeouts.head_s
-        if self._part is _BODY:
-            at_least_rate_s = self._timeouts.body_start_s + self._body_bytes / self._timeouts.least_bytes_per_s
-            allowed_s = min(self._timeouts.body_s, at_least_rate_s)
-        return self._part_began + allowed_s - self.loop.time()
-
-    def _check_read_timeout(self) -> None:
-        self._read_timer = None
-        if self.transport.is_closing() or self._refusal is not None:
-            return
-        if self.flow.read_paused:  # the server causes the delay
-            self._part_began = self.loop.time()
-        left_s = self._seconds_left()
-        if left_s > 0:
-            self._read_timer = self.loop.call_later(left_s, self._check_read_timeout)
-        elif self._head_bytes == 0 and self._part is Part.NONE:
-            self.transport.close()  # the client has sent nothing, so no response is due
-        else:
-            self._refuse(TOO_SLOW)
-
     def data_received(self, data: bytes) -> None:
         """Parse the data, unless it begins a request for which there is no capacity."""
         if self._overload is None or not self._is_between_requests() or not self._refuse_early(data, self._overload):
             super().data_received(data)
-
-    def _is_before_head(self) -> bool:
-        """Return whether the next byte to parse begins a request."""
-        return self._part is Part.NONE and self._head_bytes == 0
 
     def _is_between_requests(self) -> bool:
         """Return whether all requests have their responses, and no byte of a next one has arrived."""

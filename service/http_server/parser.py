@@ -26,7 +26,7 @@ from service.http_server.early_errors import (
 )
 from service.http_server.flow_control import ReadingFlow
 from service.http_server.parsing_turns import Turns
-from service.http_server.request_head import head_without_upgrade, refusal_of_head
+from service.http_server.request_head import head_without_upgrade, refusal_of_head, size_of_head
 
 _HEAD_END = b"\r\n\r\n"  # also ends a chunked body
 _SMALLEST_PIECE, _LARGEST_PIECE = 1024, 16 * 1024  # of a chunked body
@@ -249,7 +249,7 @@ class ParsingProtocol(HttpToolsProtocol):
         last = dict(self.headers)
         version = self.parser.get_http_version()
         refusal = refusal_of_head(self.parser.get_method(), version, self.headers, last)
-        if self._head_bytes > MAX_HEAD_BYTES and self._size_of_head() > MAX_HEAD_BYTES:
+        if self._head_bytes > MAX_HEAD_BYTES and size_of_head(self.url, self.headers) > MAX_HEAD_BYTES:
             refusal = TOO_LARGE  # `_head_bytes` may include the beginning of the body, so the head itself is measured
         if refusal is not None:
             self._refuse(refusal)
@@ -262,9 +262,6 @@ class ParsingProtocol(HttpToolsProtocol):
         self._part = _BODY
         self._head_bytes = self._body_bytes = self._lines = self._chunks = 0
         self._piece_bytes, self._chunks_before = _SMALLEST_PIECE, 0
-
-    def _size_of_head(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
         """Count and pass on a piece of the body; refuse a body of too many tiny chunks."""

@@ -47,3 +47,8 @@ def head_without_upgrade(method: bytes, target: bytes, version: str, headers: He
     """Return the bytes of a request's head without its `Upgrade` header, which a server may ignore."""
     lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
     return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version.encode(), b"".join(lines))
+
+
+def size_of_head(target: bytes, headers: Headers) -> int:
+    """Return the bytes of a head's target, names and values."""
+    return len(target) + sum(len(name) + len(value) for name, value in headers)

@@ -234,12 +234,12 @@ def _read_webp(data: bytes) -> ImageHeader:
 
 def _webp_orientation(data: bytes) -> int:
     flags = {b"EXIF": _WEBP_HAS_EXIF, b"XMP ": _WEBP_HAS_XMP}
-    wanted = {kind for kind, flag in flags.items() if data[20] & flag}
+    needed = {kind for kind, flag in flags.items() if data[20] & flag}
     found: dict[bytes, bytes] = {}
     chunks = _webp_chunks(data)
-    while len(found) < len(wanted) and (chunk := next(chunks, None)) is not None:
+    while len(found) < len(needed) and (chunk := next(chunks, None)) is not None:
         kind, start, end = chunk
-        if kind in wanted:
+        if kind in needed:
             found.setdefault(kind, data[start + 8 : end])
     return read_orientation(found.get(b"EXIF", b""), found.get(b"XMP ", b""))
 

@@ -36,6 +36,7 @@ __all__ = [
     "Box",
     "ImageInfo",
     "ImageLimits",
+    "PixelSteps",
     "Pixels",
     "Reduced",
     "Resizer",
@@ -76,6 +77,17 @@ class TruncatedImageInfo(ImageInfo):
     truncated: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class PixelSteps:
+    """The steps from an image to the input of a model."""
+
+    shorter_side: int  # after the resize, in pixels
+    crop: tuple[int, int]  # height, width
+    interpolation: str = "bilinear"
+    limits: ImageLimits = DEFAULT_LIMITS
+    resizer: Resizer | None = None  # None: the default one
+
+
 def image_to_pixels(
     data: bytes,
     *,
@@ -90,44 +102,30 @@ def image_to_pixels(
     `crop` is (height, width). Without `resizer` the default one is used. Raises NotAnImage for a file that is not JPEG,
     PNG or WebP by its bytes, and BadImage for an image that cannot be decoded or exceeds a limit.
     """
-    header = read_header(data)
-    return header_to_pixels(
-        header, shorter_side=shorter_side, crop=crop, interpolation=interpolation, limits=limits, resizer=resizer
-    )
+    return header_to_pixels(read_header(data), PixelSteps(shorter_side, crop, interpolation, limits, resizer))
 
 
-def header_to_pixels(
-    header: ImageHeader,
-    *,
-    shorter_side: int,
-    crop: tuple[int, int],
-    interpolation: str = "bilinear",
-    limits: ImageLimits = DEFAULT_LIMITS,
-    resizer: Resizer | None = None,
-) -> tuple[Pixels, ImageInfo]:
-    """Return the pixels and properties of an image whose header is already read. Raises BadImage.
-
-    The arguments and the result are those of `image_to_pixels`.
-    """
-    divisor = _divisor(header, shorter_side, interpolation, limits)
+def header_to_pixels(header: ImageHeader, steps: PixelSteps) -> tuple[Pixels, ImageInfo]:
+    """Return the pixels and properties of an image whose header is already read. Raises BadImage."""
+    shorter_side, crop, limits = steps.shorter_side, steps.crop, steps.limits
+    divisor = _divisor(header, shorter_side, steps.interpolation, limits)
     check_limits(header, limits, divisor)
-    resizer = resizer or usual_resizer()
-    pixels = _from_array(header, divisor, shorter_side, crop, interpolation, resizer)
+    resizer = steps.resizer or usual_resizer()
+    pixels = _from_array(header, divisor, steps, resizer)
     if pixels is not None:
         return pixels, _info(header)
     image = _reduced(header, limits, divisor)
-    pixels = resize_and_crop(image.image, shorter_side, crop, interpolation, box=image.box, resizer=resizer)
+    pixels = resize_and_crop(image.image, shorter_side, crop, steps.interpolation, box=image.box, resizer=resizer)
     return pixels, image.info
 
 
-def _from_array(
-    header: ImageHeader, divisor: int, shorter_side: int, crop: tuple[int, int], interpolation: str, resizer: Resizer
-) -> Pixels | None:
+def _from_array(header: ImageHeader, divisor: int, steps: PixelSteps, resizer: Resizer) -> Pixels | None:
     """Return the pixels of an ordinary upright JPEG that is decoded to an array directly, else None."""
     if header.orientation != 1:
         return None
+    shorter_side, crop = steps.shorter_side, steps.crop
     corner = crop_only(header.width, header.height, shorter_side, crop)
-    if corner is None and (resizer != SIMD or interpolation != "bilinear"):
+    if corner is None and (resizer != SIMD or steps.interpolation != "bilinear"):
         return None
     whole = decode_to_array(header, divisor)
     if whole is None:
@@ -178,8 +176,8 @@ def decode_to_show(data: bytes, longer_side: int, limits: ImageLimits = DEFAULT_
     header = read_header(data)
     shortest, longest = sorted((header.width, header.height))
     divisors = (8, 4, 2) if header.format == "JPEG" else ()
-    wanted = next((divisor for divisor in divisors if longest >= divisor * longer_side and shortest >= divisor), 1)
-    divisor = max(wanted, _divisor(header, 0, "bilinear", limits))
+    preferred = next((divisor for divisor in divisors if longest >= divisor * longer_side and shortest >= divisor), 1)
+    divisor = max(preferred, _divisor(header, 0, "bilinear", limits))
     check_limits(header, limits, divisor)
     return _reduced(header, limits, divisor)
 

@@ -20,7 +20,7 @@ from service.engine.provider_options import INPUT
 from service.errors import EngineFailed, ServiceError
 from service.images.header import ImageHeader, read_header
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
-from service.images.preprocessing import ImageInfo, Pixels, header_to_pixels
+from service.images.preprocessing import ImageInfo, Pixels, PixelSteps, header_to_pixels
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.inference.results import Classification, ModelInfo, Prediction
 from service.model_files.card import ModelCard, read_card
@@ -36,8 +36,8 @@ _PLAIN_HOST = EngineOptions()
 _LIGHT_PIXELS = 2_000_000  # times the scans of a progressive JPEG
 _LIGHT_BYTES = 512 * 1024
 # Limits of a job that may run on the event loop of an idle process.
-_QUICK_BYTES = 16 * 1024
-_QUICK_S = 0.002
+_INLINE_BYTES = 16 * 1024
+_INLINE_S = 0.002
 
 
 # The dataclasses of each image are not frozen: a frozen instance takes three times as long to create.
@@ -79,9 +79,11 @@ class Classifier:
         outputs: tuple[TensorSpec, ...] = (),
         limits: ImageLimits = DEFAULT_LIMITS,
     ) -> None:
+        steps = card.preprocessing
         self.card = card
         self.limits = limits
-        self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *card.preprocessing.crop, 3)),)
+        self._steps = PixelSteps(steps.shorter_side, steps.crop, steps.interpolation, limits)
+        self.inputs = (TensorSpec(INPUT, "UINT8", (OPEN, *steps.crop, 3)),)
         self.outputs = outputs
         self.info = info
         self.max_batch = warm_up.max_batch
@@ -90,7 +92,7 @@ class Classifier:
         self.is_serialized = engine.largest_batch is not None  # on a GPU
         self._engine = engine
         self._needs_energy = card.confidence is not None and needs_energy(card.confidence.score)
-        self._is_quick = not self.is_serialized and warm_up.single_image_s <= _QUICK_S
+        self._may_run_inline = not self.is_serialized and warm_up.single_image_s <= _INLINE_S
 
     def set_max_batch(self, max_batch: int | None) -> None:
         """Use the largest batch that all processes have in common; None keeps the present one."""
@@ -100,7 +102,7 @@ class Classifier:
 
     def runs_inline(self, job: ImageJob, /) -> bool:
         """Return whether the event loop may run a job: the model and the file are small."""
-        return self._is_quick and job.decoded is None and len(job.content) <= _QUICK_BYTES
+        return self._may_run_inline and job.decoded is None and len(job.content) <= _INLINE_BYTES
 
     def classify_now(self, content: bytes, *, top_k: int) -> Classification:
         """Return the best `top_k` labels of an image, computed in the calling thread without the queue.
@@ -142,14 +144,7 @@ class Classifier:
             return error.as_answer()
 
     def _decode(self, job: ImageJob, header: ImageHeader, started: float) -> ImageJob:
-        steps = self.card.preprocessing
-        pixels, image = header_to_pixels(
-            header,
-            shorter_side=steps.shorter_side,
-            crop=steps.crop,
-            interpolation=steps.interpolation,
-            limits=self.limits,
-        )
+        pixels, image = header_to_pixels(header, self._steps)
         decoded = _Decoded(pixels, image, time.monotonic() - started)
         return ImageJob(job.content, job.top_k, job.submitted_at, decoded, job.outputs)
 
@@ -165,7 +160,7 @@ class Classifier:
         images = np.stack([job.pixels for job in decoded]) if len(decoded) > 1 else decoded[0].pixels[None]
         names = _names_of(jobs, (*_ALWAYS, ENERGY) if self._needs_energy else _ALWAYS)
         started = time.monotonic()
-        answers = dict(zip(names, self._engine.run(images, names, alone=exclusive), strict=True))
+        answers = dict(zip(names, self._engine.run(images, names, exclusive=exclusive), strict=True))
         inference_s = time.monotonic() - started
         probabilities, top_indices = (answers[name] for name in _ALWAYS)
         finite = np.isfinite(probabilities.sum(axis=1)).tolist()

@@ -37,7 +37,7 @@ class InferenceEngine(Protocol):
     def largest_batch(self) -> int | None: ...
 
     def run(
-        self, images: NDArray[np.uint8], outputs: Sequence[str] = ..., /, *, alone: bool = False
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = ..., /, *, exclusive: bool = False
     ) -> list[NDArray[Any]]: ...
 
 
@@ -89,7 +89,7 @@ def warm_up(engine: InferenceEngine, max_batch: int | None) -> WarmUp:
     The largest batch is `max_batch`, or follows from the time of one image. Raises ModelCheckFailed.
     """
     image = golden_input(engine.input_height, engine.input_width)
-    engine.run(image, alone=True)
+    engine.run(image, exclusive=True)
     single_image_s = min(_seconds_of_a_run(engine, image) for _ in range(_WARM_UP_RUNS))
     largest = _largest_batch(engine, max_batch, single_image_s)
     try:

@@ -26,9 +26,9 @@ _TOLERANCE, _SMALLEST_DIFFERENCE = 0.01, 1e-6
 def has_independent_rows(run: Run, inputs: Sequence[TensorSpec]) -> bool:
     """Return whether rows have the same outputs in batches of one and in larger batches. `run` may raise anything."""
     for rows in _random_rows(inputs):
-        alone = _answers(run, rows)
-        if alone is not None:
-            return all(_is_as_alone(run, rows, alone, order) for order in _TOGETHER)
+        single = _answers(run, rows)
+        if single is not None:
+            return all(_equals_single(run, rows, single, order) for order in _TOGETHER)
     return False
 
 
@@ -40,11 +40,11 @@ def _answers(run: Run, feeds: Sequence[dict[str, Array]]) -> list[Sequence[Array
         return None
 
 
-def _is_as_alone(
-    run: Run, rows: Sequence[dict[str, Array]], alone: Sequence[Sequence[Array]], order: Sequence[int]
+def _equals_single(
+    run: Run, rows: Sequence[dict[str, Array]], single: Sequence[Sequence[Array]], order: Sequence[int]
 ) -> bool:
     together = _answers(run, [_stacked([rows[i] for i in order])])
-    return together is not None and _are_same(together[0], [alone[i] for i in order])
+    return together is not None and _are_same(together[0], [single[i] for i in order])
 
 
 def _random_rows(inputs: Sequence[TensorSpec]) -> Iterator[list[dict[str, Array]]]:
@@ -67,25 +67,25 @@ def _stacked(rows: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
-def _are_same(together: Sequence[Array], alone: Sequence[Sequence[Array]]) -> bool:
+def _are_same(together: Sequence[Array], single: Sequence[Sequence[Array]]) -> bool:
     return all(
-        len(answer) == len(alone) and all(_is_same(answer[i : i + 1], alone[i][output]) for i in range(len(alone)))
+        len(answer) == len(single) and all(_is_same(answer[i : i + 1], single[i][output]) for i in range(len(single)))
         for output, answer in enumerate(together)
     )
 
 
-def _is_same(found: Array, wanted: Array) -> bool:
-    if found.shape != wanted.shape:
+def _is_same(found: Array, expected: Array) -> bool:
+    if found.shape != expected.shape:
         return False
-    if wanted.dtype.kind == "f":
-        return _is_close(found.astype(np.float64), wanted.astype(np.float64))
+    if expected.dtype.kind == "f":
+        return _is_close(found.astype(np.float64), expected.astype(np.float64))
     if (
-        wanted.dtype.itemsize == 1 and wanted.dtype.kind != "b"
+        expected.dtype.itemsize == 1 and expected.dtype.kind != "b"
     ):  # quantized: another order of sums may round differently
-        return bool((np.abs(found.astype(np.int16) - wanted.astype(np.int16)) <= 1).all())
-    return bool(np.array_equal(found, wanted))
+        return bool((np.abs(found.astype(np.int16) - expected.astype(np.int16)) <= 1).all())
+    return bool(np.array_equal(found, expected))
 
 
-def _is_close(found: Array, wanted: Array) -> bool:
-    largest = np.abs(wanted[np.isfinite(wanted)]).max(initial=0.0)
-    return np.allclose(found, wanted, rtol=0, atol=_TOLERANCE * largest + _SMALLEST_DIFFERENCE, equal_nan=True)
+def _is_close(found: Array, expected: Array) -> bool:
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    return np.allclose(found, expected, rtol=0, atol=_TOLERANCE * largest + _SMALLEST_DIFFERENCE, equal_nan=True)

@@ -126,9 +126,9 @@ class TensorModel:
     def _run(self, feed: dict[str, NDArray[Any]], names: list[str]) -> list[NDArray[Any]]:
         try:
             return list(self._session.run(names, feed))
-        except Exception as error:  # ONNX Runtime has no closed list of failures, and they share no base class
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class and no closed list
             if is_fatal(str(error)):
-                log.critical("the GPU answers nothing any more in this process", exc_info=True)
+                log.critical("the GPU does not respond to this process any more", exc_info=True)
                 self._on_device_lost()
             elif any(spec.is_open for spec in self.inputs):
                 raise BadRequest("The model cannot run with inputs of these shapes.", code="bad_tensor") from None
@@ -207,18 +207,18 @@ def load_graph_model(
 
 
 def _open(model: bytes, providers: str, host: EngineOptions) -> Session:
-    wanted = [provider for provider in choose_providers(providers) if provider != TENSORRT]
-    if not wanted:
+    candidates = [provider for provider in choose_providers(providers) if provider != TENSORRT]
+    if not candidates:
         raise EngineError("TensorRT supports only models with a card; choose --providers auto or cuda")
-    if CUDA in wanted and (session := _try_cuda(model, wanted)) is not None:
+    if CUDA in candidates and (session := _try_cuda(model, candidates)) is not None:
         return session
     try:
-        return open_session(model, threads=host.alone_threads or 1)
+        return open_session(model, threads=host.exclusive_threads or 1)
     except Exception as error:
         raise cannot_load(error) from error
 
 
-def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:
+def _try_cuda(model: bytes, candidates: list[str]) -> Session | None:
     """Return a session on the GPU, or None if CUDA cannot run the model and the CPU is allowed. Raises EngineError."""
     try:
         session = open_session(model, [(name, cuda_options() if name == CUDA else {}) for name in CHAINS[CUDA]])
@@ -226,6 +226,6 @@ def _try_cuda(model: bytes, wanted: list[str]) -> Session | None:
             return session
     except Exception:
         log.exception("CUDA could not load a model without a card")
-    if CPU not in wanted:
-        raise EngineError("the cuda provider is installed, but cannot run this model here; the log says why")
+    if CPU not in candidates:
+        raise EngineError("the cuda provider is installed, but cannot run this model here; see the log for the cause")
     return None

@@ -1,1 +1,1 @@
-"""Model files on the disk: the folder, the card, the checksum, and what their graphs take and give."""
+"""Model files on the disk: the folder, the card, the checksum, and the inputs and outputs of their graphs."""

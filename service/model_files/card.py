@@ -1,4 +1,4 @@
-"""The model card: what a model file says of itself, and the only source of labels, preprocessing and provenance.
+"""The model card: the description in a model file, and the only source of labels, preprocessing and provenance.
 
 It is one JSON document under the key `model_card` of the ONNX file's metadata, written by `export` and read by
 `service`. Anyone can read it: `json.loads(onnx.load(file).metadata_props[...].value)`, or through
@@ -24,17 +24,17 @@ from service.model_files.confidence import Score
 METADATA_KEY = "model_card"
 GOLDEN_TOLERANCE = {"fp32": 1e-4, "fp16": 5e-3, "bf16": 5e-2, "int8": 5e-2}  # largest difference in probability
 
-# pydantic's names for what can be wrong, where more can be said than that a value is wrong.
+# pydantic's types of errors → a more precise message than that the value is invalid.
 _FLAWS = {
     "missing": "it is missing",
-    "extra_forbidden": "this version knows no such field",
+    "extra_forbidden": "this version does not know the field",
     "json_invalid": "it is not JSON",
 }
 
 Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-# Fields that were added later: services from before refuse a card that has them.
+# Fields that were added later: older services refuse a card that has them.
 _LEFT_OUT_IF_NONE = Field(exclude_if=lambda value: value is None)
 
 
@@ -43,7 +43,7 @@ class _Part(BaseModel):
 
 
 class Variant(_Part):
-    """Which of the paper's forms of the network this is."""
+    """The form of the network among those of the paper."""
 
     shortcut: Literal["A", "B", "C"] | None  # None: a plain network
     stride_in: Literal["1x1", "3x3"] | None  # bottlenecks only: v1 strides in the first 1x1, v1.5 in the 3x3
@@ -51,7 +51,7 @@ class Variant(_Part):
 
 
 class Preprocessing(_Part):
-    """From an upright RGB image to the `images` input. The graph itself scales and normalises."""
+    """The steps from an upright RGB image to the `images` input. The graph itself scales and normalizes."""
 
     shorter_side: Positive  # pixels, after the resize
     crop: tuple[Positive, Positive]  # height, width of the centre crop
@@ -59,7 +59,7 @@ class Preprocessing(_Part):
     antialias: Literal[True] = True
     mean: tuple[float, float, float]  # of pixels in 0..1; applied inside the graph
     standard_deviation: tuple[float, float, float]
-    # Of all that was measured; None: not recorded, Pillow.
+    # The resizer of all measurements; None: not recorded, Pillow.
     resizer: Annotated[Literal["pillow", "cykooz-resizer"] | None, _LEFT_OUT_IF_NONE] = None
 
     @model_validator(mode="after")
@@ -70,7 +70,7 @@ class Preprocessing(_Part):
 
 
 class Accuracy(_Part):
-    """Measured through ONNX Runtime on this very file."""
+    """The accuracy of this file, measured through ONNX Runtime."""
 
     top1: Probability
     top5: Probability
@@ -80,7 +80,7 @@ class Accuracy(_Part):
 
 
 class Calibration(_Part):
-    """The temperature in the graph's softmax, chosen on held-out images, and the calibration error that is left."""
+    """The temperature in the graph's softmax, chosen on held-out images, and the remaining calibration error."""
 
     temperature: Annotated[float, Field(gt=0)]
     expected_calibration_error: Probability
@@ -88,15 +88,15 @@ class Calibration(_Part):
 
 
 class Confidence(_Part):
-    """When an answer counts as confident: its score reaches the threshold that 95% of known held-out images reach.
+    """The rule for a confident answer: its score reaches the threshold that 95% of known held-out images reach.
 
-    `auroc` is the probability that an image of the model's classes scores higher than one of none of them, with a 95%
-    interval; None where no unknown images were given.
+    `auroc` is the probability that an image of the model's classes has a higher score than an image of none of them,
+    with a 95% interval. It is None without unknown images.
     """
 
     score: Score
     threshold: Annotated[float, Field(allow_inf_nan=False)]
-    known_images: Positive  # held out of training, which the threshold comes from
+    known_images: Positive  # held out of training; the threshold is from them
     auroc: Probability | None = None
     auroc_interval: tuple[Probability, Probability] | None = None
     compared_known_images: Positive | None = None
@@ -105,7 +105,7 @@ class Confidence(_Part):
 
 
 class Parity(_Part):
-    """How far the file's answers are from the network's in PyTorch."""
+    """The difference between the file's outputs and those of the network in PyTorch."""
 
     largest_probability_difference: Annotated[float, Field(ge=0)]
     images: Positive
@@ -114,7 +114,7 @@ class Parity(_Part):
 
 
 class PublishedWeights(_Part):
-    """Weights that others trained, and their publisher's claims: published, never measured here."""
+    """Weights that others trained, and the claims of their publisher, which were not measured here."""
 
     name: str  # torchvision-v2
     url: str
@@ -126,7 +126,7 @@ class PublishedWeights(_Part):
 
 
 class PrecisionLoss(_Part):
-    """What fp16 or int8 costs: this file beside the same network in fp32, both through ONNX Runtime."""
+    """The loss by fp16 or int8: this file compared with the same network in fp32, both through ONNX Runtime."""
 
     agreement: Probability  # share of images that keep the best label of fp32
     top1_loss: float | None  # points of top-1 that fp32 is better; None where the images have no labels
@@ -136,16 +136,16 @@ class PrecisionLoss(_Part):
 
 
 class Quantisation(_Part):
-    """How the ranges of int8 were found, and what stayed in float."""
+    """The images and the method that determined the ranges of int8, and the layers that stayed in float."""
 
     target: Literal["x86", "arm", "tensorrt"]
     method: Literal["entropy", "percentile", "min-max"]
-    images: Positive  # that the ranges come from
+    images: Positive  # that determined the ranges
     float_layers: tuple[str, ...]
 
 
 class Provenance(_Part):
-    """Where the weights come from, and what made the file."""
+    """The origin of the weights, and the program that made the file."""
 
     checkpoint_sha256: str | None  # None: random weights
     recipe: str | None
@@ -156,13 +156,13 @@ class Provenance(_Part):
 
 
 class Golden(_Part):
-    """An example that each load repeats: what the golden input must give."""
+    """An example that each load repeats: the expected results for the golden input."""
 
     probabilities: tuple[Probability, ...]
 
 
 class Recommended(_Part):
-    """How to serve the file on a GPU: the batch sizes to warm up, and options in ONNX Runtime's own words."""
+    """Settings for serving the file on a GPU: the batch sizes to warm up, and options with ONNX Runtime's names."""
 
     precision: Precision
     batch_sizes: tuple[Positive, ...]
@@ -171,7 +171,7 @@ class Recommended(_Part):
 
 
 class ModelCard(_Part):
-    """Everything a server or a reader needs to know about a model file."""
+    """All facts about a model file that a server or a reader needs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -180,7 +180,7 @@ class ModelCard(_Part):
     depth: Positive
     variant: Variant
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
-    synsets: tuple[str, ...] | None = None  # of the labels in WordNet 3.0, where they are ImageNet's
+    synsets: tuple[str, ...] | None = None  # of ImageNet's labels in WordNet 3.0
     preprocessing: Preprocessing
     dataset: str | None
     precision: Precision
@@ -193,7 +193,7 @@ class ModelCard(_Part):
     provenance: Provenance
     published: PublishedWeights | None = None  # None: trained by this project
     golden: Golden
-    recommended: Recommended | None = None  # files of before it was recorded have none
+    recommended: Recommended | None = None  # absent in older files
 
     @model_validator(mode="after")
     def _synsets_cover_labels(self) -> "ModelCard":
@@ -209,7 +209,7 @@ class ModelCard(_Part):
 
 
 class BadCard(Exception):
-    """The card is missing, or is not what this version understands. The message is one line for an operator."""
+    """The card is missing or invalid. The message is one line for an operator."""
 
 
 def read_card(metadata: dict[str, str]) -> ModelCard:
@@ -227,7 +227,7 @@ def read_card(metadata: dict[str, str]) -> ModelCard:
 def _what_is_wrong(error: ErrorDetails) -> str:
     if error["type"] == "value_error":  # of the checks above
         return str(error["ctx"]["error"])
-    return _FLAWS.get(error["type"], "the value is none that this version understands; export the model again")
+    return _FLAWS.get(error["type"], "this version does not understand the value; export the model again")
 
 
 def golden_input(height: int, width: int) -> NDArray[np.uint8]:

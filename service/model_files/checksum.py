@@ -1,30 +1,29 @@
-"""The seal at the end of a model file: a digest of every byte before it, so that no change goes unnoticed.
+"""The checksum at the end of a model file: a digest of all bytes before it.
 
-It is one more entry of the ONNX file's metadata, `content_sha256`, written out by hand as protobuf would write it: a
-reader of ONNX sees metadata, and checking it needs no parser. The golden example says that a model answers right; the
-seal says that it is the very file that was exported, down to the last bit of the last weight. Files that other programs
-made have none, and are taken without.
+It is an entry of the ONNX file's metadata, `content_sha256`, encoded here as protobuf would encode it. Readers of ONNX
+see metadata, and the check needs no parser. The golden example shows that a model computes correctly; the checksum
+shows that every byte is the exported one. Files of other programs have none and are accepted without it.
 """
 
 import hashlib
 
-CORRUPTED = "has been cut off or changed since its export; copy it anew, or export it again"  # of a file: {path} …
+CORRUPTED = "has been truncated or changed since its export; copy it anew, or export it again"  # of a file: {path} …
 _KEY = b"content_sha256"
 _TAG_OF_METADATA = 0x72  # field 14 of ModelProto, length-delimited; in an entry, key is field 1 and value is field 2
 
 
 def seal(content: bytes) -> bytes:
-    """Return a model file with its seal. Nothing may be written to it afterwards."""
+    """Return a model file with its checksum. Nothing may be appended afterwards."""
     return content + _seal_of(content)
 
 
 def is_corrupted(content: bytes) -> bool:
-    """Whether a model file has a seal that is not, or no longer, that of the bytes before it."""
+    """Return whether a model file has a checksum that does not match the bytes before it."""
     return _KEY in content and not has_valid_checksum(content)
 
 
 def has_valid_checksum(content: bytes) -> bool:
-    """Whether a model file ends in its seal, and nothing before it has changed since."""
+    """Return whether a model file ends in a checksum that matches all bytes before it."""
     length = len(_seal_of(b""))
     return content[-length:] == _seal_of(content[:-length])
 

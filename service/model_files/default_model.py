@@ -1,24 +1,24 @@
-"""The rule for the model that answers a request which names none.
+"""The rule for the default model, which answers requests that name none.
 
-Models of the user come before those of this project, and of these the ones that know more come first: ImageNet's 1,000
-classes, then everyday things, then CIFAR-10. Untrained networks (`export-onnx --weights random`) come last.
+Models of the user precede those of this project. Among the latter, ImageNet's 1,000 classes precede everyday things,
+and these precede CIFAR-10. Untrained networks (`export-onnx --weights random`) are last.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SHIPPED_MODEL = "everyday-resnet18-int8"  # the default where there are only the shipped models
+SHIPPED_MODEL = "everyday-resnet18-int8"  # the default among the shipped models
 _CIFAR10_DEFAULT = "cifar10-resnet56"
 RULE = "your own, else imagenet-*, else everyday-*, else cifar10-*"  # for help and documents
-_OURS = ("imagenet-", "everyday-", "cifar10-", "random-")  # what names begin with, the best first
-_LOWERED = re.compile(r"-(fp16|int8)$")  # the precision that an export appends to a name
+_OURS = ("imagenet-", "everyday-", "cifar10-", "random-")  # prefixes of names, the preferred one first
+_LOWERED = re.compile(r"-(fp16|int8)$")  # the precision, which an export appends to a name
 _DEPTH = re.compile(r"(?:resnet|plain)([0-9]+)$")
 
 
 @dataclass(frozen=True, slots=True)
 class DefaultModel:
-    """The name of a model, and why it is the default, in a few words."""
+    """The name of a model, and in a few words why it is the default."""
 
     name: str
     reason: str
@@ -48,7 +48,7 @@ def default_of(names: Iterable[str]) -> DefaultModel:
 
 
 def _of_own(names: list[str]) -> DefaultModel:
-    """Return the only one; one in lower precision counts as the same model, behind the full one."""
+    """Return the only own model. A lower precision of a model counts as the same model, after the full one."""
     if len({_LOWERED.sub("", name) for name in names}) > 1:
         raise Undecided(names)
     return DefaultModel(min(names, key=_rank), "models of your own come before those of this project")

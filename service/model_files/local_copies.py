@@ -1,4 +1,4 @@
-"""A copy of each model file that serves, in this host's private cache.
+"""Copies of the served model files in this host's private cache.
 
 Overwriting a file in the folder of models does not affect the loaded version: a process that restarts loads the
 accepted copy. Without a cache it loads the file in the folder. Several servers may share the cache: a copy in use is
@@ -17,11 +17,11 @@ from service.model_files.repository import MODEL_FILE
 from service.system.cache import find_or_make, has_valid_checksum, private_folder
 
 _KIND = "models"
-_held: dict[str, int] = {}  # the open file of each copy that serves, by digest
+_held: dict[str, int] = {}  # the open file of each served copy, by digest
 
 
 def keep(cache: Path, sha256: str, content: bytes) -> None:
-    """Copy a model file, unless that was done before or the cache cannot be used."""
+    """Copy a model file, unless a copy exists or the cache cannot be used."""
     with contextlib.suppress(OSError):
         find_or_make(cache, _KIND, sha256, functools.partial(_write, content))
 
@@ -40,7 +40,7 @@ def find_kept(cache: Path, sha256: str) -> bytes | None:
 
 
 def hold(cache: Path, digests: Collection[str]) -> None:
-    """Lock the copies of what serves here, for as long as this process lives or until others serve."""
+    """Lock the copies of the models that are served here, until others are served or this process ends."""
     for sha256 in _held.keys() - set(digests):
         os.close(_held.pop(sha256))
     for sha256 in set(digests) - _held.keys():
@@ -51,11 +51,11 @@ def hold(cache: Path, digests: Collection[str]) -> None:
 
 
 def forget_the_rest(cache: Path) -> None:
-    """Remove the copies of what serves no more, here or in another server."""
+    """Remove the copies that are no longer served, here or by another server."""
     with contextlib.suppress(OSError):
         for entry in private_folder(cache, _KIND).iterdir():
             if entry.name not in _held and not entry.name.startswith(".") and not _is_held(entry):
-                shutil.rmtree(entry, ignore_errors=True)  # those with a dot are being made
+                shutil.rmtree(entry, ignore_errors=True)  # names with a dot are unfinished copies
 
 
 def _is_held(entry: Path) -> bool:

@@ -1,7 +1,7 @@
-"""The nodes of an ONNX file, as far as one must know them to see what an operator works across.
+"""The nodes of an ONNX file, with the facts that a check of the axes of operators needs.
 
-Reads protobuf's wire format itself: the `onnx` package is no part of the service, and ONNX Runtime shows no nodes. The
-field numbers are those of onnx.proto. Weights are skipped, not copied.
+This module reads protobuf's wire format itself: the `onnx` package is not part of the service, and ONNX Runtime exposes
+no nodes. The field numbers are those of onnx.proto. Weights are skipped, not copied.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Node:
     domain: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    numbers: dict[str, Numbers]  # the attributes that are whole numbers, or a constant of them
+    numbers: dict[str, Numbers]  # attributes that are whole numbers or constants of them
     graphs: "tuple[Graph, ...]"  # branches, or a loop's body
 
 
@@ -40,7 +40,7 @@ class Graph:
     outputs: list[str] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     constants: dict[str, Numbers | None] = field(default_factory=dict)  # None: not small whole numbers
-    ranks: dict[str, int] = field(default_factory=dict)  # as far as the file says
+    ranks: dict[str, int] = field(default_factory=dict)  # if known from the file
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class GraphFile:
 
 
 def read_graph_file(content: bytes) -> GraphFile:
-    """Return what is in a model file. Raises Unreadable."""
+    """Return the contents of a model file. Raises Unreadable."""
     try:
         return _model(memoryview(content))
     except (IndexError, TypeError, ValueError, RecursionError):

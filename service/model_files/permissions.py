@@ -1,4 +1,4 @@
-"""Who may not read what, in words that an operator can act on and a client may see: they name no path."""
+"""Messages about unreadable files, for operators and clients. They contain no path."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def why_unreadable(path: Path, error: OSError) -> str:
-    """Return the end of a sentence: why this process cannot read a file or folder, and what permissions it needs."""
+    """Return the end of a sentence: why this process cannot read a file or folder, and the permissions it needs."""
     if not isinstance(error, PermissionError):
         return f": {(error.strerror or 'unknown error').lower()}; check the disk, or the mount"
     closed = _first_closed(path)
@@ -15,17 +15,17 @@ def why_unreadable(path: Path, error: OSError) -> str:
         return f" by {user}; check its permissions"
     status = closed.stat()
     what = "it" if closed == path else "a folder above it"
-    needed = "be able to list and enter" if stat.S_ISDIR(status.st_mode) else "be able to read"
+    needed = "list and enter" if stat.S_ISDIR(status.st_mode) else "read"
     return (
         f" by {user}: {what} belongs to user id {status.st_uid}, group id {status.st_gid}, with mode "
-        f"{stat.S_IMODE(status.st_mode):04o}; change its owner or permissions so that {user} will {needed} it"
+        f"{stat.S_IMODE(status.st_mode):04o}; change its owner or permissions so that {user} can {needed} it"
     )
 
 
 def _first_closed(path: Path) -> Path | None:
-    """Return the outermost part of the path that this process cannot enter, or the path itself if that is the one."""
+    """Return the outermost part of the path that this process cannot enter or read."""
     for part in (*reversed(path.absolute().parents), path):
-        wanted = os.X_OK if part != path else os.R_OK | (os.X_OK if part.is_dir() else 0)
-        if not os.access(part, wanted, effective_ids=os.access in os.supports_effective_ids):
+        mode = os.X_OK if part != path else os.R_OK | (os.X_OK if part.is_dir() else 0)
+        if not os.access(part, mode, effective_ids=os.access in os.supports_effective_ids):
             return part
     return None

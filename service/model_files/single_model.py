@@ -1,6 +1,6 @@
 """A single model as the value of `--models`: a file, a folder with `model.onnx`, or a folder of versions.
 
-Its name is that of the file or folder, in the form that names have, unless `--model-name` gives another.
+Its name is made from that of the file or folder, unless `--model-name` gives another.
 """
 
 import os
@@ -16,9 +16,9 @@ _SUFFIX = ".onnx"
 
 @dataclass(frozen=True, slots=True)
 class SingleModel:
-    """Where one model lies: `file`, or `<folder>/<version>/model.onnx`."""
+    """The location of one model: `file`, or `<folder>/<version>/model.onnx`."""
 
-    path: Path  # as the operator gave it
+    path: Path  # as given by the operator
     name: str
     version: str | None = None  # of the file; None: the folder has versions
     file: Path | None = None
@@ -29,16 +29,16 @@ class SingleModel:
 
     @property
     def root(self) -> str:
-        """The real folder in which files of the model must lie; a file that the operator names may be a link."""
+        """The real folder in which files of the model must be; a file that the operator names may be a link."""
         if self.file is None:
             return os.path.realpath(self.path)
         return os.path.dirname(os.path.realpath(self.path)) if self.path == self.file else os.path.realpath(self.path)
 
 
 def find_single_model(path: Path, file_name: str, is_version: Callable[[str], object]) -> SingleModel | None:
-    """Return the model that a path names by itself; None for a folder of models, or what cannot be read.
+    """Return the single model at a path; None for a folder of models, or an unreadable path.
 
-    A folder with any `<name>/<version>/<file_name>` is a folder of models, whatever else it holds.
+    A folder with any `<name>/<version>/<file_name>` is a folder of models, whatever else it has.
     """
     whole = Path(os.path.abspath(path))
     try:
@@ -58,13 +58,13 @@ def find_single_model(path: Path, file_name: str, is_version: Callable[[str], ob
 
 
 def _one_file(path: Path, file: Path, named: Path, is_version: Callable[[str], object]) -> SingleModel:
-    """Return a file with the name and version that its folders, or it itself, give it."""
+    """Return a file with the name and version that follow from its path."""
     if named.name == file.stem or not is_version(named.name):
         return SingleModel(path, as_name(named.name), "1", file)
     return SingleModel(path, as_name(named.parent.name), named.name, file)
 
 
 def as_name(text: str) -> str:
-    """Return a name of a model that is as near to a text as the rules of names allow."""
+    """Return a valid model name that is similar to a text."""
     allowed = re.sub(r"[^a-z0-9._-]+", "-", text.lower())
     return allowed.lstrip("._-")[:_LONGEST_NAME].rstrip("-") or _NO_NAME

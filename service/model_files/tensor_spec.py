@@ -1,4 +1,4 @@
-"""What a graph takes and gives: names, element types in the words of the Open Inference Protocol, and shapes."""
+"""The inputs and outputs of a graph: names, element types of the Open Inference Protocol, and shapes."""
 
 import math
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# The protocol's name of an element type → NumPy's, as it lies on the wire: little-endian.
+# The protocol's name of an element type → NumPy's name, little-endian as on the wire.
 DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     **{f"UINT{bits}": np.dtype(f"<u{bits // 8}") for bits in (8, 16, 32, 64)},
@@ -28,23 +28,23 @@ class TensorSpec:
 
     @property
     def is_open(self) -> bool:
-        """Whether an axis behind the first can have any length."""
+        """Whether an axis after the first can have any length."""
         return OPEN in self.shape[1:]
 
     @property
     def row_bytes(self) -> int:
-        """The size of one element along the first axis, with open axes taken for 1."""
+        """The size of one element along the first axis; open axes count as 1."""
         return DTYPES[self.datatype].itemsize * math.prod(max(1, axis) for axis in self.shape[1:])
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor may have this shape."""
+        """Return whether a tensor may have this shape."""
         return len(shape) == len(self.shape) and all(
-            wanted in (OPEN, given) for wanted, given in zip(self.shape, shape, strict=True)
+            requested in (OPEN, given) for requested, given in zip(self.shape, shape, strict=True)
         )
 
 
 def read_spec(node: Any) -> TensorSpec | None:
-    """Return what ONNX Runtime says of an input or output, or None if the protocol has no name for its type."""
+    """Return an input or output as ONNX Runtime reports it, or None if the protocol has no name for its type."""
     kind = str(node.type).removeprefix("tensor(").removesuffix(")")
     datatype = _FLOATS.get(kind, kind.upper())
     if datatype not in DTYPES:

@@ -80,11 +80,11 @@ class ModelRollout:
         """Serve exactly these versions of a model in all workers; return a failure, and then nothing has changed."""
         async with self._lock:
             others = [file for file in self._serving_set.files if file.name != name]
-            wanted = replace(self._serving_set, files=tuple(sorted([*others, *files], key=name_and_number)))
-            new = tuple(file for file in wanted.files if file not in self._serving_set.files)
+            proposed = replace(self._serving_set, files=tuple(sorted([*others, *files], key=name_and_number)))
+            new = tuple(file for file in proposed.files if file not in self._serving_set.files)
             failure = await self._workers.prepare(new) if new else None
             if failure is None:
-                self._serving_set = wanted
+                self._serving_set = proposed
                 self._accepted |= {file.sha256 for file in new if file.sha256}
                 self._agree({key: most for worker in self._workers for key, most in worker.max_batches.items()})
             await self._commit()

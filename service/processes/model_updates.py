@@ -12,13 +12,12 @@ from service.model_files.repository import (
     ModelFile,
     ModelRepositoryError,
     VersionState,
-    check_card_stays,
     check_location,
     is_name,
     model_names,
     versions_of,
-    warn_of_what_is_left_out,
 )
+from service.model_files.serving_set import check_card_stays, warn_about_ignored_folders
 from service.processes.model_rollout import ModelRollout
 from service.processes.model_validation import RepositoryConfig, Validate
 from service.processes.version_states import VersionStates, name_and_number
@@ -75,7 +74,7 @@ class ModelUpdater:
                     await self._load(name, files)
             await self._unload_missing(existing)
             await self._rollout.publish_states()
-            warn_of_what_is_left_out(self._folder)
+            warn_about_ignored_folders(self._folder)
         serving = self._rollout.serving_set.files
         log.info("reloaded; serving %s", ", ".join(f"{file.name}:{file.version}" for file in serving))
 

@@ -58,7 +58,8 @@ def _load(file: ModelFile, content: bytes, settings: Settings) -> None:
     if model is not None:
         _check_domains(model)
     host = EngineOptions(
-        alone_threads=settings.engine_threads or available_cores(),  # as in the workers, so that they keep the choice
+        exclusive_threads=settings.engine_threads
+        or available_cores(),  # as in the workers, so that they keep the choice
         cache=cache_root(),
         largest_gpu_batch=settings.max_batch or LARGEST_GPU_BATCH,
         allow_bf16=settings.allow_bf16,

@@ -21,7 +21,7 @@ from service.batching.jobs import call
 from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
-from service.http_server.connection import ClientTimeouts
+from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.overload import OverloadControl
 from service.http_server.server import Drain, Server, exit_after, make_server
 from service.lifespan import AppComponents, WorkerSlot

@@ -166,7 +166,7 @@ class WorkerController:
             )
             return
         worker_exit = WorkerExit(code, worker.is_loaded, worker.healthy_s, worker.killed_because is not None)
-        # Workers that fail as soon as they serve may each have another one that just loaded; that is no service.
+        # Workers that fail as soon as they serve do not count: together they give no service.
         others_serve = self._workers.has_served_for(_SERVING_S if worker.is_loaded else 0.0)
         delay_s = self._restarts.delay_after(worker_exit, others_serve=others_serve)
         if delay_s is None:

@@ -32,7 +32,7 @@ _LAST_MESSAGES_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is started with."""
+    """The parameters of a worker's start."""
 
     index: int  # among the workers, from 0
     layout: WorkerLayout | None  # None: the worker measures the default model and chooses

@@ -1,1 +1,1 @@
-"""Metrics, statistics of models, and lines of the log on their way out."""
+"""Metrics, statistics of models, and the writing of the log."""

@@ -1,6 +1,6 @@
-"""Seconds as milliseconds with two decimals, for answers, headers and the log.
+"""Seconds as milliseconds with two decimals, for responses, headers and the log.
 
-Each answer has a dozen of them, and Python's own rounding and formatting of a float takes up to a microsecond.
+Each response has a dozen of them, and Python's own rounding and formatting of a float takes up to a microsecond.
 """
 
 _HUNDREDTHS_A_SECOND = 100_000
@@ -12,5 +12,5 @@ def milliseconds(seconds: float) -> float:
 
 
 def hundredths(seconds: float) -> tuple[int, int]:
-    """Return a duration's whole milliseconds and the hundredths of one, as `%d.%02d` writes them."""
+    """Return whole milliseconds and hundredths of a millisecond, for the format `%d.%02d`."""
     return divmod(int(seconds * _HUNDREDTHS_A_SECOND + 0.5), 100)

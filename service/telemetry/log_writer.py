@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 
 _MOST_LINES = 8192
 _PAUSE_S = 0.05  # between two rounds: a wake-up for each line would cost more than the line
-_ATOMIC_BYTES = 4096  # of a pipe: what is written at once does not mix with other processes' lines
+_ATOMIC_BYTES = 4096  # of a pipe: a write up to this size does not mix with lines of other processes
 _FLUSH_S = 0.5
 _LOOK_S = 0.005
 
@@ -36,7 +36,7 @@ class LogWriter:
         self._thread: threading.Thread | None = None
 
     def put(self, line: bytes) -> None:
-        """Have a line, with its end, written soon."""
+        """Queue a line, with its line end, for writing."""
         if len(self._lines) >= self._most_lines:
             self.dropped += 1
             return
@@ -47,7 +47,7 @@ class LogWriter:
             self._has_lines.set()
 
     def flush(self) -> None:
-        """Wait until everything is written, but not for long."""
+        """Wait for a short time until all lines are written."""
         deadline = time.monotonic() + _FLUSH_S
         self._hurry.set()
         while (self._lines or self._is_writing) and time.monotonic() < deadline:
@@ -77,7 +77,7 @@ class LogWriter:
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Join lines as long as they stay atomic."""
+    """Join lines up to the size of an atomic write."""
     piece = b""
     for line in lines:
         if piece and len(piece) + len(line) > _ATOMIC_BYTES:

@@ -1,8 +1,8 @@
-"""Every counter and histogram of one process, and the one place that touches them.
+"""All counters and histograms of one process, and the only module that changes them.
 
-They are plain numbers that only the event loop changes, and become a snapshot when the supervisor asks: that costs a
-request 3 µs instead of 25. Label values come from fixed sets or from the loaded models, so that no client can make
-more series.
+They are plain numbers that only the event loop changes; a snapshot is made when the supervisor requests one. This costs
+a request 3 µs instead of 25. Label values come from fixed sets or from the loaded models, so that no client can create
+series.
 """
 
 import time
@@ -16,18 +16,18 @@ from service.errors import ServiceError
 from service.telemetry.model_statistics import InferenceCounts, Row
 from service.telemetry.prometheus import HISTOGRAMS, Snapshot, added, key, process_snapshot
 
-if TYPE_CHECKING:  # the supervisor's admission has statistics, too, but no engine
+if TYPE_CHECKING:  # the supervisor uses this module as well, without an engine
     from service.inference.results import Classification, ModelInfo
 
 # Other methods count as `other`, in metrics and in the log, so that no client can create series.
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
-# Requests of one image are counted so many at a time: one after the other in a loop they cost half as much each.
+# Requests of one image are counted in groups of this size: in a loop each costs half as much.
 _COUNTED_TOGETHER = 64
 
 
 @dataclass(slots=True)
 class _Answered:
-    """What is counted of one image."""
+    """The counters of one classified image."""
 
     model: "ModelInfo"
     format: str
@@ -44,7 +44,7 @@ class _Histogram:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)  # the last one is for everything above
+        self._counts = [0] * (len(bounds) + 1)  # the last one counts values above all bounds
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
@@ -56,7 +56,7 @@ class _Histogram:
 
 
 class Metrics:
-    """One process's statistics since it started."""
+    """The statistics of one process since its start."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Metrics:
         dropped_log_lines: Callable[[], int] = lambda: 0,
         collect_all: Callable[[], Awaitable[Snapshot | None]] | None = None,
     ) -> None:
-        """`collect_all` returns the statistics of all processes, or None if they are not known."""
+        """`collect_all` returns the statistics of all processes, or None if they are unknown."""
         self.in_flight = 0
         self._queue_depth = queue_depth
         self._queue_age_s = queue_age_s
@@ -81,28 +81,28 @@ class Metrics:
         )
 
     def note_models(self, models: "Iterable[ModelInfo]") -> None:
-        """Report these models as loaded."""
+        """Set the loaded models."""
         self._models = list(models)
 
     def note_answer(self, route: str, method: str, status: int) -> None:
-        """Count one answer. `route` is one of the server's own paths, or `other`."""
+        """Count one response. `route` is one of the server's own paths, or `other`."""
         self._counts["resnet_requests", route, method if method in METHODS else "other", str(status)] += 1
 
     def log_rejected(self, status: int, code: str) -> None:
-        """Count what was refused before it became a request."""
+        """Count a rejection that happened before the request reached the application."""
         self.note_answer("other", "other", status)
         self._counts["resnet_refusals", code] += 1
 
     def note_refusal(self, error: ServiceError) -> None:
-        """Count one request that failed in a way we know."""
+        """Count one request with an expected failure."""
         self.note_refusal_code(error.code)
 
     def note_refusal_code(self, code: str) -> None:
-        """Count one request that was refused for a reason with this code."""
+        """Count one request that was refused with this error code."""
         self._counts["resnet_refusals", code] += 1
 
     def note_classification(self, model: "ModelInfo", classification: "Classification", total_s: float) -> None:
-        """Count one classified image and where its time went."""
+        """Count one classified image and its timings."""
         self._uncounted.append(
             _Answered(
                 model,
@@ -136,23 +136,23 @@ class Metrics:
     def note_inference(
         self, model: "ModelInfo", rows: "Sequence[Classification]", total_s: float, output_s: float = 0.0
     ) -> None:
-        """Count one request of several images, or rows of tensors, and where their time went."""
+        """Count one request of several images, or rows of tensors, and its timings."""
         self._inference.note(model.served_as, rows, total_s, output_s, time.time())
         self._by_model[model.name][-1].observe(total_s)
         for row in rows:
             self._count_row(model, row.image.format, row)
 
     def note_failed_inference(self, model: "ModelInfo", total_s: float) -> None:
-        """Count one request that a model did not answer."""
+        """Count one request that the model failed on."""
         self._inference.note_failure(model.served_as, total_s)
 
     async def total(self) -> Snapshot:
-        """Return the statistics of all processes, or of this one if the others' are not known."""
+        """Return the statistics of all processes, or of this one if the others' are unknown."""
         total = None if self._collect_all is None else await self._collect_all()
         return self.snapshot() if total is None else total
 
     def snapshot(self) -> Snapshot:
-        """Return everything that was counted, and what this process takes of the machine."""
+        """Return all statistics, and the resources that this process uses."""
         self._count_images()
         counters: dict[str, list[float]] = {key(*labels): [count] for labels, count in self._counts.items()}
         for model, histograms in self._by_model.items():

@@ -1,7 +1,7 @@
-"""How much each model has worked, as lists of numbers that can be added up over processes.
+"""Statistics of each model, as lists of numbers that are summed over processes.
 
-A request counts once, with the means over its rows, so that its parts stay below its whole; an execution is a run of
-the model, shared by the rows of its batch, and each row counts its share.
+A request counts once, with the means over its rows, so that the sum of its parts is below the whole. An execution is a
+run of the model, shared by the rows of its batch; each row counts its share.
 """
 
 from collections import defaultdict
@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 # Of a model: rows, executions, requests answered and their seconds, requests failed and their seconds, then the seconds
-# of answered requests that went into waiting, decoding, running, and writing the answer.
+# of answered requests for waiting, decoding, running, and writing the response.
 MODEL_NUMBERS = 10
 
 
 class Row(Protocol):
-    """What an answer to one row says of its time."""
+    """The timings of one row."""
 
     @property
     def batch_size(self) -> int: ...
@@ -38,21 +38,21 @@ def batch_key(model: str, size: int) -> str:
 
 
 def batch_prefix(model: str) -> str:
-    """Return what the keys of all batch sizes of a model begin with."""
+    """Return the common prefix of the keys of all batch sizes of a model."""
     return f"inference_batch\n{model}\n"
 
 
 @dataclass(slots=True)
 class InferenceCounts:
-    """What one process has counted."""
+    """The statistics of one process."""
 
     numbers: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))  # by key
-    last_ms: dict[str, float] = field(default_factory=dict)  # of each model's last answer, since 1970
+    last_ms: dict[str, float] = field(default_factory=dict)  # the time of each model's last response, since 1970
 
     def note(self, model: str, rows: Sequence[Row], total_s: float, output_s: float, when: float) -> None:
-        """Count a request that was answered at this time; writing the answer took `output_s` of the whole."""
+        """Count a request that was answered at this time; writing the response took `output_s` of the total."""
         queue_s = decode_s = inference_s = executions = 0.0
-        for row in rows:  # of a batch size: executions, and the seconds that they decoded and ran
+        for row in rows:  # for the batch size: executions, and the seconds of decoding and running
             share = 1 / row.batch_size
             executions += share
             queue_s += row.queue_s
@@ -65,7 +65,7 @@ class InferenceCounts:
         self.last_ms[model] = when * 1000
 
     def note_failure(self, model: str, total_s: float) -> None:
-        """Count a request that was not."""
+        """Count a failed request."""
         self._add(model_key(model), (0, 0, 0, 0, 1, total_s, 0, 0, 0, 0))
 
     def _add(self, key: str, numbers: Sequence[float]) -> None:

@@ -1,7 +1,7 @@
-"""Statistics of several processes, added up and written in Prometheus' text format.
+"""Statistics of several processes, summed and written in Prometheus' text format.
 
-A snapshot is what one process has counted, as plain lists that JSON can carry: counters and histograms by key, each a
-list of numbers that can be added to another, and gauges. Counters of processes that have ended stay in the sum.
+A snapshot has the statistics of one process as plain lists for JSON: counters and histograms by key, each a list of
+numbers that can be summed, and gauges. Counters of ended processes stay in the sum.
 """
 
 import os
@@ -25,24 +25,24 @@ HISTOGRAMS = (
     ("resnet_decode_seconds", "Decoding and resizing one image.", _SECONDS),
     ("resnet_queue_seconds", "Waiting until an engine thread took the image.", _SECONDS),
     ("resnet_inference_seconds", "Running the model on the image's batch.", _SECONDS),
-    ("resnet_request_seconds", "From a request's headers to its answer, uploading included.", _SECONDS),
+    ("resnet_request_seconds", "From a request's headers to its response, including the upload.", _SECONDS),
 )
 _QUEUE_AGE = "resnet_queue_age_seconds"
 _COUNTERS = (
-    ("resnet_requests", "Answers by route.", ("route", "method", "status")),
+    ("resnet_requests", "Responses by route.", ("route", "method", "status")),
     ("resnet_refusals", "Requests that failed, by code.", ("code",)),
     ("resnet_pictures", "Classified images by format.", ("format",)),
-    ("resnet_log_lines_dropped", "Lines of the log that its reader was too slow for.", ()),
-    ("resnet_process_deaths", "Processes that ended unasked, by reason, and were replaced.", ("reason",)),
-    ("resnet_reloads", "Versions of models after the start, by what became of them.", ("outcome",)),
+    ("resnet_log_lines_dropped", "Log lines that were dropped because their reader was too slow.", ()),
+    ("resnet_process_deaths", "Processes that ended unexpectedly and were replaced, by reason.", ("reason",)),
+    ("resnet_reloads", "Changes of model versions after the start, by outcome.", ("outcome",)),
     ("process_cpu_seconds", "User and system CPU time of all processes.", ()),
 )
 _GAUGES = (
-    ("resnet_requests_in_flight", "Requests without an answer yet."),
-    ("resnet_queue_depth", "Images that wait for the engine."),
-    (_QUEUE_AGE, "How long the image that waits longest has done so."),
+    ("resnet_requests_in_flight", "Requests in progress."),
+    ("resnet_queue_depth", "Images in the queue."),
+    (_QUEUE_AGE, "Waiting time of the oldest image in the queue."),
     ("resnet_processes", "Processes that run models."),
-    ("process_resident_memory_bytes", "Resident memory of all processes; pages they share count in each."),
+    ("process_resident_memory_bytes", "Resident memory of all processes; shared pages count in each."),
     ("process_open_fds", "Open file descriptors of all processes."),
 )
 _MODEL_LABELS = ("name", "version", "sha256", "provider", "precision")
@@ -50,12 +50,12 @@ _STARTED_AT = time.time()
 
 
 class Snapshot(TypedDict):
-    """What one process has counted."""
+    """The statistics of one process."""
 
     counters: dict[str, list[float]]  # by `key`; for a histogram the counts of its buckets, then the sum of its values
     gauges: dict[str, float]
     models: list[list[str]]  # the values of _MODEL_LABELS
-    last_ms: NotRequired[dict[str, float]]  # of each model's last answer, since 1970
+    last_ms: NotRequired[dict[str, float]]  # the time of each model's last response, since 1970
 
 
 def key(name: str, *labels: str) -> str:
@@ -64,7 +64,7 @@ def key(name: str, *labels: str) -> str:
 
 
 def added(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """Return the sum of what several processes have counted."""
+    """Return the sum of the statistics of several processes."""
     last_ms: dict[str, float] = {}
     total = Snapshot(counters={}, gauges={}, models=[], last_ms=last_ms)
     for snapshot in snapshots:
@@ -83,23 +83,23 @@ def added(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def without_gauges(snapshot: Snapshot) -> Snapshot:
-    """Return what stays true when a process has ended."""
+    """Return the counters of an ended process."""
     return Snapshot(counters=snapshot["counters"], gauges={}, models=[], last_ms=snapshot.get("last_ms", {}))
 
 
 def counted(name: str, *labels: str, times: int = 1) -> Snapshot:
-    """Return the snapshot of one event, or of so many."""
+    """Return the snapshot of one event, or of several."""
     return Snapshot(counters={key(name, *labels): [times]}, gauges={}, models=[])
 
 
 def process_snapshot() -> Snapshot:
-    """Return what the operating system says of this process; never fails, also without a free descriptor."""
+    """Return the operating system's figures of this process; never fails, also without a free file descriptor."""
     gauges = {"process_resident_memory_bytes": _resident_bytes(), "process_open_fds": _open_files()}
     return Snapshot(counters={"process_cpu_seconds": [time.process_time()]}, gauges=gauges, models=[])
 
 
 def _resident_bytes() -> float:
-    """Return the resident memory, or its peak where no descriptor is left to read it with."""
+    """Return the resident memory, or its peak if no file descriptor is free to read it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return float(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -108,7 +108,7 @@ def _resident_bytes() -> float:
 
 
 def _open_files() -> float:
-    """Return the number of open descriptors, which is the limit where none is left to count them with."""
+    """Return the number of open file descriptors; the limit if none is free to count them."""
     try:
         return float(len(os.listdir("/proc/self/fd")))
     except OSError:
@@ -116,7 +116,7 @@ def _open_files() -> float:
 
 
 def render(snapshot: Snapshot) -> bytes:
-    """Return everything in Prometheus' text format."""
+    """Return all statistics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Families(snapshot))
     return generate_latest(registry)

@@ -89,7 +89,7 @@ def test_the_ceiling_of_goodput_follows_from_the_cost_of_a_refusal(
     assert goodput_ceiling(overload, refusal_cost) == pytest.approx(share, abs=1e-4)
 
 
-def test_recovery_is_the_first_moment_after_which_nothing_fails_and_a_second_is_quick() -> None:
+def test_recovery_is_the_first_moment_after_which_nothing_fails_and_a_second_is_fast() -> None:
     stage = Stage(begins_s=100, seconds=5, rate=10)
     outcomes = [
         outcome(at, status=503) if at < 100.3 else outcome(at, 0.5 if at < 100.75 else 0.01) for at in stage.schedule()

@@ -16,7 +16,7 @@ from service.engine.engine import Engine
 from service.inference.classifier import Classifier
 from service.inference.registry import load
 from service.model_files.card import read_card
-from service.model_files.repository import find_models
+from service.model_files.serving_set import find_models
 from tests.export.conftest import Trained, copy_run
 from tests.export.sources.test_trained import change_run
 from tests.support.shipped import write_shipped
@@ -41,9 +41,9 @@ def test_without_a_connection_the_shipped_run_of_that_depth_is_exported_checked_
     assert result.exit_code == 0, result.output
     said = result.stderr
     assert "no finished run under runs/ fits depth 18; taking published weights" in said
-    assert re.search(r"published weights cannot be had: cannot fetch \S+: no connection; .* put it at ", said)
+    assert re.search(r"published weights are not available: cannot fetch \S+: no connection; .* put it at ", said)
     assert "exporting training/results/everyday-resnet18, which comes with this project: resnet18 with the stem" in said
-    assert "3 classes, 58.50% of its test images right" in said
+    assert "3 classes, 58.50% accuracy on its test images" in said
     assert re.search(r"1,000 classes, once there is a connection: \S*export-onnx --depth 18 --weights published", said)
     file = Path("models/everyday-resnet18/1/model.onnx")
     assert read_card(Engine(file.read_bytes(), providers="cpu").metadata).labels == ("thing 0", "thing 1", "thing 2")
@@ -105,7 +105,7 @@ def test_the_newest_finished_run_of_ones_own_is_taken_and_that_is_said(trained: 
     result = export_onnx("--depth", 20)
     assert result.exit_code == 0, result.output
     assert "runs/new is your newest finished run of depth 20; older: runs/old" in result.stderr
-    assert "runs/unfinished is not finished and is left out; --checkpoint runs/unfinished exports it" in result.stderr
+    assert "runs/unfinished is unfinished and ignored; --checkpoint runs/unfinished exports it" in result.stderr
 
 
 def test_a_depth_that_was_never_published_comes_from_a_shipped_run(results: Path) -> None:

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from export.triton_config import CONFIG_FILE, MAX_BATCH, triton_config, write_triton_config
-from service.model_files.repository import find_models
+from service.model_files.serving_set import find_models
 from tests.export.conftest import Converted
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -1,6 +1,7 @@
 """`Client` and `AsyncClient`: against a real server, and against one that fails on purpose."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,3 +220,11 @@ def test_results_are_frozen_and_compare_by_value() -> None:
     assert first == second
     with pytest.raises(AttributeError):
         first.confident = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+def test_help_shows_the_parameters_and_the_result_of_a_method(client: type[Client | AsyncClient]) -> None:
+    signature = inspect.signature(client.classify)
+    assert list(signature.parameters) == ["self", "image", "top_k", "model", "timeout_s"]
+    assert signature.return_annotation is Classification
+    assert (client.classify.__doc__ or "").startswith("Return the best `top_k` labels of an image")

@@ -101,7 +101,7 @@ def test_a_run_starts_from_a_shipped_one_of_everyday_things_and_goes_on_without_
     shutil.rmtree(everyday)
     shutil.rmtree(max((run / "checkpoints").glob("*[0-9]"), key=lambda path: int(path.name)))
     resumed = "\n".join(said_lines(train(data, run, *PACKED, "--steps", "2", "--resume")))
-    assert "going on from step" in resumed and "published" not in resumed
+    assert "continuing from step" in resumed and "published" not in resumed
     assert facts_of(run)["start"] == facts["start"]
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_goes_on_is_bit_equal_and_needs_no_weights_file(weights: Path
     shutil.rmtree(newest)  # as if it had been killed before the last one was whole
     weights.unlink()
     resumed = train(data, tmp_path / "cut", *options, "--resume")
-    assert "going on from step" in "\n".join(said_lines(resumed))
+    assert "continuing from step" in "\n".join(said_lines(resumed))
     whole, cut = load_latest(tmp_path / "whole"), load_latest(tmp_path / "cut")
     assert whole and cut and whole.step == cut.step == 8
     assert all(torch.equal(whole.weights[name], cut.weights[name]) for name in whole.weights)

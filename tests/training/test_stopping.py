@@ -130,7 +130,7 @@ def test_a_run_that_is_stopped_while_it_evaluates_an_epoch_saves_and_writes_that
     whole = train(images, tmp_path / "whole", recipe)
     with monkeypatch.context() as patched:
         ask_in("training.runs.measurements.logits_of", patched)
-        with pytest.raises(Interrupted, match="stopped at step 7, which is saved; go on with --resume"):
+        with pytest.raises(Interrupted, match="stopped at step 7, which is saved; continue with --resume"):
             train(images, tmp_path / "stopped", recipe)
     assert not (tmp_path / "stopped" / "metrics.jsonl").exists()
     again = train(images, tmp_path / "stopped", recipe, resume=True)
@@ -144,7 +144,7 @@ def test_a_run_that_is_stopped_in_its_last_evaluation_has_saved_its_weights(
     with monkeypatch.context() as patched:
         ask_in("training.runs.measurements.logits_of", patched, call=3)
         with pytest.raises(
-            Interrupted, match="while evaluating; the weights of step 12 are saved: go on with --resume"
+            Interrupted, match="while evaluating; the weights of step 12 are saved; continue with --resume"
         ):
             train(images, tmp_path / "run")
     assert latest(tmp_path / "run").step == 12
@@ -230,5 +230,5 @@ def test_sigterm_ends_a_process_whose_step_would_take_minutes(images: Path, tmp_
         process.terminate()
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "stopped at step 0, which is saved; go on with --resume" in said
+    assert "stopped at step 0, which is saved; continue with --resume" in said
     assert latest(tmp_path / "run").step == 0

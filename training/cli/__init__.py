@@ -12,7 +12,7 @@ from training.cli.run_command import run
 
 main = typer.Typer(
     name="train-resnet",
-    help="Train residual networks: the paper's, and your own classes.",
+    help="Train residual networks of the paper, also on your own classes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +22,7 @@ for _command in (run, recipes, cost, convert_tiny_imagenet, archive, report, eva
 
 
 def start() -> None:
-    """Run the command line; a package that is not installed is one line, too."""
+    """Run the command line; a missing package is reported in one line."""
     try:
         main()
     except ModuleNotFoundError as error:

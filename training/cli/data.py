@@ -9,10 +9,13 @@ from training.cli.failure import fail
 
 
 def convert_tiny_imagenet(
-    source: Annotated[Path, typer.Argument(help="tiny-imagenet-200.zip, its folder, or a bare git directory with it.")],
+    source: Annotated[
+        Path,
+        typer.Argument(help="tiny-imagenet-200.zip, its unpacked folder, or a bare git directory that contains it."),
+    ],
     out: Annotated[Path, typer.Argument(help="Folder for the two tars.")],
 ) -> None:
-    """Make two tars of class folders out of Tiny ImageNet 200: what the everyday recipes train and test on."""
+    """Convert Tiny ImageNet 200 to two tars of class folders, for the everyday recipes."""
     from training.data_files.listing import DataError
     from training.data_files.tiny_imagenet import convert
 

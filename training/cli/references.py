@@ -1,4 +1,4 @@
-"""`train-resnet recipes` and `cost`: what can be trained, and what it costs."""
+"""`train-resnet recipes` and `cost`: the recipes, and the costs of the networks."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ class Format(StrEnum):
 
 
 def recipes() -> None:
-    """List the recipes, each with its length, the test error to expect at that length, and where that comes from."""
+    """List the recipes, each with its length, and the expected test error with its source."""
     from training.recipes.catalog import RECIPES
 
     row = "{:24} {:>13} {:>6}  {:18}  {}"
@@ -28,7 +28,7 @@ def recipes() -> None:
 def cost(
     output: Annotated[Format, typer.Option("--format", help="table, or json for programs.")] = Format.table,
 ) -> None:
-    """Count parameters and multiply-adds of every network of the paper, beside VGG-16 and VGG-19."""
+    """Count parameters and multiply-adds of every network of the paper, with VGG-16 and VGG-19 for comparison."""
     from training.networks.cost import all_costs, relative_to_vgg19
 
     costs = all_costs()

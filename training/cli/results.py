@@ -1,4 +1,4 @@
-"""`train-resnet archive`, `report` and `evaluate`: what is done with the folder of a run."""
+"""`train-resnet archive`, `report` and `evaluate`: commands that use the folder of a finished run."""
 
 import json
 from enum import StrEnum
@@ -20,7 +20,7 @@ def archive(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     out: Annotated[Path, typer.Argument(help="A new folder, such as training/results/my-run.")],
 ) -> None:
-    """Copy what is worth keeping of a run: facts, measurements, and the weights in half precision."""
+    """Copy the lasting results of a run: facts, measurements, and the weights in half precision."""
     from training.runs.archive import ArchiveError
     from training.runs.archive import archive as keep
     from training.weights.checkpoint import CheckpointError
@@ -64,7 +64,7 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="A run folder, a checkpoint in it, or its weights file.")],
     data: Annotated[Path, typer.Option(help="Images: a folder (or a tar of one) with a folder for each class.")],
     views: Annotated[
-        str, typer.Option(help="centre, mirror, ten-crop or multi-scale: what is scored of an image.")
+        str, typer.Option(help="The views of an image that are scored: centre, mirror, ten-crop or multi-scale.")
     ] = "centre",
     out: Annotated[
         Path | None,
@@ -72,7 +72,7 @@ def evaluate(
     ] = None,
     max_skipped: MaxSkipped = None,
 ) -> None:
-    """Measure a trained network: errors, every class, confusion matrix, calibration."""
+    """Measure a trained network: errors, metrics of each class, confusion matrix, calibration."""
     from training.data.dataset import DataError
     from training.runs.evaluate_command import EvaluationError, table
     from training.runs.evaluate_command import evaluate as measure

@@ -11,6 +11,7 @@ import typer
 from training.cli.failure import fail
 
 if TYPE_CHECKING:
+    from service.images.preprocessing import Resizer
     from training.hardware.devices import Hardware
     from training.hardware.process_group import World
     from training.recipes.recipe import Recipe
@@ -25,19 +26,19 @@ _TestImages = Annotated[Path | None, typer.Option(help="Test images, used once a
 _Weights = Annotated[
     str | None,
     typer.Option(
-        help="Start from these: a file of torchvision, timm, Hugging Face or a tool that wraps them, or a run."
+        help="Initial weights: a run, or a file of torchvision, timm, Hugging Face or a tool that wraps them."
     ),
 ]
-_Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
-_Minutes = Annotated[float | None, typer.Option(help="Minutes; becomes a number of steps.", min=0.01)]
-_Epochs = Annotated[float | None, typer.Option(help="Another length, in epochs.", min=0.001)]
-_Steps = Annotated[int | None, typer.Option(help="Another length, in steps.", min=1)]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+_Minutes = Annotated[float | None, typer.Option(help="Length in minutes, converted to steps.", min=0.01)]
+_Epochs = Annotated[float | None, typer.Option(help="Length in epochs instead of the recipe's.", min=0.001)]
+_Steps = Annotated[int | None, typer.Option(help="Length in steps instead of the recipe's.", min=1)]
 _Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change a field of the recipe; repeatable.")
 ]
-_Seed = Annotated[int, typer.Option(help="Everything random follows from it.", min=0)]
-_Precision = Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: what is fast here.")]
-_Compile = Annotated[str, typer.Option(help="on, off, or auto: on a GPU that does not replay recorded steps.")]
+_Seed = Annotated[int, typer.Option(help="Seed of everything random.", min=0)]
+_Precision = Annotated[str, typer.Option(help="fp32, bf16, fp16 (GPUs), or auto: the fastest on this hardware.")]
+_Compile = Annotated[str, typer.Option(help="on, off, or auto: on for a GPU without recorded steps.")]
 _Threads = Annotated[int | None, typer.Option(help="CPU threads; default: all cores.", min=1)]
 _CheckpointMinutes = Annotated[float, typer.Option(help="Minutes between checkpoints.", min=0)]
 MaxSkipped = Annotated[
@@ -47,9 +48,9 @@ MaxSkipped = Annotated[
 _Deterministic = Annotated[
     bool, typer.Option("--deterministic", help="Refuse operations that may differ from run to run on a GPU.")
 ]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="One batch through everything; leaves nothing behind.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Run every stage with one batch; keeps no files.")]
 _OverfitBatch = Annotated[
-    bool, typer.Option("--overfit-batch", help="Only see whether the network can learn one batch.")
+    bool, typer.Option("--overfit-batch", help="Only check that the network can learn one batch.")
 ]
 _Reading = Annotated[
     Literal["auto", "packed", "streamed"],
@@ -57,11 +58,11 @@ _Reading = Annotated[
 ]
 _Decoders = Annotated[
     int | None,
-    typer.Option(help="Processes that decode what is streamed; default: one a core.", min=1, show_default=False),
+    typer.Option(help="Processes that decode streamed images; default: one a core.", min=1, show_default=False),
 ]
 _Resizer = Annotated[
     Literal["auto", "pillow", "cykooz-resizer"],
-    typer.Option(help="What resizes images; auto: cykooz-resizer where it is installed, else Pillow."),
+    typer.Option(help="Library that resizes images; auto: cykooz-resizer if it is installed, else Pillow."),
 ]
 
 
@@ -90,11 +91,8 @@ def run(
     resizer: _Resizer = "auto",
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
-    from service.images.preprocessing import installed_resizers, usual_resizer
     from training.runs.options import Options
 
-    if resizer != "auto" and resizer not in installed_resizers():
-        fail(f"{resizer} is not installed; install it, or leave out --resizer")
     options = Options(
         out=out or Path("runs") / recipe,
         data=data,
@@ -104,19 +102,33 @@ def run(
         time_budget_minutes=time_budget,
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
-        fixed=frozenset(
-            [change.partition("=")[0].strip() for change in changes or ()] + ["weights"] * (weights is not None)
-        ),
+        fixed=_fixed_fields(changes or [], weights),
         reading=None if reading == "auto" else reading,
         decoders=decoders,
-        resizer=usual_resizer() if resizer == "auto" else resizer,
+        resizer=_installed(resizer),
     )
-    lengths = {"epochs": epochs, "steps": steps}
-    if sum(length is not None for length in (*lengths.values(), time_budget)) > 1:
+    if sum(length is not None for length in (epochs, steps, time_budget)) > 1:
         fail("give only one of --time-budget, --epochs and --steps")
-    chosen = _chosen(recipe, changes or [], lengths, weights)
+    chosen = _chosen(recipe, changes or [], {"epochs": epochs, "steps": steps}, weights)
     world, hardware = _hardware(precision, compile, threads, deterministic=deterministic)
     train(chosen, options, hardware, world, "dry_run" if dry_run else "overfit_batch" if overfit_batch else None)
+
+
+def _installed(resizer: "Resizer | Literal['auto']") -> "Resizer":
+    """Return the resizer to use; one that is not installed ends the program."""
+    from service.images.preprocessing import installed_resizers, usual_resizer
+
+    if resizer == "auto":
+        return usual_resizer()
+    if resizer not in installed_resizers():
+        fail(f"{resizer} is not installed; install it, or leave out --resizer")
+    return resizer
+
+
+def _fixed_fields(changes: list[str], weights: str | None) -> frozenset[str]:
+    """Return the fields of the recipe that the command line sets."""
+    fields = [change.partition("=")[0].strip() for change in changes]
+    return frozenset(fields if weights is None else [*fields, "weights"])
 
 
 def _chosen(name: str, changes: list[str], lengths: dict[str, float | None], weights: str | None) -> "Recipe":
@@ -144,7 +156,7 @@ def _hardware(precision: str, compile: str, threads: int | None, *, deterministi
 
 
 def train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "World", trial: str | None) -> None:
-    """Train, or try out what `trial` names of `training.runs.sanity_checks`; an expected failure ends the program."""
+    """Train, or run the check of `training.runs.sanity_checks` that `trial` names; a failure ends the program."""
     from training.data.dataset import DataError
     from training.runs import sanity_checks as trials
     from training.runs.options import Interrupted, RunError
@@ -175,7 +187,7 @@ def train(recipe: "Recipe", options: "Options", hardware: "Hardware", world: "Wo
 
 
 def _end_now(message: str) -> NoReturn:
-    """End without waiting for threads that still compute what has been left, or for other processes."""
+    """End without waiting for other processes, or for threads that compute results without a use."""
     typer.echo(f"train-resnet: {message}", err=True)
     sys.stderr.flush()
     os._exit(1)

@@ -1,6 +1,6 @@
-"""The colours of a training set: mean and standard deviation of each channel, and the mean image.
+"""The mean and standard deviation of each channel of a training set, and the mean image.
 
-Of a set with very many pixels a sample is measured, drawn with the run's seed.
+A very large set is measured on a sample, drawn with the run's seed.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""Processes that decode images in parallel, each on a pipe of its own.
+"""Processes that decode images in parallel, each with its own pipe.
 
-One that dies, whatever the cause, closes its pipe, which ends the wait for its answer at once; and each
-ends by itself when this process does, because its own pipe then closes.
+The pipe of a process that dies closes, which ends the wait for its reply at once. Each process ends when its own pipe
+closes, and so with the parent process.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class _Worker:
         return self._process.pid
 
     def ask(self, request: Request) -> Decoded:
-        """Return the answer to a request. Raises DataError if the process has died."""
+        """Return the reply to a request. Raises DataError if the process has died."""
         requests, replies = self._pipes()
         try:
             requests.write(request.line())
@@ -59,11 +59,11 @@ class _Worker:
         how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
         return (
             f"a process that decodes images {how}; perhaps memory is short: "
-            "go on with --resume, if need be with fewer --decoders"
+            "continue with --resume, if necessary with fewer --decoders"
         )
 
     def end(self) -> None:
-        """Kill the process; it has nothing to lose."""
+        """Kill the process, which has no state to save."""
         self._process.kill()
         self._process.wait()
         for pipe in self._pipes():
@@ -104,7 +104,7 @@ class Decoders:
         ]
 
     def looked_through(self, places: Sequence[Place], crop: CropSpec) -> tuple[dict[int, str], list[int]]:
-        """Return which images cannot be decoded, and why, and the digests of the others' files, in order.
+        """Return the images that cannot be decoded, with reasons, and the digests of the others' files, in order.
 
         Raises DataError if a process dies.
         """
@@ -128,7 +128,7 @@ class Decoders:
         return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
-        """End the processes; answers that are still awaited fail."""
+        """End the processes; pending replies fail."""
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._end()
         self._threads.shutdown()

@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Answer to a request: uint8 (n, size, size, 3) of what could be decoded, and place → reason of what could not.
+    """The reply to a request: uint8 (n, size, size, 3) of the decoded images, and position → reason of the others.
 
     If requested, the digests are those of the files that could be decoded.
     """
@@ -108,7 +108,7 @@ def _cropped(content: bytes, request: Request, index: int) -> NDArray[np.uint8]:
 
 
 def send(decoded: Decoded, replies: IO[bytes]) -> None:
-    """Write an answer."""
+    """Write a reply."""
     head: dict[str, Any] = {
         "shape": decoded.pixels.shape,
         "failed": list(decoded.failed.items()),
@@ -120,7 +120,7 @@ def send(decoded: Decoded, replies: IO[bytes]) -> None:
 
 
 def receive(replies: IO[bytes]) -> Decoded:
-    """Read an answer. Raises EOFError where it is cut off."""
+    """Read a reply. Raises EOFError for an incomplete one."""
     line = replies.readline()
     if not line.endswith(b"\n"):
         raise EOFError

@@ -1,4 +1,4 @@
-"""Images that a run has twice: trained on and measured on, or under two classes. Told by the bytes of their files."""
+"""Images that a run uses twice: for training and measuring, or in two classes. Files are compared by their bytes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -13,9 +13,11 @@ _NO_LIMIT = 1 << 60  # bytes
 
 
 def too_big(count: int, side: int, folder: Path | None, *, processes: int = 1) -> str | None:
-    """Return why so many images of `side` x `side` pixels should not be packed into a folder, or None.
+    """Return the reason why this number of images of `side` x `side` pixels should not be packed into a folder, or
+    None.
 
-    No folder: they are packed already. `processes` share this machine's memory, and each of them holds all images.
+    Without a folder they are packed already. `processes` share this machine's memory, and each of them has all images
+    in memory.
     """
     size = count * side * side * 3
     limits = [("memory", _SHARE_OF_MEMORY * free_memory() / processes)]
@@ -32,7 +34,7 @@ def too_big(count: int, side: int, folder: Path | None, *, processes: int = 1) -
 
 
 def free_memory() -> int:
-    """Return how many bytes of memory this process could still take: the machine's, or its control group's."""
+    """Return the bytes of memory that this process can still allocate: the machine's, or its control group's."""
     return min(_free_on_the_machine(), *map(_free_in_v2, groups_v2()), *map(_free_in_v1, groups_v1("memory")))
 
 

@@ -1,4 +1,4 @@
-"""From pixels to what a network takes, with the statistics of the training set."""
+"""The conversion of pixels to a network's input, with the statistics of the training set."""
 
 from collections.abc import Sequence
 

@@ -27,7 +27,7 @@ _STEPS_AHEAD = 3  # that are decoded while the device computes
 
 
 class Pixels(Protocol):
-    """Where the pixels of a training set come from."""
+    """The source of the pixels of a training set."""
 
     def of(self, indices: Tensor, step: int, part: slice) -> Tensor:
         """Return the `part` of a step's images, uint8 (n, H, W, 3) on the device.
@@ -49,7 +49,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Images that are being decoded."""
+    """Requested images that are being decoded."""
 
     indices: Tensor
     part: slice
@@ -99,7 +99,7 @@ class Streamed:
 
 
 def crop_for_training(recipe: Recipe, resizer: Resizer) -> CropSpec:
-    """Return what is cut out of an image for training; the padded crop comes later, from the whole batch."""
+    """Return the crop of an image for training; a padded crop is made later, from the whole batch."""
     if recipe.crop == "pad":
         return CropSpec(recipe.image_size, shorter_side=recipe.image_size, resizer=resizer)
     return CropSpec(
@@ -125,10 +125,10 @@ class TrainingImages:
         return len(self.labels)
 
     def batch(self, indices: Tensor, seed: int, epoch: int, step: int, part: slice, side: int | None = None) -> Tensor:
-        """Return the `part` of a step's images as the network takes them, float (n, 3, H, W) in channels-last order.
+        """Return the `part` of a step's images as the network's input, float (n, 3, H, W) in channels-last order.
 
-        They are resized to `side` pixels; None: the recipe's `image_size`. `indices` are the places of the step's whole
-        batch in the training set, int64 (N,) on the CPU.
+        They are resized to `side` pixels; None: the recipe's `image_size`. `indices` are the positions of the step's
+        whole batch in the training set, int64 (N,) on the CPU.
         """
         recipe, count = self.recipe, len(indices)
         pixels = self.pixels.of(indices, step, part)

@@ -57,7 +57,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the bytes of an image are: a whole file, or a part of a tar."""
+    """The location of an image's bytes: a whole file, or a part of a tar."""
 
     path: str
     offset: int = 0
@@ -100,9 +100,8 @@ def tar_around(source: Path) -> Path | None:
 
 @contextlib.contextmanager
 def listed(source: Path) -> Iterator[Listing]:
-    """List a folder or a tar, without what is left behind, and keep the tar open while it is read.
-
-    Raises DataError for what is neither.
+    """List a folder or a tar, without ignored files, and keep the tar open during the reading. Raises DataError for
+    other paths.
     """
     tar = tar_around(source)
     if tar is None:
@@ -139,10 +138,9 @@ def _folder(source: Path) -> Listing:
 
 
 def walk(folder: Path) -> Iterator[tuple[str, "os.DirEntry[str]", Kind]]:
-    """Yield the path in the folder, the entry, and its kind, of all that is not left behind, in order.
+    """Yield path, entry and kind of all files and folders that are not ignored, in order.
 
-    What is neither a file nor a folder, such as a socket, is left out. Raises DataError for a folder that cannot be
-    read.
+    Other entries, such as sockets, are skipped. Raises DataError for a folder that cannot be read.
     """
     with _readable(folder):
         facts = folder.stat()
@@ -189,7 +187,7 @@ def _readable(folder: Path) -> Iterator[None]:
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether a file or folder of this name is no part of the data: hidden, or a system's own."""
+    """Return whether a file or folder is ignored by its name: hidden, or of an operating system."""
     return (
         name.startswith(_LEFT_BEHIND_BEGINNINGS)
         or name.lower() in _LEFT_BEHIND

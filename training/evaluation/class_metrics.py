@@ -1,7 +1,7 @@
 """Metrics of each class: precision, recall, F1, balanced accuracy, and the confusion matrix.
 
-All of it is counted from one matrix: rows are the true classes, columns what the network chose. A ratio without
-anything below its line (the precision of a class that was never chosen) is 0, as scikit-learn has it.
+All are computed from one matrix: rows are the true classes, columns the predicted ones. A ratio with denominator zero
+(the precision of a class that was never predicted) is 0, as in scikit-learn.
 """
 
 import warnings
@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 _MOST_CLASSES_WITH_NUMBERS, _MOST_CLASSES_WITH_NAMES = 25, 100
-_LONGEST_NAME = 24  # letters that fit beside the image of a matrix
+_LONGEST_NAME = 24  # letters that fit beside the matrix
 
 
 @dataclass(frozen=True, slots=True)
 class ClassMeasures:
-    """One class: how many images it has, and how the network does on them; fractions of 1."""
+    """One class: its number of images, and its metrics as fractions of 1."""
 
     label: str
     images: int
@@ -28,7 +28,7 @@ class ClassMeasures:
 
 
 def confusion_matrix(chosen: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Return how often an image of class i was taken for class j, int64 (num_classes, num_classes)."""
+    """Return how many images of class i were predicted as class j, int64 (num_classes, num_classes)."""
     return torch.bincount(labels * num_classes + chosen, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
@@ -49,8 +49,8 @@ def balanced_accuracy(matrix: Tensor) -> float:
 
 
 def draw_confusion_matrix(matrix: Tensor, names: Sequence[str], path: Path, title: str) -> None:
-    """Write a PNG: the share of each true class (row) that was taken for each class (column)."""
-    from matplotlib.figure import Figure  # slow, and of no use to the measures
+    """Write a PNG: the share of each true class (row) that was predicted as each class (column)."""
+    from matplotlib.figure import Figure  # slow, and needed only here
 
     classes = len(names)
     side = min(4 + 0.45 * classes, 16)
@@ -72,5 +72,5 @@ def draw_confusion_matrix(matrix: Tensor, names: Sequence[str], path: Path, titl
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=colour)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a name in letters that the font lacks is drawn with boxes
+        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         figure.savefig(path, format="png", dpi=120)

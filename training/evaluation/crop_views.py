@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
-# Gives the image, uint8 (height, width, 3), with a shorter side of so many pixels: its centre of that size, or all.
+# Returns the image, uint8 (height, width, 3), resized to a shorter side: its centre of a size, or all of it.
 Resize = Callable[[int, Size | None], Pixels]
 
 NAMES = ("centre", "mirror", "ten-crop", "multi-scale")
@@ -31,7 +31,7 @@ class Views:
     name: str
     shorter_sides: tuple[int, ...]
     crop: Size | None  # None: the whole image
-    scaled: bool = False  # the paper's sizes, in proportion to the network's
+    scaled: bool = False  # the paper's sizes in proportion to the network's
 
     @property
     def count(self) -> int:
@@ -53,9 +53,9 @@ class Views:
 
 
 def choose(name: str, shorter_side: int, crop: Size) -> Views:
-    """Return the views of that name for a network that was made for `crop` of `shorter_side` pixels.
+    """Return the named views for a network with inputs of `crop` from a shorter side of `shorter_side` pixels.
 
-    Raises ValueError for a name that does not exist.
+    Raises ValueError for an unknown name.
     """
     if name not in NAMES:
         raise ValueError(f"no views are called {name!r}; there are {', '.join(NAMES)}")

@@ -21,18 +21,18 @@ from service.images.preprocessing import decode, resize_and_crop
 from training.data.image_arrays import Images
 from training.evaluation.crop_views import Pixels, Size, Views
 
-_Batch = list[list[Pixels]]  # of each image its views
+_Batch = list[list[Pixels]]  # the views of each image
 
 _BINS = 15  # of confidence, as in Guo et al. 2017
 _PIXELS_AT_A_TIME = 512_000  # 500 of CIFAR's images
-_SMALLEST_SCORE = 1e-300  # has a logarithm
-# A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer image the middle is enough.
+_SMALLEST_SCORE = 1e-300  # above 0, so that it has a logarithm
+# A strip of 12,000 by 10 pixels would become a map of 768,000 by 640; of a longer image only the middle is used.
 _MAX_ASPECT_RATIO = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """Top-1 and top-5 error in percent, mean cross-entropy, over so many images."""
+    """Top-1 and top-5 error in percent, mean cross-entropy, and the number of images."""
 
     top1: float
     top5: float
@@ -51,7 +51,7 @@ class TemperatureFit:
 
 
 def images_at_a_time(images: Images) -> int:
-    """Return the batch size for images (N, H, W, 3): as many as have half a million pixels."""
+    """Return the batch size for images (N, H, W, 3): half a million pixels."""
     return max(1, _PIXELS_AT_A_TIME // (images.shape[1] * images.shape[2]))
 
 
@@ -65,8 +65,8 @@ def logits_of(
 ) -> Tensor:
     """Return the logits, float32 (N, classes), of uint8 images (N, H, W, 3); the model is put in evaluation mode.
 
-    `to_input` turns a batch of images into what the network takes: normalized, (N, 3, H, W). `threads` batches, by
-    default of half a million pixels, are computed side by side; what comes back does not depend on how many.
+    `to_input` converts a batch of images to the network's input: normalized, (N, 3, H, W). `threads` batches, by
+    default of half a million pixels, are computed in parallel; the result does not depend on their number.
     """
     model.eval()
     size = batch_size or images_at_a_time(images)
@@ -80,18 +80,18 @@ def logits_of(
     try:
         return torch.cat(list(pool.map(logits, range(0, len(images), size))))
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # nothing is waited for when a run is stopped
+        pool.shutdown(wait=False, cancel_futures=True)  # a stopped run waits for no thread
 
 
 def _one_core_each(threads: int) -> ThreadPoolExecutor:
-    """Return threads that compute with one core each; a single one leaves PyTorch's setting as it is."""
+    """Return threads that compute with one core each; with a single thread PyTorch's setting stays."""
     if threads == 1:
         return ThreadPoolExecutor(1)
     return ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def views_in(content: bytes, views: Views, interpolation: str) -> list[Pixels] | str:
-    """Return the views of a file's image, decoded and resized by the service's code, or why it cannot be decoded."""
+    """Return the views of a file's image, decoded and resized by the service's code, or the reason of a failure."""
     try:
         image, _ = decode(content)
     except ServiceError as error:
@@ -119,9 +119,9 @@ def log_scores_of(
 ) -> Tensor:
     """Return the logarithm of each image's score (softmax, the mean over its views), float64 (N, classes).
 
-    Such logarithms are logits: they have the same order, the same softmax and the same best temperature.
-    The model is put in evaluation mode; `to_input` is as in `logits_of`, `pixels_at_a_time` the size of its batches,
-    of which `threads` are computed side by side.
+    Such logarithms are valid logits, with the same order, softmax and best temperature. The model is put in evaluation
+    mode. `to_input` is as in `logits_of`, `pixels_at_a_time` the size of batches, of which `threads` are computed in
+    parallel.
     """
     model.eval()
     batches = _batches(images, pixels_at_a_time)
@@ -130,7 +130,7 @@ def log_scores_of(
 
 
 def _side_by_side(compute: Callable[[_Batch], Tensor], batches: Iterable[_Batch], threads: int) -> Iterator[Tensor]:
-    """Yield what is computed of each batch, in order; one batch more than there are threads is taken ahead."""
+    """Yield the result of each batch in order; one batch more than there are threads is read ahead."""
     with _one_core_each(threads) as pool:
         under_way: deque[Future[Tensor]] = deque()
         for batch in batches:
@@ -156,7 +156,7 @@ def _batches(images: Iterable[list[Pixels]], pixels_at_a_time: int) -> Iterator[
 
 @torch.inference_mode()
 def _mean_scores(model: nn.Module, batch: _Batch, to_input: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return float64 (images, classes); views of one size go through the network together."""
+    """Return scores float64 (images, classes); views of one size go through the network together."""
     of_size: defaultdict[tuple[int, ...], list[tuple[int, Pixels]]] = defaultdict(list)
     for image, views in enumerate(batch):
         for view in views:
@@ -194,11 +194,11 @@ def expected_calibration_error(probabilities: Tensor, labels: Tensor) -> float:
 
 
 def fit_temperature(logits: Tensor, labels: Tensor, caution: float = 0.0) -> TemperatureFit:
-    """Return the temperature in 0.05…20 that minimises the cross-entropy, found by golden-section search.
+    """Return the temperature in 0.05…20 with the smallest cross-entropy, found by golden-section search.
 
     `logits` are float (N, classes), `labels` int64 (N,). `caution` pulls the temperature towards 1, less with more
-    images: a handful that are all classified right would give the lowest temperature, and a network that is certain
-    of everything.
+    images: if a few images are all classified correctly, the best temperature would be the lowest, and every answer
+    certain.
     """
     logits = logits.double()
 

@@ -1,8 +1,8 @@
-"""The measurements of the paper inside its networks: layer responses and gradient norms.
+"""Measurements inside networks, as in the paper: layer responses and gradient norms.
 
 Figure 7: the standard deviation of each 3x3 layer's output after batch norm, before the activation or the addition.
-Residual layers respond more weakly than plain ones, the deeper the net the more so: residual functions stay near zero.
-The gradients answer the objection that plain nets degrade because gradients vanish: with batch norm they do not.
+Residual layers respond more weakly than plain ones, and more so in deeper networks: residual functions stay near zero.
+The gradient norms test whether plain networks degrade because gradients vanish; with batch norm they do not vanish.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def _standard_deviation(count: float, total: float, squares: float) -> float:
 
 
 def _norms_after_3x3(model: ResNet) -> dict[str, nn.Module]:
-    """Return the batch norm behind each 3x3 convolution, under the convolution's name, in order."""
+    """Return the batch norm after each 3x3 convolution, under the convolution's name, in order."""
     modules = dict(model.named_modules())
     return {
         name: modules[name.replace("conv", "bn")]

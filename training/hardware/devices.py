@@ -75,27 +75,24 @@ def choose(
 ) -> Hardware:
     """Choose the device, and the precision and compilation where they are `auto`; set PyTorch's threads.
 
-    A process that computes on a CPU keeps the memory that it has had.
-    `processes` share this machine's cores. With `deterministic`, PyTorch refuses operations that may differ from run to
-    run; without it a GPU may use them, a CPU has none in these networks.
+    `processes` share this machine's cores. With `deterministic`, PyTorch refuses operations whose results may differ
+    between runs. Without it a GPU may use them; on a CPU these networks have no such operation. A process that computes
+    on a CPU keeps the memory that it has allocated.
 
-    Raises ValueError for a precision or a choice of compilation that does not exist, or not on this device.
+    Raises ValueError for an unknown precision or compilation, or one that this device does not support.
     """
-    if precision not in ("auto", "fp32", "bf16", "fp16") or compiled not in ("auto", "on", "off"):
-        raise ValueError("--precision is auto, fp32, bf16 or fp16, and --compile is auto, on or off")
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to repeat itself
-    torch.use_deterministic_algorithms(deterministic)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if precision == "fp16" and device == "cpu":
-        raise ValueError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
+    _check_choices(precision, compiled, device)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # needed by cuBLAS for repeatable results
+    torch.use_deterministic_algorithms(deterministic)
     cores = threads or max(1, available_cores() // processes)
     if precision == "auto":
         precision = "bf16" if device == "cuda" or _cpu_has_bf16() else "fp32"
     is_recorded = device == "cuda" and precision != "fp16"  # whose loss scale starts anew with each process
     # Compiling gains nothing on CPUs (430 against 410 to 440 images/s), nor with recorded steps (8.7 against 8.6 ms).
     is_compiled = compiled == "on" or (compiled == "auto" and device == "cuda" and not is_recorded)
-    torch.set_num_threads(cores if is_compiled else 1)  # of this thread; those of `Hardware.pool` set their own
+    torch.set_num_threads(cores if is_compiled else 1)  # of this thread; threads of `Hardware.pool` set their own
     _set_up(device)
     return Hardware(
         device=device,
@@ -106,6 +103,13 @@ def choose(
         deterministic=deterministic,
         recorded=is_recorded,
     )
+
+
+def _check_choices(precision: str, compiled: str, device: str) -> None:
+    if precision not in ("auto", "fp32", "bf16", "fp16") or compiled not in ("auto", "on", "off"):
+        raise ValueError("--precision is auto, fp32, bf16 or fp16, and --compile is auto, on or off")
+    if precision == "fp16" and device == "cpu":
+        raise ValueError("--precision fp16 needs a GPU; on a CPU use bf16 or fp32")
 
 
 def _set_up(device: str) -> None:

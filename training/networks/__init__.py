@@ -1,1 +1,1 @@
-"""The networks of the paper, and what they cost."""
+"""The networks of the paper, and their costs."""

@@ -81,19 +81,13 @@ def architecture(
             f"no network has {depth} layers: {', '.join(map(str, IMAGENET_BLOCKS))} are the ImageNet family, "
             "6n+2 (8, 14, 20, 32, 44, 56, 110, 1202) the CIFAR one"
         )
+    bottleneck = imagenet and depth >= _FIRST_BOTTLENECK_DEPTH
     if plain and shortcut is not None:
         raise ValueError(f"{network} is a plain network and has no shortcut {shortcut}")
     if shortcut not in (None, "A", "B", "C"):
         raise ValueError(f"no shortcut is called {shortcut!r}; the paper has A, B and C")
-    bottleneck = imagenet and depth >= _FIRST_BOTTLENECK_DEPTH
-    if stride_in is not None and not bottleneck:
-        raise ValueError(f"{network} has no bottlenecks, so the place of their stride cannot be chosen")
-    if stride_in not in (None, "1x1", "3x3"):
-        raise ValueError(f"a bottleneck's stride is in its first 1x1 (v1) or in its 3x3 (v1.5), not in {stride_in!r}")
-    if stem is not None and not imagenet:
-        raise ValueError(f"{network} has the CIFAR family's stem, so no other can be chosen")
-    if stem is not None and stem not in _STEMS:
-        raise ValueError(f"no stem is called {stem!r}; there are {', '.join(_STEMS)}")
+    _check_stride(network, stride_in, bottleneck=bottleneck)
+    _check_stem(network, stem, imagenet=imagenet)
     return Architecture(
         network=f"{match[1]}{depth}",
         depth=depth,
@@ -102,8 +96,22 @@ def architecture(
         imagenet=imagenet,
         shortcut=None if plain else cast(Shortcut, shortcut or ("B" if imagenet else "A")),
         stride_in=cast(StrideIn, stride_in or "3x3") if bottleneck else None,
-        stem=(stem or "7x7") if imagenet else None,
+        stem=cast(Stem, stem or "7x7") if imagenet else None,
     )
+
+
+def _check_stride(network: str, stride_in: str | None, *, bottleneck: bool) -> None:
+    if stride_in is not None and not bottleneck:
+        raise ValueError(f"{network} has no bottlenecks, so the place of their stride cannot be chosen")
+    if stride_in not in (None, "1x1", "3x3"):
+        raise ValueError(f"a bottleneck's stride is in its first 1x1 (v1) or in its 3x3 (v1.5), not in {stride_in!r}")
+
+
+def _check_stem(network: str, stem: str | None, *, imagenet: bool) -> None:
+    if stem is not None and not imagenet:
+        raise ValueError(f"{network} has the CIFAR family's stem, so no other can be chosen")
+    if stem is not None and stem not in _STEMS:
+        raise ValueError(f"no stem is called {stem!r}; there are {', '.join(_STEMS)}")
 
 
 def build(

@@ -174,14 +174,14 @@ def comparable_shortcuts(runs: list[Run]) -> Comparison:
     return _largest_set(eligible, lambda run: run.facts.shortcut or "", SHORTCUTS)
 
 
-def _largest_set(runs: list[Run], kind: Callable[[Run], str], wanted: tuple[str, ...]) -> Comparison:
+def _largest_set(runs: list[Run], kind: Callable[[Run], str], selected: tuple[str, ...]) -> Comparison:
     sets: dict[tuple[str, int], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     by_depth = sorted(runs, key=lambda run: (int(dashed(run.facts.network).split("-")[1]), kind(run), run.facts.seed))
     for run in by_depth:
         sets[run.facts.dataset.fingerprint, run.facts.steps][kind(run)].append(run)
     if not sets:
         return Comparison(None, None, {})
-    (_, steps), chosen = max(sets.items(), key=lambda item: (len(item[1].keys() & set(wanted)), item[0][1]))
+    (_, steps), chosen = max(sets.items(), key=lambda item: (len(item[1].keys() & set(selected)), item[0][1]))
     return Comparison(steps, next(iter(chosen.values()))[0].full_steps, dict(chosen))
 
 

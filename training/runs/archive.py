@@ -1,7 +1,7 @@
 """The archive of a run: `run.json`, `metrics.jsonl`, and the weights without the state for resuming.
 
-Layers are kept in half precision, which halves the file; vectors (batch-norm weights, statistics, biases) stay as they
-are, as the variances may be smaller than half precision can hold.
+Layers are stored in half precision, which halves the file. Vectors (batch-norm weights, statistics, biases) are
+unchanged, because variances may be smaller than half precision can represent.
 """
 
 import shutil
@@ -22,13 +22,13 @@ class ArchiveError(Exception):
 
 
 def archive(run: Path, folder: Path) -> Path:
-    """Write the archive of a run into a folder that is new or empty, and return the path of its weights.
+    """Write the archive of a run into a new or empty folder, and return the path of its weights.
 
-    Raises ArchiveError for a folder that holds something, for a `run` that is not a run folder, or for a weight above
-    65,504, and CheckpointError for one without whole weights.
+    Raises ArchiveError for a folder with files, a `run` that is not a run folder, or a weight above 65,504. Raises
+    CheckpointError if weights are incomplete.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise ArchiveError(f"{folder} holds files already; give another folder")
+        raise ArchiveError(f"{folder} already has files; give another folder")
     missing = [name for name in (RUN_FILE, METRICS_FILE) if not (run / name).is_file()]
     if missing:
         raise ArchiveError(f"{run} has no {' and no '.join(missing)}; give a run folder of train-resnet run")

@@ -12,7 +12,7 @@ from training.recipes.recipe import Recipe
 
 @dataclass(slots=True)
 class Selection:
-    """The best weights so far; `value` is the error in percent, or the loss, that made them the best."""
+    """The best weights so far; `value` is their error in percent, or their loss."""
 
     metric: str
     patience: int | None  # epochs without a better value before the run ends; None: it never ends early
@@ -22,7 +22,7 @@ class Selection:
     weights: dict[str, Tensor] = field(default_factory=dict)
 
     def see(self, value: float, step: int, weights: dict[str, Tensor]) -> None:
-        """Keep the weights of an epoch if they are better than all before."""
+        """Store the weights of an epoch if they are the best so far."""
         if value < self.value:
             self.value, self.step, self.weights, self.epochs_since = value, step, weights, 0
         else:
@@ -37,17 +37,17 @@ class Selection:
         return {"metric": f"held_out_{self.metric}", "value": self.value, "step": self.step}
 
     def state(self) -> dict[str, Any]:
-        """Return what resuming needs beside the best weights, which are the checkpoint's own."""
+        """Return the state for resuming, without the best weights, which the checkpoint has."""
         return {"value": self.value, "step": self.step, "epochs_since": self.epochs_since}
 
     def restore(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
-        """Go back to a state returned by `state`, with the weights of that checkpoint."""
+        """Return to a state of `state`, with the weights of that checkpoint."""
         self.value, self.step, self.epochs_since = state["value"], state["step"], state["epochs_since"]
         self.weights = weights if math.isfinite(self.value) else {}
 
 
 def selection_of(recipe: Recipe) -> Selection | None:
-    """Return what chooses the weights of a run, or None if its last ones are to be kept."""
+    """Return the selection of a run's weights, or None if the last ones are final."""
     if recipe.choose_best is None and recipe.early_stopping_patience is None:
         return None
     return Selection(recipe.choose_best or "error", recipe.early_stopping_patience)
@@ -62,11 +62,11 @@ def without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int) 
     if selection_of(recipe) is None:
         return recipe
     if most_of_a_class > 1:
-        raise ValueError("to choose the best weights takes held-out images; --set held_out_share=0.1")
-    wanted = {"choose_best": recipe.choose_best, "early_stopping_patience": recipe.early_stopping_patience}
-    if any(name in fixed and value is not None for name, value in wanted.items()):
+        raise ValueError("choosing the best weights needs held-out images; --set held_out_share=0.1")
+    settings = {"choose_best": recipe.choose_best, "early_stopping_patience": recipe.early_stopping_patience}
+    if any(name in fixed and value is not None for name, value in settings.items()):
         raise ValueError(
-            "to choose the best weights takes held-out images, and no class has a second image to hold out; add "
-            f"images, or {' '.join(f'--set {name}=null' for name in wanted)}"
+            "choosing the best weights needs held-out images, and no class has a second image to hold out; add "
+            f"images, or {' '.join(f'--set {name}=null' for name in settings)}"
         )
     return dataclasses.replace(recipe, choose_best=None, early_stopping_patience=None)

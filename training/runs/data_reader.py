@@ -1,4 +1,4 @@
-"""The reader of a run: each data set packed or streamed, and the processes that decode for all of them."""
+"""The reader of a run: each data set packed or streamed, and the processes that decode for all data sets."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ from training.runs.progress import Progress
 
 
 class Reader:
-    """Reads the data sets of one run. Every process of a run has its own, and all decide alike."""
+    """Reads the data sets of one run. Every process of a run has its own reader; all make the same decisions."""
 
     def __init__(
         self,
@@ -47,10 +47,10 @@ class Reader:
     def parts(
         self, data: Path, test_data: Path | None, earlier: dict[str, Any]
     ) -> tuple[Dataset, Dataset | None, Dataset | None]:
-        """Return what to train on, what to validate on where that is a folder of its own, and what to test on.
+        """Return the training images, the validation images if they have a folder of their own, and the test images.
 
-        All are as testing sees them. `earlier` is run.json of a run that is resumed, which keeps reading
-        as it did. Raises DataError.
+        All are preprocessed as for testing. `earlier` is run.json of a resumed run, which keeps its way of reading.
+        Raises DataError.
         """
         folders = find_folders(data)
         if folders.training != data:
@@ -73,7 +73,7 @@ class Reader:
         return train_set, self._labelled_as(train_set, validation_set), self._labelled_as(train_set, test_set)
 
     def _labelled_as(self, train_set: Dataset, other: Dataset | None) -> Dataset | None:
-        """Return a part with the labels of the training images; log the classes that it lacks. Raises DataError."""
+        """Return a part with the labels of the training images; log its missing classes. Raises DataError."""
         if other is None:
             return None
         absent = [name for name in train_set.classes if name not in other.classes]
@@ -95,7 +95,7 @@ class Reader:
         )
 
     def pixels(self, dataset: Dataset, kept: NDArray[np.int64], device: str, seed: int) -> Pixels:
-        """Return the source of the training pixels: of the images at `kept`, int64 (n,). Raises DataError."""
+        """Return the source of the training pixels, for the images at `kept`, int64 (n,). Raises DataError."""
         crop = crop_for_training(self._recipe, self.tested.resizer)
         if crop.kind == "centre" and dataset.reading == "packed":
             packed = dataset
@@ -119,12 +119,12 @@ class Reader:
 
 
 def crop_for_testing(recipe: Recipe, resizer: Resizer) -> CropSpec:
-    """Return what testing and serving cut out of an image. Raises ValueError where it does not fit."""
+    """Return the crop of an image for testing and serving. Raises ValueError if it does not fit."""
     size = recipe.test_size or recipe.image_size
     shorter_side = recipe.test_shorter_side or size
     if shorter_side < size:
         raise ValueError(
-            f"test_shorter_side is {shorter_side}, from which no {size} pixels can be cut; "
+            f"test_shorter_side is {shorter_side}, too small for a crop of {size} pixels; "
             "give --set test_shorter_side or --set test_size another value"
         )
     return CropSpec(size, shorter_side=shorter_side, resizer=resizer)

@@ -1,7 +1,7 @@
-"""`train-resnet evaluate`: a run's network on images in folders, measured in every usual way.
+"""`train-resnet evaluate`: all usual metrics of a run's network on images in folders.
 
-Written to the output folder: evaluation.json (all numbers), confusion_matrix.png, and skipped.csv if there are files
-that cannot be decoded. Images are read one by one, so there may be more of them than fit the memory or the disk.
+Output: evaluation.json (all numbers), confusion_matrix.png, and skipped.csv if some files cannot be decoded. Images are
+read one by one, so their number may exceed the memory or the disk.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from training.runs.loading import Trained, read_trained
 from training.weights.checkpoint import sha256_of, write_whole
 
 _PIXELS_AT_A_TIME = {"cpu": 250_000, "cuda": 4_000_000}  # bounded by the caches of a CPU, or the memory of a GPU
-_FILES_AT_A_TIME = 64  # that are decoded in parallel
+_FILES_AT_A_TIME = 64  # decoded in parallel
 _MOST_CLASSES_SHOWN = 20
 
 
@@ -43,7 +43,7 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Scored:
-    """Logarithms of scores float64 (N, classes), labels int64 (N,), and the files left out, with reasons."""
+    """Logarithms of scores float64 (N, classes), labels int64 (N,), and the skipped files with reasons."""
 
     log_scores: Tensor
     labels: Tensor
@@ -61,7 +61,7 @@ def evaluate(
 ) -> tuple[dict[str, Any], Path]:
     """Return the content of evaluation.json and its folder, by default <run>/evaluation/<views>.
 
-    Raises EvaluationError, CheckpointError, DataError, or ValueError for views that do not exist.
+    Raises EvaluationError, CheckpointError, DataError, or ValueError for unknown views.
     """
     trained = read_trained(checkpoint)
     record = trained.record
@@ -122,15 +122,15 @@ def _score(trained: Trained, data: Path, views: Views, max_skipped: float, log: 
         [trained.record.labels[label] for label in present], counts_of_present, skipped, max_skipped
     )
     if not log_scores.isfinite().all():
-        raise EvaluationError(f"the network of {trained.run} answers with numbers that are not finite; train it again")
+        raise EvaluationError(f"the network of {trained.run} returns numbers that are not finite; train it again")
     return _Scored(log_scores, torch.tensor(labels), skipped)
 
 
 def _refuse_other_classes(classes: tuple[str, ...], labels: tuple[str, ...], log: Callable[[str], None]) -> None:
-    """Raise EvaluationError for classes that the network does not know; the data need not have all that it knows."""
+    """Raise EvaluationError for classes that the network does not know; the data may have fewer classes."""
     unknown, absent = sorted(set(classes) - set(labels)), sorted(set(labels) - set(classes))
     if absent and not unknown:
-        log(f"there are no images of {_first_few(absent)}, so nothing is said of how well that is recognised")
+        log(f"no images of {_first_few(absent)}; these classes are not measured")
     if unknown:
         parts = (("of the data only", unknown), ("of the run only", absent))
         described = "; ".join(f"{whose}: {_first_few(names)}" for whose, names in parts if names)
@@ -144,7 +144,7 @@ def _first_few(names: Sequence[str]) -> str:
 def _seen(
     classes: dict[str, list[PurePosixPath]], trained: Trained, read: Callable[[PurePosixPath], bytes], views: Views
 ) -> Iterator[tuple[PurePosixPath, int, list[Pixels] | str]]:
-    """Yield each file with its label and its views, or the reason why it has none; in order, decoded side by side."""
+    """Yield each file with its label and its views, or the reason why it has none, in order; threads decode ahead."""
     label_of = {name: label for label, name in enumerate(trained.record.labels)}
     files = [(file, label_of[name]) for name, files in classes.items() for file in files]
     console = Console(stderr=True)
@@ -170,7 +170,7 @@ def _views(content: bytes | None, trained: Trained, views: Views) -> list[Pixels
 
 
 def _to_input(trained: Trained, device: str) -> Callable[[Tensor], Tensor]:
-    """Return what turns pixels into the network's input, and move the network to the device.
+    """Return the function from pixels to the network's input, and move the network to the device.
 
     The mean image of the paper's CIFAR recipe is stretched to views of other sizes.
     """
@@ -202,7 +202,7 @@ def _about(trained: Trained, data: Path, views: Views, scored: _Scored) -> dict[
 
 
 def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[str, Any]:
-    """Return all numbers: errors in percent, everything else in fractions of 1."""
+    """Return all numbers: errors in percent, all others as fractions of 1."""
     errors, fit = errors_of(scored.log_scores, scored.labels), fit_temperature(scored.log_scores, scored.labels)
     classes = class_measures(matrix, labels)
     return {
@@ -217,12 +217,12 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
             "expected_calibration_error_with_temperature": fit.expected_calibration_error,
         },
         "classes": [dataclasses.asdict(measured) for measured in classes],
-        "confusion_matrix": matrix.tolist(),  # rows: true classes; columns: chosen ones
+        "confusion_matrix": matrix.tolist(),  # rows: true classes; columns: predicted ones
     }
 
 
 def _measured_held_out(trained: Trained, scored: _Scored, log: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the errors of those of a run's images that it held out; None if there are none or not all are there."""
+    """Return the errors of the run's held-out images; None without them, or if some are missing."""
     held_out = trained.record.held_out
     if not held_out or max(held_out) >= len(scored.labels):
         return None
@@ -249,7 +249,7 @@ def _write(
 
 
 def table(facts: dict[str, Any]) -> str:
-    """Return an evaluation in short: the errors, the calibration, and the classes (the worst, if there are many)."""
+    """Return a short evaluation: the errors, the calibration, and the classes (the worst, if there are many)."""
     calibration, classes = facts["calibration"], facts["classes"]
     lines = [
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "

@@ -19,14 +19,14 @@ from training.weights import checkpoint
 
 
 def earlier_facts(options: Options) -> dict[str, Any] | None:
-    """Return run.json of the run to resume, or None for a new run. Raises RunError where they do not fit."""
+    """Return run.json of the run to resume, or None for a new run. Raises RunError if the options do not match."""
     file = options.out / RUN_FILE
     if not file.exists():
         if options.resume:
             raise RunError(f"there is no run in {options.out} to resume; leave out --resume to start it")
         return None
     if not options.resume:
-        raise RunError(f"{options.out} holds a run already; go on with --resume, or give another --out")
+        raise RunError(f"{options.out} already has a run; continue it with --resume, or give another --out")
     try:
         facts = read_facts(options.out)
     except RecordError as error:
@@ -37,18 +37,18 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
 
 def _refuse_another_resizer(earlier: dict[str, Any], options: Options) -> None:
     """Raise RunError if the run's images were resized by another resizer, before any image is read."""
-    before = earlier.get("resizer", PILLOW)  # runs of before it was recorded had no other
+    before = earlier.get("resizer", PILLOW)  # older runs had no other resizer
     if before != options.resizer:
         fix = f"add --resizer {before}" if before in installed_resizers() else f"install {before}"
         raise RunError(
-            f"the images of the run in {options.out} were resized by {before}, and {options.resizer} would resize "
-            f"those to come; {fix}, or give another --out"
+            f"the images of the run in {options.out} were resized by {before}, not by {options.resizer}; "
+            f"{fix}, or give another --out"
         )
 
 
 def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress: Progress) -> None:
-    """Raise RunError if the run in the folder is not the one to resume; log what keeps it from being bit-equal."""
-    # A field that is newer than the run is as now; what only describes the recipe may change.
+    """Raise RunError if the run in the folder is another one; log differences that prevent bit-equal results."""
+    # A field that is newer than the run has its present value; descriptive fields may differ.
     described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
     earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
     fields = [name for name, value in facts["recipe"].items() if earlier["recipe"].get(name) != value]
@@ -68,13 +68,13 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
     before = today | earlier["hardware"] | earlier["versions"]
     changed = [f"{key} was {before[key]}, is {today[key]}" for key in today if before[key] != today[key]]
     if changed:
-        progress.log(f"going on, but not bit-equal to a run without interruption: {'; '.join(changed)}")
+        progress.log(f"continuing, but not bit-equal to an uninterrupted run: {'; '.join(changed)}")
 
 
 def start_folder(run: Run) -> int:
-    """Make the folder, with run.json and the weights of others that the run starts from.
+    """Create the folder with run.json and, if the run starts from weights, their file.
 
-    Returns the number of files that cannot be used, which skipped.csv lists.
+    Returns the number of unusable files, which skipped.csv lists.
     """
     if not run.training.world.is_first:
         return 0
@@ -94,7 +94,7 @@ def start_folder(run: Run) -> int:
 
 
 def save(run: Run, weights: dict[str, Tensor]) -> None:
-    """Write a checkpoint, with the weights to evaluate, export and serve if the run ended now."""
+    """Write a checkpoint, with the weights to evaluate, export and serve."""
     state = run.training.state() | ({"selection": run.selection.state()} if run.selection else {})
     if run.training.world.is_first:
         checkpoint.save(run.options.out, run.training.step, weights, state)
@@ -124,7 +124,7 @@ def cut_metrics(run: Path, step: int) -> None:
 
 
 def _step_of(line: str) -> float:
-    """Return the step of a line of metrics.jsonl; infinity for one that was cut off."""
+    """Return the step of a line of metrics.jsonl; infinity for an incomplete line."""
     try:
         return float(json.loads(line)["step"]) if line.endswith("\n") else math.inf
     except (ValueError, KeyError, TypeError):

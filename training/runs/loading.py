@@ -10,7 +10,7 @@ from training.weights.checkpoint import CheckpointError, find_weights, read_weig
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A network in evaluation mode, where its weights are, and the record of its run."""
+    """A network in evaluation mode, the path of its weights, and the record of its run."""
 
     network: ResNet
     run: Path
@@ -18,7 +18,7 @@ class Trained:
     record: RunRecord
 
     def was_trained_on(self, data: Path) -> bool:
-        """Whether the run names this file or folder: from the current folder, or from any that contains the run."""
+        """Return whether the run names this path, relative to the current folder or to a folder above the run."""
         starts = (Path.cwd(), *self.run.resolve().parents)
         return any((start / self.record.dataset.source).resolve() == data.resolve() for start in starts)
 

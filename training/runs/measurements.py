@@ -25,7 +25,7 @@ Weights = dict[str, Tensor]
 
 
 def measure_epoch(run: Run, weights: Weights) -> dict[str, float]:
-    """Return the loss and errors of held-out images, or now and then of the test set, for metrics.jsonl."""
+    """Return loss and errors of held-out images, or at some epochs of the test set, for metrics.jsonl."""
     if len(run.data.held_out_part.labels):
         logits, labels = answers(run, weights, run.data.held_out_part)
         errors = errors_of(logits, labels)
@@ -43,13 +43,13 @@ def measure_epoch(run: Run, weights: Weights) -> dict[str, float]:
 
 
 def _is_time_to_test(training: Training) -> bool:
-    """Whether this epoch gives a point of the test curve. Without held-out images it decides nothing."""
+    """Return whether this epoch has a point of the test curve. Without held-out images it decides nothing."""
     epochs = training.total_steps / training.epoch_steps
     return training.step == training.total_steps or training.epoch % math.ceil(epochs / _POINTS_OF_A_TEST_CURVE) == 0
 
 
 def weights_so_far(run: Run) -> Weights:
-    """Return the best weights, if the recipe selects them, else the current ones."""
+    """Return the best weights if the recipe selects them, else the current ones."""
     best = run.selection.weights if run.selection else {}
     return best or run.training.weights_to_keep()
 
@@ -67,7 +67,7 @@ def final_weights(run: Run) -> Weights:
 
 
 def final_results(run: Run, weights: Weights) -> dict[str, Any]:
-    """Evaluate without augmentation: what the weights were trained on, what was held out, the test set."""
+    """Evaluate the training images, the held-out images and the test set, without augmentation."""
     train_errors = errors_of(*answers(run, weights, run.data.training_part))
     results: dict[str, Any] = {"train": dataclasses.asdict(train_errors)}
     if len(run.data.held_out_part.labels):
@@ -95,7 +95,7 @@ def final_layer_responses(run: Run, weights: Weights) -> dict[str, float]:
 
 
 def answers(run: Run, weights: Weights, part: Part) -> tuple[Tensor, Tensor]:
-    """Return logits float32 (N, classes) and labels int64 (N,); the processes of a world share the images."""
+    """Return logits float32 (N, classes) and labels int64 (N,); the processes of a run divide the images."""
     world, hardware = run.training.world, run.training.hardware
     images = part.dataset.chosen(part.indices[world.part(len(part.indices))])
     to_input = run.training.images.normalize.channels_first

@@ -12,12 +12,12 @@ class RunError(Exception):
 
 
 class Interrupted(RunError):
-    """A signal has stopped the run, after it saved what it had."""
+    """A signal has stopped the run after it saved its state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Options of one run. A run that is resumed takes the same ones."""
+    """Options of one run. A resumed run has the same ones."""
 
     out: Path
     data: Path
@@ -26,8 +26,10 @@ class Options:
     resume: bool = False
     time_budget_minutes: float | None = None
     checkpoint_every_minutes: float = 5.0
-    max_skipped: float | None = None  # share of files, 0 to 1; None: what the recipe allows
-    fixed: frozenset[str] = frozenset()  # fields of the recipe that the user has set, which weights do not change
-    reading: Reading | None = None  # packed or streamed; None: what fits is packed
-    decoders: int | None = None  # processes that decode what is streamed; None: one a core
+    max_skipped: float | None = None  # share of files, 0 to 1; None: the recipe's
+    fixed: frozenset[str] = (
+        frozenset()
+    )  # fields of the recipe that the user has set; initial weights do not change them
+    reading: Reading | None = None  # None: packed if the images fit the memory
+    decoders: int | None = None  # processes that decode streamed images; None: one a core
     resizer: Resizer = field(default_factory=usual_resizer)

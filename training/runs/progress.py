@@ -8,7 +8,7 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 _SECONDS_BETWEEN_LINES = 30.0  # without a terminal
-_SECONDS_BETWEEN_EPOCHS = 5.0  # a small data set has many epochs a second; metrics.jsonl has them all
+_SECONDS_BETWEEN_EPOCHS = 5.0  # a small data set has many epochs a second; metrics.jsonl has all of them
 
 
 class Progress:
@@ -19,7 +19,7 @@ class Progress:
         self._bar: Bar | None = None
         self._last_line = time.monotonic()
         self._last_epoch = 0.0
-        self._seen: tuple[float, int] | None = None  # when the speed was last measured, and at which step
+        self._seen: tuple[float, int] | None = None  # time and step of the last measurement of the speed
         self._images_per_s = 0.0
 
     def log(self, line: str) -> None:
@@ -27,7 +27,7 @@ class Progress:
         self._console.print(line, markup=False)
 
     def show(self, step: int, total_steps: int, batch_size: int, means: tuple[float, float]) -> None:
-        """Show where the run is, with this epoch's mean loss and error in percent so far."""
+        """Show the position of the run, with this epoch's mean loss and error in percent."""
         self._measure_speed(step, batch_size)
         text = f"{self._images_per_s:,.0f} images/s  loss {means[0]:.4f}  accuracy {100 - means[1]:.2f}%"
         if self._console.is_terminal and not self._console.quiet:
@@ -55,7 +55,7 @@ class Progress:
         self.log(f"epoch {line['epoch']:g}: " + "  ".join(parts))
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -10,7 +10,7 @@ import torch
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that decide whether two runs are bit-equal."""
+    """Return the versions on which bit-equal results depend."""
     return {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
 
 

@@ -1,8 +1,8 @@
-"""run.json, read in one place for training, export and reports, and the files of a run folder that others look for.
+"""run.json, read only here for training, export and reports, and the files of a run folder that others read.
 
-A folder may come from an older version of this code, from someone else, or from a run that was killed while it wrote.
-So a record is complete, or reading it fails with the place of the first fault. Fields that older versions did not
-write have defaults.
+A folder may come from an older version of this code, from another person, or from a run that was killed while it wrote.
+Reading therefore returns a complete record, or fails with the place of the first fault. Fields that older versions did
+not write have defaults.
 """
 
 import json
@@ -44,7 +44,7 @@ class DatasetRecord(_Part):
 
 
 class ErrorsRecord(_Part):
-    """Top-1 error in percent, over so many images."""
+    """Top-1 error in percent, and the number of images."""
 
     top1: FiniteFloat
     images: int
@@ -59,7 +59,7 @@ class ResultsRecord(_Part):
 
 
 class RunRecord(_Part):
-    """A run.json: what was trained, on which images, and how it ended."""
+    """The content of run.json: recipe, images and results."""
 
     network: str
     shortcut: str | None
@@ -67,7 +67,7 @@ class RunRecord(_Part):
     stem: str | None = None
     labels: tuple[str, ...] = Field(min_length=2)
     preprocessing: Preprocessing
-    recipe: dict[str, Any]  # as JSON; of an older version, so not always a `Recipe` of today
+    recipe: dict[str, Any]  # as JSON; an older version's may not be a valid `Recipe`
     steps: PositiveInt
     seed: int
     dataset: DatasetRecord
@@ -78,7 +78,7 @@ class RunRecord(_Part):
     hardware: dict[str, Any] = {}
     git_commit: str | None = None
     started: str | None = None  # ISO 8601, UTC
-    finished: str | None = None  # ISO 8601, UTC; None while it is under way
+    finished: str | None = None  # ISO 8601, UTC; None during the run
     results: ResultsRecord | None = None
     gradient_norms: dict[int, dict[str, FiniteFloat]] = {}  # by step and layer
     layer_responses: dict[str, FiniteFloat] = {}  # standard deviations, by layer
@@ -103,7 +103,7 @@ def read_record(run: Path) -> RunRecord:
 
 
 def read_facts(run: Path) -> dict[str, Any]:
-    """Return a record as the JSON object that was written, for a run that is resumed. Raises RecordError."""
+    """Return a record as the JSON object in the file, for a resumed run. Raises RecordError."""
     file = run / RUN_FILE
     content = _content(file)
     _parse(file, content)
@@ -129,7 +129,7 @@ def run_folder_of(path: Path) -> Path:
 
 
 def belongs_to_run(path: Path) -> bool:
-    """Whether a folder or a file is a run, or is in one where checkpoints are."""
+    """Return whether a path is a run, or is inside a run where checkpoints are."""
     try:
         run_folder_of(path)
     except CheckpointError:

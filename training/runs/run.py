@@ -39,8 +39,8 @@ from training.trainer.interrupts import Stop, Stopped
 from training.trainer.loop import Training
 from training.weights import checkpoint
 
-_WARM_UP_STEPS, _TIMED_STEPS = 3, 10  # that turn a time budget into a number of steps
-_KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # of a run that is resumed
+_WARM_UP_STEPS, _TIMED_STEPS = 3, 10  # that convert a time budget to a number of steps
+_KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # from run.json of a resumed run
 _MOST_STEPS_BETWEEN_LOOKS = 100  # at the progress bar and at signals
 _SECONDS_BETWEEN_LOOKS = 1.0
 _BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
@@ -78,7 +78,7 @@ def _trained(run: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
             return _finished(run)
     except Stopped:
         raise Interrupted(
-            f"stopped while evaluating; the weights of step {run.training.step:,} are saved: go on with --resume"
+            f"stopped while evaluating; the weights of step {run.training.step:,} are saved; continue with --resume"
         ) from None
 
 
@@ -91,9 +91,9 @@ def _prepared(
     stop: Stop,
     earlier: dict[str, Any] | None,
 ) -> Run:
-    """Return a run that is ready for its first step, or for its next if it is resumed."""
+    """Return a run that is ready for its first step, or for the next one of a resumed run."""
     run = prepare(recipe, options, hardware, world, progress, earlier, stop)
-    world.any(False)  # all have looked at the folder before the first writes to it
+    world.any(False)  # wait until all processes have read the folder, before one writes to it
     if earlier:
         refuse_another_run(earlier, run.facts, progress)
         run.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
@@ -119,11 +119,11 @@ def _restore(run: Run) -> None:
         raise RunError(f"{run.options.out} has no checkpoint left; give another --out to start again")
     if run.training.world.is_first:
         cut_metrics(run.options.out, step - 1 if run.training.is_epoch_complete() else step)
-    run.progress.log(f"going on from step {step:,}")
+    run.progress.log(f"continuing from step {step:,}")
 
 
 def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
-    """Turn a time budget into a number of steps, by timing a few on the real network and then putting it back."""
+    """Return the steps of a time budget. Some steps of the real network are timed, and its state is then restored."""
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
     began = time.perf_counter()
     training.train(_WARM_UP_STEPS)
@@ -144,7 +144,7 @@ def _train(run: Run, stop: Stop) -> None:
     saved_at = time.monotonic()
     steps = 1  # between looks
     while training.is_epoch_complete() or not _is_over(run):
-        with contextlib.suppress(Stopped):  # the abandoned work has changed nothing
+        with contextlib.suppress(Stopped):  # the abandoned step has changed nothing
             if not training.is_epoch_complete():
                 steps = _train_to_next_look(run, steps)
             if training.is_epoch_complete():
@@ -154,7 +154,7 @@ def _train(run: Run, stop: Stop) -> None:
             save(run, weights_so_far(run))
             saved_at = time.monotonic()
         if stopping:
-            raise Interrupted(f"stopped at step {training.step:,}, which is saved; go on with --resume")
+            raise Interrupted(f"stopped at step {training.step:,}, which is saved; continue with --resume")
     save(run, weights_so_far(run))
 
 
@@ -163,7 +163,7 @@ def _is_over(run: Run) -> bool:
 
 
 def _train_to_next_look(run: Run, steps: int) -> int:
-    """Train some steps, up to `steps`, and return how many more there may be before something is to be looked at."""
+    """Train up to `steps` steps; return the number of steps before the next check of progress and signals."""
     training, began = run.training, time.monotonic()
     epoch_end = min((training.epoch + 1) * training.epoch_steps, training.total_steps)
     stops = [epoch_end, *(moment for moment in _moments(training) if moment > training.step)]
@@ -184,15 +184,13 @@ def _moments(training: Training) -> tuple[int, int, int]:
 def _log_gradients(run: Run) -> None:
     norms = {name: float(f"{norm:.4g}") for name, norm in gradient_norms(run.training.model).items()}
     logged = run.facts.setdefault("gradient_norms", {})
-    if norms and all(
-        map(math.isfinite, norms.values())
-    ):  # in float16 they may overflow, and then the step has been left out
+    if norms and all(map(math.isfinite, norms.values())):  # in float16 they may overflow, and the step is then skipped
         logged[str(run.training.step)] = norms
         write_facts(run)
 
 
 def _log_epoch(run: Run, stop: Stop) -> None:
-    """Evaluate, and add a line to metrics.jsonl. Raises Stopped, and then the line is still to be written."""
+    """Evaluate, and append a line to metrics.jsonl. If Stopped is raised, the line is not written yet."""
     training = run.training
     weights = training.weights_to_keep()
     with stop.at_once():

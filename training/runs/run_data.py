@@ -18,16 +18,16 @@ from training.runs.options import Options
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The data sets of one run, as testing sees their images."""
+    """The data sets of one run, preprocessed as for testing."""
 
     train_set: Dataset
     validation_set: Dataset | None  # the held-out images, if they have a folder of their own
     test_set: Dataset | None
-    held_out: NDArray[np.int64]  # indices into the training set; none where there is a validation set
+    held_out: NDArray[np.int64]  # indices into the training set; empty with a validation set
 
     @property
     def kept(self) -> NDArray[np.int64]:
-        """Return the indices of the images that are trained on, int64 (n,), in order."""
+        """Return the indices of the training images, int64 (n,), in order."""
         return np.setdiff1d(np.arange(len(self.train_set)), self.held_out)
 
     @property

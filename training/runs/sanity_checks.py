@@ -1,4 +1,4 @@
-"""Checks before a long run: one batch through everything, or one batch until it is learnt. Both leave no files."""
+"""Checks before a run: one batch through all stages, or one batch until its loss is near zero; no files are kept."""
 
 import contextlib
 import dataclasses
@@ -25,15 +25,15 @@ from training.weights import checkpoint
 _IMAGES_TO_LEARN = 32
 _STEPS_TO_LEARN = 500  # after which the loss counts as stuck
 _STEPS_BETWEEN_LOOKS = 5
-_LEARNT_LOSS = 0.01  # a right answer with 99% of the probability
+_LEARNT_LOSS = 0.01  # the right class with a probability of 99%
 
 
 def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
-    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; log what worked.
+    """Take one batch forward and backward, update, evaluate, write a checkpoint and read it back; log each result.
 
-    Raises what a run raises.
+    Raises the exceptions of a run.
     """
-    earlier_facts(options)  # for what it refuses
+    earlier_facts(options)  # raises for unsuitable folders
     with _ending_at_once(), tempfile.TemporaryDirectory(prefix=".dry-run-", dir=_place_for(options.out)) as folder:
         elsewhere = dataclasses.replace(options, out=Path(folder), resume=False)
         one_batch = min(recipe.precise_bn_images, recipe.batch_size)
@@ -43,14 +43,14 @@ def dry_run(recipe: Recipe, options: Options, hardware: Hardware, progress: Prog
         start_folder(run)
         for attempt in (_describe_data, _try_a_step, _try_evaluation, _try_a_checkpoint, _memory):
             progress.log(f"works: {attempt(run)}")
-    progress.log("everything works; nothing was left behind but the packed images, which the run will use")
+    progress.log("all stages work; only the packed images were kept, which the run will use")
 
 
 def overfit_batch(recipe: Recipe, options: Options, hardware: Hardware, progress: Progress, world: World) -> None:
-    """Train on one fixed batch until its loss is near zero, which any network in working order can reach.
+    """Train on one fixed batch until its loss is near zero, which any correct network can reach.
 
-    At most 32 images, with the recipe's rate scaled to them and nothing that keeps a loss from zero: no mixing,
-    smoothing, decay or schedule. Raises RunError if the loss stays up, and what a run raises.
+    At most 32 images are used, with the recipe's learning rate scaled to them. Mixing, smoothing, decay and schedule
+    are off, because they keep a loss above zero. Raises RunError if the loss stays high, and the exceptions of a run.
     """
     with _ending_at_once():
         run = prepare(_plain(recipe), options, hardware, world, progress, None, Stop())
@@ -102,11 +102,11 @@ def _ending_at_once() -> Iterator[None]:
         with stop.listening(), stop.at_once():
             yield
     except Stopped:
-        raise Interrupted("stopped; nothing was left behind") from None
+        raise Interrupted("stopped; no files were kept") from None
 
 
 def _place_for(out: Path) -> Path:
-    """Return the nearest folder there is on the way to a run's, so that its disk is the one that is tried."""
+    """Return the nearest existing folder on the path of a run's folder, so that its disk is the one that is tried."""
     return next(folder for folder in out.absolute().parents if folder.is_dir())
 
 

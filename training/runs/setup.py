@@ -100,7 +100,7 @@ def _start(recipe: Recipe, options: Options, earlier: dict[str, Any] | None, pro
 
 
 def _without_choice(recipe: Recipe, fixed: frozenset[str], most_of_a_class: int, progress: Progress) -> Recipe:
-    """Return the recipe as it is trained without held-out images. Raises RunError if the user wants them."""
+    """Return the recipe for a run without held-out images. Raises RunError if the user requires them."""
     try:
         last = without_choice(recipe, fixed, most_of_a_class)
     except ValueError as error:
@@ -144,9 +144,9 @@ def _reader(recipe: Recipe, options: Options, world: World, progress: Progress) 
 
 
 def _preprocessing(tested: CropSpec, statistics: Statistics, start: Start | None) -> dict[str, Any]:
-    """Return how images become the network's input, in the model card's terms.
+    """Return the preprocessing of the network's input, in the model card's terms.
 
-    The colours are those that the weights were trained with, or else those of the images.
+    The channel statistics are those of the initial weights, or else those of the images.
     """
     colours = start or statistics
     return {

@@ -1,4 +1,4 @@
-"""The trained networks that come with this project: runs beside this code, in training/results/.
+"""The trained networks of this project: runs in training/results/.
 
 A checkout has all of them; an installed wheel has only the small CIFAR-10 network.
 """
@@ -12,7 +12,7 @@ from training.weights.checkpoint import WEIGHTS
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL = "cifar10-resnet20"  # in every installation
-EVERYDAY = "everyday-"  # what names of runs on photos of everyday things begin with
+EVERYDAY = "everyday-"  # the prefix of names of runs on photos of everyday things
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,30 +38,30 @@ class ShippedRun:
         stem = "" if self.network.stem in (None, "7x7") else f" with the stem {self.network.stem}"
         accuracy = "accuracy not recorded"
         if self.top1_error is not None:
-            accuracy = f"{100 - self.top1_error:.2f}% of its {self.measured_on} images right, as the run recorded"
+            accuracy = f"{100 - self.top1_error:.2f}% accuracy on its {self.measured_on} images, as the run recorded"
         size = f"{self.side} x {self.side} pixels"
         return f"{self.network.network}{stem} at {size}, {self.classes} classes, {accuracy}"
 
 
 def shipped_runs() -> list[ShippedRun]:
-    """Return the runs that have weights, those of everyday things first, then by name."""
+    """Return the runs that have weights, first those of everyday things, then by name."""
     folders = sorted(path.parent for path in RESULTS.glob(f"*/{WEIGHTS}"))
     runs = [run for run in map(_read, folders) if run is not None]
     return sorted(runs, key=lambda run: not run.is_everyday)
 
 
 def is_shipped(run: Path) -> bool:
-    """Whether the folder of a run is one of those that come with this project."""
+    """Return whether the folder of a run is one of this project's."""
     return run.resolve().parent == RESULTS.resolve()
 
 
 def is_checkout() -> bool:
-    """Whether this code is in a checkout of the project, which has all the runs."""
+    """Return whether this code is in a checkout of the project, which has all runs."""
     return (RESULTS.parents[1] / "pyproject.toml").is_file()
 
 
 def shown(path: Path) -> Path:
-    """Return a path as it is typed from the current folder."""
+    """Return a path relative to the current folder, as a user types it."""
     resolved = path.resolve()
     return resolved.relative_to(Path.cwd()) if resolved.is_relative_to(Path.cwd()) else path
 

@@ -1,7 +1,7 @@
-"""The weights that a run starts from: published ones, a file, or another run.
+"""The initial weights of a run: published ones, a file, or another run.
 
-The network, the size of the images and their colours follow the weights, except where the user has set them. The source
-is written into run.json and the weights into the first checkpoint, so that resuming needs neither the file nor its
+The network, the image size and the channel statistics follow the weights, except for fields that the user has set. The
+source is written to run.json and the weights to the first checkpoint, so that resuming needs neither the file nor its
 publisher.
 """
 
@@ -46,31 +46,31 @@ _NETWORK_FIELDS = ("network", "shortcut", "stride_in", "stem")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Weights under our names, the network they are of, and what it was trained to see."""
+    """Weights under this project's names, their network, and the preprocessing that it was trained with."""
 
     path: Path
     weights: dict[str, Tensor] = field(repr=False)
     network: Architecture
-    side: int  # pixels of the square that it sees
-    shorter_side: int  # pixels of the resized image which that is cut out of
+    side: int  # pixels of its square input
+    shorter_side: int  # pixels of the resized image before the crop
     mean: tuple[float, ...]
     standard_deviation: tuple[float, ...]
-    labels: tuple[str, ...] | None = None  # of the head, where they are known
-    instead_of: str | None = None  # what could not be had, and why
+    labels: tuple[str, ...] | None = None  # of the head, if known
+    instead_of: str | None = None  # the unavailable weights, and the reason
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A recipe made to fit the weights, the colours to normalize with, and the weights themselves."""
+    """A recipe that fits the weights, the channel statistics for normalization, and the weights."""
 
     recipe: Recipe
     mean: list[float]
     standard_deviation: list[float]
     facts: dict[str, Any]  # the entry of run.json
-    source: Source | None = None  # None for a run that is resumed: its checkpoint has the weights
+    source: Source | None = None  # None for a resumed run: its checkpoint has the weights
 
     def put_into(self, model: ResNet, labels: tuple[str, ...], log: Log) -> None:
-        """Give the network the weights; a head for other classes is left out, which is logged."""
+        """Load the weights into the network; a head for other classes is skipped, which is logged."""
         side = self.recipe.test_size or self.recipe.image_size
         if self.facts["pixel_mean"]:
             model.pixel_mean = torch.zeros(3, side, side)
@@ -85,10 +85,10 @@ class Start:
 
 
 def starting_point(recipe: Recipe, fixed: frozenset[str], earlier: dict[str, Any] | None, log: Log) -> Start | None:
-    """Return what a run starts from, or None for chance.
+    """Return the initial weights of a run, or None for random ones.
 
-    `fixed` names the recipe's fields that the user has set, `earlier` is run.json of a run that goes on.
-    Raises CheckpointError for weights that cannot be read, ValueError for those of another network.
+    `fixed` names the recipe's fields that the user has set, `earlier` is run.json of a resumed run. Raises
+    CheckpointError for unreadable weights, ValueError for weights of another network.
     """
     if earlier is not None:
         return _as_before(recipe, earlier)
@@ -129,9 +129,9 @@ def _start(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> S
 
 
 def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log) -> Architecture:
-    """Return the network to train. Raises ValueError, with names and shapes, for weights that do not fit it."""
-    wanted = _architecture_of(recipe)
-    chosen = source.network if _agree(source.network, wanted, fixed) else wanted
+    """Return the network to train. Raises ValueError, with names and shapes, if the weights do not fit it."""
+    requested = _architecture_of(recipe)
+    chosen = source.network if _agree(source.network, requested, fixed) else requested
     try:
         refuse_unfit(source.weights, chosen, source.path)
     except ValueError as error:
@@ -139,17 +139,17 @@ def _network_of(source: Source, recipe: Recipe, fixed: frozenset[str], log: Log)
         if chosen != source.network:
             advice += f", or leave out --set network to train the {source.network.network} that this is"
         raise ValueError(f"{error}; give --weights {advice}") from None
-    if chosen != wanted and source.instead_of is None:  # else it has been logged already
-        log(f"{source.path.name} has the weights of {_told_apart(chosen, wanted)}; that is trained")
+    if chosen != requested and source.instead_of is None:  # otherwise already logged
+        log(f"{source.path.name} has the weights of {_distinguished(chosen, requested)}; this network is trained")
     return chosen
 
 
-def _agree(network: Architecture, wanted: Architecture, fixed: frozenset[str]) -> bool:
-    """Whether a network agrees with another one in the fields that the user has set."""
-    return all(getattr(network, name) == getattr(wanted, name) for name in fixed.intersection(_NETWORK_FIELDS))
+def _agree(network: Architecture, requested: Architecture, fixed: frozenset[str]) -> bool:
+    """Return whether two networks agree in the fields that the user has set."""
+    return all(getattr(network, name) == getattr(requested, name) for name in fixed.intersection(_NETWORK_FIELDS))
 
 
-def _told_apart(network: Architecture, other: Architecture) -> str:
+def _distinguished(network: Architecture, other: Architecture) -> str:
     if network.network != other.network:
         return f"{network.network}, not {other.network}"
     stride = f" and the stride in the {network.stride_in}" if network.stride_in else ""
@@ -157,7 +157,7 @@ def _told_apart(network: Architecture, other: Architecture) -> str:
 
 
 def _sizes(source: Source, recipe: Recipe, fixed: frozenset[str]) -> dict[str, Any]:
-    """Return the recipe's sizes as they suit the weights, in pixels."""
+    """Return the recipe's sizes for the weights, in pixels."""
     side = recipe.test_size or recipe.image_size
     fields: dict[str, Any] = {}
     if side != source.side and not fixed & {"image_size", "test_size"}:
@@ -176,7 +176,7 @@ def _read(path: Path, recipe: Recipe, log: Log) -> Source:
     if path.is_dir() and not belongs_to_run(path):
         files = sorted(file for file in path.iterdir() if file.suffix in _WEIGHTS_SUFFIXES)
         such = f", such as {files[0]}" if files else ""
-        raise CheckpointError(f"{path} holds no run; give --weights a run, or a file{such}")
+        raise CheckpointError(f"{path} is not a run; give --weights a run, or a file{such}")
     is_of_a_run = path.is_dir() or (path.name == WEIGHTS and belongs_to_run(path))
     return _of_a_run(path) if is_of_a_run else _of_a_file(path, recipe, log)
 
@@ -199,8 +199,8 @@ def _of_a_run(path: Path) -> Source:
 def _of_a_file(path: Path, recipe: Recipe, log: Log) -> Source:
     """Return the weights of a file, with the usual image size and statistics of the network's family."""
     weights = read_named(path, log)
-    wanted = _architecture_of(recipe)
-    network = wanted if _fit(weights, wanted, path) else recognise(weights) or wanted
+    requested = _architecture_of(recipe)
+    network = requested if _fit(weights, requested, path) else recognise(weights) or requested
     side = network.image_size
     shorter_side = side
     if network.stem == "7x7":
@@ -218,13 +218,13 @@ def _fit(weights: Mapping[str, Tensor], network: Architecture, path: Path) -> bo
 
 
 def _shorter_side_of(path: Path) -> int:
-    """Return what a published file was evaluated with, and the usual for another one."""
+    """Return the shorter side of a published file's evaluation, or the usual one for other files."""
     digest = sha256_of(path)
     return next((row.shorter_side for row in PUBLISHED if digest.startswith(row.digest)), _USUAL_SHORTER_SIDE)
 
 
 def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], log: Log) -> Source:
-    """Return the published weights, else those of a shipped run, unless the user has set published ones."""
+    """Return the published weights, else those of a shipped run, unless the user requires published ones."""
     try:
         published = find_published(_architecture_of(recipe).depth)
         return _of_a_file(fetch_published(published, log), recipe, log)
@@ -245,16 +245,17 @@ def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], log: Log) -> So
 
 
 def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None:
-    """Return the run to start from: of everyday things, with the recipe's network or else the deepest, else the small.
+    """Return the shipped run to start from: on everyday things, with the recipe's network or else the deepest; else the
+    small one.
 
-    None where no network is what the user has set.
+    None if no network has the fields that the user has set.
     """
-    wanted = _architecture_of(recipe)
+    requested = _architecture_of(recipe)
     runs = [run for run in shipped_runs() if run.is_everyday or run.name == SMALL]
-    fitting = [run for run in runs if _agree(run.network, wanted, fixed)]
+    fitting = [run for run in runs if _agree(run.network, requested, fixed)]
 
     def rank(run: ShippedRun) -> tuple[bool, bool, int]:
-        return run.is_everyday, run.network.network == wanted.network, run.network.depth
+        return run.is_everyday, run.network.network == requested.network, run.network.depth
 
     return max(fitting, key=rank, default=None)
 

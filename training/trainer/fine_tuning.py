@@ -1,8 +1,8 @@
-"""Fine-tuning of a trained network: frozen layers, and rates that fall towards the input.
+"""Fine-tuning of a trained network: frozen layers, and learning rates that decrease towards the input.
 
-A network's layers are counted from the input: the stem, each block, the head. A frozen part begins at the input and
-keeps its weights and its batch-norm statistics; with a layer decay of d, what lies n layers below the head learns at
-d ** n of the recipe's rate (as timm counts them).
+Layers are counted from the input: the stem, each block, the head. A frozen part begins at the input and keeps its
+weights and batch-norm statistics. With a layer decay of d, a layer n layers below the head has d ** n of the recipe's
+learning rate (as timm counts them).
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +17,7 @@ _STEM, _BODY = "stem", "body"  # the body is everything but the head
 
 
 def freeze(model: ResNet, what: str | None) -> None:
-    """Keep everything from the input up to and including `what` as it is: stem, layer1, …, body; None: nothing.
+    """Freeze all layers from the input up to and including `what`: stem, layer1, …, body; None: no layer.
 
     Raises ValueError for a part that the network does not have.
     """
@@ -34,7 +34,7 @@ def freeze(model: ResNet, what: str | None) -> None:
 
 
 def set_training_mode(model: nn.Module) -> None:
-    """Put a network in training mode, but for the batch norms of its frozen part."""
+    """Put a network in training mode, except for the batch norms of its frozen part."""
     model.train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not module.weight.requires_grad:
@@ -47,7 +47,7 @@ def learning(model: nn.Module) -> list[nn.Parameter]:
 
 
 def parameter_groups(model: ResNet, recipe: Recipe) -> list[dict[str, Any]]:
-    """Split what learns by its share of the learning rate, `rate_share`, and by whether it decays."""
+    """Group the trainable parameters by their share of the learning rate, `rate_share`, and by weight decay."""
     if recipe.layer_decay == 1:
         return _by_decay(learning(model), recipe, 1.0)
     layers = [[parameter for module in modules for parameter in learning(module)] for modules in _layers(model)]
@@ -65,7 +65,7 @@ def _layers(model: ResNet) -> Iterator[list[nn.Module]]:
 
 
 def _by_decay(parameters: Iterable[nn.Parameter], recipe: Recipe, rate_share: float) -> list[dict[str, Any]]:
-    """Split parameters into those that decay and those that do not (norms and biases, where the recipe says so)."""
+    """Split parameters into those with and without weight decay (norms and biases, if the recipe says so)."""
     all_decay = recipe.decay_norms_and_biases
     decaying = [parameter for parameter in parameters if all_decay or parameter.ndim > 1]
     others = [parameter for parameter in parameters if not (all_decay or parameter.ndim > 1)]

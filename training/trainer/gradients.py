@@ -24,14 +24,14 @@ from training.trainer.cuda_graphs import CudaGraphStep, Result
 from training.trainer.fine_tuning import learning, set_training_mode
 from training.trainer.interrupts import Stop, Stopped
 
-_SECONDS_BETWEEN_CHECKS = 1.0  # whether the step is to be abandoned
+_SECONDS_BETWEEN_CHECKS = 1.0  # of a request to abandon the step
 Scale = Callable[[Tensor], Tensor]
 
 
 class ParallelGradients:
     """Copies of a network that share its weights but have batch-norm statistics of their own.
 
-    The network's own statistics change only when a step is complete, so a step can be left at any moment.
+    The network's own statistics change only when a step is complete, so a step can be abandoned at any moment.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class ParallelGradients:
         self._modules = [_copy_sharing_weights(model) for _ in range(1 if hardware.recorded else parts)]
         self._networks = [torch.compile(module) if hardware.compiled else module for module in self._modules]
         self._parameters = learning(model)
-        self._own = _own_buffers(model)  # they change in place, as do those of the copies
+        self._own = _own_buffers(model)  # changed in place, like those of the copies
         self._buffers = [_own_buffers(module) for module in self._modules]
         self._statistics = [statistics_of(module) for module in self._modules]
         self._recorder = CudaGraphStep(self._gradients_of_first, self._buffers[0]) if hardware.recorded else None
@@ -62,13 +62,32 @@ class ParallelGradients:
     ) -> Tensor:
         """Set the gradients of the mean loss of a batch; return its loss, its error in percent, and 1, as (3,).
 
-        `batch` is this process's part of one of `whole` images; the gradients and what comes back are of the whole.
-        `scale` enlarges losses before they are differentiated, and so the gradients: float16 would lose small ones.
-        On a CPU raises Stopped if the process is to end and the step takes too long; then nothing has changed.
+        `batch` is this process's part of a batch of `whole` images. Gradients and returned numbers are of the whole.
+        `scale` multiplies losses before they are differentiated, and so the gradients: float16 would lose small ones.
+        On a CPU raises Stopped if the process has to end and the step takes too long. The model is then unchanged.
         """
         for module in self._modules:
             set_training_mode(module)
         parts_of_each = self._parts if len(batch.labels) >= 2 * self._parts * micro_batches else 1
+        gradients, numbers = self._summed(batch, whole, micro_batches, parts_of_each, label_smoothing, scale)
+        self._average_statistics(min(parts_of_each, len(self._modules)))
+        self._world.average([*gradients, numbers, *self._statistics[0]])
+        torch._foreach_copy_(self._own, self._buffers[0])
+        self.share_statistics()
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return numbers
+
+    def _summed(
+        self,
+        batch: Batch,
+        whole: int,
+        micro_batches: int,
+        parts_of_each: int,
+        label_smoothing: float,
+        scale: Scale | None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """Return the gradients and numbers of this process's part, summed over micro-batches and their parts."""
         gradients: list[Tensor] = []
         numbers = torch.zeros(3, device=batch.labels.device)
         for micro_batch in batch.split(micro_batches):
@@ -83,13 +102,7 @@ class ParallelGradients:
                 else:
                     gradients = part_gradients
                 numbers += weight * part_numbers
-        self._average_statistics(min(parts_of_each, len(self._modules)))
-        self._world.average([*gradients, numbers, *self._statistics[0]])
-        torch._foreach_copy_(self._own, self._buffers[0])
-        self.share_statistics()
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            parameter.grad = gradient
-        return numbers
+        return gradients, numbers
 
     def _results_of(
         self, parts: Sequence[Batch], weights: Sequence[float], label_smoothing: float, scale: Scale | None
@@ -133,7 +146,7 @@ class ParallelGradients:
         torch._foreach_div_(own, replicas)
 
     def share_statistics(self) -> None:
-        """Give the copies the batch-norm statistics of the network itself."""
+        """Copy the network's batch-norm statistics to the copies."""
         for buffers in self._buffers:
             torch._foreach_copy_(buffers, self._own)
 
@@ -150,7 +163,7 @@ def statistics_of(module: nn.Module) -> list[Tensor]:
 
 
 def _own_buffers(module: nn.Module) -> list[Tensor]:
-    """Return what batch norms change in training: statistics, and how many batches they have seen."""
+    """Return the buffers that batch norms change in training: statistics, and counts of batches."""
     counts = [norm.num_batches_tracked for norm in batch_norms(module) if norm.num_batches_tracked is not None]
     return [*statistics_of(module), *counts]
 
@@ -158,5 +171,5 @@ def _own_buffers(module: nn.Module) -> list[Tensor]:
 def _copy_sharing_weights(model: nn.Module) -> nn.Module:
     own = {id(buffer) for buffer in _own_buffers(model)}
     shared = [*model.parameters(), *(buffer for buffer in model.buffers() if id(buffer) not in own)]
-    # Handing deepcopy tensors as already copied makes the copy refer to the same ones.
+    # Tensors that deepcopy takes for already copied are shared with the copy.
     return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})

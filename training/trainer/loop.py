@@ -1,4 +1,4 @@
-"""The training loop: everything that happens to the weights is on this page."""
+"""The training loop: everything that changes the weights is on this page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -23,12 +23,12 @@ _FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients
 
 
 class Diverged(Exception):
-    """The loss, or a weight, is no longer a number. The message is one line that names the next step."""
+    """The loss or a weight is not finite any more. The message is one line that names the next step."""
 
 
 @dataclass(slots=True)
 class Training:
-    """A network being trained: its weights, momentum, moving average, and where it is."""
+    """A network in training: its weights, momentum, moving average, and step."""
 
     recipe: Recipe
     seed: int
@@ -38,11 +38,11 @@ class Training:
     images: TrainingImages
     world: World
     stop: Stop = field(default_factory=Stop)
-    step: int = 0  # weight updates so far: with the seed, all that data order and augmentation follow from
+    step: int = 0  # weight updates so far; data order and augmentation depend only on it and the seed
     replicas: ParallelGradients = field(init=False)
     optimizer: torch.optim.SGD = field(init=False)
-    class_weights: Tensor | None = field(init=False)  # (classes,), how much each counts in the loss
-    scaler: torch.amp.GradScaler = field(init=False)  # does nothing but in float16
+    class_weights: Tensor | None = field(init=False)  # (classes,), weight of each class in the loss
+    scaler: torch.amp.GradScaler = field(init=False)  # has an effect in float16 only
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
     sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
     is_cautious: bool = field(init=False)  # still at the recipe's cautious rate
@@ -55,7 +55,7 @@ class Training:
         self.start_afresh()
 
     def start_afresh(self) -> None:
-        """Go to step 0 with the weights that the model has now."""
+        """Go to step 0 with the present weights."""
         self.replicas.share_statistics()
         self.optimizer = torch.optim.SGD(
             parameter_groups(self.model, self.recipe),
@@ -66,7 +66,7 @@ class Training:
         )
         is_float16 = self.hardware.precision == "fp16"
         self.scaler = torch.amp.GradScaler(self.hardware.device, init_scale=_FIRST_LOSS_SCALE, enabled=is_float16)
-        self.scaler.scale(torch.zeros((), device=self.hardware.device))  # it makes its tensors at the first use
+        self.scaler.scale(torch.zeros((), device=self.hardware.device))  # the first use creates its tensors
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
         self.sums = torch.zeros(3, device=self.images.labels.device)
         self.is_cautious = self.recipe.cautious_rate is not None
@@ -95,10 +95,10 @@ class Training:
         return (self.step % self.epoch_steps == 0 or self.step == self.total_steps) and bool(self.sums[2] > 0)
 
     def train(self, steps: int, batch: Batch | None = None) -> None:
-        """Update the weights `steps` times, each with the next batch or all with the one given.
+        """Update the weights `steps` times, each with the next batch, or with `batch` if one is given.
 
-        Raises Diverged when the loss stops being finite, and Stopped if the process is to end and a step takes too
-        long; that step is then as if it had not begun.
+        Raises Diverged when the loss stops being finite. Raises Stopped if the process has to end and a step takes too
+        long; the step has then no effect.
         """
         for _ in range(steps):
             for group in self.optimizer.param_groups:
@@ -113,19 +113,19 @@ class Training:
             self.scaler.unscale_(self.optimizer)
             if self.recipe.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
-            self.scaler.step(self.optimizer)  # left out if a gradient has overflowed
+            self.scaler.step(self.optimizer)  # skipped if a gradient has overflowed
             self.scaler.update()
             self.step += 1
             self._update_average()
-            self.sums += losses_and_errors  # no waiting for a GPU here
+            self.sums += losses_and_errors  # does not wait for a GPU
             if self.is_cautious:
                 self.is_cautious = bool(losses_and_errors[1] >= self.recipe.cautious_until_error)
-        if not torch.isfinite(self.sums[0]):  # this is where the CPU waits for it
+        if not torch.isfinite(self.sums[0]):  # here the CPU waits for the GPU
             self._raise_diverged("the loss is")
 
     def _raise_diverged(self, what: str) -> NoReturn:
         raise Diverged(
-            f"{what} no longer finite at step {self.step}; what has been saved is intact: "
+            f"{what} no longer finite at step {self.step}; checkpoints are intact; "
             f"lower the learning rate (it was {self.optimizer.param_groups[-1]['lr']:.3g})"
         )
 
@@ -146,7 +146,7 @@ class Training:
         return replace(mixed(images, labels, self.recipe, self.seed, self.step), class_weights=self.class_weights)
 
     def unmixed_parts(self, images: int) -> Iterator[Tensor]:
-        """Yield this process's share of about so many augmented images, (N, 3, H, W), in parts as in a step."""
+        """Yield this process's share of about `count` augmented images, (N, 3, H, W), in parts as in a step."""
         for step in range(self.step, self.step + max(1, images // self.batch_size)):
             augmented, _ = self._images_of(step)
             parts = self.norm_groups * self.recipe.micro_batches
@@ -160,18 +160,18 @@ class Training:
         return images, self.images.labels[moved(indices[part], self.images.labels.device)]
 
     def _averaged(self) -> list[Tensor]:
-        """Return what is averaged: weights and batch-norm statistics, as live tensors."""
+        """Return the averaged tensors, weights and batch-norm statistics, as live tensors."""
         return [tensor.detach() for tensor in self.model.state_dict().values() if tensor.is_floating_point()]
 
     def _update_average(self) -> None:
         if self.average is None or self.recipe.ema_decay is None or self.step % self.recipe.ema_every:
             return
         updates = self.step // self.recipe.ema_every
-        decay = min(self.recipe.ema_decay, (1 + updates) / (10 + updates))  # quick to leave the random start behind
+        decay = min(self.recipe.ema_decay, (1 + updates) / (10 + updates))  # the average leaves the random weights soon
         torch._foreach_lerp_(self.average, self._averaged(), 1 - decay)
 
     def weights_to_keep(self) -> dict[str, Tensor]:
-        """Return a state dict worth evaluating and serving: the moving average where there is one."""
+        """Return the state dict to evaluate and serve: the moving average if the recipe has one."""
         weights = dict(self.model.state_dict())
         if self.average is not None:
             names = [name for name, tensor in weights.items() if tensor.is_floating_point()]
@@ -179,9 +179,9 @@ class Training:
         return {name: tensor.detach().clone() for name, tensor in weights.items()}
 
     def state(self) -> dict[str, Any]:
-        """Return what resuming needs beside the step: raw weights, momentum, average.
+        """Return the state for resuming, without the step: raw weights, momentum, average.
 
-        Raises Diverged for weights that are no longer finite, which the loss shows only a step later.
+        Raises Diverged for weights that are not finite, which the loss shows only a step later.
         """
         if not all(torch.isfinite(tensor).all() for tensor in self.model.state_dict().values()):
             self._raise_diverged("the weights are")
@@ -195,7 +195,7 @@ class Training:
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
-        """Go back to a state returned by `state` at that step."""
+        """Return to a state of `state` at that step."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:

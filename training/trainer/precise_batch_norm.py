@@ -19,7 +19,8 @@ from training.trainer.gradients import batch_norms, statistics_of
 def make_statistics_precise(model: nn.Module, parts: Iterator[Tensor], hardware: Hardware, world: World) -> None:
     """Replace the model's running statistics by the means over `parts`, each the input (N, 3, H, W) of one pass.
 
-    Each thread passes every so many parts through a copy of its own; all processes' parts count the same.
+    Each thread passes a share of the parts through its own copy of the network. The parts of all processes have the
+    same weight.
     """
     copies = [_averaging_copy(model) for _ in range(hardware.evaluation_threads)]
     pool = hardware.pool(len(copies))
@@ -40,9 +41,9 @@ def make_statistics_precise(model: nn.Module, parts: Iterator[Tensor], hardware:
 def _averaging_copy(model: nn.Module) -> nn.Module:
     duplicate = copy.deepcopy(model)
     set_training_mode(duplicate)
-    for norm in (norm for norm in batch_norms(duplicate) if norm.training):  # those of a frozen part stay
+    for norm in (norm for norm in batch_norms(duplicate) if norm.training):  # a frozen part keeps its statistics
         norm.reset_running_stats()
-        norm.momentum = None  # PyTorch's word for the plain average of all batches
+        norm.momentum = None  # in PyTorch: the plain average of all batches
     return duplicate
 
 

@@ -24,15 +24,15 @@ from training.weights.checkpoint import flush, sha256_of
 from training.weights.http_get import Answer, CutOff, Unreachable, get
 
 _TOTAL_TIMEOUT_S = 3600.0  # of one file, all tries together
-_TRIES = 5  # each but the first goes on where the one before was cut off
+_TRIES = 5  # each one continues after the last received byte
 
 
 class DownloadError(Exception):
-    """The file has not come, or is not the right one. The message is one line."""
+    """The download has failed, or the file is another one. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Target:
     url: str
     digest: str
     largest: int  # bytes
@@ -49,16 +49,16 @@ def download(url: str, path: Path, *, digest: str, largest: int, log: Callable[[
 
     `digest` is the sha256's first hex digits, or all of them; `largest` is in bytes. Raises DownloadError.
     """
-    wanted = _Wanted(url, digest, largest, time.monotonic() + _TOTAL_TIMEOUT_S, log)
+    target = _Target(url, digest, largest, time.monotonic() + _TOTAL_TIMEOUT_S, log)
     try:
-        if _is_there(path, wanted):
+        if _is_there(path, target):
             return
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked_partial(path, log) as partial:
-            if _is_there(path, wanted):  # by the work of the process that had the lock
+            if _is_there(path, target):  # downloaded by the process that had the lock
                 partial.remove()
                 return
-            _fill(partial, wanted)
+            _fill(partial, target)
             partial.finish()
     except OSError as error:
         raise DownloadError(f"cannot write {path}: {os.strerror(error.errno or errno.EIO)}") from None
@@ -128,83 +128,83 @@ def _locked_partial(path: Path, log: Callable[[str], None]) -> Iterator[_Partial
                 return
 
 
-def _is_there(path: Path, wanted: _Wanted) -> bool:
+def _is_there(path: Path, target: _Target) -> bool:
     if not path.is_file():
         return False
     found = sha256_of(path)
-    if found.startswith(wanted.digest):
+    if found.startswith(target.digest):
         return True
-    wanted.log(f"{path} has the sha256 {found}, not {_stated(wanted)}, and is removed")
+    target.log(f"{path} has the sha256 {found}, not {_stated(target)}, and is removed")
     path.unlink(missing_ok=True)
     return False
 
 
-def _stated(wanted: _Wanted) -> str:
-    return wanted.digest if len(wanted.digest) == hashlib.sha256().digest_size * 2 else f"{wanted.digest}…"
+def _stated(target: _Target) -> str:
+    return target.digest if len(target.digest) == hashlib.sha256().digest_size * 2 else f"{target.digest}…"
 
 
-def _fill(partial: _Partial, wanted: _Wanted) -> None:
-    """Bring the partial file to its end and verify it. Raises DownloadError, and then a wrong file is removed."""
-    is_pieced = _fetch(partial, wanted)
+def _fill(partial: _Partial, target: _Target) -> None:
+    """Complete the partial file and verify it. Raises DownloadError, after removing a wrong file."""
+    is_pieced = _fetch(partial, target)
     found = sha256_of(partial.working)
-    if is_pieced and not found.startswith(wanted.digest):
-        wanted.log("the parts do not make the right file; fetching it whole")
+    if is_pieced and not found.startswith(target.digest):
+        target.log("the parts do not make the right file; fetching it whole")
         partial.start_over(None)
-        _fetch(partial, wanted)
+        _fetch(partial, target)
         found = sha256_of(partial.working)
-    if not found.startswith(wanted.digest):
+    if not found.startswith(target.digest):
         partial.remove()
-        raise DownloadError(f"what {wanted.host} sent has the sha256 {found}, not {_stated(wanted)}, and is removed")
+        raise DownloadError(f"what {target.host} sent has the sha256 {found}, not {_stated(target)}, and is removed")
 
 
-def _fetch(partial: _Partial, wanted: _Wanted) -> bool:
+def _fetch(partial: _Partial, target: _Target) -> bool:
     """Return whether the file was put together from several answers. Raises DownloadError."""
     is_pieced = False
     for try_number in range(1, _TRIES + 1):
         before = len(partial)
         try:
-            return _fetch_rest(partial, wanted) or is_pieced
+            return _fetch_rest(partial, target) or is_pieced
         except Unreachable as reason:
-            raise DownloadError(f"cannot fetch {wanted.url}: {reason}") from None
+            raise DownloadError(f"cannot fetch {target.url}: {reason}") from None
         except CutOff:
             kept = len(partial)
-            if kept == before or try_number == _TRIES or time.monotonic() > wanted.ends_at:
+            if kept == before or try_number == _TRIES or time.monotonic() > target.ends_at:
                 break
-            wanted.log(f"cut off after {kept:,} bytes; going on from there")
+            target.log(f"cut off after {kept:,} bytes; continuing from there")
             is_pieced = True
     raise DownloadError(
-        f"{wanted.host} cut the connection after {len(partial):,} bytes, which are kept for the next run"
+        f"{target.host} cut the connection after {len(partial):,} bytes, which are kept for the next run"
     )
 
 
-def _fetch_rest(partial: _Partial, wanted: _Wanted) -> bool:
-    """Append one answer; return whether anything stood before it. Raises CutOff, Unreachable, DownloadError."""
-    with contextlib.closing(get(wanted.url, len(partial), partial.version)) as answer:
+def _fetch_rest(partial: _Partial, target: _Target) -> bool:
+    """Append one response; return whether the file had a part before it. Raises CutOff, Unreachable, DownloadError."""
+    with contextlib.closing(get(target.url, len(partial), partial.version)) as answer:
         if answer.start == 0:
             partial.start_over(answer.version)
-        _refuse_more(answer.total or 0, partial, wanted)
+        _refuse_more(answer.total or 0, partial, target)
         size = "" if answer.total is None else f" ({answer.total / 1e6:,.1f} MB)"
-        wanted.log(f"fetching {wanted.url}{size}")
+        target.log(f"fetching {target.url}{size}")
         try:
-            for chunk in _with_a_bar(answer, wanted):
+            for chunk in _with_a_bar(answer, target):
                 partial.append(chunk)
-                _refuse_more(len(partial), partial, wanted)
+                _refuse_more(len(partial), partial, target)
         finally:
             partial.flush()
         return answer.start > 0
 
 
-def _refuse_more(size: int, partial: _Partial, wanted: _Wanted) -> None:
-    if size > wanted.largest:
+def _refuse_more(size: int, partial: _Partial, target: _Target) -> None:
+    if size > target.largest:
         partial.remove()
-        raise DownloadError(f"{wanted.host} sends more than {wanted.largest:,} bytes, which cannot be the right file")
+        raise DownloadError(f"{target.host} sends more than {target.largest:,} bytes, which cannot be the right file")
 
 
-def _with_a_bar(answer: Answer, wanted: _Wanted) -> Iterator[bytes]:
+def _with_a_bar(answer: Answer, target: _Target) -> Iterator[bytes]:
     terminal = Console(stderr=True)
     columns = (DownloadColumn(), BarColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=terminal, transient=True, disable=not terminal.is_terminal) as bar:
         task = bar.add_task("", total=answer.total, completed=answer.start)
-        for chunk in answer.chunks(wanted.ends_at):
+        for chunk in answer.chunks(target.ends_at):
             bar.advance(task, len(chunk))
             yield chunk

@@ -1,7 +1,7 @@
-"""An answer to one GET, opened within seconds or not at all; the standard library's client with its doors closed.
+"""The response to one GET, opened within a time limit, by the standard library's client with restrictions.
 
-Only http and https, and no redirect from one to the other or anywhere else. Without a connection it fails at once or
-after the time limit, even where the resolver of names would wait for minutes.
+Only http and https are allowed, and no redirect to another scheme. Without a connection it fails at once or after the
+time limit, even if the name resolver would block for minutes.
 """
 
 import http.client
@@ -27,11 +27,11 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]+)-[0-9]+/(?:[0-9]+|\*)")
 
 
 class Unreachable(Exception):
-    """There is no answer, or none that can be used. The message is the reason, in a few words."""
+    """There is no response, or an unusable one. The message is the reason, in a few words."""
 
 
 class CutOff(Exception):
-    """The answer ended too early."""
+    """The response ended too early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class Answer:
     body: HTTPResponse
 
     def chunks(self, until: float) -> Iterator[bytes]:
-        """Yield what comes. Raises CutOff if it ends too early, stands still, or takes beyond `until` (monotonic)."""
+        """Yield the received bytes. Raises CutOff if the response ends too early, stalls, or lasts beyond `until`
+        (monotonic).
+        """
         read = self.start
         try:
             while chunk := self.body.read1(_CHUNK):
@@ -58,12 +60,12 @@ class Answer:
             raise CutOff
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self.body.close()
 
 
 def get(url: str, start: int = 0, version: str | None = None) -> Answer:
-    """Request a file from byte `start`; the answer has the byte at which it really begins. Raises Unreachable."""
+    """Request a file from byte `start`; the response has its actual first byte. Raises Unreachable."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "resnet-service"}
     if start:
         headers["Range"] = f"bytes={start}-"
@@ -94,7 +96,7 @@ class _SameScheme(urllib.request.HTTPRedirectHandler):
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    """Return an opener that knows proxies, http and https, and nothing of files, data URLs or FTP."""
+    """Return an opener for proxies, http and https, without files, data URLs and FTP."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -109,7 +111,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _open(request: urllib.request.Request) -> HTTPResponse:
-    """Open in a thread of its own, since looking up a name has no time limit."""
+    """Open in a separate thread, because the lookup of a name has no time limit."""
     outcome: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 
     def work() -> None:

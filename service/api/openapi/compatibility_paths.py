@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the routes for clients of Hugging Face, TorchServe and OpenAI."""
+"""The routes for clients of Hugging Face, TorchServe and OpenAI in the OpenAPI document."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,7 +6,8 @@ from typing import Any
 
 from service.api import huggingface, openai, torchserve
 from service.api.endpoints.batch import MOST_IMAGES
-from service.api.openapi.schemas import ANSWER_HEADERS, ONE_IMAGE, TRACING_HEADERS, ref
+from service.api.openapi.request_bodies import ONE_IMAGE
+from service.api.openapi.schemas import ANSWER_HEADERS, TRACING_HEADERS, ref
 from service.api.parsing.parameters import DEFAULT_TOP_K
 from service.http.request_context import MOST_TIMEOUT_MS
 from service.inference.classifier import LARGEST_TOP_K
@@ -22,23 +23,24 @@ _IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQ
 _MODEL = {"id": "cifar10-resnet56", "object": "model", "created": 1_764_000_000, "owned_by": "resnet-service"}
 _MEANINGS = {
     400: "The request is malformed.",
-    401: "The server wants an API key.",
-    404: "There is no such model.",
-    405: "The path exists, the method does not.",
-    408: "The request did not arrive in time.",
-    413: "More bytes than the limit.",
-    415: "Not a JPEG, PNG or WebP file by its bytes, or encoded.",
-    422: "The image cannot be decoded, or has too many pixels or scans.",
-    431: "The path and the headers together have more than 64 KiB, or more than 256 lines.",
-    500: "The server or its model failed.",
-    503: "Not now: too much is waiting, or the server starts or stops.",
+    401: "The server requires an API key, and the request has none that is valid.",
+    404: "The path, the model or the version does not exist.",
+    405: "The path does not support the method; see the Allow header.",
+    408: "The request did not arrive in time: 5 s for the headers, by default 30 s for the body.",
+    413: "The body exceeds the limit: by default 20 MiB for an image and 64 MiB for several.",
+    415: "The file is not JPEG, PNG or WebP by its bytes, or the body is compressed.",
+    422: "The image cannot be decoded, or exceeds the limits on pixels, sides or scans.",
+    431: "The request line and the headers have more than 64 KiB, or more than 256 lines.",
+    500: "The server or its model failed; the server's log has the cause.",
+    503: "The server is overloaded, starting or stopping, or cannot meet the deadline of the request; see the "
+    "Retry-After header for the seconds until a retry.",
 }
 
 
 def an_object(
     properties: dict[str, Any], *, optional: Mapping[str, Any] = MappingProxyType({}), **further: Any
 ) -> dict[str, Any]:
-    """Return the schema of an object that has all of these properties, and perhaps the optional ones."""
+    """Return the schema of an object with these required properties and the optional ones."""
     return {"type": "object", "required": list(properties), "properties": {**properties, **optional}, **further}
 
 
@@ -79,9 +81,12 @@ COMPATIBILITY_SCHEMAS: dict[str, Any] = {
             }
         },
         optional={
-            "model": {"type": ["string", "null"], "description": "The default model if left out."},
-            "encoding_format": {"enum": ["float", "base64", None], "description": "base64: of float32, little-endian."},
-            "dimensions": {"type": ["integer", "null"], "description": "The size of the model's embeddings, if given."},
+            "model": {"type": ["string", "null"], "description": "A model's name; without it, the default model."},
+            "encoding_format": {
+                "enum": ["float", "base64", None],
+                "description": "With `base64`, embeddings are base64 of little-endian float32.",
+            },
+            "dimensions": {"type": ["integer", "null"], "description": "Must be the length of the model's embeddings."},
         },
     ),
     "OpenAiEmbeddings": an_object(
@@ -98,7 +103,7 @@ COMPATIBILITY_SCHEMAS: dict[str, Any] = {
             "index": _COUNT,
             "embedding": {"anyOf": [a_list(_NUMBER), {"type": "string", "format": "byte"}]},
         },
-        description="Of length 1.",
+        description="The embedding of one image, scaled to Euclidean length 1.",
     ),
     "OpenAiModel": an_object({"id": _TEXT, "object": _TEXT, "created": _COUNT, "owned_by": _TEXT}),
     "OpenAiModels": an_object({"object": {"type": "string", "enum": ["list"]}, "data": a_list(ref("OpenAiModel"))}),
@@ -126,19 +131,20 @@ _LABELS = {"cat": 0.934512, "dog": 0.051208}
 _TOP_K = {
     "name": "top_k",
     "in": "query",
-    "description": "How many labels to answer, at most as many as the model has.",
+    "description": "The number of labels to return. A model with fewer labels returns all.",
     "schema": {**_TOP_K_SCHEMA, "default": DEFAULT_TOP_K},
 }
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
-    "description": "How long the answer is worth waiting for: what cannot make it is refused at once.",
+    "description": "The deadline of the request in milliseconds after its arrival. If the server expects to miss "
+    "it, the response is 503 at once.",
     "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
 }
 
 
 def compatibility_paths() -> dict[str, Any]:
-    """Return their part of the document's `paths`."""
+    """Return the paths of these routes, for the document's `paths`."""
     torchserve_paths = {
         path: {method: _predict(f"torchserve_predict{suffix}_{method}", names) for method in ("post", "put")}
         for path, suffix, names in zip(
@@ -151,7 +157,7 @@ def compatibility_paths() -> dict[str, Any]:
         torchserve.PING_PATH: {
             "get": _operation(
                 "torchserve_ping",
-                "Whether requests should be sent here",
+                "Check whether the server is ready for requests",
                 "TorchServeError",
                 ("TorchServeStatus", {"status": "Healthy"}),
             )
@@ -160,13 +166,13 @@ def compatibility_paths() -> dict[str, Any]:
         openai.MODELS_PATH: {
             "get": _operation(
                 "openai_models",
-                "The models with embeddings",
+                "List the models that return embeddings",
                 "OpenAiError",
                 ("OpenAiModels", {"object": "list", "data": [_MODEL]}),
             )
         },
         openai.MODEL_PATH: {
-            "get": _operation("openai_model", "One model", "OpenAiError", ("OpenAiModel", _MODEL), ["model"])
+            "get": _operation("openai_model", "Get a model", "OpenAiError", ("OpenAiModel", _MODEL), ["model"])
         },
     }
 
@@ -207,7 +213,7 @@ def _embed() -> dict[str, Any]:
     }
     operation = _operation(
         "openai_embeddings",
-        "Turn images into embeddings for OpenAI's clients",
+        "Compute embeddings of images for OpenAI's clients",
         "OpenAiError",
         ("OpenAiEmbeddings", answer),
         [],
@@ -240,10 +246,10 @@ def _operation(
         "operationId": name,
         "parameters": [
             {"name": each, "in": "path", "required": True, "schema": {**_TEXT, "examples": [_EXAMPLES[each]]}}
-            | {"description": f"The {'model' if each == 'model' else 'version of the model'}."}
+            | {"description": f"The {'name' if each == 'model' else 'version'} of the model."}
             for each in in_path or ()
         ],
-        "responses": {"200": {"description": "The answer.", "headers": ANSWER_HEADERS, "content": content}}
+        "responses": {"200": {"description": "The request succeeded.", "headers": ANSWER_HEADERS, "content": content}}
         | {str(status): _error(status, error) for status in statuses},
     }
 

@@ -9,18 +9,11 @@ from starlette.types import ASGIApp
 
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.openapi.compatibility_paths import COMPATIBILITY_SCHEMAS, compatibility_paths
+from service.api.openapi.examples import EXAMPLES
 from service.api.openapi.failures import Failure, failures_of_post
 from service.api.openapi.model_schemas import model_schemas
-from service.api.openapi.schemas import (
-    ANSWER_HEADERS,
-    BODIES,
-    EXAMPLES,
-    MANY_IMAGES,
-    ONE_IMAGE,
-    TRACING_HEADERS,
-    ref,
-    schemas_of,
-)
+from service.api.openapi.request_bodies import MANY_IMAGES, ONE_IMAGE
+from service.api.openapi.schemas import ANSWER_HEADERS, BODIES, TRACING_HEADERS, ref, schemas_of
 from service.api.openapi.v2_paths import v2_paths
 from service.api.openapi.v2_schemas import V2_BODIES
 from service.api.parsing.parameters import DEFAULT_TOP_K

@@ -1,4 +1,4 @@
-"""The bodies of requests and responses as pydantic models, for the OpenAPI document only, each with an example.
+"""The bodies of requests and responses as pydantic models, for the OpenAPI document only.
 
 The server does not validate its responses with these models, which would cost time for each request. A field with a
 default is optional.
@@ -10,9 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue, models_json_schema
 from pydantic_core import core_schema
 
-from service.api.endpoints.batch import MOST_IMAGES
-
-_FILE = {"type": "string", "format": "binary"}
 _TEXT = {"type": "string"}
 
 
@@ -34,8 +31,8 @@ class _Schemas(GenerateJsonSchema):
 
 def schemas_of(*bodies: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON schemas of models, and of all models that they contain, by name."""
-    wanted = [(body, "validation") for body in bodies]
-    _, document = models_json_schema(wanted, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas)  # type: ignore[arg-type]
+    with_modes = [(body, "validation") for body in bodies]
+    _, document = models_json_schema(with_modes, ref_template=ref("{model}")["$ref"], schema_generator=_Schemas)  # type: ignore[arg-type]
     found: dict[str, Any] = document["$defs"]
     for schema in found.values():
         del schema["title"]
@@ -228,83 +225,3 @@ TRACING_HEADERS = [
         "schema": {"type": "string", "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"},
     },
 ]
-
-_MODEL_EXAMPLE = {
-    "name": "cifar10-resnet56",
-    "version": "1",
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "provider": "CPUExecutionProvider",
-    "precision": "fp32",
-}
-_CAT = {"label": "cat", "index": 3, "probability": 0.934512}
-_IMAGE_EXAMPLE: dict[str, Any] = {
-    "predictions": [_CAT, {"label": "dog", "index": 5, "probability": 0.051208}],
-    "confident": True,
-    "image": {"format": "JPEG", "width": 500, "height": 375},
-    "timings_ms": {"decode": 1.7, "queue": 0.1, "inference": 1.2},
-}
-_CIRCUMSTANCES_EXAMPLE = {name: _IMAGE_EXAMPLE[name] for name in ("image", "timings_ms")}
-_PROBLEM_EXAMPLE = {
-    "type": "/docs#not_an_image",
-    "title": "Not a supported image",
-    "status": 415,
-    "detail": "Only JPEG, PNG and WebP images are accepted, and this is a BMP file: convert it to JPEG.",
-    "code": "not_an_image",
-}
-EXAMPLES: dict[str, Any] = {
-    "Live": {"status": "live"},
-    "Ready": {"status": "ready", "models": [_MODEL_EXAMPLE]},
-    "Classification": {"model": _MODEL_EXAMPLE, **_IMAGE_EXAMPLE},
-    "Batch": {"model": _MODEL_EXAMPLE, "results": [_IMAGE_EXAMPLE, {"problem": _PROBLEM_EXAMPLE}]},
-    "Explanation": {
-        "model": _MODEL_EXAMPLE,
-        "predictions": [{**_CAT, "map": [[0.1, 2.5], [-0.3, 4.75]], "png": "data:image/png;base64,iVBORw0KGgo="}],
-        "confident": True,
-        "crop": [62.5, 0.0, 437.5, 375.0],
-        **_CIRCUMSTANCES_EXAMPLE,
-    },
-    "Embedding": {
-        "model": _MODEL_EXAMPLE,
-        "embedding": [0.6, 0.0, 0.8],
-        "normalized": True,
-        **_CIRCUMSTANCES_EXAMPLE,
-    },
-}
-
-
-def _object(**fields: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(fields), "properties": fields}
-
-
-_BINARY = {"schema": _FILE}
-_FORMATS = ("image/jpeg", "image/png", "image/webp")
-ONE_IMAGE: dict[str, Any] = {
-    "multipart/form-data": {
-        "schema": _object(file={**_FILE, "description": "The image; `image` is another name for the field."}),
-        "encoding": {"file": {"contentType": ", ".join(_FORMATS)}},
-    },
-    **{kind: _BINARY for kind in (*_FORMATS, "application/octet-stream")},
-}
-_FILES = {"type": "array", "items": _FILE, "minItems": 1, "maxItems": MOST_IMAGES}
-MANY_IMAGES: dict[str, Any] = {
-    "multipart/form-data": {
-        "schema": _object(
-            files={
-                **_FILES,
-                "description": "1 to 64 images; `file`, `image` and `images` are other names of the field.",
-            }
-        ),
-        "encoding": {"files": {"contentType": ", ".join(_FORMATS)}},
-    },
-    "application/json": {
-        "schema": _object(
-            images={
-                "type": "array",
-                "items": {"anyOf": [{"type": "string", "format": "byte"}, ref("EncodedImage")]},
-                "minItems": 1,
-                "maxItems": MOST_IMAGES,
-            }
-        ),
-        "example": {"images": ["iVBORw0KGgo=", {"b64": "iVBORw0KGgo="}]},
-    },
-}

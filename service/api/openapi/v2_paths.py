@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of the routes under /v2."""
+"""The routes under /v2 (Open Inference Protocol) in the OpenAPI document."""
 
 from typing import Any
 
@@ -10,21 +10,34 @@ from service.http.request_context import MOST_TIMEOUT_MS
 
 _TAG = "open inference protocol"
 _JSON, _RAW = "application/json", "application/octet-stream"
-_MODEL, _VERSION = ("model", "The model's name."), ("version", "A version of it, a number.")
+_MODEL, _VERSION = ("model", "The name of the model."), ("version", "The version of the model, a number from 1.")
 _EXAMPLES = {"model": "cifar10-resnet56", "version": "1"}
 # One red pixel, as a PNG.
 _IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQD3A0FDAAAAAElFTkSuQmCC"
 _ERRORS = {
     400: "The input `images` takes UINT8 [-1, 32, 32, 3], or BYTES [-1] with JPEG, PNG or WebP files.",
-    401: "This server wants an API key.",
-    403: "Models are loaded and unloaded on the admin port, by the same path.",
-    404: "There is no such model.",
+    401: "A valid API key is required: send `Authorization: Bearer <key>` or `X-Api-Key`.",
+    403: "Models are loaded and unloaded only on the admin port; send the request to the same path there.",
+    404: "There is no such model; choose one of: cifar10-resnet20, cifar10-resnet56.",
     405: "This path supports only POST.",
     408: "The request did not arrive in time.",
     413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
     431: "The path and the headers together may have at most 64 KiB.",
     500: "The model failed; the server's log has the cause.",
     503: "Too many images are waiting; try again later.",
+}
+_MEANINGS = {
+    400: "The request is malformed, or its tensors do not match the inputs of the model.",
+    401: "The server requires an API key, and the request has none that is valid.",
+    403: "This port does not load or unload models.",
+    404: "The path, the model or the version does not exist.",
+    405: "The path does not support the method; see the Allow header.",
+    408: "The request did not arrive in time: 5 s for the headers, by default 30 s for the body.",
+    413: "The body exceeds the limit, by default 64 MiB, or the memory that a request may use.",
+    431: "The request line and the headers have more than 64 KiB, or more than 256 lines.",
+    500: "The server or its model failed; the server's log has the cause.",
+    503: "The server is overloaded, starting or stopping, or cannot meet the deadline of the request; see the "
+    "Retry-After header for the seconds until a retry.",
 }
 _ALWAYS = (400, 401, 404, 405, 408, 431, 500, 503)
 _ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}
@@ -74,21 +87,22 @@ _ANSWER = {
 _HEAD_LENGTH = {
     "name": "Inference-Header-Content-Length",
     "in": "header",
-    "description": "How many bytes of the body are JSON; raw tensors follow. 0: the body is one raw tensor, or one "
-    "JPEG, PNG or WebP file. Left out: all is JSON.",
+    "description": "The length of the JSON at the beginning of the body, in bytes; raw tensors follow it. With 0 the "
+    "body is one raw tensor, or one JPEG, PNG or WebP file. Without this header the whole body is JSON.",
     "schema": {"type": "integer", "minimum": 0},
 }
 _RAW_HEADERS = {
     "Inference-Header-Content-Length": {
-        "description": "How many bytes of the body are JSON, if raw tensors follow.",
+        "description": "The length of the JSON at the beginning of the body, in bytes. Present if raw tensors follow.",
         "schema": {"type": "integer"},
     },
-    "Content-Encoding": {"description": "gzip or deflate, if the client accepts it.", "schema": {"type": "string"}},
+    "Content-Encoding": {"description": "`gzip` or `deflate`, if the client accepts it.", "schema": {"type": "string"}},
 }
 _TIMEOUT = {
     "name": "X-Request-Timeout-Ms",
     "in": "header",
-    "description": "As for the other routes; `timeout` in the parameters of the request is in microseconds.",
+    "description": "The deadline of the request in milliseconds after its arrival. If the server cannot meet it, the "
+    "response is 503. The parameter `timeout` of the request is a deadline in microseconds.",
     "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TIMEOUT_MS},
 }
 _INFER_BODY = {
@@ -102,27 +116,34 @@ _INFER_BODY = {
 
 _ACTIONS = ("load", "unload")
 _ABOUT_A_MODEL: dict[str, tuple[str, str, str, Any]] = {
-    "": ("v2_model", "A model's inputs and outputs", "V2Model", _METADATA),
-    "/config": ("v2_config", "A model's configuration", "V2Config", _CONFIG),
+    "": ("v2_model", "Get the inputs and outputs of a model", "V2Model", _METADATA),
+    "/config": ("v2_config", "Get the configuration of a model, as Triton's ModelConfig", "V2Config", _CONFIG),
     "/ready": (
         "v2_model_ready",
-        "Whether a model answers",
+        "Check whether a model is ready",
         "V2ModelReady",
         {"name": "cifar10-resnet56", "ready": True},
     ),
-    "/stats": ("v2_model_statistics", "A model's statistics, over all processes", "V2Statistics", _STATISTICS),
+    "/stats": (
+        "v2_model_statistics",
+        "Get the statistics of a model, summed over all processes",
+        "V2Statistics",
+        _STATISTICS,
+    ),
 }
 
 
 def v2_paths() -> dict[str, Any]:
-    """Return the part of the document's `paths` that is under /v2."""
+    """Return the paths under /v2, for the document's `paths`."""
     server = {"name": NAME, "version": "1.0", "extensions": EXTENSIONS}
     paths: dict[str, Any] = {
-        "/v2": _get("v2_server", "What this server is and can do", "V2Server", server),
-        "/v2/health/live": _get("v2_live", "Whether the process answers", "V2Live", {"live": True}),
-        "/v2/health/ready": _get("v2_ready", "Whether requests should be sent here", "V2Ready", {"ready": True}),
+        "/v2": _get("v2_server", "Get the name, version and protocol extensions of the server", "V2Server", server),
+        "/v2/health/live": _get("v2_live", "Check whether the process is alive", "V2Live", {"live": True}),
+        "/v2/health/ready": _get(
+            "v2_ready", "Check whether the server is ready for requests", "V2Ready", {"ready": True}
+        ),
         "/v2/models/stats": _get(
-            "v2_statistics", "Statistics of all models, over all processes", "V2Statistics", _STATISTICS
+            "v2_statistics", "Get the statistics of all models, summed over all processes", "V2Statistics", _STATISTICS
         ),
         "/v2/repository/index": {"post": _index()},
     }
@@ -142,14 +163,16 @@ def _get(
 
 def _index() -> dict[str, Any]:
     entry = {"name": "cifar10-resnet56", "version": "1", "state": "READY", "reason": ""}
-    operation = _operation("v2_index", "The models that there are", [], ("V2Index", [entry]), (413,))
+    operation = _operation(
+        "v2_index", "List the versions of all models with their states", [], ("V2Index", [entry]), (413,)
+    )
     body = {"schema": ref("V2IndexRequest"), "example": {"ready": True}}
     operation["requestBody"] = {"required": False, "content": {_JSON: body}}
     return operation
 
 
 def _change(action: str) -> dict[str, Any]:
-    summary = f"{action.capitalize()} a model: on the admin port only"
+    summary = f"{action.capitalize()} a model (admin port only)"
     return _operation(f"v2_{action}", summary, [_MODEL], None, (403,))
 
 
@@ -172,15 +195,17 @@ def _operation(
 
 def _success(schema: str, example: Any) -> dict[str, Any]:
     content = {_JSON: {"schema": ref(schema), "example": example}}
-    return {"description": "The answer.", "headers": ANSWER_HEADERS, "content": content}
+    return {"description": "The request succeeded.", "headers": ANSWER_HEADERS, "content": content}
 
 
 def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
-    operation = _operation(name, "Infer", parameters, ("V2Response", _ANSWER), (413,))
+    operation = _operation(name, "Run a model on tensors or images", parameters, ("V2Response", _ANSWER), (413,))
     operation["description"] = (
-        "Tensors in, tensors out, as JSON or as raw bytes after it. Each row waits, is batched and is limited like a "
-        f"image sent to /classify; a request has at most {MOST_ROWS:,} of them, and its JSON {MOST_JSON_VALUES:,} "
-        "values. No content type is refused; bodies may be packed with gzip or deflate both ways."
+        "Tensors are JSON, or raw little-endian bytes after the JSON. An input of datatype BYTES takes JPEG, PNG or "
+        "WebP files. Each row is queued, batched and limited like an image of /classify. A request has at most "
+        f"{MOST_ROWS:,} rows, and its JSON at most {MOST_JSON_VALUES:,} values. The content type of a request is "
+        "ignored. Requests and responses may be compressed with gzip or deflate. The durations of a response are in "
+        "its Server-Timing header, in milliseconds."
     )
     operation["parameters"] += [_HEAD_LENGTH, _TIMEOUT, *TRACING_HEADERS]
     operation["requestBody"] = _INFER_BODY
@@ -197,7 +222,7 @@ def _in_path(name: str, text: str) -> dict[str, Any]:
 
 def _error(status: int) -> dict[str, Any]:
     content = {_JSON: {"schema": ref("V2Error"), "example": {"error": _ERRORS[status]}}}
-    answer: dict[str, Any] = {"description": _ERRORS[status], "content": content}
+    answer: dict[str, Any] = {"description": _MEANINGS[status], "content": content}
     if status in _ERROR_HEADERS:
         name, kind = _ERROR_HEADERS[status]
         answer["headers"] = {name: {"schema": {"type": kind}}}

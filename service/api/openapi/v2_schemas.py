@@ -13,9 +13,9 @@ _Anything = dict[str, Any]
 
 
 class V2Error(Body):
-    """A failure, in one sentence."""
+    """A failure."""
 
-    error: str
+    error: str = Field(description="A message for people, one or two sentences; it may change.")
 
 
 class V2Server(Body):
@@ -27,30 +27,30 @@ class V2Server(Body):
 
 
 class V2Live(Body):
-    """Whether the process answers."""
+    """Whether the process is alive."""
 
     live: bool
 
 
 class V2Ready(Body):
-    """Whether requests can be sent here."""
+    """Whether the server is ready for requests."""
 
     ready: bool
 
 
 class V2ModelReady(Body):
-    """Whether a model answers."""
+    """Whether a model is ready for requests."""
 
     name: str
     ready: bool
 
 
 class V2Tensor(Body):
-    """An axis of any length is -1."""
+    """A tensor that a model takes or returns."""
 
     name: str
-    datatype: str
-    shape: list[int]
+    datatype: str = Field(description="UINT8, FP32, BYTES or another datatype of the protocol.")
+    shape: list[int] = Field(description="The length of each axis; -1 for an axis of any length.")
 
 
 class V2Model(Body):
@@ -64,20 +64,20 @@ class V2Model(Body):
 
 
 class V2ConfiguredTensor(Body):
-    """`dims` are without the batch."""
+    """A tensor in a model's configuration."""
 
     name: str
-    data_type: str
-    dims: list[int]
+    data_type: str = Field(description="The datatype after `TYPE_`, for example TYPE_UINT8.")
+    dims: list[int] = Field(description="The length of each axis without the batch; -1 for any length.")
 
 
 class V2Config(Body):
-    """Triton's ModelConfig, and in its words."""
+    """The configuration of a model in the form of Triton's ModelConfig."""
 
     name: str
     platform: str
     backend: str
-    max_batch_size: _Count
+    max_batch_size: _Count = Field(description="Rows; 0 if the model has no batch axis.")
     input: list[V2ConfiguredTensor]
     output: list[V2ConfiguredTensor]
     version_policy: _Anything = Field({})
@@ -86,17 +86,17 @@ class V2Config(Body):
 
 
 class V2Duration(Body):
-    """A number of events, and how long they took together."""
+    """A number of events and their total duration."""
 
     count: _Count
-    ns: _Count
+    ns: _Count = Field(description="The total duration in nanoseconds.")
 
 
 _NONE = V2Duration.model_construct(count=0, ns=0)
 
 
 class V2InferenceStatistics(Body):
-    """Durations of the steps of requests."""
+    """Durations of each step, summed over requests."""
 
     success: V2Duration = _NONE
     fail: V2Duration = _NONE
@@ -109,13 +109,15 @@ class V2InferenceStatistics(Body):
 
 
 class V2ModelStatistics(Body):
-    """Statistics of a version of a model, over all processes."""
+    """Statistics of one version of a model, summed over all processes since their start."""
 
     name: str
     version: str
-    last_inference: _Count = Field(description="Milliseconds since 1970; 0: none yet.")
-    inference_count: _Count = Field(description="Rows.")
-    execution_count: _Count = Field(description="Batches.")
+    last_inference: _Count = Field(
+        description="The end of the last inference in milliseconds since 1970; 0 if there was none."
+    )
+    inference_count: _Count = Field(description="The number of rows that were inferred.")
+    execution_count: _Count = Field(description="The number of batches that were run.")
     inference_stats: V2InferenceStatistics
     batch_stats: list[_Anything] = Field([])
     response_stats: _Anything = Field({})
@@ -123,7 +125,7 @@ class V2ModelStatistics(Body):
 
 
 class V2Statistics(Body):
-    """Statistics of several versions."""
+    """Statistics of one or more versions of models."""
 
     model_stats: list[V2ModelStatistics]
 
@@ -133,8 +135,8 @@ class V2IndexEntry(Body):
 
     name: str
     version: str
-    state: str
-    reason: str
+    state: str = Field(description="READY, LOADING or UNAVAILABLE.")
+    reason: str = Field(description="Why the version is not served; empty if it is.")
 
 
 class V2Index(RootModel[list[V2IndexEntry]]):
@@ -142,39 +144,43 @@ class V2Index(RootModel[list[V2IndexEntry]]):
 
 
 class V2IndexRequest(Body):
-    """Which versions the index has."""
+    """A filter of the index."""
 
-    ready: bool = Field(False, description="Only versions that serve.")
+    ready: bool = Field(False, description="Return only versions that are ready.")
 
 
 class V2Input(Body):
-    """An input tensor, with `data` or with the size of its raw bytes."""
+    """An input tensor: its values in `data`, or the size of its raw bytes in the parameter `binary_data_size`."""
 
     name: _Name
     datatype: str = Field(examples=["UINT8", "BYTES", "FP32"])
-    shape: list[_Count]
-    parameters: _Anything = Field({})
-    data: list[Any] = Field([])
+    shape: list[_Count] = Field(description="The length of each axis, the number of rows first.")
+    parameters: _Anything = Field({}, description="`binary_data_size`: the size of the raw bytes.")
+    data: list[Any] = Field([], description="The values in row-major order, flat or nested; BYTES as base64.")
 
 
 class V2RequestedOutput(Body):
     """An output to return."""
 
     name: _Name
-    parameters: _Anything = Field({})
+    parameters: _Anything = Field(
+        {}, description="`classification`: the number of best labels; `binary_data`: whether to return raw bytes."
+    )
 
 
 class V2Request(Body):
-    """Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON."""
+    """The inputs of a model, and the outputs to return. Raw bytes of inputs follow the JSON, in order."""
 
     inputs: list[V2Input] = Field(min_length=1)
-    id: str = ""
-    parameters: _Anything = Field({})
-    outputs: list[V2RequestedOutput] = Field([])
+    id: str = Field("", description="An identifier that the response repeats.")
+    parameters: _Anything = Field({}, description="`timeout`: the deadline of the request in microseconds.")
+    outputs: list[V2RequestedOutput] = Field(
+        [], description="Without this field, all outputs but `energy` are returned."
+    )
 
 
 class V2Output(Body):
-    """An output tensor, with `data` or with the size of its raw bytes."""
+    """An output tensor: its values in `data`, or the size of its raw bytes in the parameter `binary_data_size`."""
 
     name: str
     datatype: str
@@ -184,7 +190,7 @@ class V2Output(Body):
 
 
 class V2Response(Body):
-    """Tensors, each with `data` or with the size of its raw bytes, which then follow the JSON."""
+    """The outputs of a model. Raw bytes of outputs follow the JSON, in order."""
 
     model_name: str
     model_version: str

@@ -58,7 +58,7 @@ class OpenInference:
             Route("/v2/health/ready", self._answer_ready),
             Route("/v2/models/stats", self._answer_all_statistics),
             *self._by_version("/stats", self._answer_statistics),
-            *(route for end, tell in about_models for route in self._by_version(end, self._about(tell))),
+            *(route for end, describe in about_models for route in self._by_version(end, self._about(describe))),
             *(Route(path, self.infer, methods=["POST"]) for path in INFER_PATHS),
             Route("/v2/repository/index", self._answer_index, methods=["POST"]),
             *change_routes(None),
@@ -68,9 +68,9 @@ class OpenInference:
     def _by_version(self, end: str, answer: Answer) -> list[Route]:
         return [Route(f"/v2/models/{{model}}{middle}{end}", answer) for middle in ("", "/versions/{version}")]
 
-    def _about(self, tell: Callable[[ServedModel], Any]) -> Answer:
+    def _about(self, describe: Callable[[ServedModel], Any]) -> Answer:
         async def answer(request: Request) -> Response:
-            return _json(tell(self._model(request)))
+            return _json(describe(self._model(request)))
 
         return answer
 
@@ -127,10 +127,10 @@ def _wants_only_ready(body: bytes) -> bool:
         document = read_short_json(body.strip() or b"{}")
     except NotJson:
         document = None
-    wanted = document.get("ready", False) if isinstance(document, dict) else None
-    if not isinstance(wanted, bool):
+    requested = document.get("ready", False) if isinstance(document, dict) else None
+    if not isinstance(requested, bool):
         raise BadRequest('The body must be empty, {} or {"ready": true}, which leaves out what does not serve.')
-    return wanted
+    return requested
 
 
 async def _answer_unsupported(_: Request) -> Response:

@@ -102,9 +102,9 @@ def _rows_of_raw(model: ServedModel, body: bytes, max_image_bytes: int) -> Rows:
 
 
 def _rows_of(model: ServedModel, inputs: Sequence[Tensor], max_image_bytes: int) -> Rows:
-    given, wanted = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
-    if sorted(given) != sorted(wanted):
-        raise bad_tensor(f"The model takes the inputs {_list(wanted)}, but was given {_list(given)}.")
+    given, requested = [tensor.name for tensor in inputs], [spec.name for spec in model.inputs]
+    if sorted(given) != sorted(requested):
+        raise bad_tensor(f"The model takes the inputs {_list(requested)}, but was given {_list(given)}.")
     if isinstance(model, Classifier):
         return _rows_of_images(inputs[0].data, max_image_bytes)
     return _rows_of_tensors(model, {tensor.name: tensor for tensor in inputs})

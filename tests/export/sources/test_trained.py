@@ -147,7 +147,7 @@ def test_of_several_fitting_runs_the_one_that_finished_last_is_taken(trained: Tr
     said: list[str] = []
     assert find_run(NetworkSpec(20), said.append) == Path("runs/a")
     assert said == [
-        "runs/d is not finished and is left out; --checkpoint runs/d exports it as it is",
+        "runs/d is unfinished and ignored; --checkpoint runs/d exports it as it is",
         "runs/a is your newest finished run of depth 20; older: runs/c, runs/b",
     ]
 

@@ -62,8 +62,8 @@ def failed_checks(file: Path, *options: object) -> list[str]:
     result = export_onnx("check", file, *options)
     assert result.exit_code == 1, result.output
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("export-onnx: ")]
-    assert "is not what it should be: " in line
-    return line.split("should be: ")[1].split(", ")
+    assert "differs from its card: " in line
+    return line.split("its card: ")[1].split(", ")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

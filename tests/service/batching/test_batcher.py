@@ -60,10 +60,10 @@ class OpenModel:
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
-        self.is_quick = False
+        self.is_fast = False
 
     def runs_inline(self, job: int) -> bool:
-        return self.is_quick
+        return self.is_fast
 
     def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
         self.batches.append(jobs)
@@ -574,7 +574,7 @@ class WhereModel(OpenModel):
         super().__init__()
         self.threads: list[str] = []
         self.exclusive: list[bool] = []
-        self.is_quick = True
+        self.is_fast = True
 
     def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
         self.threads.append(threading.current_thread().name)
@@ -589,7 +589,7 @@ async def test_a_quick_job_that_finds_nothing_before_it_is_done_by_the_event_loo
         await asyncio.sleep(0)  # a request that is sent after the response comes in a later pass of the event loop
         with pytest.raises(BadImage):
             await batcher.submit(model, -1)
-        model.is_quick = False
+        model.is_fast = False
         assert await batcher.submit(model, 5) == 10
     here = threading.current_thread().name
     assert model.threads == [here, here, "engine-0"]

@@ -124,7 +124,7 @@ def test_a_folder_or_pattern_without_images_is_reported(models: Path, tmp_path: 
     (tmp_path / "empty").mkdir()
     result = run("--models", models, tmp_path / "empty", tmp_path / "*.jpg")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert f"{tmp_path / 'empty'}: The folder holds no JPEG" in result.stderr
+    assert f"{tmp_path / 'empty'}: The folder has no JPEG" in result.stderr
     assert f"{tmp_path / '*.jpg'}: There is no such file." in result.stderr
 
 
@@ -176,7 +176,7 @@ def test_a_name_gives_no_orders_to_the_terminal(models: Path, tmp_path: Path) ->
 def test_an_empty_name_of_a_server_is_reported(models: Path, files: list[Path]) -> None:
     result = run("--models", models, "--server", "", files[0])
     assert result.exit_code == 1
-    assert "no address of a server" in result.stderr
+    assert "not an address of a server" in result.stderr
 
 
 def test_the_limit_on_files_can_be_set(

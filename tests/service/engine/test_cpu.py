@@ -47,27 +47,27 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], Record
 
 
 def test_many_share_a_session_of_one_thread_that_sleeps_when_idle(opened: list[Any]) -> None:
-    sessions = CpuSessions(b"", alone_threads=4)
+    sessions = CpuSessions(b"", exclusive_threads=4)
     sessions.run(IMAGE, OUTPUTS)
-    (shared, shared_session), (alone, alone_session) = opened
+    (shared, shared_session), (exclusive, exclusive_session) = opened
     assert shared == {"threads": 1, "spinning": False}
-    assert alone == {"threads": 4, "spinning": True}
-    assert (shared_session.runs, alone_session.runs) == (1, 0)
+    assert exclusive == {"threads": 4, "spinning": True}
+    assert (shared_session.runs, exclusive_session.runs) == (1, 0)
 
 
 def test_an_image_that_is_alone_gets_all_cores(opened: list[Any]) -> None:
-    CpuSessions(b"", alone_threads=4).run(IMAGE, OUTPUTS, alone=True)
+    CpuSessions(b"", exclusive_threads=4).run(IMAGE, OUTPUTS, exclusive=True)
     assert [session.runs for _, session in opened] == [0, 1]
 
 
 def test_two_that_both_take_themselves_for_alone_do_not_share_the_cores(opened: list[Any]) -> None:
-    sessions = CpuSessions(b"", alone_threads=4)
+    sessions = CpuSessions(b"", exclusive_threads=4)
     (_, shared), (_, all_cores) = opened
     all_cores.go_on.clear()
-    first = threading.Thread(target=sessions.run, args=(IMAGE, OUTPUTS), kwargs={"alone": True})
+    first = threading.Thread(target=sessions.run, args=(IMAGE, OUTPUTS), kwargs={"exclusive": True})
     first.start()
     assert all_cores.started.wait(10)
-    sessions.run(IMAGE, OUTPUTS, alone=True)
+    sessions.run(IMAGE, OUTPUTS, exclusive=True)
     all_cores.go_on.set()
     first.join(10)
     assert (shared.runs, all_cores.runs) == (1, 1)
@@ -75,21 +75,21 @@ def test_two_that_both_take_themselves_for_alone_do_not_share_the_cores(opened: 
 
 @pytest.mark.parametrize("threads", [None, 1])
 def test_one_core_needs_one_session(opened: list[Any], threads: int | None) -> None:
-    CpuSessions(b"", alone_threads=threads).run(IMAGE, OUTPUTS, alone=True)
+    CpuSessions(b"", exclusive_threads=threads).run(IMAGE, OUTPUTS, exclusive=True)
     assert [session.runs for _, session in opened] == [1]
 
 
 def test_both_sessions_answer_as_the_plain_file_does(model_file: bytes, tmp_path: Path) -> None:
     expected = open_session(model_file).run(list(OUTPUTS), {"images": IMAGE})
-    sessions = CpuSessions(model_file, alone_threads=2, cache=tmp_path)
-    for alone in (False, True):
-        for found, wanted in zip(sessions.run(IMAGE, OUTPUTS, alone=alone), expected, strict=True):
+    sessions = CpuSessions(model_file, exclusive_threads=2, cache=tmp_path)
+    for exclusive in (False, True):
+        for found, wanted in zip(sessions.run(IMAGE, OUTPUTS, exclusive=exclusive), expected, strict=True):
             np.testing.assert_allclose(found, wanted, atol=1e-6)
     assert "model_card" in sessions.session.get_modelmeta().custom_metadata_map
 
 
 def test_weights_are_mapped_from_a_file_beside_the_graph(shipped: bytes, tmp_path: Path) -> None:
-    sessions = CpuSessions(shipped, alone_threads=2, cache=tmp_path)
+    sessions = CpuSessions(shipped, exclusive_threads=2, cache=tmp_path)
     (entry,) = (tmp_path / "graphs").iterdir()
     assert {path.name for path in entry.iterdir()} == {GRAPH_FILE, WEIGHTS_FILE, "digests.json"}
     assert (entry / WEIGHTS_FILE).stat().st_size > 0.9 * len(shipped)
@@ -118,14 +118,14 @@ def test_without_a_cache_that_can_be_used_each_session_has_its_own_weights(
     model_file: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    sessions = CpuSessions(model_file, alone_threads=2, cache=tmp_path / "file")
-    assert sessions.run(IMAGE, OUTPUTS, alone=True)
+    sessions = CpuSessions(model_file, exclusive_threads=2, cache=tmp_path / "file")
+    assert sessions.run(IMAGE, OUTPUTS, exclusive=True)
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path / 'file'} cannot be used, so each session keeps its own weights")
 
 
 def test_a_broken_model_is_not_blamed_on_the_cache(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(EngineError, match="cut off or damaged"):
+    with pytest.raises(EngineError, match="truncated or damaged"):
         CpuSessions(b"\x08\x0agarbage", cache=tmp_path)
     assert caplog.messages == []
     assert list((tmp_path / "graphs").iterdir()) == []

@@ -119,12 +119,12 @@ def test_a_provider_that_does_not_run_is_not_replaced_in_silence(
         return session(model, options, providers=[name for name, _ in providers if name.startswith("CPU")])
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_a_gpu)
-    with pytest.raises(EngineError, match="cannot run this model here; the log says why"):
+    with pytest.raises(EngineError, match="cannot run this model here; see the log for the cause"):
         Engine(model_file, providers="cuda")
     caplog.clear()
     assert Engine(model_file, providers="auto").provider == "CPUExecutionProvider"
     (record,) = caplog.records
-    assert "CUDAExecutionProvider could not load the model: ONNX Runtime goes on without it" in record.getMessage()
+    assert "CUDAExecutionProvider could not load the model: ONNX Runtime continues without it" in record.getMessage()
 
 
 @pytest.mark.usefixtures("gpu")
@@ -144,7 +144,7 @@ def test_why_a_provider_failed_is_in_the_log_in_one_line(
     assert record.levelname == "WARNING"
     assert record.getMessage() == "CUDAExecutionProvider could not load the model: CUDA failure 2: out of memory"
     caplog.clear()
-    with pytest.raises(EngineError, match="cut off or damaged"):
+    with pytest.raises(EngineError, match="truncated or damaged"):
         Engine(b"\x08\x0agarbage")
     assert caplog.records == []  # a broken model has one reason, which is the error's
 
@@ -154,7 +154,7 @@ class LosesItsDevice:
 
     largest_batch = 8
 
-    def run(self, images: Any, outputs: Any, *, alone: bool = False) -> Any:
+    def run(self, images: Any, outputs: Any, *, exclusive: bool = False) -> Any:
         raise DeviceLost("CUDA failure 700: an illegal memory access was encountered")
 
 

@@ -22,7 +22,7 @@ class Fixed:
     def __init__(self, first: float = 0.9) -> None:
         self.first = first
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, alone: bool = False) -> list[NDArray[Any]]:
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, exclusive: bool = False) -> list[NDArray[Any]]:
         probabilities = np.tile(np.array([self.first, 1 - self.first], np.float32), (len(images), 1))
         return [probabilities, np.argsort(-probabilities)]
 

@@ -24,7 +24,7 @@ def test_a_lost_gpu_makes_the_server_unready_and_then_ends_it(
     monkeypatch.setattr(lifespan, "_LAST_RESPONSES_S", 0.0)
     lifespan._engine_options(Settings(), readiness).on_device_lost()
     assert statuses.get(timeout=10) == 70
-    assert caplog.messages == ["the GPU is lost; exiting with status 70, to be restarted"]
+    assert caplog.messages == ["the GPU does not respond; exiting with status 70 for a restart"]
 
 
 def test_the_readiness_message_names_what_takes_long_at_the_start() -> None:

@@ -42,13 +42,13 @@ def test_the_shipped_models_pass_their_golden_examples_and_agree(name: str, side
 
 
 def test_threads_run_a_model_at_the_same_time_and_get_their_own_answers(tmp_path: Path) -> None:
-    sessions = OpenVinoSessions(tiny_model(), alone_threads=2, cache=tmp_path)
+    sessions = OpenVinoSessions(tiny_model(), exclusive_threads=2, cache=tmp_path)
     expected = [sessions.run(IMAGES[n : n + 1], ALL_OUTPUTS[:1])[0] for n in range(len(IMAGES))]
     wrong: list[int] = []
 
     def run(number: int) -> None:
         for _ in range(50):
-            answer = sessions.run(IMAGES[number : number + 1], ALL_OUTPUTS[:1], alone=number == 0)[0]
+            answer = sessions.run(IMAGES[number : number + 1], ALL_OUTPUTS[:1], exclusive=number == 0)[0]
             if not np.allclose(answer, expected[number], atol=1e-5):
                 wrong.append(number)
 
@@ -80,7 +80,7 @@ def test_bf16_is_used_only_if_it_is_allowed_and_is_named() -> None:
 
 
 def test_auto_measures_once_and_serves_what_it_chose(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    host = EngineOptions(alone_threads=2, cache=tmp_path)
+    host = EngineOptions(exclusive_threads=2, cache=tmp_path)
     with caplog.at_level(logging.INFO):
         providers = {Engine(shipped("cifar10-resnet20"), host=host).provider for _ in range(2)}
     assert len(providers) == 1

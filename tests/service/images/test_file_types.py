@@ -187,7 +187,7 @@ def test_a_broken_file_with_line_ends_is_just_broken() -> None:
         assert "line ends" not in refused.value.message
 
 
-def test_every_refusal_is_quick_and_plain() -> None:
+def test_every_refusal_is_fast_and_plain() -> None:
     dice = np.random.default_rng(3)
     for content, *_ in (FILES | SENT).values():
         for size in (1, 5, 12, 40, len(content)):

@@ -40,12 +40,12 @@ class FakeEngine:
 
     def __init__(self, row: list[float], top: list[int]) -> None:
         self._row, self._top = row, top
-        self.alone: list[bool] = []
+        self.exclusive: list[bool] = []
 
     def run(
-        self, images: NDArray[np.uint8], outputs: Sequence[str] = (), /, *, alone: bool = False
+        self, images: NDArray[np.uint8], outputs: Sequence[str] = (), /, *, exclusive: bool = False
     ) -> list[NDArray[Any]]:
-        self.alone.append(alone)
+        self.exclusive.append(exclusive)
         rows = np.tile(np.array(self._row, np.float32), (len(images), 1))
         return [rows, np.tile(np.array(self._top, np.int64), (len(images), 1))]
 
@@ -197,9 +197,9 @@ def test_the_time_of_decoding_apart_is_no_time_in_the_queue(model_file: bytes, m
     monkeypatch.setattr(service.inference.classifier, "time", SimpleNamespace(monotonic=lambda: now[0]))
     decode = service.inference.classifier.header_to_pixels
 
-    def take_three_seconds(*arguments: Any, **steps: Any) -> Any:
+    def take_three_seconds(*arguments: Any) -> Any:
         now[0] += 3.0
-        return decode(*arguments, **steps)
+        return decode(*arguments)
 
     monkeypatch.setattr(service.inference.classifier, "header_to_pixels", take_three_seconds)
     classifier = load(model_file)
@@ -243,7 +243,7 @@ def test_the_engine_hears_whether_an_image_exclusive(model_file: bytes, exclusiv
     engine = FakeEngine([0.5] * 8, [0, 1, 2, 3, 4])
     classifier = Classifier(engine, read_card(Engine(model_file).metadata), INFO, WarmUp(1, 0.0, 0.0))
     classifier.answer_batch([ImageJob(image((255, 0, 0)), 1, 0.0)], exclusive=exclusive)
-    assert engine.alone == [exclusive]
+    assert engine.exclusive == [exclusive]
 
 
 @pytest.mark.parametrize(("single_image_s", "expected"), [(0.004, 32), (0.012, 4), (0.025, 2), (0.037, 1), (9.0, 1)])

@@ -11,14 +11,8 @@ from service.errors import NotFound, NotReady
 from service.inference.registry import Registry, load, load_models, read_model
 from service.model_files.default_model import DefaultModel
 from service.model_files.local_copies import keep
-from service.model_files.repository import (
-    ModelFile,
-    ModelRepositoryError,
-    choose_model,
-    find_models,
-    read_lineup,
-    warn_of_what_is_left_out,
-)
+from service.model_files.repository import ModelFile, ModelRepositoryError
+from service.model_files.serving_set import choose_model, find_models, read_serving_set, warn_about_ignored_folders
 from tests.support.tiny_model import write_tiny_model
 
 
@@ -32,9 +26,9 @@ def put(folder: Path, *names: str) -> None:
 
 def served(folder: Path, default: str | None = None, latest: int = 1) -> Registry:
     registry = Registry()
-    lineup = read_lineup(folder, default_model=default, latest=latest)
-    models = load_models(lineup.files, partial(load, providers="cpu", max_batch=1), 60)
-    registry.serve(models, lineup.default)
+    serving_set = read_serving_set(folder, default_model=default, latest=latest)
+    models = load_models(serving_set.files, partial(load, providers="cpu", max_batch=1), 60)
+    registry.serve(models, serving_set.default)
     return registry
 
 
@@ -49,8 +43,8 @@ def test_a_folder_that_is_no_version_is_ignored(tmp_path: Path, caplog: pytest.L
     (tmp_path / "a" / "config.pbtxt").touch()
     (tmp_path / "README.md").touch()
     assert find_models(tmp_path) == [ModelFile("a", "1", tmp_path / "a" / "1" / "model.onnx")]
-    warn_of_what_is_left_out(tmp_path)
-    assert all(f"a/{name} is left out: a version is" in caplog.text for name in ("01", "0", "v2", "-3", "latest"))
+    warn_about_ignored_folders(tmp_path)
+    assert all(f"a/{name} is ignored: a version is" in caplog.text for name in ("01", "0", "v2", "-3", "latest"))
     assert "hidden" not in caplog.text and "a/4" not in caplog.text
 
 
@@ -64,17 +58,17 @@ def test_what_is_no_file_is_refused(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a" / "1" / "model.onnx"
     path.parent.mkdir(parents=True)
     {"folder": path.mkdir, "pipe": lambda: os.mkfifo(path), "link": lambda: path.symlink_to("nothing")}[kind]()
-    with pytest.raises(ModelRepositoryError, match="link to nothing" if kind == "link" else "not a file"):
+    with pytest.raises(ModelRepositoryError, match="broken link" if kind == "link" else "not a file"):
         find_models(tmp_path)
 
 
-def test_a_folder_without_a_version_is_left_out_with_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_without_a_version_is_ignored_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
     put(tmp_path, "first/1")
-    lineup = read_lineup(tmp_path, default_model=None)
-    assert [file.name for file in lineup.files] == ["first"]
-    warn_of_what_is_left_out(tmp_path)
-    assert "empty holds no <version>/model.onnx" in caplog.text
+    serving_set = read_serving_set(tmp_path, default_model=None)
+    assert [file.name for file in serving_set.files] == ["first"]
+    warn_about_ignored_folders(tmp_path)
+    assert "empty is ignored: it has no <version>/model.onnx" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["Cats", "my model", "_x", "-x", "a" * 65, "é"])
@@ -128,11 +122,11 @@ def test_a_model_that_takes_no_images_is_not_the_default_beside_one_that_does(
     assert choose_model(find_models(tmp_path), None, flag="--x").name == "pets"
 
 
-def test_the_lineup_says_why_its_default_is_the_default(tmp_path: Path) -> None:
+def test_the_serving_set_says_why_its_default_is_the_default(tmp_path: Path) -> None:
     put(tmp_path, "imagenet-resnet50/1", "cifar10-resnet56/1")
-    lineup = read_lineup(tmp_path, default_model=None)
-    assert lineup.default == "imagenet-resnet50" and "imagenet-* comes first" in lineup.why_default
-    assert read_lineup(tmp_path, default_model="cifar10-resnet56").why_default == "--default-model names it"
+    serving_set = read_serving_set(tmp_path, default_model=None)
+    assert serving_set.default == "imagenet-resnet50" and "imagenet-* comes first" in serving_set.why_default
+    assert read_serving_set(tmp_path, default_model="cifar10-resnet56").why_default == "--default-model names it"
 
 
 def test_without_a_default_the_start_is_refused_with_the_names() -> None:
@@ -209,5 +203,5 @@ def test_a_file_in_place_of_a_folder_is_distinguished_from_a_missing_one(tmp_pat
 
 
 def test_what_is_left_out_is_no_reason_to_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_what_is_left_out(tmp_path / "missing")
+    warn_about_ignored_folders(tmp_path / "missing")
     assert "there is no folder of models" in caplog.text

@@ -125,8 +125,8 @@ def test_a_card_that_is_no_json_object_is_refused(document: str) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("surprise", 1, "at surprise: this version knows no such field"),
-        ("depth", "twenty", "at depth: the value is none that this version understands; export the model again"),
+        ("surprise", 1, "at surprise: this version does not know the field"),
+        ("depth", "twenty", "at depth: this version does not understand the value; export the model again"),
         ("preprocessing.crop", [41, 32], "at preprocessing: a crop of (41, 32) does not fit a shorter side of 40"),
     ],
 )

@@ -19,12 +19,14 @@ import json, os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from service.inference.registry import load_models, read_model
-from service.model_files.repository import ModelRepositoryError, read_lineup
+from service.model_files.repository import ModelRepositoryError
+from service.model_files.serving_set import read_serving_set
 os.setgroups([]) if os.geteuid() == 0 else None
 if os.geteuid() == 0:
     os.setgid(int(sys.argv[3])), os.setuid(int(sys.argv[3]))
 try:
-    print(json.dumps([read_model(file).decode() for file in read_lineup(Path(sys.argv[1]), default_model=None).files]))
+    files = read_serving_set(Path(sys.argv[1]), default_model=None).files
+    print(json.dumps([read_model(file).decode() for file in files]))
 except ModelRepositoryError as error:
     print(json.dumps([str(error), error.reason]))
 """
@@ -58,10 +60,10 @@ def test_what_may_be_read_is_read(models: Path) -> None:
 @pytest.mark.parametrize(
     ("closed", "mode", "needed"),
     [
-        (".", 0o700, "be able to list and enter"),
-        ("a", 0o700, "be able to list and enter"),
-        ("a/1", 0o700, "be able to list and enter"),
-        ("a/1/model.onnx", 0o600, "be able to read"),
+        (".", 0o700, "list and enter"),
+        ("a", 0o700, "list and enter"),
+        ("a/1", 0o700, "list and enter"),
+        ("a/1/model.onnx", 0o600, "read"),
     ],
 )
 def test_the_error_says_which_user_needs_what(models: Path, closed: str, mode: int, needed: str) -> None:

@@ -5,15 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.model_files.repository import (
-    ModelFile,
-    ModelRepositoryError,
-    find_models,
-    locate_models,
-    model_names,
-    read_lineup,
-    versions_of,
-)
+from service.model_files.repository import ModelFile, ModelRepositoryError, model_names, versions_of
+from service.model_files.serving_set import find_models, locate_models, read_serving_set
 from service.model_files.single_model import as_name
 
 
@@ -48,7 +41,7 @@ def test_a_single_model_has_the_name_and_version_of_its_place(
     path = put(tmp_path / file)
     assert found(tmp_path / given) == [(name, version, path)]
     assert found(tmp_path / given, "mine") == [("mine", version, path)]
-    lineup = read_lineup(locate_models(tmp_path / given), default_model=None)
+    lineup = read_serving_set(locate_models(tmp_path / given), default_model=None)
     assert lineup.default == name
 
 
@@ -88,7 +81,7 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_model_is_no_folder_of_models(tmp_path: Path) -> None:
-    with pytest.raises(ModelRepositoryError, match="is not a folder of models, but a file"):
+    with pytest.raises(ModelRepositoryError, match="is not a folder of models: it is a file"):
         find_models(locate_models(put(tmp_path / "notes.txt")))
 
 
@@ -98,7 +91,7 @@ def test_a_single_file_that_is_gone_has_no_version(tmp_path: Path) -> None:
     path.unlink()
     assert model_names(location) == ["net"]
     assert versions_of(location, "net", 1) == []
-    with pytest.raises(ModelRepositoryError, match=r"net\.onnx is gone"):
+    with pytest.raises(ModelRepositoryError, match=r"net\.onnx no longer exists"):
         find_models(location)
     put(path)
     assert versions_of(location, "net", 1) == [ModelFile("net", "1", path)]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.http.api_keys import BadKeyFile, read_key_file
-from service.model_files.repository import ModelRepositoryError, find_models
+from service.model_files.repository import ModelRepositoryError
+from service.model_files.serving_set import find_models
 
 NOBODY = 65534
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -50,7 +51,7 @@ def test_a_folder_of_models_that_may_not_be_read_names_the_user_and_what_to_do(f
         text = refusal(find_models, folder)
     assert text == (
         f"the folder of models {folder} cannot be read by user id {NOBODY}: it belongs to user id 0, group id 0, with "
-        f"mode {mode:04o}; change its owner or permissions so that user id {NOBODY} will be able to list and enter it"
+        f"mode {mode:04o}; change its owner or permissions so that user id {NOBODY} can list and enter it"
     )
 
 

@@ -8,7 +8,8 @@ from typing import NoReturn
 import pytest
 
 from service.errors import ModelRefused, NotFound
-from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
+from service.model_files.serving_set import read_serving_set
 from service.processes.model_rollout import ModelRollout
 from service.processes.model_updates import ModelUpdater
 from service.processes.model_validation import RepositoryConfig
@@ -27,7 +28,7 @@ class Folder:
         self.counts: list[Outcome] = []
         for file in files:
             self.put(file)
-        serving_set = read_lineup(root, default_model="a")
+        serving_set = read_serving_set(root, default_model="a")
         repository = RepositoryConfig(root, 1, serving_set, lambda *_: 0, 1.0)
         states = VersionStates(self.counts.append)
         self.rollout = ModelRollout(serving_set, states, WorkerFleet(no_worker, 1.0))

@@ -247,7 +247,7 @@ from pathlib import Path
 from service.batching import batcher
 from service.http_server import server
 from service.processes import worker
-batcher.LoadShedder.is_quick = lambda _: False  # else the event loop computes a single image itself, without the thread
+batcher.LoadShedder.is_fast = lambda _: False  # else the event loop computes a single image itself, without the thread
 def break_soon():
     while not Path({str(broken)!r}).exists():
         time.sleep(0.01)

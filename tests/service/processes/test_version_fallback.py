@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet, read_lineup
+from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
+from service.model_files.serving_set import read_serving_set
 from service.processes.model_validation import RepositoryConfig
 from service.processes.version_fallback import VersionFallback
 
@@ -27,7 +28,7 @@ async def validate(file: ModelFile, _: frozenset[str]) -> ModelFile:
 
 
 def version_fallback(root: Path, default: str = "a", latest: int = 1) -> VersionFallback:
-    serving_set = read_lineup(root, default_model=default, latest=latest)
+    serving_set = read_serving_set(root, default_model=default, latest=latest)
     return VersionFallback(RepositoryConfig(root, latest, serving_set, lambda *_: 0, 1.0), validate)
 
 
@@ -84,10 +85,10 @@ def test_a_version_that_is_no_file_gives_way_to_the_one_before(tmp_path: Path) -
     (tmp_path / "a" / "2" / "model.onnx").unlink()
     (tmp_path / "a" / "2" / "model.onnx").symlink_to("nothing")
     (tmp_path / "a" / "3" / "model.onnx").mkdir(parents=True)
-    serving, states = described(read_lineup(tmp_path, default_model=None))
+    serving, states = described(read_serving_set(tmp_path, default_model=None))
     assert serving == ["a:1"]
     assert states == {
         "a:1": "LOADING",
-        "a:2": "UNAVAILABLE the file is not there, or a link to nothing",
+        "a:2": "UNAVAILABLE the file does not exist, or is a broken link",
         "a:3": "UNAVAILABLE it is not a file",
     }

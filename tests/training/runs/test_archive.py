@@ -48,7 +48,7 @@ def test_layers_are_kept_in_half_and_vectors_as_they_are(run: Path, tmp_path: Pa
     [
         (lambda run, out: (run / "run.json").unlink(), "has no run.json; give a run folder"),
         (lambda run, out: (run / "weights.safetensors").unlink(), "holds no checkpoint"),
-        (lambda run, out: (out.mkdir(), (out / "file").touch()), "holds files already; give another folder"),
+        (lambda run, out: (out.mkdir(), (out / "file").touch()), "already has files; give another folder"),
     ],
 )
 def test_what_cannot_be_archived_is_one_line_and_writes_nothing(

@@ -108,7 +108,7 @@ def test_a_run_that_has_ended_early_is_over_when_it_is_resumed(
 
 def test_nothing_can_be_chosen_without_held_out_images(images: Path, tmp_path: Path) -> None:
     recipe = dataclasses.replace(RECIPE, choose_best="error", held_out_images=0)
-    with pytest.raises(RunError, match="to choose the best weights takes held-out images; --set held_out_share"):
+    with pytest.raises(RunError, match="choosing the best weights needs held-out images; --set held_out_share"):
         train(images, tmp_path / "run", recipe)
 
 

@@ -150,7 +150,7 @@ def test_sigterm_saves_and_says_how_to_go_on(images: Path, tmp_path: Path) -> No
                 time.sleep(0)
 
     hardware = choose("fp32", "off", 2)
-    with pytest.raises(RunError, match=r"stopped at step 7, which is saved; go on with --resume"):
+    with pytest.raises(RunError, match=r"stopped at step 7, which is saved; continue with --resume"):
         run(RECIPE, Options(out=tmp_path / "run", data=images), hardware, Terminated())
     found = load_latest(tmp_path / "run")
     assert found is not None and found.step == 7
@@ -202,7 +202,7 @@ def test_resuming_under_another_resizer_is_refused_with_the_fix(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train(images, tmp_path / "run", resizer="pillow")["resizer"] == "pillow"
-    with pytest.raises(RunError, match=r"were resized by pillow, and cykooz-resizer .* add --resizer pillow, or give"):
+    with pytest.raises(RunError, match=r"were resized by pillow, not by cykooz-resizer; add --resizer pillow, or give"):
         train(images, tmp_path / "run", resume=True, resizer="cykooz-resizer")
     file = tmp_path / "run" / "run.json"
     facts = json.loads(file.read_text())
@@ -235,7 +235,7 @@ def test_other_hardware_is_said_when_resuming(images: Path, tmp_path: Path, caps
     file = tmp_path / "run" / "run.json"
     file.write_text(file.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
     train(images, tmp_path / "run", resume=True)
-    assert "not bit-equal to a run without interruption: precision was bf16, is fp32" in capsys.readouterr().err
+    assert "not bit-equal to an uninterrupted run: precision was bf16, is fp32" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_good_checkpoint_is_touched(images: Path, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_the_command_reports_an_expected_failure_in_one_line(images: Path, tmp_p
     train(images, tmp_path / "run")
     for arguments, words in (
         (["--recipe", "nothing", "--out", str(tmp_path / "x")], "no recipe is called 'nothing'; there are"),
-        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "holds a run already; go on with --resume"),
+        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "already has a run; continue with --resume"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--resume"], "no run in"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--steps", "1", "--epochs", "1"], "only one of"),
     ):

@@ -54,7 +54,7 @@ def test_a_dry_run_includes_precise_statistics_and_mixing(images: Path, tmp_path
 def test_a_dry_run_refuses_what_the_run_would_refuse(images: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already has a run"):
         try_out(images, tmp_path / "run")
 
 
@@ -78,7 +78,7 @@ def test_a_batch_that_cannot_be_learnt_is_an_error_that_says_where_to_look(
 
 def test_both_are_switches_of_the_command(tmp_path: Path) -> None:
     data = write_images(tmp_path / "colours", each=10)
-    for switch, words in (("--dry-run", "everything works"), ("--overfit-batch", "the network can learn")):
+    for switch, words in (("--dry-run", "all stages work"), ("--overfit-batch", "the network can learn")):
         arguments = ["run", "--recipe", "paper-resnet20", "--set", "network=resnet8", "--data", str(data), switch]
         result = CliRunner().invoke(main, [*arguments, "--out", str(tmp_path / "run"), "--precision", "fp32"])
         assert result.exit_code == 0 and words in result.stderr

@@ -29,7 +29,8 @@ def test_a_run_says_what_it_knows(results: Path) -> None:
     write_shipped(results, "everyday-resnet18", "resnet18", side=64, classes=7)
     (run,) = shipped_runs()
     assert str(run) == (
-        "resnet18 with the stem 3x3 at 64 x 64 pixels, 7 classes, 58.50% of its test images right, as the run recorded"
+        "resnet18 with the stem 3x3 at 64 x 64 pixels, 7 classes, 58.50% accuracy on its test images, "
+        "as the run recorded"
     )
 
 

@@ -70,7 +70,7 @@ def test_running_statistics_are_the_mean_of_the_parts() -> None:
     torch.testing.assert_close(model.bn1.running_mean, (means[0] + means[1]) / 2)
 
 
-def test_the_result_does_not_depend_on_which_thread_is_quicker() -> None:
+def test_the_result_does_not_depend_on_which_thread_is_faster() -> None:
     results = [gradients(dataclasses.replace(HARDWARE, threads=2), parts=2)[0] for _ in range(5)]
     for result in results[1:]:
         for one, other in zip(results[0].parameters(), result.parameters(), strict=True):

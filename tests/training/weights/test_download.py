@@ -60,7 +60,7 @@ def test_a_cut_is_gone_over_from_where_it_was(place: Fetching) -> None:
     assert place.path.read_bytes() == CONTENT
     assert [request.get("range") for request in server.requests] == [None, "bytes=1000000-", "bytes=1500000-"]
     assert {request.get("if-range") for request in server.requests[1:]} == {'"one"'}
-    assert "cut off after 1,000,000 bytes; going on from there" in place.said
+    assert "cut off after 1,000,000 bytes; continuing from there" in place.said
 
 
 def test_what_came_before_a_failure_is_kept_for_the_next_run(place: Fetching) -> None:

@@ -89,6 +89,13 @@ class OpenVinoSessions:
         return self._many.run(names, images, outputs)
 
 
+class _Requests(threading.local):
+    """The infer requests of one thread, by set of outputs."""
+
+    def __init__(self) -> None:
+        self.of: dict[frozenset[str], Any] = {}
+
+
 class _Variants:
     """A model compiled with the same options for several sets of outputs, each when it is first needed."""
 
@@ -97,10 +104,10 @@ class _Variants:
         self._options = options
         self._compiled: dict[frozenset[str], Any] = {}
         self._lock = threading.Lock()
-        self._requests = threading.local()  # by set of outputs, one of each thread
+        self._requests = _Requests()
 
     def run(self, names: frozenset[str], images: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[Any]]:
-        requests = self._requests.__dict__
+        requests = self._requests.of
         request = requests.get(names)
         if request is None:
             request = requests[names] = self._compiled_for(names).create_infer_request()

@@ -6,6 +6,7 @@ export-onnx --depth 50 --weights published                published ImageNet wei
 export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these images
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
+export-onnx --weights MODEL.mar                           a model archive of TorchServe, with its labels and its name
 export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
 export-onnx --depth 50 --weights random                   untrained, for trying things out
 export-onnx check models/pets-resnet20/1/model.onnx       is the file what its card claims, here and now?
@@ -70,7 +71,9 @@ def export_onnx(
     ] = None,
     weights: Annotated[
         str,
-        typer.Option(help="trained; published; a .pth or .safetensors file; or random, for trying things out."),
+        typer.Option(
+            help="trained; published; a .pth, .safetensors or TorchServe's .mar file; or random, for trying things out."
+        ),
     ] = "trained",
     seed: Annotated[int | None, typer.Option(help="Of random weights; default: 0.", min=0)] = None,
     labels: Annotated[Path | None, typer.Option(help="Text file with one class name a line.")] = None,

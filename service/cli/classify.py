@@ -105,10 +105,10 @@ def classify(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl", help="Write a line for each image of one folder, list of paths or tar archive."
+            metavar="FILE", help="Write a row for each image of one folder, list or tar: FILE.jsonl or .parquet."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Keep the lines of --out, and add what is missing.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep the rows of --out, and add what is missing.")] = False,
 ) -> None:
     """Say what each image shows. Exits with 1 if any file failed; the others are answered all the same."""
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(message)s")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from service.model_files.default_model import DefaultModel, Undecided, default_of
+from service.model_files.installed_models import installed_models
 from service.model_files.permissions import why_unreadable
 from service.model_files.single_model import SingleModel, find_single_model
 
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MODEL_VERSION = re.compile(r"[1-9][0-9]{0,17}")  # seconds since 1970 are usual, too
+DEFAULT_FOLDER = Path("models")
 MODEL_FILE = "model.onnx"  # the name that Triton expects, too
 _RULE_OF_NAMES = (
     "a model's name has 1 to 64 lower-case letters, digits, dots, dashes and underscores, "
@@ -83,8 +85,11 @@ class ServingSet:
 def locate_models(path: Path, model_name: str | None = None) -> ModelLocation:
     """Return a folder of models, or the single model that a path names, with this name if one is given.
 
-    Raises ModelRepositoryError if the name is none, or the path is no single model.
+    Where there is no folder at the default path, the model of an installed wheel takes its place. Raises
+    ModelRepositoryError if the name is none, or the path is no single model.
     """
+    if path == DEFAULT_FOLDER and not path.exists():
+        path = installed_models() or path
     single = find_single_model(path, MODEL_FILE, MODEL_VERSION.fullmatch)
     if model_name is None:
         return path if single is None else single

@@ -13,21 +13,28 @@ from service.errors import BadRequest, TooLarge
 from tests.service.api.parsing.test_json_body import _LARGE, HOSTILE, NEST, listed
 
 READERS: dict[str, Callable[[bytes], object]] = {"hugging face": read_for_hugging_face, "openai": read_for_openai}
+
+
+def of_both(image: bytes) -> bytes:
+    """Return a body with this image, for either reader."""
+    return b'{"inputs":' + image + b',"input":' + image + b"}"
+
+
 OF_THESE_ROUTES = {
     "parameters nested a thousand times": lambda: b'{"inputs":"","parameters":{"top_k":' + NEST + b"}}",
     "many parameters": lambda: b'{"inputs":"AAAA","parameters":{' + b'"a":0,' * (_LARGE // 6) + b'"a":0}}',
-    "inputs nested a thousand times": lambda: b'{"inputs":' + NEST + b',"input":' + NEST + b"}",
-    "objects as images": lambda: b'{"inputs":' + (objects := listed(b'{"":0}', _LARGE // 14)) + b',"input":' + objects + b"}",
-    "empty strings as images": lambda: b'{"inputs":' + (texts := listed(b'""', _LARGE // 6)) + b',"input":' + texts + b"}",
-    "65 images": lambda: b'{"inputs":' + (images := listed(b'"AAAA"', 65)) + b',"input":' + images + b"}",
-    "text that is not base64": lambda: b'{"inputs":"' + b"?" * _LARGE + b'","input":"' + b"?" * _LARGE + b'"}',
-    "padding only": lambda: b'{"inputs":"' + b"=" * _LARGE + b'","input":"' + b"=" * _LARGE + b'"}',
-    "an address": lambda: b'{"inputs":"http://127.0.0.1:1/a.jpg","input":"http://127.0.0.1:1/a.jpg"}',
+    "inputs nested a thousand times": lambda: of_both(NEST),
+    "objects as images": lambda: of_both(listed(b'{"":0}', _LARGE // 14)),
+    "empty strings as images": lambda: of_both(listed(b'""', _LARGE // 6)),
+    "65 images": lambda: of_both(listed(b'"AAAA"', 65)),
+    "text that is not base64": lambda: of_both(b'"' + b"?" * _LARGE + b'"'),
+    "padding only": lambda: of_both(b'"' + b"=" * _LARGE + b'"'),
+    "an address": lambda: of_both(b'"http://127.0.0.1:1/a.jpg"'),
     "a long model name": lambda: b'{"inputs":0,"input":0,"model":"' + b"a" * _LARGE + b'"}',
     "large dimensions": lambda: b'{"inputs":0,"input":"","dimensions":' + b"9" * 100_000 + b"}",
     "no object": lambda: b"[" + b"0," * (_LARGE // 2) + b"0]",
-    "bytes that are not UTF-8": lambda: b'{"inputs":"\xff\xfe","input":"\xff\xfe"}',
-}  # fmt: skip
+    "bytes that are not UTF-8": lambda: of_both(b'"\xff\xfe"'),
+}
 
 
 @pytest.mark.parametrize("reader", READERS)

@@ -1,6 +1,7 @@
 """Model archives of TorchServe: their weights, names and preprocessing, and no code of theirs."""
 
 import json
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,9 @@ def test_an_archive_is_recognised_by_its_content_too(tmp_path: Path, ending: str
 
 
 def test_torchscript_is_refused_with_the_command_that_saves_its_weights(path: Path, tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)), tmp_path / "model.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch advises against TorchScript, and archives have it nevertheless
+        torch.jit.save(torch.jit.trace(nn.Conv2d(3, 4, 3), torch.zeros(1, 3, 8, 8)), tmp_path / "model.pt")
     content = (tmp_path / "model.pt").read_bytes()
     archived(path, content, serialized="model.pt", code=False, modelFile=None)
     with pytest.raises(ExportError, match=r"is TorchScript, .*torch\.jit\.load\('model\.pt'\)\.state_dict\(\)"):

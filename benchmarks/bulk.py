@@ -1,4 +1,4 @@
-"""`classify --out` beside ONNX Runtime alone: `python -m benchmarks.bulk MODEL INPUT [PAIRS [FORMAT]]`.
+"""`classify --out` beside plain ONNX Runtime: `python -m benchmarks.bulk MODEL INPUT [PAIRS [FORMAT]]`.
 
 MODEL is a model's file, INPUT a folder, list or tar of images. Each pair is one run over all images, and one in which
 as many threads put as many decoded images through the engine, in batches of the same size. Pairs alternate in one
@@ -59,7 +59,7 @@ def decoded(source: str, classifier: Classifier) -> tuple[NDArray[np.uint8], int
     return np.stack(pixels), count, decode_s / len(pixels)
 
 
-def run_alone(engine: Engine, pixels: NDArray[np.uint8], count: int, batch: int) -> None:
+def run_plain(engine: Engine, pixels: NDArray[np.uint8], count: int, batch: int) -> None:
     """Put `count` images through the runtime in batches, with a thread for each core."""
     starts = islice(cycle(range(0, max(1, len(pixels) - batch), batch)), -(-count // batch))
     with ThreadPoolExecutor(_OPTIONS.threads) as threads:
@@ -83,11 +83,11 @@ def main() -> None:
     batch = bulk_batch(classifier)
     ratios: list[tuple[float, float]] = []
     for _ in range(pairs):
-        alone = timed(lambda: run_alone(engine, pixels, count, batch))
+        plain = timed(lambda: run_plain(engine, pixels, count, batch))
         bulk = timed(lambda: run_bulk(source, classifier, ending))
-        ratios.append((alone[0] / bulk[0], alone[1] / bulk[1]))
+        ratios.append((plain[0] / bulk[0], plain[1] / bulk[1]))
         sys.stdout.write(
-            f"runtime {count / alone[0]:8.1f} images/s {alone[1] / count * 1e6:8.0f} us CPU   "
+            f"runtime {count / plain[0]:8.1f} images/s {plain[1] / count * 1e6:8.0f} us CPU   "
             f"classify {count / bulk[0]:8.1f} images/s {bulk[1] / count * 1e6:8.0f} us CPU\n"
         )
     wall, cpu = (statistics.median(values) for values in zip(*ratios, strict=True))

@@ -24,7 +24,7 @@ pytestmark = [
 ]
 # The addresses that a program may connect to: its own machine, and sockets without a network.
 LOCAL = re.compile(r"sa_family=AF_(?:UNIX|NETLINK|UNSPEC)|127\.0\.0\.1|\"::1\"|::ffff:127\.")
-# Variables by which libraries are told to send data somewhere, and the caches that they would use.
+# Variables that let libraries send data to another machine.
 PHONING = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://192.0.2.1:4318", "HF_HUB_OFFLINE": "0", "DO_NOT_TRACK": "0"}
 
 

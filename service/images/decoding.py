@@ -23,6 +23,7 @@ from service.images.header import ImageHeader
 _MODES = {1: "L", 3: "RGB"}  # of JPEGs, by their components
 # An ordinary PNG without what the header walk strips: signature, IHDR, one IDAT, IEND.
 _IHDR_AT, _IDAT_AT, _BESIDE_DATA = 12, 33, 12  # bytes; before and after the data of a chunk
+_START_OF_IHDR = b"\0\0\0\rIHDR"
 _RGB_OF_8_BITS = bytes((8, 2, 0, 0, 0))  # depth, colour type, compression, filter, no interlace
 _END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
 _SMALL_PNG_PIXELS, _SMALL_PNG_BYTES = 65_536, 262_144  # decoded in about 2 ms, so without a limit on the time
@@ -89,8 +90,10 @@ def decode_plain_png(header: ImageHeader) -> Image.Image | None:
     if header.format != "PNG" or header.width * header.height > _SMALL_PNG_PIXELS or len(content) > _SMALL_PNG_BYTES:
         return None
     end = len(content) - len(_END_OF_PNG)
-    is_plain = content[24:29] == _RGB_OF_8_BITS and content[37:41] == b"IDAT" and content.endswith(_END_OF_PNG)
-    if not is_plain or int.from_bytes(content[_IDAT_AT:37]) != end - _IDAT_AT - _BESIDE_DATA:
+    has_plain_header = content[8:16] == _START_OF_IHDR and content[24:29] == _RGB_OF_8_BITS
+    if not has_plain_header or content[37:41] != b"IDAT" or not content.endswith(_END_OF_PNG):
+        return None
+    if int.from_bytes(content[_IDAT_AT:37]) != end - _IDAT_AT - _BESIDE_DATA:
         return None
     if zlib.crc32(content[_IHDR_AT:29]) != int.from_bytes(content[29:_IDAT_AT]):
         return None

@@ -34,7 +34,7 @@ def is_taken(content: bytes) -> bool:
     return decode_plain_png(read_header(content)) is not None
 
 
-@pytest.mark.parametrize("size", [(1, 1), (32, 32), (31, 7), (256, 256)])
+@pytest.mark.parametrize("size", [(1, 1), (32, 32), (31, 7), (100, 120)])
 @pytest.mark.parametrize("level", [0, 1, 9])
 def test_a_small_rgb_image_has_pillows_pixels(size: tuple[int, int], level: int) -> None:
     image = noise(*size)

@@ -47,9 +47,9 @@ def test_the_rows_are_those_of_the_json_lines(models: Path, folder: Path, out: P
     assert run("--models", models, "--out", tmp_path / "answers.jsonl", folder).exit_code == 0
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_bytes().splitlines()]
     found = [{name: value for name, value in row.items() if value is not None} for row in rows_of(out)]
-    wanted = [{name: value for name, value in row.items() if value is not None} for row in lines]
+    expected = [{name: value for name, value in row.items() if value is not None} for row in lines]
     assert [row["id"] for row in found] == FOLDER_IDS
-    assert found == wanted
+    assert found == expected
     assert sorted(os.listdir(tmp_path)) == ["answers.jsonl", "answers.parquet", "in"]
 
 

@@ -6,6 +6,7 @@ export-onnx --depth 50 --weights published                published ImageNet wei
 export-onnx --checkpoint runs/pets --data pets/test       that run, measured on these images
 export-onnx --depth 50 --pretrained torchvision-v2        published ImageNet weights
 export-onnx --weights FILE                                weights in torchvision's, timm's or Hugging Face's names
+export-onnx --weights MODEL.mar                           a model archive of TorchServe, with its labels and its name
 export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
 export-onnx --depth 50 --weights random                   untrained, for tests without training
 export-onnx check models/pets-resnet20/1/model.onnx       compares the file with its card, on this machine
@@ -35,7 +36,7 @@ _Pretrained = Annotated[
     str | None, typer.Option(help="Published ImageNet weights: torchvision-v1, torchvision-v2, timm-a1, …")
 ]
 _Weights = Annotated[
-    str, typer.Option(help="trained; published; a .pth or .safetensors file; or random, for tests without training.")
+    str, typer.Option(help="trained; published; a .pth, .safetensors or TorchServe .mar file; or random, for tests.")
 ]
 _Seed = Annotated[int | None, typer.Option(help="Seed of random weights; default: 0.", min=0)]
 _Labels = Annotated[Path | None, typer.Option(help="Text file with one class name a line.")]

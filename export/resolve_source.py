@@ -12,6 +12,7 @@ from pathlib import Path
 from export.errors import ExportError
 from export.next_step import typed
 from export.options import PrecisionOptions
+from export.sources.model_archive import from_archive, is_archive
 from export.sources.network_spec import NetworkSpec, parse_choice
 from export.sources.pretrained import Unavailable, from_file, from_published, has_published
 from export.sources.trained import NoRun, Source, find_run, find_shipped, from_random_weights, from_run, read_labels
@@ -57,6 +58,8 @@ def choose(request: WeightsRequest, options: PrecisionOptions, log: Callable[[st
     file = _foreign_file(request)
     if file is not None:
         refuse_lack_of_images(options)
+        if is_archive(file):
+            return from_archive(file, choice, labels, log)
         data = request.data
         names_in_data = None if data is None else lambda described: class_names(data, described, log)
         return from_file(file, choice, labels, names_in_data, log)

@@ -74,7 +74,8 @@ BORROWED = {
 LAYERS = {
     "service": "__main__ cli | flags processes | app http_server | lifespan | api settings | http | telemetry"
     " | inference | batching engine images | model_files | errors system",
-    "service.api": "admin health models pages compatibility | openapi | v2 huggingface torchserve openai | endpoints"
+    "service.api": "admin health models pages compatibility | openapi"
+    " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",
     "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",

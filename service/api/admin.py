@@ -1,7 +1,7 @@
-"""The admin port: metrics of all processes, and loading and unloading of models at run time.
+"""The admin port: metrics of all processes, TorchServe's listing of models, and their loading and unloading.
 
 Changing models requires an admin key, unless the port listens on the loopback address and has no keys. Requests from
-browser pages (with an `Origin` header) may never change models. Metrics need no key.
+browser pages (with an `Origin` header) may never change models. Metrics and the listing need no key.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,6 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.torchserve_management import PATHS as LISTING_PATHS
+from service.api.torchserve_management import Managed, management_routes
 from service.api.v2.model_control import Change, change_routes, check_parameters
 from service.errors import Forbidden, Unauthorized, request_too_large
 from service.http.access_log import AccessLog
@@ -53,11 +55,13 @@ def create_admin_app(
     change: Change,
     readiness: Readiness,
     gate: AdminAccess,
+    managed: Callable[[], Managed],
     request_log: AccessLog | None = None,
 ) -> ASGIApp:
     """Return the ASGI application of the admin port.
 
     `scrape` returns the body of /metrics. `change` loads or unloads a model and returns the states of its versions.
+    `managed` returns the models that serve, for their listing.
     """
 
     async def metrics(_: Request) -> Response:
@@ -65,12 +69,13 @@ def create_admin_app(
 
     changes = [*_change_routes(change), *change_routes(change)]
     paths = [route.path for route in changes]
-    router = Router([Route("/metrics", metrics), *changes], redirect_slashes=False, default=_answer_nothing)
+    listing = management_routes(managed)
+    router = Router([Route("/metrics", metrics), *listing, *changes], redirect_slashes=False, default=_answer_nothing)
     return Admission(
         _guarded(router, RouteNames(paths), gate),
         readiness=readiness,
         metrics=Metrics(),
-        routes=RouteNames([*paths, "/metrics"]),
+        routes=RouteNames([*paths, *LISTING_PATHS, "/metrics"]),
         request_log=request_log,
         bodies=dict.fromkeys(paths, BodyLimit(_MOST_BODY_BYTES, 0, request_too_large)),
         upload_memory=UploadMemory(_MOST_UPLOADS * _MOST_BODY_BYTES),

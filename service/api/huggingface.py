@@ -75,5 +75,7 @@ def _read_json(body: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def _as_fields(parameters: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters as strings, like those of a query, without null values."""
+    """Return the parameters as strings, like those of a query, without null values. Raises BadRequest."""
+    if not all(value is None or isinstance(value, str | int | float) for value in parameters.values()):
+        raise BadRequest("Each of `parameters` must be a number, a text or null.", code="bad_json")
     return {str(name): str(value) for name, value in parameters.items() if value is not None}

@@ -17,6 +17,7 @@ import orjson
 from service.batching.jobs import Deferred
 from service.cli.bulk_inputs import BulkError, BulkInput, BulkItem, open_input
 from service.cli.bulk_output import AnswersFile
+from service.cli.bulk_parquet import check_installed, is_parquet, open_journal, write_parquet
 from service.cli.bulk_progress import Progress
 from service.errors import EngineFailed, ServiceError
 from service.inference.classifier import Classifier, ImageJob
@@ -25,7 +26,6 @@ from service.inference.results import Classification
 _LARGEST_BATCH = 64  # images
 _BATCH_BYTES = 4 * 1024 * 1024  # of images that are read ahead of the threads
 _TICK_S = 0.5
-_PARQUET = ".parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +52,25 @@ class _Rows:
 
 def check_output(path: Path) -> None:
     """Raise BulkError for an output format that is not supported."""
-    if path.suffix.lower() == _PARQUET:
-        raise BulkError(f"Parquet is not supported: {path}; name a file that ends in .jsonl, and convert it afterwards")
+    if is_parquet(path):
+        check_installed(path)
+
+
+def bulk_batch(classifier: Classifier) -> int:
+    """Return the number of images that a thread classifies together."""
+    return min(classifier.max_batch, _LARGEST_BATCH)
 
 
 def classify_into(path: Path, name: str, classifier: Classifier, options: BulkOptions, *, resume: bool) -> None:
     """Write a row for each image of the input `name` that has none in the file yet. Raises BulkError."""
     source = open_input(name)
-    answers = AnswersFile(path, resume=resume, model=classifier.info.served_as)
+    journal = open_journal(path, resume=resume) if is_parquet(path) else None
+    answers = AnswersFile(journal or path, resume=resume, model=classifier.info.served_as)
     try:
         progress = Progress(source)
         _classify_all(source, answers, classifier, options, progress)
+        if journal is not None:
+            write_parquet(journal, path)
     finally:
         answers.close()
     progress.finish()
@@ -75,7 +83,7 @@ def _classify_all(
     failure: BulkError | None = None
     pending: deque[Future[_Rows]] = deque()
     images = _new_images(source, answers, options.max_image_bytes, progress)
-    batches = _batches_of(images, min(classifier.max_batch, _LARGEST_BATCH))
+    batches = _batches_of(images, bulk_batch(classifier))
     threads = ThreadPoolExecutor(options.threads)
     try:
         for batch in batches:

@@ -1,7 +1,9 @@
 """The images that a command line names: files, folders, patterns, and `-` for standard input."""
 
 import glob
+import io
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -62,5 +64,10 @@ def checked_size(content: bytes, most_bytes: int) -> bytes:
 def _read(name: str, most_bytes: int) -> bytes:
     if name == STANDARD_INPUT:
         return sys.stdin.buffer.read(most_bytes)
-    with Path(name).open("rb") as opened:
-        return opened.read(most_bytes)
+    with open(name, "rb", buffering=0) as opened:  # a buffer of `most_bytes` for each file would take longer than it
+        is_file = stat.S_ISREG((found := os.fstat(opened.fileno())).st_mode)
+        content = opened.read(min(most_bytes, found.st_size + 1)) if is_file else b""
+        if is_file and len(content) == found.st_size:
+            return content
+        with io.BufferedReader(opened) as rest:  # a pipe, or a file that changes meanwhile
+            return content + rest.read(most_bytes - len(content))

@@ -68,6 +68,9 @@ MaxSide = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.jsonl", help="Write a line for each image of one folder, list of paths or tar archive."),
+    typer.Option(
+        metavar="FILE",
+        help="Write a row for each image of one folder, list or tar archive: FILE.jsonl or FILE.parquet.",
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Keep the lines of --out and add the missing ones.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows of --out and add the missing ones.")]

@@ -31,10 +31,19 @@ def _document(path: str, status: int, code: str, message: str) -> dict[str, Any]
     if path.startswith("/hf/"):
         return {"error": message}
     if path == "/ping" or path.startswith("/predictions/"):
-        return {"code": status, "type": _torchserve_type(status, code), "message": message}
+        return _torchserve_document(status, code, message)
     if path in ("/v1/embeddings", "/v1/models") or path.startswith("/v1/models/"):
         return {"error": {"message": message, "type": _openai_type(status), "param": None, "code": code}}
     return None
+
+
+def torchserve_error(status: int, code: str, message: str) -> bytes:
+    """Return the JSON document of an error in TorchServe's format."""
+    return orjson.dumps(_torchserve_document(status, code, message), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _torchserve_document(status: int, code: str, message: str) -> dict[str, Any]:
+    return {"code": status, "type": _torchserve_type(status, code), "message": message}
 
 
 def _torchserve_type(status: int, code: str) -> str:

@@ -2,11 +2,13 @@
 
 An ordinary JPEG bypasses Pillow's reader, which would parse the header again in Python. Its bytes go to the decoder
 of that reader, so the pixels are the same. A JPEG that is needed as an array is decoded by simplejpeg, which uses the
-same library, libjpeg-turbo, and writes the array without a Pillow image.
+same library, libjpeg-turbo, and writes the array without a Pillow image. A small ordinary PNG, such as an image of
+CIFAR-10, goes to the decoder of Pillow's reader in the same way: 30 instead of 70 microseconds.
 """
 
 import io
 import time
+import zlib
 
 import numpy as np
 import simplejpeg
@@ -19,6 +21,12 @@ from PIL.WebPImagePlugin import WebPImageFile
 from service.images.header import ImageHeader
 
 _MODES = {1: "L", 3: "RGB"}  # of JPEGs, by their components
+# An ordinary PNG without what the header walk strips: signature, IHDR, one IDAT, IEND.
+_IHDR_AT, _IDAT_AT, _BESIDE_DATA = 12, 33, 12  # bytes; before and after the data of a chunk
+_START_OF_IHDR = b"\0\0\0\rIHDR"
+_RGB_OF_8_BITS = bytes((8, 2, 0, 0, 0))  # depth, colour type, compression, filter, no interlace
+_END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
+_SMALL_PNG_PIXELS, _SMALL_PNG_BYTES = 65_536, 262_144  # decoded in about 2 ms, so without a limit on the time
 
 
 class _MeteredPng(PngImageFile):
@@ -71,6 +79,32 @@ def decode_plain_jpeg(header: ImageHeader, divisor: int = 1) -> Image.Image | No
         raise ValueError("the JPEG is broken or truncated")
     image = Image.Image()._new(pixels)  # as Pillow's own methods create images
     return image if mode == "RGB" else image.convert("RGB")
+
+
+def decode_plain_png(header: ImageHeader) -> Image.Image | None:
+    """Return a small opaque RGB image of 8 bits in one chunk of data, or None for any other or a broken file.
+
+    Pillow decides about all others. It checks the checksum of IHDR, but not of the data.
+    """
+    content = header.content
+    if header.format != "PNG" or header.width * header.height > _SMALL_PNG_PIXELS or len(content) > _SMALL_PNG_BYTES:
+        return None
+    end = len(content) - len(_END_OF_PNG)
+    has_plain_header = content[8:16] == _START_OF_IHDR and content[24:29] == _RGB_OF_8_BITS
+    if not has_plain_header or content[37:41] != b"IDAT" or not content.endswith(_END_OF_PNG):
+        return None
+    if int.from_bytes(content[_IDAT_AT:37]) != end - _IDAT_AT - _BESIDE_DATA:
+        return None
+    if zlib.crc32(content[_IHDR_AT:29]) != int.from_bytes(content[29:_IDAT_AT]):
+        return None
+    pixels = _imaging.new("RGB", (header.width, header.height))
+    decoder = _imaging.zip_decoder("RGB", "RGB")
+    decoder.setimage(pixels, (0, 0, header.width, header.height))
+    try:
+        consumed, error = decoder.decode(content[41 : end - 4])
+    finally:
+        decoder.cleanup()
+    return None if consumed >= 0 or error else Image.Image()._new(pixels)
 
 
 def decode_to_array(header: ImageHeader, divisor: int = 1) -> NDArray[np.uint8] | None:

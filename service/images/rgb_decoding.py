@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from service.errors import BadImage
-from service.images.decoding import decode_plain_jpeg, open_with_pillow
+from service.images.decoding import decode_plain_jpeg, decode_plain_png, open_with_pillow
 from service.images.file_types import LINE_ENDS_LOST, has_lost_line_ends
 from service.images.header import ImageHeader
 from service.images.limits import ImageLimits
@@ -60,7 +60,7 @@ def _name(header: ImageHeader) -> str:
 
 
 def _to_rgb(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    if (plain := decode_plain_jpeg(header, divisor)) is not None:
+    if (plain := decode_plain_jpeg(header, divisor) or decode_plain_png(header)) is not None:
         return plain
     cpu_deadline = time.thread_time() + limits.max_png_cpu_s
     image: Image.Image = (file := open_with_pillow(header, cpu_deadline))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from service.model_files.default_model import DefaultModel, Undecided, default_of
+from service.model_files.installed_models import installed_models
 from service.model_files.repository import (
     ALL,
     MODEL_FILE,
@@ -33,14 +34,18 @@ from service.model_files.single_model import SingleModel, find_single_model
 
 log = logging.getLogger(__name__)
 
+_DEFAULT_FOLDER = Path("models")
 _CARD = b"model_card"  # its key in the metadata of a file
 
 
 def locate_models(path: Path, model_name: str | None = None) -> ModelLocation:
     """Return a folder of models, or the single model that a path names, with this name if one is given.
 
+    Where there is no folder at the default path, the model of an installed wheel takes its place.
     Raises ModelRepositoryError if the name is none, or the path is no single model.
     """
+    if path == _DEFAULT_FOLDER and not path.exists():
+        path = installed_models() or path
     single = find_single_model(path, MODEL_FILE, MODEL_VERSION.fullmatch)
     if model_name is None:
         return path if single is None else single

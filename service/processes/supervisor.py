@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from service.api.admin import AdminAccess, create_admin_app
+from service.api.torchserve_management import Managed, WorkerFacts
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
 from service.http_server.client_timeouts import ClientTimeouts
@@ -96,7 +97,12 @@ class Supervisor:
         watch_signals(stop=self._shutdown.on_signal, reload=self._reload_requested.set, reap=self._reap)
         self._admin_address = address_of(admin_listener)
         app = create_admin_app(
-            self._totals.render, self._change_models, self._readiness, self._admin_access, self._request_log
+            self._totals.render,
+            self._change_models,
+            self._readiness,
+            self._admin_access,
+            self._managed,
+            self._request_log,
         )
         admin = make_server(app, self._drain, ClientTimeouts())
         serving_admin = self._tasks.start(admin.serve([admin_listener]))
@@ -118,6 +124,12 @@ class Supervisor:
         if self._shutdown.is_requested:
             self._readiness.check_ready()
         return await self._updater.change(action, name)
+
+    def _managed(self) -> Managed:
+        """Return what the listing of models shows. Raises NotReady until a worker has loaded the first set."""
+        self._readiness.check_started()
+        workers = (WorkerFacts(each.index, each.pid, each.is_loaded, each.served_s) for each in self._workers)
+        return Managed(self._rollout.serving_set.files, tuple(workers))
 
     def _keep_running(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop that lasts as long as the server; restart it after a failure."""

@@ -28,7 +28,7 @@ class Served:
     log: list[str] = field(default_factory=list)
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def raw(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
@@ -70,8 +70,19 @@ def serving(models: Path, *options: object, patch: str = "", fails: bool = False
     `patch` is Python that runs before the server does, to break what it is made of.
     """
     start = ["-c", f"{patch}\nfrom service.__main__ import main\nmain()"] if patch else ["-m", "service"]
-    command = [sys.executable, *start, "--models", models, "--port", 0, "--admin-port", 0, *options]
-    with subprocess.Popen([*map(str, command)], cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with serving_command([sys.executable, *start], "--models", models, *options, fails=fails) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def serving_command(
+    start: list[str], *options: object, folder: Path = ROOT, fails: bool = False, environment: Any = None
+) -> Iterator[Served]:
+    """Run the server that a command starts, in a folder, as `serving` does."""
+    command = [*start, "--port", 0, "--admin-port", 0, *options]
+    with subprocess.Popen(
+        [*map(str, command)], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
         served = Served(process, 0, 0)
         try:
             served.port, served.admin_port = ports_it_says(served)

@@ -1,16 +1,19 @@
 """The admin port: statistics, models in and out, and nothing else."""
 
 import hashlib
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from service.api.admin import AdminAccess, create_admin_app
-from service.errors import ModelRefused, NotFound
+from service.api.torchserve_management import Managed, WorkerFacts
+from service.errors import ModelRefused, NotFound, NotReady
 from service.http.api_keys import ApiKeys
 from service.http.readiness import Readiness
-from service.model_files.repository import VersionState
+from service.model_files.repository import ModelFile, VersionState
 
 pytestmark = pytest.mark.anyio
 
@@ -27,12 +30,23 @@ async def change(action: str, name: str) -> list[VersionState]:
     return [VersionState(name, "1", "READY" if action == "load" else "UNAVAILABLE")]
 
 
+FILES = (
+    ModelFile("cat", "2", Path("/secret/cat/2/model.onnx"), max_batch=32),
+    ModelFile("tiny", "9", Path("/secret/tiny/9/model.onnx")),
+    ModelFile("tiny", "10", Path("/secret/tiny/10/model.onnx"), max_batch=4),
+)
+
+
+def managed() -> Managed:
+    return Managed(FILES, (WorkerFacts(0, 4711, True, 60.0), WorkerFacts(1, 4712, False, 0.0)))
+
+
 OPEN = AdminAccess(None, is_local=True)
 LOCKED = AdminAccess(ApiKeys({"ann": hashlib.sha256(b"secret").digest()}), is_local=False)
 
 
 def admin_port(gate: AdminAccess) -> httpx.AsyncClient:
-    app = create_admin_app(scrape, change, Readiness("ready"), gate)
+    app = create_admin_app(scrape, change, Readiness("ready"), gate, managed)
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a")
 
 
@@ -80,6 +94,66 @@ async def test_models_change_only_for_who_may(gate: AdminAccess, headers: dict[s
         assert (await admin.get("/metrics")).status_code == 200
         for path in ("/admin/models/tiny/load", "/v2/repository/models/tiny/unload"):
             assert (await admin.post(path, headers=headers)).status_code == status
+
+
+async def test_models_are_listed_as_torchserve_does() -> None:
+    async with admin_port(LOCKED) as admin:
+        cat = {"modelName": "cat", "modelUrl": "cat/2/model.onnx"}
+        tiny = {"modelName": "tiny", "modelUrl": "tiny/10/model.onnx"}
+        assert (await admin.get("/models")).json() == {"models": [cat, tiny]}
+        assert (await admin.get("/models?limit=1")).json() == {"nextPageToken": "1", "models": [cat]}
+        assert (await admin.get("/models?limit=1&next_page_token=1")).json() == {"models": [tiny]}
+        assert (await admin.head("/models")).status_code == 200
+        for query in ("limit=0", "limit=x", "limit=-1", "limit=²", "next_page_token=9999999", "limit=" + "9" * 5000):
+            answer = await admin.get(f"/models?{query}")
+            assert (answer.status_code, answer.json()["type"]) == (400, "BadRequestException")
+
+
+async def test_a_model_is_described_as_torchserve_does() -> None:
+    async with admin_port(OPEN) as admin:
+        (found,) = (await admin.get("/models/tiny")).json()
+        workers = found.pop("workers")
+        assert found == {
+            "modelName": "tiny",
+            "modelVersion": "10",
+            "modelUrl": "tiny/10/model.onnx",
+            "runtime": "onnxruntime",
+            "minWorkers": 2,
+            "maxWorkers": 2,
+            "batchSize": 4,
+            "maxBatchDelay": 0,
+            "loadedAtStartup": True,
+        }
+        assert [(each["id"], each["pid"], each["status"]) for each in workers] == [
+            ("0", 4711, "READY"),
+            ("1", 4712, "LOADING"),
+        ]
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", workers[0]["startTime"])
+        for version, expected in (("9", ["9"]), ("9.0", ["9"]), ("all", ["9", "10"])):
+            described = (await admin.get(f"/models/tiny/{version}")).json()
+            assert [each["modelVersion"] for each in described] == expected
+
+
+async def test_an_unknown_model_and_a_change_are_refused_in_torchserves_listing() -> None:
+    async with admin_port(OPEN) as admin:
+        for path in ("/models/other", "/models/tiny/8", "/models/tiny/x"):
+            answer = await admin.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, 404)
+            assert answer.json()["type"] == "ModelNotFoundException"
+        for method, path in (("POST", "/models?url=x.mar"), ("PUT", "/models/tiny"), ("DELETE", "/models/tiny/9")):
+            answer = await admin.request(method, path)
+            assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+async def test_the_listing_waits_for_the_first_models() -> None:
+    def not_ready() -> Managed:
+        raise NotReady("The server is still loading its models; try again soon.", retry_after_s=1)
+
+    app = create_admin_app(scrape, change, Readiness("starting"), OPEN, not_ready)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://a") as admin:
+        answer = await admin.get("/models")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["type"] == "ServiceUnavailableException"
 
 
 async def test_the_admin_port_has_metrics_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ ServiceError
 ├── NotAnImage         415  not a JPEG, PNG or WebP file, whatever its name says
 ├── BadImage           422  claims to be an image and cannot be decoded, or breaks a limit on pixels or scans
 ├── LabelNotInTop      422  there is no heat map of that label for this image
+├── RateLimited        429  more requests than one client may send; try again later
 ├── EngineFailed       500  the model itself broke; the log has the cause
 ├── Overloaded         503  too much is already waiting; try again later
 ├── Expired            503  waited longer than the limit or its client, or would have: dropped before any work was done
@@ -101,6 +102,10 @@ class BadImage(ServiceError):
 
 class LabelNotInTop(ServiceError):
     status, code, title = 422, "label_not_in_top", "Label not among the best"
+
+
+class RateLimited(ServiceError):
+    status, code, title = 429, "rate_limited", "Too many requests"
 
 
 class EngineFailed(ServiceError):

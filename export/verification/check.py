@@ -1,7 +1,7 @@
 """`export-onnx check`: comparison of a model file with its card, on this machine and this provider.
 
-The seal comes first: a file that has changed since its export is not even parsed. Everything after it checks whether
-the exported bytes give the same answers on this machine.
+Signature and seal come first: a file that has changed since its export is not even parsed. Everything after them
+checks whether the exported bytes give the same answers on this machine.
 """
 
 import time
@@ -47,15 +47,19 @@ class Finding:
     passed: bool
 
 
-def check_file(path: Path, data: Path | None, provider: Provider, log: Callable[[str], None]) -> list[Finding]:
+def check_file(
+    path: Path, data: Path | None, provider: Provider, log: Callable[[str], None], model_keys: Path | None = None
+) -> list[Finding]:
     """Return everything that was checked.
 
     Raises ExportError, with one line, for what is no whole model file, or cannot be run at all.
     """
-    content = read_file(path)
+    content = read_file(path, model_keys)
     model = parse(path, content)
     card = card_of(path, model)
     findings = [Finding("seal", "intact", "intact", True), *_of_the_graph(model, card)]
+    if model_keys is not None:
+        findings.insert(0, Finding("signature", "by one of the keys", "by one of the keys", True))
     if not all(finding.passed for finding in findings):
         return findings  # what is no sound graph is not run
     engine = engine_over(content, provider.value)

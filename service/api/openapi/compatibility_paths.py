@@ -29,6 +29,7 @@ _MEANINGS = {
     413: "More bytes than the limit.",
     415: "Not a JPEG, PNG or WebP file by its bytes, or encoded.",
     422: "The image cannot be decoded, or has too many pixels or scans.",
+    429: "More requests than the rate limit of one client allows.",
     431: "The path and the headers together have more than 64 KiB, or more than 256 lines.",
     500: "The server or its model failed.",
     503: "Not now: too much is waiting, or the server starts or stops.",
@@ -47,8 +48,13 @@ def a_list(items: dict[str, Any], **further: Any) -> dict[str, Any]:
     return {"type": "array", "items": items, **further}
 
 
-_OF_BODIES = (408, 413, 415, 422)
-_ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}
+_OF_BODIES = (408, 413, 415, 422, 429)
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate", "string"),
+    405: ("Allow", "string"),
+    429: ("Retry-After", "integer"),
+    503: ("Retry-After", "integer"),
+}
 
 COMPATIBILITY_SCHEMAS: dict[str, Any] = {
     "HuggingFaceRequest": an_object(

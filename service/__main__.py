@@ -36,6 +36,7 @@ from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.log_writer import LogWriter
+from service.version import describe_version
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
@@ -57,8 +58,11 @@ def main() -> None:
         _fail(f"this runs on Linux, not on {sys.platform}; run it in a container: docker compose up")
     _open_standard_streams()
     _refuse_flags_of_others(sys.argv[1:])
+    if "--version" in sys.argv[1:]:
+        typer.echo(describe_version())
+        return
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    command.command(help="Serve the models in a folder over HTTP.")(_with_a_flag_per_setting(_serve_with))
+    command.command(help="Serve the models in a folder over HTTP. --version prints version and commit.")(_with_a_flag_per_setting(_serve_with))
     command()
 
 

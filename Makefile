@@ -23,7 +23,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check dist lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,6 +57,11 @@ dist: .venv/.develop ## build sdist and wheel into dist/, reproducibly, and chec
 	umask 022 && SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/uv build --quiet --sdist --wheel --out-dir dist
 	$(TOOL) twine check --strict dist/*
 	$(TOOL) check-wheel-contents dist/*.whl
+
+check-tag: ## check that TAG is v and the version of pyproject.toml, and that CHANGELOG.md has a section of it
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	    [ "$(TAG)" = "v$$version" ] || { echo "the tag $(TAG) is not v$$version, the version in pyproject.toml; change one" >&2; exit 1; }; \
+	    grep -q "^## \[$$version\] - [0-9]" CHANGELOG.md || { echo "CHANGELOG.md has no dated section [$$version]; write it" >&2; exit 1; }
 
 lock: .venv/.develop ## write constraints/*.lock, with hashes, from the pinned versions, and the page of licences
 	$(LOCK) --extra cpu --constraints constraints/service-cpu.txt --custom-compile-command "make lock" --output-file constraints/service-cpu.lock

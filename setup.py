@@ -1,4 +1,4 @@
-"""What setuptools cannot be told in pyproject.toml: the commit in the package, its SBOM (PEP 770), reproducible archives.
+"""What pyproject.toml cannot say: the commit in the package, its SBOM (PEP 770), and reproducible archives.
 
 SOURCE_DATE_EPOCH is the time of every file in the archives; `make dist` sets it to the time of the commit.
 """
@@ -68,7 +68,13 @@ class ReproducibleSdist(sdist):
         write_commit(Path(base_dir))
 
     def make_archive(
-        self, base_name: str, format: str, root_dir: object = None, base_dir: str | None = None, *_: object, **__: object
+        self,
+        base_name: str,
+        format: str,
+        root_dir: object = None,
+        base_dir: str | None = None,
+        *_: object,
+        **__: object,
     ) -> str:
         folder, name = Path(base_dir or "."), f"{base_name}.tar.gz"
         moment = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))

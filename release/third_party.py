@@ -2,8 +2,8 @@
 
 python -m release.third_party
 
-Versions come from `constraints/`, licences from the metadata of the installed packages. A package that is not installed,
-or in another version, keeps its row; one that is new fails.
+Versions come from `constraints/`, licences from the metadata of the installed packages. A package that is not installed
+keeps its row; a new one that is not installed fails.
 """
 
 import re

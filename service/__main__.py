@@ -62,7 +62,9 @@ def main() -> None:
         typer.echo(describe_version())
         return
     command = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    command.command(help="Serve the models in a folder over HTTP. --version prints version and commit.")(_with_a_flag_per_setting(_serve_with))
+    command.command(help="Serve the models in a folder over HTTP. --version prints version and commit.")(
+        _with_a_flag_per_setting(_serve_with)
+    )
     command()
 
 

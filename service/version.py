@@ -22,7 +22,7 @@ def package_version() -> str:
 
 
 def commit() -> str:
-    """Return the commit in the package, else that of the checkout, with "+changes" for changed files, else "unknown"."""
+    """Return the commit in the package, else of the checkout, with "+changes" for changed files, else "unknown"."""
     built = _PACKAGE / "commit.txt"
     if built.is_file():
         return built.read_text("ascii").strip()

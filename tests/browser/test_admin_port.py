@@ -17,6 +17,7 @@ import pytest
 
 from tests.browser.conftest import CHROMIUM, CHROMIUM_FLAGS
 from tests.support.served import Served, serving
+from tests.support.tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -81,8 +82,9 @@ def relaying(admin_port: int) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def served(models: Path) -> Iterator[Served]:
-    with serving(models, "--processes", "1") as served:
+def served(tmp_path: Path) -> Iterator[Served]:
+    write_tiny_model(tmp_path)
+    with serving(tmp_path, "--processes", "1") as served:
         yield served
 
 

@@ -1,8 +1,8 @@
 """A running server over HTTP: `Client`, and `AsyncClient` with the same methods for asyncio.
 
 Connections are kept and reused. Each call has a deadline, which the server learns by X-Request-Timeout-Ms. A server
-that is overloaded (503), cannot be reached, or closes a kept connection is tried again, after the seconds that its
-Retry-After names, as long as the deadline allows.
+that is overloaded (503), limits this client (429), cannot be reached, or closes a kept connection is tried again, after
+the seconds that its Retry-After names, as long as the deadline allows.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ except ImportError:
     ) from None
 
 DEFAULT_TOP_K = 5
-_UNAVAILABLE = 503
+_LATER = (429, 503)  # rate limited, overloaded
 _LONGEST_WAIT_S, _USUAL_WAIT_S = 10.0, 1.0  # between two attempts
 _JITTER = 0.25  # of the wait, so that clients do not return together
 _GRACE_S = 1.0  # for an answer to arrive that the server has sent in time
@@ -370,7 +370,7 @@ def _result_of(entry: Mapping[str, Any], model: ModelInfo) -> Classification | R
 def _wait_after(outcome: Outcome) -> float | None:
     """Return the seconds until the next attempt, or None if the outcome stands."""
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code != _UNAVAILABLE:
+        if outcome.status_code not in _LATER:
             return None
         named = outcome.headers.get("retry-after", "")
         wait_s = float(named) if named.isdigit() else _USUAL_WAIT_S

@@ -39,6 +39,7 @@ BORROWED = {
             "model_files.checksum",
             "model_files.confidence",
             "model_files.repository",
+            "model_files.signature",
             "images.preprocessing",
             "engine.engine",
             "engine.provider_options",

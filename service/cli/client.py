@@ -11,8 +11,6 @@ import orjson
 _TIMEOUT_S = 60
 _TRIES = 5  # where the server says that it is overloaded
 _LONGEST_WAIT_S = 10
-
-
 _LATER = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
 
 

@@ -14,7 +14,7 @@ from service.errors import BadRequest, Forbidden, Unauthorized
 from service.http.access_policy import host_name, is_named
 from service.http.api_keys import ApiKeys
 
-# Reserved names (RFC 6761, RFC 6762, ICANN's for private use), which nobody can register.
+# Reserved names (RFC 6761, RFC 6762, ICANN's for private use), which cannot be registered.
 _PRIVATE = ("*.localhost", "*.local", "*.internal")
 _FROM_PAGES = (b"cross-site", b"same-site", b"same-origin")  # a user who types the address sends none
 

@@ -56,7 +56,7 @@ class WheelWithSbom(bdist_wheel):
         super().egg2dist(egginfo_path, distinfo_path)
         if (ROOT / SBOM).is_file():
             sboms = Path(distinfo_path, "sboms")
-            sboms.mkdir()
+            sboms.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / SBOM, sboms / SBOM.name)
 
 

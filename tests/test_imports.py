@@ -74,13 +74,13 @@ BORROWED = {
 # Folders and files of each package, top to bottom: each imports only from lines below its own.
 LAYERS = {
     "service": "__main__ cli | processes | app http_server | lifespan | api settings | http | telemetry | inference"
-    " | batching engine images | model_files | errors system",
+    " | batching engine images | model_files | errors system version",
     "service.api": "admin health models pages compatibility | openapi | v2 huggingface torchserve openai | endpoints"
     " | parsing",
     "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
-    " | next_step | graph model_file | errors options",
+    " | next_step | graph model_file | signing | errors options",
 }
 READ_SETTINGS = {"__main__.py", "app.py", "classify.py", "lifespan.py", "validation_process.py", "worker.py"}
 

@@ -83,7 +83,7 @@ def test_a_wrong_key_is_refused(model: Path, keys: Path) -> None:
     )
 
 
-def test_a_payload_that_was_exchanged_is_refused_whoever_the_hint_names(model: Path, keys: Path) -> None:
+def test_a_payload_that_was_exchanged_is_refused_whichever_key_the_hint_names(model: Path, keys: Path) -> None:
     document = json.loads(model.with_suffix(".sig").read_text())
     model.write_bytes(b"the bytes of another model")
     document["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(statement(model.read_bytes())).encode()).decode()

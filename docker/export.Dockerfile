@@ -10,6 +10,8 @@ WORKDIR /app
 # The dependencies come before the code, so that a change in the code leaves their layer alone.
 COPY pyproject.toml ./
 COPY constraints ./constraints
+# The script prints an option and its value, as two words.
+# hadolint ignore=SC2046
 RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 print(*project['dependencies'], *(line for extra in ('cpu', 'export') for line in project['optional-dependencies'][extra]), sep='\n')" \
     > requirements.txt \
@@ -17,7 +19,7 @@ print(*project['dependencies'], *(line for extra in ('cpu', 'export') for line i
  && /opt/venv/bin/python -m pip install --only-binary :all: --constraint constraints/development.txt \
     $(python constraints/torch_wheels.py "${TORCH_CPU_INDEX}") --requirement requirements.txt
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE THIRD-PARTY-LICENSES.md ./
 COPY service ./service
 COPY training ./training
 COPY export ./export

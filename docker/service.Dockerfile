@@ -6,37 +6,54 @@
 # BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu. With gpu come
 # CUDA, cuDNN and TensorRT as wheels; the driver is the host's. TensorRT's wheel lies on NVIDIA's own index, which the
 # package on the usual one asks: where it cannot be reached, --build-arg TENSORRT=no leaves it out.
+# SIGNATURES=yes adds what --model-keys needs (19 MB). BASE_IMAGE takes a digest: python:3.11-slim@sha256:…
+# With cpu, every file that is installed must have a hash of constraints/*.lock. `make image` sets VERSION and COMMIT.
 ARG BASE_IMAGE=python:3.11-slim
 
 FROM ${BASE_IMAGE} AS build
 ARG FLAVOUR=cpu
 ARG TENSORRT=yes
+ARG SIGNATURES=no
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ONLY_BINARY=:all:
 WORKDIR /build
 
 # The dependencies come before the code, so that a change in the code leaves their layer alone.
 COPY pyproject.toml ./
 COPY constraints ./constraints
-RUN python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+# hadolint ignore=DL3003
+RUN python -m venv --without-pip /opt/venv \
+ && if [ "${FLAVOUR}" = cpu ]; then cp constraints/service-cpu.lock requirements.txt; else python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 extras = ['${FLAVOUR}', *['tensorrt'] * ('${FLAVOUR}${TENSORRT}' == 'gpuyes')]; \
 print(*project['dependencies'], *(line for extra in extras for line in project['optional-dependencies'][extra]), sep='\n')" \
-    > requirements.txt \
- && python -m venv --without-pip /opt/venv \
- && python -m pip --python /opt/venv/bin/python install --constraint constraints/service-${FLAVOUR}.txt --requirement requirements.txt \
-    --no-binary tensorrt-cu13-libs \
+    > requirements.txt; fi \
+ && if [ "${FLAVOUR}" = cpu ]; then set -- --require-hashes; else set -- --constraint "constraints/service-${FLAVOUR}.txt" --no-binary tensorrt-cu13-libs; fi \
+ && python -m pip --python /opt/venv/bin/python install "$@" --requirement requirements.txt \
+ && if [ "${SIGNATURES}" = yes ]; then python -m pip --python /opt/venv/bin/python install --require-hashes --requirement constraints/signatures.lock; fi \
  && cd /opt/venv/lib/python3*/site-packages \
  && find . -type d -name tests -prune -exec rm -r {} + \
  && rm -r onnxruntime/transformers onnxruntime/quantization onnxruntime/tools
 
-COPY README.md LICENSE ./
+COPY README.md LICENSE THIRD-PARTY-LICENSES.md setup.py ./
+COPY release/resnet-service.cdx.json ./release/
 COPY service ./service
 COPY models /models
-RUN python -m pip --python /opt/venv/bin/python install --no-deps --target /app . \
+ARG COMMIT=
+ARG SOURCE_DATE_EPOCH=0
+RUN SOURCE_COMMIT="${COMMIT}" python -m pip --python /opt/venv/bin/python install --no-deps --target /app . \
  && rm /app/bin/train-resnet /app/bin/export-onnx /app/bin/resnet-mcp \
  && chmod -R a+rX /models \
  && mkdir /cache
 
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
+ARG VERSION=unknown
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="resnet-service" \
+      org.opencontainers.image.description="Image classification by residual networks over HTTP" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}"
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /cache /cache
 COPY --from=build /models /models

@@ -13,7 +13,7 @@ from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 
 FILE = Path(__file__).with_name("configuration.md")
 _GROUPS = {
-    "Models": ("models", "model_name", "default_model", "latest_versions", "load_timeout_s"),
+    "Models": ("models", "model_name", "default_model", "latest_versions", "load_timeout_s", "model_keys"),
     "Addresses": ("host", "port", "admin_host", "admin_port"),
     "Processes and providers": ("providers", "allow_bf16", "processes", "engine_threads", "max_batch"),
     "Queue": ("max_queue", "max_queue_age_s"),
@@ -25,7 +25,15 @@ _GROUPS = {
         "max_request_bytes",
         "max_upload_bytes",
     ),
-    "Access": ("api_keys_file", "admin_keys_file", "trusted_hosts", "cors_origins", "trusted_proxies"),
+    "Access": (
+        "api_keys_file",
+        "admin_keys_file",
+        "rate_limit_per_s",
+        "rate_limit_burst",
+        "trusted_hosts",
+        "cors_origins",
+        "trusted_proxies",
+    ),
     "Log and stop": ("log", "drain_delay_s", "drain_timeout_s"),
 }
 _UNITS = {
@@ -34,6 +42,8 @@ _UNITS = {
     "engine_threads": "threads",
     "max_batch": "images",
     "max_queue": "images",
+    "rate_limit_per_s": "requests a second",
+    "rate_limit_burst": "requests",
     "max_pixels": "pixels",
     "max_side": "pixels",
 }

@@ -9,6 +9,7 @@ export-onnx --weights FILE                                weights in torchvision
 export-onnx --weights MODEL.mar                           a model archive of TorchServe, with its labels and its name
 export-onnx --checkpoint runs/pets --precision int8       the same in integers, refused if it loses too much
 export-onnx --depth 50 --weights random                   untrained, for tests without training
+export-onnx --checkpoint runs/pets --sign key.pem         with a signature, model.sig, beside the file
 export-onnx check models/pets-resnet20/1/model.onnx       compares the file with its card, on this machine
 export-onnx inspect models/pets-resnet20/1/model.onnx     prints its contents
 """
@@ -64,6 +65,14 @@ _Output = Annotated[
     Path | None,
     typer.Option(help="The file to write; default: models/<dataset>-<network>/<next version>/model.onnx."),
 ]
+_Sign = Annotated[
+    Path | None,
+    typer.Option(help="Private key, P-256 in PEM form: its signature of the file is written beside it, as model.sig."),
+]
+_ModelKeys = Annotated[
+    Path | None,
+    typer.Option(help="PEM file of public keys: also check the signature in model.sig, before anything else."),
+]
 
 main = typer.Typer(name="export-onnx", add_completion=False, pretty_exceptions_enable=False)
 
@@ -94,6 +103,7 @@ def export_onnx(
     target: _Target = Target.X86,
     max_accuracy_loss: _MaxAccuracyLoss = 0.5,
     output: _Output = None,
+    sign: _Sign = None,
 ) -> None:
     """Export a network to one .onnx file, checked against PyTorch and measured before it gets its name."""
     if context.invoked_subcommand is not None:
@@ -103,15 +113,17 @@ def export_onnx(
         from export.export import export
         from export.next_step import next_steps
         from export.resolve_source import WeightsRequest, choose
+        from export.signing import make_signer
 
         _refuse_folder(output)
         _refuse_options_of_other_precisions(context, precision)
         _refuse_missing(calibration=calibration, data=data, unknown=unknown)
+        signer = None if sign is None else make_signer(sign)
         _obey_cpu_quota()
         options = PrecisionOptions(precision, target, calibration, max_accuracy_loss, unknown)
         request = WeightsRequest(depth, tuple(variant or ()), checkpoint, pretrained, weights, seed, labels, data)
         source = choose(request, options, _log)
-        exported = export(source, data=data, output=output, options=options, log=_log)
+        exported = export(source, data=data, output=output, options=options, log=_log, sign=signer)
         typer.echo(_summary(exported))
         typer.echo("\n".join(next_steps(exported.path)))
 
@@ -125,12 +137,13 @@ def check(
     provider: Annotated[
         Provider, typer.Option("--provider", "--providers", help="Provider that runs the file.")
     ] = Provider.CPU,
+    model_keys: _ModelKeys = None,
 ) -> None:
     """Compare a model file with the claims of its card. Exits with 1 at any difference."""
     with _failing_in_one_line():
         from export.verification.check import as_table, check_file
 
-        findings = check_file(file, data, provider, _log)
+        findings = check_file(file, data, provider, _log, model_keys)
         typer.echo(as_table(findings))
         if failed := [finding.name for finding in findings if not finding.passed]:
             _fail(f"{file} differs from its card: {', '.join(failed)}")

@@ -16,6 +16,7 @@ from export.graph.to_onnx import deployable, serialise, to_onnx, with_card
 from export.model_file import write_file, write_next_version
 from export.options import Precision, PrecisionOptions
 from export.reduced_precision import Fp32, reduce_precision
+from export.signing import Sign
 from export.sources.sample_images import samples_by_every_resizer
 from export.sources.trained import Source
 from export.triton_config import write_triton_config
@@ -43,9 +44,15 @@ class Exported:
 
 
 def export(
-    source: Source, *, data: Path | None, output: Path | None, options: PrecisionOptions, log: Callable[[str], None]
+    source: Source,
+    *,
+    data: Path | None,
+    output: Path | None,
+    options: PrecisionOptions,
+    log: Callable[[str], None],
+    sign: Sign | None = None,
 ) -> Exported:
-    """Write a network as a model file, to `output` or as the next version under models/.
+    """Write a network as a model file, to `output` or as the next version under models/; `sign` signs it there.
 
     Raises ExportError, and writes nothing, if the file does not pass a check.
     """
@@ -74,7 +81,7 @@ def export(
     findings.confidence = measure_confidence(engine, evidence, test_answers, unknown)
     content = seal(with_card(graph, make_card(source, graph, engine, findings)))
     card = _check_as_served(content)
-    path = _write(content, source, options.precision, output)
+    path = _write(content, source, options.precision, output, sign)
     if output is None:
         write_triton_config(path.parents[1], graph, card.precision, log)
     return Exported(path, len(content), card)
@@ -113,9 +120,9 @@ def _check_as_served(content: bytes) -> ModelCard:
     return card
 
 
-def _write(content: bytes, source: Source, precision: Precision, output: Path | None) -> Path:
+def _write(content: bytes, source: Source, precision: Precision, output: Path | None, sign: Sign | None) -> Path:
     if output is None:
         name = source.name if precision is Precision.FP32 else f"{source.name}-{precision}"
-        return write_next_version(MODELS_FOLDER / name, content)
-    write_file(output, content)
+        return write_next_version(MODELS_FOLDER / name, content, sign)
+    write_file(output, content, sign)
     return output

@@ -14,7 +14,7 @@ import httpx
 
 from resnet_service.results import ResnetError
 
-_UNAVAILABLE = 503
+_LATER = (429, 503)  # rate limited, overloaded
 _LONGEST_WAIT_S, _USUAL_WAIT_S = 10.0, 1.0  # between two attempts
 _JITTER = 0.25  # of the wait, so that clients do not return together
 _GRACE_S = 1.0  # for a response that the server sent before the deadline to arrive
@@ -72,7 +72,7 @@ def document_of(response: httpx.Response) -> dict[str, Any]:
 def _wait_after(outcome: Outcome) -> float | None:
     """Return the seconds until the next attempt, or None if the outcome is final."""
     if isinstance(outcome, httpx.Response):
-        if outcome.status_code != _UNAVAILABLE:
+        if outcome.status_code not in _LATER:
             return None
         named = outcome.headers.get("retry-after", "")
         wait_s = float(named) if named.isdigit() else _USUAL_WAIT_S

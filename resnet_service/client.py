@@ -1,8 +1,8 @@
 """A running server over HTTP: `Client`, and `AsyncClient` with the same methods for asyncio.
 
 Connections are kept and reused. Each call has a deadline, which the server receives as X-Request-Timeout-Ms. A call is
-retried if the server is overloaded (503), cannot be reached or closes a kept connection. It waits the seconds of
-Retry-After, and gives up at its deadline.
+retried if the server is overloaded (503), limits this client (429), cannot be reached or closes a kept connection. It
+waits the seconds of Retry-After, and gives up at its deadline.
 
 The signatures and descriptions of the methods are those of `Calls`, once for both classes.
 """

@@ -14,14 +14,17 @@ import signal
 import socket
 import sys
 
-from service.api.admin import AdminAccess
 from service.flags import fail, flag_of, read_settings
 from service.http.access_log import AccessLog, LogHandler, as_json, as_text
+from service.http.access_policy import read_hosts
+from service.http.admin_access import AdminAccess
 from service.http.api_keys import BadKeyFile, read_key_file
+from service.http.rate_limits import make_rate_limits
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.serving_set import locate_models, read_serving_set
+from service.model_files.signature import BadModelKeys, read_model_keys
 from service.processes.model_validation import RepositoryConfig
 from service.processes.shutdown import StartFailed
 from service.processes.supervisor import Supervisor
@@ -59,17 +62,19 @@ def _serve(arguments: list[str]) -> None:
     settings = read_settings(arguments)
     request_log = _start_log(settings.log)
     admin_access = _admin_access(settings)
+    _check_model_keys(settings)
     repository = _repository(settings)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
     admin_listener = _listen(settings.admin_host, settings.admin_port, "admin_")
 
     shared_load = SharedLoad(max(available_cores(), settings.processes or 0))
+    rate_limits = make_rate_limits(settings.rate_limit_per_s, settings.rate_limit_burst)
 
     def worker_main(spec: WorkerSpec, channel: socket.socket) -> int:
         from service.processes.worker import run_worker
 
-        return run_worker(settings, spec, shared_load, listener, channel, request_log)
+        return run_worker(settings, spec, shared_load, listener, channel, request_log, rate_limits)
 
     supervisor = Supervisor(
         worker_main,
@@ -104,7 +109,17 @@ def _admin_access(settings: Settings) -> AdminAccess:
         keys = None if settings.admin_keys_file is None else read_key_file(settings.admin_keys_file)
     except BadKeyFile as error:
         fail(str(error))
-    return AdminAccess(keys, is_local=_is_loopback(settings.admin_host))
+    hosts = () if settings.trusted_hosts is None else read_hosts(settings.trusted_hosts)
+    return AdminAccess(keys, is_local=_is_loopback(settings.admin_host), hosts=hosts)
+
+
+def _check_model_keys(settings: Settings) -> None:
+    """Exit for keys that cannot be used; the processes that load models read them again."""
+    try:
+        if settings.model_keys is not None:
+            read_model_keys(settings.model_keys)
+    except BadModelKeys as error:
+        fail(str(error))
 
 
 def _is_loopback(host: str) -> bool:

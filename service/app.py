@@ -34,6 +34,7 @@ from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
 from service.http.error_format import failure_response, method_not_allowed, not_found
+from service.http.rate_limits import RateLimits, make_rate_limits
 from service.http.route_labels import RouteNames
 from service.http.upload_limits import BodyLimit
 from service.lifespan import AppComponents, WorkerSlot, make_components, run_components
@@ -45,10 +46,16 @@ log = logging.getLogger(__name__)
 _NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False, operation_spans=False, auto_configure=False)
 
 
-def create_app(settings: Settings, slot: WorkerSlot | None = None, request_log: AccessLog | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    slot: WorkerSlot | None = None,
+    request_log: AccessLog | None = None,
+    rate_limits: RateLimits | None = None,
+) -> FastAPI:
     """Return the public application.
 
     Its `state` has `components`, `access` and `early_refusals`, and `layout` once it has started.
+    `rate_limits` are those of all workers; without them, this process has its own, if the settings have any.
     With a slot it is one of several workers, and ready when the supervisor reports that all are; without one it is
     ready when its models are loaded.
     """
@@ -74,7 +81,8 @@ def create_app(settings: Settings, slot: WorkerSlot | None = None, request_log: 
     access = make_access(
         settings.api_keys_file, open_routes, settings.trusted_hosts, settings.cors_origins, settings.trusted_proxies
     )
-    _add_admission(app, settings, components, endpoints, access, request_log)
+    limits = rate_limits or make_rate_limits(settings.rate_limit_per_s, settings.rate_limit_burst)
+    _add_admission(app, settings, components, endpoints, access, limits, request_log)
     return app
 
 
@@ -115,6 +123,7 @@ def _add_admission(
     components: AppComponents,
     endpoints: Mapping[str, ASGIApp],
     access: Access,
+    rate_limits: RateLimits | None,
     request_log: AccessLog | None,
 ) -> None:
     app.state.access = access
@@ -139,6 +148,7 @@ def _add_admission(
         delays_others=components.batcher.delays_others,
         upload_memory=components.upload_memory,
         access=access,
+        rate_limits=rate_limits,
         request_log=request_log,
     )
 

@@ -12,6 +12,7 @@ ServiceError
 ├── NotAnImage         415  the content is not a JPEG, PNG or WebP file
 ├── BadImage           422  the image cannot be decoded, or exceeds a limit on pixels or scans
 ├── LabelNotInTop      422  the label has no heat map for this image
+├── RateLimited        429  the client has sent more requests than its rate limit allows
 ├── EngineFailed       500  the model failed; the log has the cause
 ├── Overloaded         503  the queue is full; try again later
 ├── Expired            503  dropped from the queue: the limit on waiting, the deadline or the client has ended
@@ -101,6 +102,10 @@ class BadImage(ServiceError):
 
 class LabelNotInTop(ServiceError):
     status, code, title = 422, "label_not_in_top", "Label not among the best"
+
+
+class RateLimited(ServiceError):
+    status, code, title = 429, "rate_limited", "Too many requests"
 
 
 class EngineFailed(ServiceError):

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliSettingsSource
 
 from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
+from service.version import describe_version
 
 # Flags of Triton, TorchServe and KServe's runtimes, without dashes and underscores, and the flag that does the same.
 _FLAGS_OF_OTHERS = {
@@ -36,6 +37,7 @@ def read_settings(arguments: list[str]) -> Settings:
     """
     description = "Serve the models in a folder over HTTP."
     parser = _Parser("serve-resnet", "%(prog)s [OPTIONS]", description, allow_abbrev=False)
+    parser.add_argument("--version", action="store_true", help="Print version and commit.")
     source: CliSettingsSource[ArgumentParser] = CliSettingsSource(
         Settings,
         cli_kebab_case=True,
@@ -54,6 +56,8 @@ def read_settings(arguments: list[str]) -> Settings:
 
 
 def _parse(parser: _Parser, arguments: list[str]) -> Namespace:
+    if "--version" in arguments:  # whatever else is there
+        parser.exit(0, f"{describe_version()}\n")
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         _refuse(parser, unknown[0].partition("=")[0])

@@ -90,6 +90,7 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         max_batch=settings.max_batch,
         host=_engine_options(settings, readiness),
         limits=ImageLimits.of(settings.max_pixels, settings.max_side),
+        model_keys=settings.model_keys,
     )
     return AppComponents(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
 

@@ -71,6 +71,11 @@ class Settings(BaseSettings):
         description="Seconds a model that is loaded while others serve may take before it is refused; "
         "building TensorRT's engines takes minutes.",
     )
+    model_keys: Path | None = Field(
+        None,
+        description="PEM file of public keys: a model serves only with a signature by one of them, in model.sig "
+        "beside it. [default: signatures are not checked]",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 for every network.")
     port: Port = Field(8000, description="Port to listen on; 0 picks a free one.")
     admin_host: str = Field("127.0.0.1", min_length=1, description="Address of the admin port.")
@@ -150,9 +155,25 @@ class Settings(BaseSettings):
         description="File with a line `name sha256-of-the-key` for each API key; health, page and documents stay open. "
         "[default: no authentication]",
     )
+    rate_limit_per_s: float | None = Field(
+        None,
+        gt=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="Requests with images or tensors that one client may send a second, by its API key, or by its "
+        "address without keys; further ones get 429. [default: no limit]",
+    )
+    rate_limit_burst: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="Requests that a client may send at once before --rate-limit-per-s holds. "
+        "[default: those of one second, at least 1]",
+    )
     trusted_hosts: HostList | None = Field(
         None,
-        description="Accepted host names, as in example.org,*.example.org; other Host headers get 400. [default: any]",
+        description="Accepted host names, as in example.org,*.example.org; other Host headers get 400. The admin port "
+        "accepts them beside addresses and private names. [default: any; on the admin port none]",
     )
     cors_origins: OriginList | None = Field(
         None,
@@ -160,8 +181,8 @@ class Settings(BaseSettings):
     )
     trusted_proxies: ProxyList | None = Field(
         None,
-        description="Addresses and networks of proxies whose X-Forwarded-For is used in the log, as in 10.0.0.0/8. "
-        "[default: none]",
+        description="Addresses and networks of proxies whose X-Forwarded-For is used, in the log and for rate limits, "
+        "as in 10.0.0.0/8. [default: none]",
     )
     log: Literal["auto", "json", "text", "off"] = Field(
         "auto",

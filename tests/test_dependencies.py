@@ -162,7 +162,9 @@ def test_each_documented_command_is_one_of_the_sets(file: str) -> None:
 
 def test_the_image_takes_the_constraints_of_its_flavour() -> None:
     text = (ROOT / "docker" / "service.Dockerfile").read_text()
-    assert re.findall(r"--constraint (\S+)", text) == ["constraints/service-${FLAVOUR}.txt"]
+    assert re.findall(r'--constraint "(\S+)"', text) == ["constraints/service-${FLAVOUR}.txt"]
+    assert "cp constraints/service-cpu.lock requirements.txt" in text
+    assert text.count("--require-hashes") == 2  # for the service on CPUs, and for what verifies signatures
 
 
 def test_the_pythons_are_those_that_the_project_and_its_makefile_allow() -> None:

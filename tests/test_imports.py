@@ -39,6 +39,7 @@ BORROWED = {
             "model_files.checksum",
             "model_files.confidence",
             "model_files.repository",
+            "model_files.signature",
             "images.preprocessing",
             "engine.engine",
             "engine.provider_options",
@@ -73,14 +74,14 @@ BORROWED = {
 # Folders and files of each package, top to bottom: each imports only from lines below its own.
 LAYERS = {
     "service": "__main__ cli | flags processes | app http_server | lifespan | api settings | http | telemetry"
-    " | inference | batching engine images | model_files | errors system",
+    " | inference | batching engine images | model_files | errors system version",
     "service.api": "admin health models pages compatibility | openapi"
     " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",
     "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
-    " | next_step | graph model_file | errors options",
+    " | next_step | graph model_file | signing | errors options",
 }
 READ_SETTINGS = {
     "__main__.py",

@@ -1,7 +1,7 @@
 """`export-onnx check`: comparison of a model file with its card, on this machine and this provider.
 
-The checksum is first: a file that has changed since its export is not even parsed. All other checks compare the results
-on this machine with the card.
+Signature and checksum are first: a file that has changed since its export is not even parsed. All other checks compare
+the results on this machine with the card.
 """
 
 import time
@@ -47,12 +47,16 @@ class Finding:
     passed: bool
 
 
-def check_file(path: Path, data: Path | None, provider: Provider, log: Callable[[str], None]) -> list[Finding]:
+def check_file(
+    path: Path, data: Path | None, provider: Provider, log: Callable[[str], None], model_keys: Path | None = None
+) -> list[Finding]:
     """Return the results of all checks. Raises ExportError for an incomplete file, or one that cannot be run."""
-    content = read_file(path)
+    content = read_file(path, model_keys)
     model = parse(path, content)
     card = card_of(path, model)
     findings = [Finding("seal", "intact", "intact", True), *_of_the_graph(model, card)]
+    if model_keys is not None:
+        findings.insert(0, Finding("signature", "by one of the keys", "by one of the keys", True))
     if not all(finding.passed for finding in findings):
         return findings  # an invalid graph is not run
     engine = engine_over(content, provider.value)

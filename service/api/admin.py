@@ -1,11 +1,10 @@
 """The admin port: metrics of all processes, TorchServe's listing of models, and their loading and unloading.
 
-Changing models requires an admin key, unless the port listens on the loopback address and has no keys. Requests from
-browser pages (with an `Origin` header) may never change models. Metrics and the listing need no key.
+Changing models requires an admin key, unless the port listens on the loopback address and has no keys. Metrics and the
+listing need no key. Browser pages are refused on every path (`service/http/admin_access.py`).
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import orjson
@@ -18,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.torchserve_management import PATHS as LISTING_PATHS
 from service.api.torchserve_management import Managed, management_routes
 from service.api.v2.model_control import Change, change_routes, check_parameters
-from service.errors import Forbidden, Unauthorized, request_too_large
+from service.errors import request_too_large
 from service.http.access_log import AccessLog
+from service.http.admin_access import AdminAccess
 from service.http.admission import Admission
-from service.http.api_keys import ApiKeys
 from service.http.error_format import method_not_allowed, not_found
 from service.http.readiness import Readiness
 from service.http.route_labels import RouteNames
@@ -31,23 +30,6 @@ from service.telemetry.prometheus import METRICS_MEDIA_TYPE
 
 _MOST_BODY_BYTES = 64 * 1024
 _MOST_UPLOADS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class AdminAccess:
-    """The access rule of requests that change models."""
-
-    keys: ApiKeys | None
-    is_local: bool  # the port listens on the loopback address only
-
-    def check(self, headers: dict[bytes, bytes]) -> None:
-        """Raise Forbidden or Unauthorized unless a request with these headers may change models."""
-        if b"origin" in headers:
-            raise Forbidden("Requests from browser pages may not change models.")
-        if self.keys is None and not self.is_local:
-            raise Forbidden("Changing models is disabled: start the server with --admin-keys-file to enable it.")
-        if self.keys is not None and self.keys.owner(headers) is None:
-            raise Unauthorized("Send a key of --admin-keys-file: `Authorization: Bearer …`.")
 
 
 def create_admin_app(
@@ -97,8 +79,10 @@ def _change_routes(change: Change) -> list[Route]:
 
 def _guarded(router: Router, changes: RouteNames, gate: AdminAccess) -> ASGIApp:
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = dict(scope["headers"])
+        gate.check_not_a_page(headers)
         if scope["method"] == "POST" and "{" in changes.name_of(scope["path"]):
-            gate.check(dict(scope["headers"]))
+            gate.check_change(headers)
         scope["app"] = router  # the router then raises HTTPException instead of sending a plain-text response
         try:
             await router(scope, receive, send)

@@ -11,6 +11,7 @@ import orjson
 _TIMEOUT_S = 60
 _TRIES = 5  # of a request to an overloaded server
 _LONGEST_WAIT_S = 10
+_LATER = (http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 class ServerError(Exception):
@@ -40,7 +41,7 @@ class Client:
         question = urlencode({"top_k": top_k} | ({"model": model} if model else {}))
         for last in (*([False] * (_TRIES - 1)), True):
             status, retry_after, body = self._post(self._path + question, content)
-            if status != http.HTTPStatus.SERVICE_UNAVAILABLE or last:
+            if status not in _LATER or last:
                 break
             time.sleep(min(retry_after, _LONGEST_WAIT_S))
         try:

@@ -38,6 +38,17 @@ def is_health(path: str) -> bool:
     return path.startswith(_HEALTH) or path == _PING
 
 
+def host_name(header: bytes) -> str:
+    """Return the name or address in a Host header, in lower case and without the port; "" for an invalid one."""
+    found = _HOST.fullmatch(header.decode("latin-1").lower())
+    return found[1] if found else ""
+
+
+def is_named(name: str, hosts: tuple[str, ...]) -> bool:
+    """Return whether a name is one of these, which may be of the form *.name."""
+    return any(name.endswith(host[1:]) if host.startswith("*.") else name == host for host in hosts)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """The access rules of one server."""
@@ -50,20 +61,17 @@ class Access:
 
     def check_host(self, route: str, headers: Headers) -> None:
         """Raise BadRequest if the Host header names none of the allowed hosts."""
-        if self.hosts and not is_health(route) and not self._is_ours(headers.get(b"host", b"")):
+        if self.hosts and not is_health(route) and not is_named(host_name(headers.get(b"host", b"")), self.hosts):
             raise BadRequest("The Host header names a host that this server does not serve.", code="bad_host")
 
-    def check_key(self, route: str, headers: Headers) -> None:
-        """Raise Unauthorized if a route needs a key and the request has no valid one."""
+    def check_key(self, route: str, headers: Headers) -> str | None:
+        """Return the owner of the request's key, or None for a route that needs none. Raises Unauthorized."""
         if self.keys is None or route in self.open_routes or is_health(route):
-            return
-        if self.keys.owner(headers) is None:
+            return None
+        owner = self.keys.owner(headers)
+        if owner is None:
             raise Unauthorized("A valid API key is required: send `Authorization: Bearer <key>` or `X-Api-Key`.")
-
-    def _is_ours(self, given: bytes) -> bool:
-        found = _HOST.fullmatch(given.decode("latin-1").lower())
-        name = found[1] if found else ""
-        return any(name.endswith(host[1:]) if host.startswith("*.") else name == host for host in self.hosts)
+        return owner
 
     def cors_headers(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         """Return the CORS headers of a response; an origin that is not allowed gets `Vary` only."""

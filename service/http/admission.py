@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.batching.jobs import IsAwaited
-from service.errors import Expired, NotReady, Overloaded, ServiceError, Unauthorized
+from service.errors import Expired, NotReady, Overloaded, RateLimited, ServiceError, Unauthorized
 from service.http.access_log import AccessLog
 from service.http.access_policy import PREFLIGHT_HEADERS, Access
 from service.http.error_format import failure_response, internal_failure
 from service.http.error_responses import INTERNAL_ERROR_CODE
+from service.http.rate_limits import RateLimits
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames
@@ -35,6 +36,7 @@ class Admission:
     A POST to one of `endpoints` bypasses the router, which would cost more than all other steps before the endpoint.
     Only requests to the routes in `bodies`, with a method of their `BodyLimit`, may have a body. `check_capacity` takes
     the request's deadline in monotonic seconds, and raises if the request would be refused after its upload.
+    `rate_limits` count the requests to the routes in `bodies`.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Admission:
         delays_others: Callable[[IsAwaited], bool] = lambda _: False,
         upload_memory: UploadMemory,
         access: Access = _NO_RESTRICTIONS,
+        rate_limits: RateLimits | None = None,
         request_log: AccessLog | None = None,
     ) -> None:
         self._app = app
@@ -62,6 +65,7 @@ class Admission:
         self._delays_others = delays_others
         self._memory = upload_memory
         self._access = access
+        self._rate_limits = rate_limits
         self._request_log = request_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +109,7 @@ class Admission:
             if isinstance(error, Unauthorized):
                 context.extra_headers.append(_CHALLENGE)
             if context.status is None:
-                if isinstance(error, (Overloaded, Expired)):  # a client that retries at once is delayed
+                if isinstance(error, (Overloaded, Expired, RateLimited)):  # a client that retries at once is delayed
                     context.connection.note_refusal("capacity" if isinstance(error, Overloaded) else "deadline")
                 await context.answer(failure_response(scope["path"], error))
         except asyncio.CancelledError:
@@ -121,7 +125,7 @@ class Admission:
             await context.answer(internal_failure(scope["path"]))
 
     def _admit(self, method: str, context: RequestContext, route: str) -> None:
-        self._access.check_key(route, context.headers)
+        owner = self._access.check_key(route, context.headers)
         context.check_length()
         limit = self._bodies.get(route)
         if limit is not None and method in limit.methods:  # the router answers all other requests
@@ -129,6 +133,8 @@ class Admission:
             self._readiness.check_started()
             context.read_deadline()
             self._check_capacity(context.expires_at)
+            if self._rate_limits is not None:  # last, so that a refusal for another reason costs no token
+                self._rate_limits.take(owner, context.client)
 
 
 def _peer(scope: Scope) -> str | None:

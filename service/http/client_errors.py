@@ -16,6 +16,7 @@ _TORCHSERVE_TYPES = {
     413: "RequestEntityTooLargeException",
     415: "BadRequestException",
     422: "BadRequestException",
+    429: "TooManyRequestsException",
     503: "ServiceUnavailableException",
 }
 _MODEL_NOT_FOUND = "model_not_found"
@@ -55,4 +56,6 @@ def _torchserve_type(status: int, code: str) -> str:
 def _openai_type(status: int) -> str:
     if status == 401:
         return "authentication_error"
+    if status == 429:
+        return "rate_limit_error"
     return "invalid_request_error" if status < 500 else "server_error"

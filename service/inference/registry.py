@@ -25,6 +25,7 @@ from service.model_files.card import METADATA_KEY, BadCard
 from service.model_files.local_copies import find_kept, forget_the_rest, hold, keep
 from service.model_files.permissions import why_unreadable
 from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
+from service.model_files.signature import BadModelKeys, SignatureRefused, check_signature
 
 log = logging.getLogger(__name__)
 
@@ -148,12 +149,13 @@ def load(
     host: EngineOptions = _PLAIN_HOST,
     limits: ImageLimits = DEFAULT_LIMITS,
     content: bytes | None = None,
+    model_keys: Path | None = None,
 ) -> ServedModel:
     """Load one model, as a Classifier if it has a card, else as a TensorModel. Raises ModelRepositoryError.
 
     `limits` apply to its images. `content` is the content of the file, if it has already been read.
     """
-    model = read_model(file, host.cache) if content is None else content
+    model = read_model(file, host.cache, model_keys) if content is None else content
     load_model = partial(load_classifier, limits=limits) if has_card(model) else load_graph_model
     try:
         return load_model(file.name, file.version, model, providers=providers, max_batch=max_batch, host=host)
@@ -166,11 +168,12 @@ def has_card(model: bytes) -> bool:
     return METADATA_KEY.encode() in model
 
 
-def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
+def read_model(file: ModelFile, cache: Path | None = None, model_keys: Path | None = None) -> bytes:
     """Return the content of a model file with its accepted digest: the copy in `cache`, else the file itself.
 
-    A copy stays valid if the repository is unavailable or the file is being overwritten.
-    Raises ModelRepositoryError if the file cannot be read, or if it has changed and has no copy.
+    A copy stays valid if the repository is unavailable or the file is being overwritten. A file without an accepted
+    digest must be signed by one of `model_keys`, if they are given.
+    Raises ModelRepositoryError if the file cannot be read, is not signed, or has changed and has no copy.
     """
     copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
     if copy is not None:
@@ -181,9 +184,18 @@ def read_model(file: ModelFile, cache: Path | None = None) -> bytes:
         raise ModelRepositoryError(
             f"the file cannot be read{why_unreadable(file.path, error)}", path=file.path
         ) from None
+    if file.sha256 is None and model_keys is not None:
+        _check_signature(file, content, model_keys)
     if file.sha256 in (None, hashlib.sha256(content).hexdigest()):
         return content
     raise ModelRepositoryError("the file has changed since it was accepted; load it again", path=file.path)
+
+
+def _check_signature(file: ModelFile, content: bytes, model_keys: Path) -> None:
+    try:
+        check_signature(file.path, content, model_keys)
+    except (SignatureRefused, BadModelKeys) as error:
+        raise ModelRepositoryError(str(error), path=file.path) from None
 
 
 def keep_models(files: Iterable[ModelFile], cache: Path) -> None:

@@ -34,7 +34,7 @@ def validate(settings: Settings, file: ModelFile, accepted: Collection[str], cha
     _lower_priority(settings.load_timeout_s)
     result: FileAccepted | FileRefused
     try:
-        content = read_model(file)
+        content = read_model(file, model_keys=settings.model_keys)
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 not in accepted:
             _load(file, content, settings)

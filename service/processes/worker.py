@@ -21,6 +21,7 @@ from service.batching.jobs import call
 from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
+from service.http.rate_limits import RateLimits
 from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.overload import OverloadControl
 from service.http_server.server import Drain, Server, exit_after, make_server
@@ -66,11 +67,13 @@ def run_worker(
     listener: socket.socket,
     channel: socket.socket,
     request_log: AccessLog | None,
+    rate_limits: RateLimits | None = None,
 ) -> int:
     """Serve until the supervisor requests a stop, and return the exit status."""
 
     async def run() -> int:
-        return await _run(settings, spec, shared_load, listener, await MessageChannel.open(channel), request_log)
+        messages = await MessageChannel.open(channel)
+        return await _run(settings, spec, shared_load, listener, messages, request_log, rate_limits)
 
     limit_arenas()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -84,11 +87,12 @@ async def _run(
     listener: socket.socket,
     channel: MessageChannel,
     request_log: AccessLog | None,
+    rate_limits: RateLimits | None,
 ) -> int:
     statistics = _StatisticsClient(channel)
     slot = WorkerSlot(shared_load, spec.index, spec.layout, spec.serving_set, statistics.collect)
     try:
-        app = create_app(settings, slot, request_log)
+        app = create_app(settings, slot, request_log, rate_limits)
         drain = Drain(settings.drain_delay_s, settings.drain_timeout_s)
         components: AppComponents = app.state.components
         overload = OverloadControl(components.batcher.has_capacity, app.state.early_refusals)

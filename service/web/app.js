@@ -12,6 +12,7 @@ const EXPLANATIONS = {
   413: "The file is larger than the service accepts.",
   415: "This is not a JPEG, PNG or WebP file.",
   422: "The image cannot be decoded.",
+  429: "You have sent too many images in a short time.",
   503: "The service is busy.",
 };
 

@@ -124,17 +124,20 @@ class Answers:
         return client
 
 
-def busy(**headers: str) -> httpx.Response:
-    problem = {"type": "/docs", "title": "Overloaded", "status": 503, "detail": "Too many.", "code": "overloaded"}
-    return httpx.Response(503, json=problem, headers=headers)
+def busy(status: int = 503, **headers: str) -> httpx.Response:
+    problem = {"type": "/docs", "title": "Overloaded", "status": status, "detail": "Too many.", "code": "overloaded"}
+    return httpx.Response(status, json=problem, headers=headers)
 
 
 def good() -> httpx.Response:
     return httpx.Response(200, json=ANSWER)
 
 
-def test_an_overloaded_server_is_tried_again_after_the_seconds_that_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Answers(monkeypatch, busy(**{"retry-after": "4"}), busy(), httpx.ReadError("closed"), good())
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_tried_again_after_the_seconds_that_it_names(
+    monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    server = Answers(monkeypatch, busy(status, **{"retry-after": "4"}), busy(), httpx.ReadError("closed"), good())
     assert server.client().classify(b"image").label == "red"
     for wait_s, least_s in zip(server.waits, (4, 1, 0.25), strict=True):
         assert least_s <= wait_s <= 1.25 * least_s

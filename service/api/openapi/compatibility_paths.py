@@ -30,6 +30,7 @@ _MEANINGS = {
     413: "The body exceeds the limit: by default 20 MiB for an image and 64 MiB for several.",
     415: "The file is not JPEG, PNG or WebP by its bytes, or the body is compressed.",
     422: "The image cannot be decoded, or exceeds the limits on pixels, sides or scans.",
+    429: "The client has sent more requests than its rate limit allows; see the Retry-After header.",
     431: "The request line and the headers have more than 64 KiB, or more than 256 lines.",
     500: "The server or its model failed; the server's log has the cause.",
     503: "The server is overloaded, starting or stopping, or cannot meet the deadline of the request; see the "
@@ -49,8 +50,13 @@ def a_list(items: dict[str, Any], **further: Any) -> dict[str, Any]:
     return {"type": "array", "items": items, **further}
 
 
-_OF_BODIES = (408, 413, 415, 422)
-_ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}
+_OF_BODIES = (408, 413, 415, 422, 429)
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate", "string"),
+    405: ("Allow", "string"),
+    429: ("Retry-After", "integer"),
+    503: ("Retry-After", "integer"),
+}
 
 COMPATIBILITY_SCHEMAS: dict[str, Any] = {
     "HuggingFaceRequest": an_object(

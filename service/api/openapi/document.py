@@ -170,7 +170,7 @@ def _failure(status: int, failure: Failure) -> dict[str, Any]:
     }
     content = {MEDIA_TYPE: {"schema": ref("Problem"), "examples": examples}}
     answer: dict[str, Any] = {"description": f"{failure.meaning} Codes: {', '.join(examples)}.", "content": content}
-    headers = {503: "Retry-After", 405: "Allow", 401: "WWW-Authenticate"}
+    headers = {429: "Retry-After", 503: "Retry-After", 405: "Allow", 401: "WWW-Authenticate"}
     if status in headers:
         answer["headers"] = {headers[status]: {"schema": {"type": "integer" if status == 503 else "string"}}}
     return answer

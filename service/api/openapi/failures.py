@@ -16,6 +16,7 @@ from service.errors import (
     NotFound,
     NotReady,
     Overloaded,
+    RateLimited,
     ServiceError,
     TooLarge,
     Unauthorized,
@@ -115,6 +116,13 @@ FAILURES: dict[int, Failure] = {
                 label_not_in_top="Only the best labels have a map; choose one of: cat, dog, bird, frog.",
             ),
         },
+    ),
+    429: Failure(
+        "The client has sent more requests than its rate limit allows; see the Retry-After header.",
+        _of(
+            RateLimited,
+            rate_limited="This client has sent more requests than its rate limit allows; send fewer, or wait.",
+        ),
     ),
     431: Failure(
         "The request line and the headers have more than 64 KiB, or more than 256 lines.",

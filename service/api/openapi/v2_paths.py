@@ -22,6 +22,7 @@ _ERRORS = {
     405: "This path supports only POST.",
     408: "The request did not arrive in time.",
     413: "The body of this request may have at most 64 MiB (67,108,864 bytes).",
+    429: "This client has sent more requests than its rate limit allows; send fewer, or wait.",
     431: "The path and the headers together may have at most 64 KiB.",
     500: "The model failed; the server's log has the cause.",
     503: "Too many images are waiting; try again later.",
@@ -40,7 +41,12 @@ _MEANINGS = {
     "Retry-After header for the seconds until a retry.",
 }
 _ALWAYS = (400, 401, 404, 405, 408, 431, 500, 503)
-_ERROR_HEADERS = {503: ("Retry-After", "integer"), 405: ("Allow", "string"), 401: ("WWW-Authenticate", "string")}
+_ERROR_HEADERS = {
+    401: ("WWW-Authenticate", "string"),
+    405: ("Allow", "string"),
+    429: ("Retry-After", "integer"),
+    503: ("Retry-After", "integer"),
+}
 
 _TENSOR = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
 _METADATA = {
@@ -199,7 +205,7 @@ def _success(schema: str, example: Any) -> dict[str, Any]:
 
 
 def _infer(name: str, parameters: list[tuple[str, str]]) -> dict[str, Any]:
-    operation = _operation(name, "Run a model on tensors or images", parameters, ("V2Response", _ANSWER), (413,))
+    operation = _operation(name, "Run a model on tensors or images", parameters, ("V2Response", _ANSWER), (413, 429))
     operation["description"] = (
         "Tensors are JSON, or raw little-endian bytes after the JSON. An input of datatype BYTES takes JPEG, PNG or "
         "WebP files. Each row is queued, batched and limited like an image of /classify. A request has at most "

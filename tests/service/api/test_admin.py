@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.admin import AdminAccess, create_admin_app
+from service.api.admin import create_admin_app
 from service.api.torchserve_management import Managed, WorkerFacts
 from service.errors import ModelRefused, NotFound, NotReady
+from service.http.admin_access import AdminAccess
 from service.http.api_keys import ApiKeys
 from service.http.readiness import Readiness
 from service.model_files.repository import ModelFile, VersionState
@@ -81,12 +82,11 @@ async def test_loaded_models_come_from_the_folder_only(prefix: str, name: str) -
     ("gate", "headers", "status"),
     [
         (OPEN, {}, 200),
-        (OPEN, {"origin": "http://127.0.0.1:8001"}, 403),
         (AdminAccess(None, is_local=False), {}, 403),
         (LOCKED, {}, 401),
         (LOCKED, {"authorization": "Bearer wrong"}, 401),
         (LOCKED, {"authorization": "Bearer secret"}, 200),
-        (LOCKED, {"x-api-key": "secret", "origin": "null"}, 403),
+        (LOCKED, {"x-api-key": "secret"}, 200),
     ],
 )
 async def test_models_change_only_for_who_may(gate: AdminAccess, headers: dict[str, Any], status: int) -> None:
@@ -154,6 +154,53 @@ async def test_the_listing_waits_for_the_first_models() -> None:
         answer = await admin.get("/models")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
         assert answer.json()["type"] == "ServiceUnavailableException"
+
+
+PATHS = (("GET", "/metrics"), ("POST", "/admin/models/tiny/load"), ("POST", "/v2/repository/models/tiny/unload"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://127.0.0.1:8001"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"sec-fetch-site": "same-origin"},  # a rebound name: this port has no pages of its own
+    ],
+)
+@pytest.mark.parametrize("gate", [OPEN, LOCKED])
+async def test_pages_in_a_browser_are_refused_on_every_path(gate: AdminAccess, headers: dict[str, str]) -> None:
+    async with admin_port(gate) as admin:
+        for method, path in PATHS:
+            answer = await admin.request(method, path, headers={"x-api-key": "secret", **headers})
+            assert (answer.status_code, answer.text.count("Pages in a browser may not")) == (403, 1)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("127.0.0.1:8001", "[::1]:8001", "[::1]", "10.1.2.3", "localhost", "LOCALHOST:8001", "resnet:8001"),
+        *("a.localhost", "resnet.shop.svc.cluster.local", "vm-1.internal", "metrics.example.org", "x.example.com"),
+    ],
+)
+async def test_addresses_private_names_and_trusted_names_reach_the_admin_port(host: str) -> None:
+    gate = AdminAccess(None, is_local=True, hosts=("metrics.example.org", "*.example.com"))
+    async with admin_port(gate) as admin:
+        for method, path in PATHS:
+            assert (await admin.request(method, path, headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["attacker.example", "attacker.example:8001", "127.0.0.1.attacker.example", "localhost.example", "1.2.3", "a.b:x"],
+)
+async def test_a_name_of_the_public_dns_is_refused_on_every_path(host: str) -> None:
+    async with admin_port(OPEN) as admin:
+        for method, path in PATHS:
+            answer = await admin.request(method, path, headers={"host": host})
+            assert answer.status_code == 400
+            assert "this host name" in answer.text and host not in answer.text
 
 
 async def test_the_admin_port_has_metrics_and_nothing_else() -> None:

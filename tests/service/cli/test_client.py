@@ -91,8 +91,9 @@ def test_a_refused_image_does_not_fail_the_others(tmp_path: Path) -> None:
     assert "cat" in result.stdout
 
 
-def test_a_busy_server_gets_a_retry_after_its_delay(tmp_path: Path) -> None:
-    replies = [as_json(503, OVERLOADED, **{"retry-after": "0"})] * 2 + [as_json(200, ANSWER)]
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_gets_a_retry_after_its_delay(tmp_path: Path, status: int) -> None:
+    replies = [as_json(status, OVERLOADED, **{"retry-after": "0"})] * 2 + [as_json(200, ANSWER)]
     with server(lambda *_: replies.pop(0)) as url:
         assert ask_once(url) == ANSWER
     assert not replies

@@ -26,7 +26,7 @@ _GROUPS = {
         "max_upload_bytes",
     ),
     "Access": ("api_keys_file", "admin_keys_file", "trusted_hosts", "cors_origins", "trusted_proxies"),
-    "Log and stop": ("log", "drain_delay_s", "drain_timeout_s"),
+    "Log, metrics and stop": ("log", "label_metrics", "drain_delay_s", "drain_timeout_s"),
 }
 _UNITS = {
     "latest_versions": "versions",
@@ -34,6 +34,7 @@ _UNITS = {
     "engine_threads": "threads",
     "max_batch": "images",
     "max_queue": "images",
+    "label_metrics": "labels",
     "max_pixels": "pixels",
     "max_side": "pixels",
 }

@@ -36,6 +36,11 @@ def choose_providers(choice: str) -> list[str]:
     return _without_missing_tensorrt(wanted, choice)
 
 
+def is_fallback(choice: str, provider: str) -> bool:
+    """Return whether a model runs on the CPU although this ONNX Runtime has a GPU provider of the choice."""
+    return provider == CPU and any(name in available_providers() for name in CHOICES[choice] if name != CPU)
+
+
 def _without_missing_tensorrt(wanted: list[str], choice: str) -> list[str]:
     if TENSORRT not in wanted or load_tensorrt():
         return wanted

@@ -49,7 +49,7 @@ from service.settings import Settings
 from service.system.background_tasks import Background, act_on_failed_threads
 from service.system.malloc import limit_arenas
 from service.system.shared_counters import SharedLoad
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
@@ -103,6 +103,8 @@ async def _run(
             on_rejected=on_rejected,
             overload=overload,
         )
+        connections = server.server_state.connections
+        components.metrics.add(Sources(gauges={"resnet_connections": lambda: len(connections)}))
         check_one_runtime()
         return await _Worker(channel, app, spec, server, drain, statistics).serve(listener)
     except (BadKeyFile, EngineError, ModelRepositoryError) as error:

@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -25,7 +24,9 @@ from tests.support.served import ROOT, Served, free_port, wait_until
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "rules.yml"
 _UNITS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(?<=\[)(\d+)(ms|[smhd])(?=\])|(?<=\bfor: )(\d+)(ms|[smhd])\b|(?<=_interval: )(\d+)(ms|[smhd])\b")
+_DURATION = re.compile(
+    r"(?<=\[)(\d+)(ms|[smhd])(?=\])|(?<=\bfor: )(\d+)(ms|[smhd])\b|(?<=_interval: )(\d+)(ms|[smhd])\b"
+)
 
 needs_prometheus = pytest.mark.skipif(
     not (shutil.which("prometheus") and shutil.which("promtool")), reason="Debian's package prometheus is not installed"
@@ -133,10 +134,12 @@ def alertmanager(folder: Path, *, factor: int, webhook: str) -> Iterator[int]:
     text = shortened(yaml.safe_dump(document), factor).replace("group_wait: 30s", f"group_wait: {30_000 // factor}ms")
     (folder / "alertmanager.yml").write_text(text)
     port = free_port()
-    options = (f"--config.file={folder}/alertmanager.yml", f"--storage.path={folder}/alerts", "--cluster.listen-address=")
-    with _running(
-        "prometheus-alertmanager", *options, f"--web.listen-address=127.0.0.1:{port}", folder=folder
-    ):
+    options = (
+        f"--config.file={folder}/alertmanager.yml",
+        f"--storage.path={folder}/alerts",
+        "--cluster.listen-address=",
+    )
+    with _running("prometheus-alertmanager", *options, f"--web.listen-address=127.0.0.1:{port}", folder=folder):
         wait_until(lambda: _is_ready(port))
         yield port
 
@@ -152,10 +155,11 @@ def _running(program: str, *options: str, folder: Path) -> Iterator[None]:
 
 
 def _is_ready(port: int) -> bool:
-    with contextlib.suppress(OSError, urllib.error.URLError):
+    try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5) as answer:
             return bool(answer.status == 200)
-    return False
+    except OSError:  # URLError included
+        return False
 
 
 def panels(variables: Mapping[str, str]) -> list[tuple[str, str]]:

@@ -7,7 +7,9 @@ may vanish with their zone, or be replaced one after the other. The figures of o
 
 import heapq
 import itertools
+import math
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -18,14 +20,23 @@ Segment = tuple[float, float]  # seconds, requests a second
 
 @dataclass(frozen=True, slots=True)
 class ServerModel:
-    """The measured figures of one server."""
+    """The measured figures of one server. A batch of n images takes `batch_s + n * image_s` of one engine thread."""
 
-    image_s: float  # of one engine thread, for one image: busy seconds ÷ images
+    image_s: float  # on a CPU: busy seconds ÷ images
     threads: int = 1
+    batch_s: float = 0.0  # on a GPU most of a small batch
+    max_batch: int = 32
+    longest_batch_s: float = 0.1  # a batch on a CPU has no more images than take so long
     longest_wait_s: float = 5.0  # `--max-queue-age-s`
+    never_refused: int = 64  # outstanding images without that limit; 0 where `--max-queue-age-s` is set
     most_waiting: int = 256  # `--max-queue`
     overhead_s: float = 0.0  # of a response outside of the engine
-    spread: float = 0.0  # standard deviation ÷ mean of the time of an image
+    spread: float = 0.0  # standard deviation ÷ mean of the time of a batch
+
+    def share(self, waiting: int) -> int:
+        """Return how many waiting images one thread takes."""
+        by_time = max(1, int(self.longest_batch_s / self.image_s))
+        return min(math.ceil(waiting / self.threads), self.max_batch, by_time)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,21 +90,27 @@ class _Request:
     left: int  # repetitions
 
 
-class _Server:
-    """Engine threads and their queue, as the moments at which they become free."""
+_Note = Callable[[float, _Request], None]  # of the end of a request
 
-    def __init__(self, model: ServerModel, zone: int, on_end: Callable[[float, _Request], None]) -> None:
+
+class _Server:
+    """Engine threads and their queue. It stands still until somebody looks at it, and then catches up."""
+
+    def __init__(self, model: ServerModel, zone: int, work_s: Callable[[int], float], note: _Note) -> None:
         self.zone = zone
         self.absent_from, self.absent_until, self.hidden_from = float("inf"), float("inf"), float("inf")
-        self._model, self._on_end = model, on_end
+        self._model, self._work_s, self._note = model, work_s, note
         self._free_at = [0.0] * model.threads
-        self._starts: list[float] = []  # of queued requests
-        self._open: list[tuple[float, int, _Request]] = []  # by the end of the work
+        self._waiting: deque[tuple[float, _Request]] = deque()  # with the moment of their arrival here
+        self._running: list[tuple[float, int, list[_Request]]] = []  # batches by their end
+        self._batches = 0
+        self._last_batch_s = 0.0
+        self._nearly_empty_at = 0.0
 
     def outstanding(self, now: float) -> int:
         """Return how many requests have no response, as the balancer counts them."""
         self.settle(now)
-        return len(self._open)
+        return len(self._waiting) + sum(len(batch) for _, _, batch in self._running)
 
     def is_absent(self, now: float) -> bool:
         return self.absent_from <= now < self.absent_until
@@ -102,33 +119,47 @@ class _Server:
         """Return whether the balancer knows that the server is absent."""
         return self.hidden_from <= now < self.absent_until
 
-    def accept(self, now: float, number: int, request: _Request, work_s: float) -> bool:
-        """Queue a request that takes so long; return False for a refusal."""
-        self.settle(now)
-        while self._starts and self._starts[0] <= now:
-            heapq.heappop(self._starts)
-        waiting = len(self._starts)
-        is_too_long = waiting * self._model.image_s / self._model.threads > self._model.longest_wait_s
-        if waiting >= self._model.most_waiting or (waiting and is_too_long):
+    def accept(self, now: float, request: _Request) -> bool:
+        """Queue a request; return False for a refusal, by the rules of service/batching/load_shedding.py."""
+        outstanding = self.outstanding(now)
+        wait_s = len(self._waiting) * self._model.image_s / self._model.threads
+        if len(self._waiting) >= self._model.most_waiting:
             return False
-        start = max(now, heapq.heappop(self._free_at))
-        heapq.heappush(self._free_at, start + work_s)
-        if start > now:
-            heapq.heappush(self._starts, start)
-        heapq.heappush(self._open, (start + work_s, number, request))
+        if wait_s > self._longest_wait_s(now, wait_s) and outstanding >= max(1, self._model.never_refused):
+            return False
+        self._waiting.append((now, request))
+        self.settle(now)
         return True
 
+    def _longest_wait_s(self, now: float, wait_s: float) -> float:
+        longest_s = self._model.longest_wait_s
+        if wait_s <= 0.05 * longest_s:
+            self._nearly_empty_at = now
+        if now - self._nearly_empty_at > longest_s:
+            return 0.4 * longest_s
+        return max(0.0, longest_s - 2 * self._last_batch_s)
+
     def settle(self, now: float) -> None:
-        """Report the requests that were answered until now."""
-        while self._open and self._open[0][0] <= now:
-            end, _, request = heapq.heappop(self._open)
-            self._on_end(end, request)
+        """Start the batches that threads have taken until now, and report those that have ended."""
+        while self._waiting and (start := max(self._free_at[0], self._waiting[0][0])) <= now:
+            present = sum(1 for arrived_at, _ in self._waiting if arrived_at <= start)
+            batch = [self._waiting.popleft()[1] for _ in range(self._model.share(present))]
+            self._last_batch_s = self._work_s(len(batch))
+            heapq.heapreplace(self._free_at, start + self._last_batch_s)
+            self._batches += 1
+            heapq.heappush(self._running, (start + self._last_batch_s, self._batches, batch))
+        while self._running and self._running[0][0] <= now:
+            end, _, batch = heapq.heappop(self._running)
+            for request in batch:
+                self._note(end, request)
 
     def vanish(self, now: float) -> list[_Request]:
         """Drop all open requests and return them."""
         self.settle(now)
-        lost = [request for _, _, request in self._open]
-        self._open, self._starts = [], []
+        lost = [request for _, request in self._waiting]
+        lost += [request for _, _, batch in self._running for request in batch]
+        self._waiting.clear()
+        self._running.clear()
         self._free_at = [now] * self._model.threads
         return lost
 
@@ -172,7 +203,9 @@ class _Run:
             raise ValueError(f"servers {servers} and image_s {model.image_s} must be positive")
         self._model, self._choose, self._clients, self._faults = model, _CHOICES[balancer], clients, faults
         self._chance = random.Random(seed)  # noqa: S311
-        self._servers = [_Server(model, number % faults.zones, self._note_answer) for number in range(servers)]
+        self._servers = [
+            _Server(model, number % faults.zones, self._work_s, self._note_answer) for number in range(servers)
+        ]
         self._again: list[tuple[float, int, _Request]] = []
         self._numbers = itertools.count()
         self._lost_at_s = float("inf") if faults.zone_lost_at_s is None else faults.zone_lost_at_s
@@ -223,21 +256,20 @@ class _Run:
         if server is None or server.is_absent(now):
             self._repeat(now, request, is_refusal=False)
             return
-        work_s = self._work_s()
-        if server.accept(now, next(self._numbers), request, work_s):
-            self._outcome.busy_s += work_s
-        else:
+        if not server.accept(now, request):
             self._repeat(now, request, is_refusal=True)
 
     def _note_answer(self, end: float, request: _Request) -> None:
         self._outcome.latencies_s.append(end - request.arrived_at + self._model.overhead_s)
 
-    def _work_s(self) -> float:
-        """Return the time of one image, from a gamma distribution with the measured mean and spread."""
-        if self._model.spread == 0:
-            return self._model.image_s
-        shape = self._model.spread**-2
-        return self._chance.gammavariate(shape, self._model.image_s / shape)
+    def _work_s(self, images: int) -> float:
+        """Return the time of one batch, from a gamma distribution with the measured mean and spread."""
+        seconds = self._model.batch_s + images * self._model.image_s
+        if self._model.spread > 0:
+            shape = self._model.spread**-2
+            seconds = self._chance.gammavariate(shape, seconds / shape)
+        self._outcome.busy_s += seconds
+        return seconds
 
     def _repeat(self, now: float, request: _Request, *, is_refusal: bool) -> None:
         if request.left > 0:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import random
 import threading
 import time
 from collections import Counter
@@ -24,6 +25,7 @@ class PacedLoad:
     rate: float  # requests a second
     path: str = "/classify"
     content_type: str = "application/octet-stream"
+    chance: random.Random | None = None  # a Poisson process to servers at random; None: even intervals, in turn
     statuses: Counter[int] = field(default_factory=Counter)  # 0: no response
     latencies_s: list[float] = field(default_factory=list)  # of responses with 200
     served_by: Counter[int] = field(default_factory=Counter)  # port of each response with 200
@@ -48,13 +50,19 @@ class PacedLoad:
             ports = self.ports()
             if self.rate > 0 and ports:
                 body = self.bodies[number % len(self.bodies)]
-                request = asyncio.create_task(self._send(ports[number % len(ports)], body))
+                port = ports[number % len(ports)] if self.chance is None else self.chance.choice(ports)
+                request = asyncio.create_task(self._send(port, body))
                 requests.add(request)
                 request.add_done_callback(requests.discard)
-            due = max(due + 1 / max(self.rate, 20), time.monotonic() - 1)  # a stopped machine owes no more than 1 s
+            due = max(due + self._interval_s(), time.monotonic() - 1)  # a stopped machine owes no more than 1 s
             await asyncio.sleep(max(0.0, due - time.monotonic()))
         if requests:
             await asyncio.wait(requests, timeout=_LONGEST_S)
+
+    def _interval_s(self) -> float:
+        if self.rate <= 0:
+            return 0.05
+        return 1 / self.rate if self.chance is None else self.chance.expovariate(self.rate)
 
     async def _send(self, port: int, body: bytes) -> None:
         started = time.monotonic()

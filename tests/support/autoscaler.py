@@ -43,7 +43,7 @@ class Autoscaler:
         ratio = mean / self.target
         if abs(ratio - 1) <= _TOLERANCE or (ratio > 1) != grows:
             return self.replicas
-        return math.ceil(ratio * (len(metrics) + missing))
+        return math.ceil(round(ratio * (len(metrics) + missing), 6))  # as Kubernetes, which counts in thousandths
 
 
 def problems(replicas: Sequence[int], *, most: int) -> list[str]:

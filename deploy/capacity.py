@@ -30,8 +30,13 @@ class Objective:
     p99_s: float = 1.0
     success: float = 0.99
 
-    def holds(self, outcome: Outcome) -> bool:
-        return outcome.success >= self.success and outcome.quantile_s(0.99) <= self.p99_s
+    def holds(self, outcome: Outcome, *, is_normal: bool) -> bool:
+        """Return whether an outcome is good enough.
+
+        With a fault, 90% of the requests have to meet the time: those that met the lost servers are repeated after a
+        pause, which no number of servers shortens.
+        """
+        return outcome.success >= self.success and outcome.quantile_s(0.99 if is_normal else 0.9) <= self.p99_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,11 @@ def report(plan: Plan, objective: Objective) -> list[str]:
     lines = ["| situation | servers | success | p50 | p99 | load | sent ÷ requests |", "|---|---|---|---|---|---|---|"]
     least = plan.lower_bound()
     for name, faults in plan.cases().items():
-        servers = fewest(lambda count, faults=faults: objective.holds(plan.run(count, faults)), least)  # type: ignore[misc]
+
+        def holds(servers: int, name: str = name, faults: Faults = faults) -> bool:
+            return objective.holds(plan.run(servers, faults), is_normal=name == "normal")
+
+        servers = fewest(holds, least)
         outcome = plan.run(servers, faults)
         load = outcome.busy_s / (servers * plan.model.threads * plan.seconds)
         times = " | ".join(f"{1000 * outcome.quantile_s(q):.0f} ms" for q in (0.5, 0.99))

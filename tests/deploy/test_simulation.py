@@ -90,7 +90,7 @@ def test_retries_turn_refusals_of_a_short_burst_into_answers_and_multiply_the_lo
     assert simulate(model, 1, burst).success < simulate(model, 1, burst, clients=Clients(retries=3)).success
     long = simulate(model, 1, [(60.0, 200.0)], clients=Clients(retries=3))
     assert long.sent > 1.8 * long.requests
-    assert long.success == pytest.approx(0.5, abs=0.05)  # repetitions create no capacity
+    assert long.success == pytest.approx(0.5, abs=0.07)  # repetitions create no capacity
 
 
 def test_a_lost_zone_costs_what_was_open_and_what_arrives_before_it_is_noticed() -> None:

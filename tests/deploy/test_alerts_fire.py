@@ -6,7 +6,6 @@ by side, so that the whole takes about three minutes. `pytest -s` prints the tab
 
 import contextlib
 import io
-import json
 import os
 import re
 import shutil
@@ -15,10 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +23,10 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.support.alert_bench import Bench, table, webhook
 from tests.support.paced_load import PacedLoad
 from tests.support.prometheus import (
     RULES,
-    Prometheus,
     alertmanager,
     needs_alertmanager,
     needs_prometheus,
@@ -37,13 +34,11 @@ from tests.support.prometheus import (
     prometheus,
     seconds_until,
 )
-from tests.support.served import ROOT, Served, ports_it_says, serving, wait_until
+from tests.support.served import ROOT, Served, ports_it_says, wait_until
 from tests.support.slow_engine import SLOW_ENGINE
 from tests.support.tiny_model import tiny_model, write_tiny_model
 
 FACTOR = 60
-_LONGEST_S = 150.0
-_NO_ACTION: Callable[[], None] = lambda: None  # noqa: E731
 _SHORT_LOG = "from service.telemetry.log_writer import LogWriter; LogWriter.__init__.__defaults__ = (2, 50)\n"
 _GPU_BUILD = (
     "import service.engine.provider_selection as selection\n"
@@ -53,50 +48,6 @@ LIMITS = ("memory.max", "memory.limit_in_bytes")  # of version 2 and 1
 USAGES = ("memory.current", "memory.usage_in_bytes")
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(540), needs_prometheus, needs_alertmanager]
-
-
-@dataclass
-class Observed:
-    """What happened to one alert."""
-
-    fault: str
-    fired_s: float | None = None  # after the fault began
-    resolved_s: float | None = None  # after it ended
-
-
-@dataclass
-class Bench:
-    """The monitoring, and what it has seen."""
-
-    monitoring: Prometheus
-    models: Path
-    folder: Path
-    alerts: dict[str, Observed] = field(default_factory=dict)
-    firing: set[tuple[str, str]] = field(default_factory=set)
-    notified: list[dict[str, Any]] = field(default_factory=list)
-    empty_panels: list[str] = field(default_factory=list)
-
-    @contextlib.contextmanager
-    def server(self, name: str, *options: object, models: Path | None = None, patch: str = "") -> Iterator[Served]:
-        with serving(models or self.models, "--processes", 1, "--engine-threads", 1, *options, patch=patch) as served:
-            self.monitoring.scrape(**{name: served})
-            wait_until(lambda: self.monitoring.value(f'resnet:load:rate1m{{instance="{name}"}}') is not None)
-            yield served
-
-    def observe(self, name: str, fault: str, alerts: tuple[str, ...], cure: Callable[[], None] = _NO_ACTION) -> None:
-        """Wait until the alerts fire for the fault that has just begun; end it; wait until they resolve."""
-        started = time.monotonic()
-        for alert in alerts:
-            self.alerts[alert] = Observed(fault)
-            left_s = _LONGEST_S - (time.monotonic() - started)
-            seconds_until(lambda alert=alert: (alert, name) in self.firing, left_s)
-            self.alerts[alert].fired_s = time.monotonic() - started if (alert, name) in self.firing else None
-        cure()
-        ended = time.monotonic()
-        for alert in alerts:
-            left_s = _LONGEST_S - (time.monotonic() - ended)
-            seconds_until(lambda alert=alert: (alert, name) not in self.firing, left_s)
-            self.alerts[alert].resolved_s = time.monotonic() - ended if (alert, name) not in self.firing else None
 
 
 def image(*colour: int) -> bytes:
@@ -112,20 +63,20 @@ def kill_workers(bench: Bench) -> None:
     with bench.server("deaths", "--processes", 5) as served:
         for pid in served.workers()[:4]:
             os.kill(pid, signal.SIGKILL)
-        bench.observe("deaths", "4 of 5 workers killed", ("ResnetWorkerDying",))
+        bench.fires("deaths", "4 of 5 workers killed", "ResnetWorkerDying")
+        bench.resolves("deaths", "ResnetWorkerDying")
 
 
 def overload(bench: Bench) -> None:
-    alerts = ("Overloaded", "Refusing", "QueueAged", "Slow", "AvailabilityFastBurn", "AvailabilitySlowBurn")
+    kinds = ("Overloaded", "Refusing", "QueueAged", "Slow", "AvailabilityFastBurn", "AvailabilitySlowBurn")
+    alerts = [f"Resnet{kind}" for kind in kinds]
     with (
         bench.server("overload", "--max-queue", 64, patch=SLOW_ENGINE) as served,
         PacedLoad(lambda: [served.port], [RED], 200) as load,  # four times the 50 images a second that it can do
     ):
-
-        def slow_down() -> None:
-            load.rate = 5
-
-        bench.observe("overload", "4 times the capacity", tuple(f"Resnet{name}" for name in alerts), slow_down)
+        bench.fires("overload", "4 times the capacity", *alerts)
+        load.rate = 5
+        bench.resolves("overload", *alerts)
 
 
 def broken_model(bench: Bench) -> None:
@@ -135,12 +86,10 @@ def broken_model(bench: Bench) -> None:
         bench.server("broken", models=models) as served,
         PacedLoad(lambda: [served.port], [RED] * 9 + [WHITE], 20) as load,
     ):
-
-        def heal() -> None:
-            load.bodies = [RED]
-
         burns = ("ResnetErrorBudgetFastBurn", "ResnetErrorBudgetSlowBurn")
-        bench.observe("broken", "the model returns NaN for every tenth image", burns, heal)
+        bench.fires("broken", "the model returns NaN for every tenth image", *burns)
+        load.bodies = [RED]
+        bench.resolves("broken", *burns)
 
 
 def bad_version(bench: Bench) -> None:
@@ -151,7 +100,8 @@ def bad_version(bench: Bench) -> None:
         broken.parent.mkdir()
         broken.write_bytes(b"no model")
         served.process.send_signal(signal.SIGHUP)
-        bench.observe("refused", "SIGHUP with a broken version 2", ("ResnetReloadRefused",))
+        bench.fires("refused", "SIGHUP with a broken version 2", "ResnetReloadRefused")
+        bench.resolves("refused", "ResnetReloadRefused")
 
 
 def blocked_log(bench: Bench) -> None:
@@ -160,7 +110,9 @@ def blocked_log(bench: Bench) -> None:
         serving_with_blocked_log(bench, *command) as (served, reads),
         PacedLoad(lambda: [served.port], [b"x"], 100, path="/" + "x" * 10),
     ):
-        bench.observe("log", "the reader of the log stands still", ("ResnetLogDropped",), reads.set)
+        bench.fires("log", "the reader of the log stands still", "ResnetLogDropped")
+        reads.set()
+        bench.resolves("log", "ResnetLogDropped")
 
 
 @contextlib.contextmanager
@@ -189,14 +141,14 @@ def fallback_and_end(bench: Bench) -> None:
     """One server, three alerts: it runs on its CPU, drains for long, and is gone until another one takes its place."""
     name = "fallback"
     with bench.server(name, "--drain-delay-s", 12, patch=_GPU_BUILD) as served:
-        bench.observe(name, "a GPU build without a device", ("ResnetProviderFellBack",), served.stop)
-        bench.observe(name, "SIGTERM with a long drain", ("ResnetNotReady",), served.process.wait)
-    with contextlib.ExitStack() as replacement:
-
-        def start_another() -> None:
-            replacement.enter_context(bench.server(name))
-
-        bench.observe(name, "the server has ended", ("ResnetTargetDown",), start_another)
+        bench.fires(name, "a GPU build without a device", "ResnetProviderFellBack")
+        served.stop()
+        bench.fires(name, "SIGTERM with a long drain", "ResnetNotReady")
+        served.process.wait()
+        bench.resolves(name, "ResnetProviderFellBack", "ResnetNotReady")
+    bench.fires(name, "the server has ended", "ResnetTargetDown")
+    with bench.server(name):
+        bench.resolves(name, "ResnetTargetDown")
 
 
 def memory_limit(bench: Bench) -> None:
@@ -204,13 +156,14 @@ def memory_limit(bench: Bench) -> None:
     group = control_group()
     try:
         join = f"import os; open('{group}/cgroup.procs', 'w').write(str(os.getpid()))"
-        with bench.server("memory", patch=join), contextlib.ExitStack() as cure:
+        with bench.server("memory", patch=join):
             used = memory_of(group)
             limit = next(group / name for name in LIMITS if (group / name).exists())
             unlimited = limit.read_text()
             limit.write_text(str(int(used / 0.94)))
-            cure.callback(limit.write_text, unlimited)
-            bench.observe("memory", "94% of the limit in use", ("ResnetMemoryNearLimit",), cure.close)
+            bench.fires("memory", "94% of the limit in use", "ResnetMemoryNearLimit")
+            limit.write_text(unlimited)
+            bench.resolves("memory", "ResnetMemoryNearLimit")
     finally:
         group.rmdir()
 
@@ -237,11 +190,9 @@ def drift(bench: Bench) -> None:
         with PacedLoad(lambda: [served.port], [kinds["red"][0]], 5, "/classify/batch", content_type) as load:
             wait_until(lambda: served.sample("resnet_confidence_count") > 5000)
             load.bodies, load.rate = [kinds["pale"][0]], 1.5
-
-            def stop_traffic() -> None:
-                load.rate = 0
-
-            bench.observe("drift", "another kind of images for more than an hour", alerts, stop_traffic)
+            bench.fires("drift", "another kind of images for more than an hour", *alerts)
+            load.rate = 0
+            bench.resolves("drift", *alerts)
 
 
 def form_of(files: list[bytes]) -> tuple[bytes, str]:
@@ -264,22 +215,6 @@ def ask_all_panels(bench: Bench) -> None:
 
 
 SCENARIOS = (kill_workers, overload, broken_model, bad_version, blocked_log, fallback_and_end, memory_limit, drift)
-
-
-@contextlib.contextmanager
-def webhook(received: list[dict[str, Any]]) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.extend(json.loads(self.rfile.read(int(self.headers["content-length"])))["alerts"])
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}/"
-        server.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -312,16 +247,6 @@ def bench(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
             poller.join()
         print("\n" + "\n".join(table(seen)))  # noqa: T201
         yield seen
-
-
-def table(bench: Bench) -> Iterator[str]:
-    yield "| alert | fault | fires after | resolves after |\n|---|---|---|---|"
-    for alert, observed in bench.alerts.items():
-        times = (
-            f"{seconds:.0f} s" if seconds is not None else "never"
-            for seconds in (observed.fired_s, observed.resolved_s)
-        )
-        yield f"| {alert} | {observed.fault} | {' | '.join(times)} |"
 
 
 def names_of_alerts() -> list[str]:

@@ -23,9 +23,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.support.alert_bench import Bench, table, webhook
-from tests.support.paced_load import PacedLoad
-from tests.support.prometheus import (
+from tests.support.monitoring.alert_bench import Bench, table, webhook
+from tests.support.monitoring.paced_load import PacedLoad
+from tests.support.monitoring.prometheus import (
     RULES,
     alertmanager,
     needs_alertmanager,
@@ -34,8 +34,8 @@ from tests.support.prometheus import (
     prometheus,
     seconds_until,
 )
+from tests.support.monitoring.slow_engine import SLOW_ENGINE
 from tests.support.served import ROOT, Served, ports_it_says, wait_until
-from tests.support.slow_engine import SLOW_ENGINE
 from tests.support.tiny_model import tiny_model, write_tiny_model
 
 FACTOR = 60

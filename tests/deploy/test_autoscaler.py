@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.autoscaler import Autoscaler, problems
+from tests.support.monitoring.autoscaler import Autoscaler, problems
 
 
 def scaler(replicas: int) -> Autoscaler:

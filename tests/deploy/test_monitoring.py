@@ -12,7 +12,14 @@ import yaml
 
 from deploy.monitoring.dashboard import FILE, ROWS, dashboard
 from service.telemetry import prometheus
-from tests.support.prometheus import MONITORING, RULES, needs_alertmanager, needs_prometheus, panels, shortened
+from tests.support.monitoring.prometheus import (
+    MONITORING,
+    RULES,
+    needs_alertmanager,
+    needs_prometheus,
+    panels,
+    shortened,
+)
 from tests.support.served import ROOT
 
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.autoscaler import Autoscaler, problems
-from tests.support.paced_load import PacedLoad
-from tests.support.prometheus import Prometheus, needs_prometheus, prometheus
+from tests.support.monitoring.autoscaler import Autoscaler, problems
+from tests.support.monitoring.paced_load import PacedLoad
+from tests.support.monitoring.prometheus import Prometheus, needs_prometheus, prometheus
+from tests.support.monitoring.slow_engine import SLOW_ENGINE
 from tests.support.served import Served, serving
-from tests.support.slow_engine import SLOW_ENGINE
 
 FACTOR = 15
 LOAD = "resnet:load:rate1m"

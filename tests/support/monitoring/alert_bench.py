@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tests.support.prometheus import Prometheus, seconds_until
+from tests.support.monitoring.prometheus import Prometheus, seconds_until
 from tests.support.served import Served, serving, wait_until
 
 _LONGEST_S = 150.0

@@ -34,7 +34,7 @@ _GROUPS = {
         "cors_origins",
         "trusted_proxies",
     ),
-    "Log and stop": ("log", "drain_delay_s", "drain_timeout_s"),
+    "Log, metrics and stop": ("log", "label_metrics", "drain_delay_s", "drain_timeout_s"),
 }
 _UNITS = {
     "latest_versions": "versions",
@@ -44,6 +44,7 @@ _UNITS = {
     "max_queue": "images",
     "rate_limit_per_s": "requests a second",
     "rate_limit_burst": "requests",
+    "label_metrics": "labels",
     "max_pixels": "pixels",
     "max_side": "pixels",
 }

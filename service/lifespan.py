@@ -18,6 +18,7 @@ from service.batching.load_shedding import QueueLimits
 from service.engine.cpu import processor
 from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
 from service.engine.provider_options import GPU_PROVIDERS, LARGEST_GPU_BATCH
+from service.engine.provider_selection import is_fallback
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
 from service.http.upload_limits import UploadMemory
@@ -34,7 +35,7 @@ from service.system.background_tasks import run_in_daemon_thread
 from service.system.cache import cache_root
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
@@ -77,10 +78,10 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
     batcher = (
         Batcher(limits) if slot is None else Batcher(limits, shared_load=slot.shared_load, worker_index=slot.index)
     )
+    registry, upload_memory = Registry(), UploadMemory(settings.max_upload_bytes)
     metrics = Metrics(
-        queue_depth=lambda: batcher.waiting,
-        queue_age_s=batcher.oldest_age_s,
-        dropped_log_lines=(lambda: 0) if request_log is None else (lambda: request_log.writer.dropped),
+        sources=_sources(settings, batcher, registry, upload_memory, request_log),
+        counted_labels=settings.label_metrics,
         collect_all=None if slot is None else slot.collect_statistics,
     )
     readiness = Readiness()
@@ -92,7 +93,29 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         limits=ImageLimits.of(settings.max_pixels, settings.max_side),
         model_keys=settings.model_keys,
     )
-    return AppComponents(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
+    return AppComponents(readiness, registry, metrics, batcher, upload_memory, load_it)
+
+
+def _sources(
+    settings: Settings, batcher: Batcher, registry: Registry, uploads: UploadMemory, request_log: AccessLog | None
+) -> Sources:
+    """Return what the metrics read from other parts of the process."""
+    return Sources(
+        counters={
+            "resnet_engine_busy_seconds": lambda: batcher.busy_s,
+            "resnet_log_lines_dropped": lambda: 0 if request_log is None else request_log.writer.dropped,
+        },
+        gauges={
+            "resnet_queue_depth": lambda: batcher.waiting,
+            "resnet_queue_age_seconds": batcher.oldest_age_s,
+            "resnet_engine_threads": lambda: batcher.running_threads,
+            "resnet_upload_memory_bytes": lambda: uploads.held_bytes,
+            "resnet_upload_memory_limit_bytes": lambda: uploads.most_bytes,
+            "resnet_fallback_models": lambda: sum(
+                is_fallback(settings.providers, model.info.provider) for model in registry
+            ),
+        },
+    )
 
 
 @asynccontextmanager

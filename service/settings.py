@@ -189,6 +189,13 @@ class Settings(BaseSettings):
         description="A line a request on stderr, as JSON or text; auto: text on a terminal, else JSON; "
         "off: only messages of the server itself.",
     )
+    label_metrics: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        description="Labels of each model that resnet_predictions_total counts, the first of its card; others count "
+        "as `other`. 0: neither this metric nor resnet_confidence.",
+    )
     drain_delay_s: float = Field(
         1.0,
         ge=0,

@@ -74,6 +74,16 @@ class Batcher:
         """The number of jobs that no thread has taken yet."""
         return self._queue.waiting
 
+    @property
+    def running_threads(self) -> int:
+        """The number of threads that run models; 0 before the start."""
+        return self._running_threads
+
+    @property
+    def busy_s(self) -> float:
+        """The seconds that all threads have worked, together, on work that has ended."""
+        return self._queue.busy_s
+
     def oldest_age_s(self) -> float:
         """Return the waiting time of the oldest queued job in seconds; 0 if there is none."""
         return self._queue.oldest_age_s()
@@ -237,12 +247,13 @@ class Batcher:
         """Run a batch; return each job with its answer, except for deferred jobs."""
         started = time.monotonic()
         answers = run_batch(jobs, heartbeat, exclusive=exclusive)
-        self._load_shedder.note_batch(time.monotonic() - started, len(jobs))
+        seconds = time.monotonic() - started
+        self._load_shedder.note_batch(seconds, len(jobs))
         answered: list[tuple[QueuedJob, Any]] = []
         deferred: list[tuple[QueuedJob, Any]] = []
         for pair in zip(jobs, answers, strict=True):
             (deferred if isinstance(pair[1], Deferred) else answered).append(pair)
-        self._queue.end_batch(len(jobs), [job for job, _ in deferred] if deferred else ())
+        self._queue.end_batch(len(jobs), [job for job, _ in deferred] if deferred else (), seconds)
         for pair in deferred:
             self._to_prepare.put(pair)
         return answered
@@ -254,9 +265,9 @@ class Batcher:
             heartbeat.begin(_LONGEST_PREPARATION_S)
             started = time.monotonic()
             job = prepare(queued, deferred, self._queue.has_others)
-            queued_at = queued.queued_at + time.monotonic() - started  # preparation does not count as waiting
+            seconds = time.monotonic() - started
             heartbeat.end()
-            self._queue.end_deferral(queued, job, queued_at)
+            self._queue.end_deferral(queued, job, seconds)
             if isinstance(job, ServiceError):
                 resolve_from_thread(loop, [(queued, job)])
             del entry, queued, deferred, job  # as above: a waiting thread must not keep them alive

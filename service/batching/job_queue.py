@@ -40,6 +40,7 @@ class JobQueue:
         self.waiting = 0  # jobs in a queue or deferred
         self.running = 0  # jobs in a model
         self.idle_threads = 0
+        self.busy_s = 0.0  # of all threads together: decoding and running, batches and deferred jobs that have ended
         self.is_closing = False
         self._load_shedder = load_shedder
         self._shared_load, self._worker_index = shared_load, worker_index
@@ -111,23 +112,25 @@ class JobQueue:
             return min(math.ceil(waiting / (self.idle_threads + 1)), model.max_batch)
         return min(math.ceil(waiting / threads), model.max_batch, self._load_shedder.largest_batch())
 
-    def end_batch(self, jobs: int, deferred: Sequence[QueuedJob]) -> None:
-        """Count `jobs` jobs as run, except for those that the model has deferred."""
+    def end_batch(self, jobs: int, deferred: Sequence[QueuedJob], seconds: float) -> None:
+        """Count `jobs` jobs as run in so many seconds, except for those that the model has deferred."""
         with self.lock:
+            self.busy_s += seconds
             self._deferred.update(deferred)
             self.count(waiting=len(deferred), running=-jobs)
 
-    def end_deferral(self, job: QueuedJob, prepared: Any, queued_at: float) -> None:
+    def end_deferral(self, job: QueuedJob, prepared: Any, seconds: float) -> None:
         """Put a prepared job at the front of its queue, or drop it if `prepared` is a ServiceError.
 
-        `queued_at` is its time of arrival in monotonic seconds, shifted by the time of its preparation.
+        Its preparation took so many `seconds`, which do not count as waiting.
         """
         with self.lock:
+            self.busy_s += seconds
             self._deferred.discard(job)
             if isinstance(prepared, ServiceError):
                 self.count(waiting=-1)
             else:
-                ready = replace(job, job=prepared, queued_at=queued_at)
+                ready = replace(job, job=prepared, queued_at=job.queued_at + seconds)
                 self._queues.setdefault(job.model, deque()).appendleft(ready)
             self._changed.notify_all()
 

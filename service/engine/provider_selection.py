@@ -6,7 +6,7 @@ import logging
 from service.engine.cuda_device import TENSORRT_LIBRARY, find_gpu, load_tensorrt
 from service.engine.onnx_runtime import EngineError, available_providers, load_cuda_libraries
 from service.engine.openvino_sessions import is_installed
-from service.engine.provider_options import CHOICES, CPU, OPENVINO, TENSORRT
+from service.engine.provider_options import CHOICES, CPU, GPU_PROVIDERS, OPENVINO, TENSORRT
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,12 @@ def _openvino() -> list[str]:
             "OpenVINO is not installed; install this project with the extra `openvino`, or choose --providers auto"
         )
     return [OPENVINO]
+
+
+def is_fallback(choice: str, provider: str) -> bool:
+    """Return whether a model runs on the CPU although this ONNX Runtime has a GPU provider of the choice."""
+    is_on_cpu = provider not in GPU_PROVIDERS
+    return is_on_cpu and any(name in available_providers() for name in CHOICES[choice] if name in GPU_PROVIDERS)
 
 
 def _without_missing_tensorrt(candidates: list[str], choice: str) -> list[str]:

@@ -26,12 +26,12 @@ class UploadMemory:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self.held_bytes = 0
 
     def set_limit(self, most_bytes: int) -> None:
         """Replace the limit, once the number of processes that share it is known."""
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
 
     def take(self, size: int, own: int) -> None:
         """Count `size` more bytes of a request that then holds `own` bytes.
@@ -39,5 +39,5 @@ class UploadMemory:
         Raises Overloaded if the other requests hold more than the limit.
         """
         self.held_bytes += size
-        if self.held_bytes - own > self._most_bytes:
+        if self.held_bytes - own > self.most_bytes:
             raise Overloaded("Too many uploads are in progress; try again later.", retry_after_s=1)

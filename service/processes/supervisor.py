@@ -71,7 +71,7 @@ class Supervisor:
         self._validator = ModelValidator(repository.validation_main, repository.load_timeout_s)
         start = partial(WorkerHandle.start, worker_main, listener=listener)
         self._workers = WorkerFleet(start, repository.load_timeout_s)
-        self._totals = Totals(self._workers)
+        self._totals = Totals(self._workers, self._readiness)
         states = VersionStates(lambda outcome: self._totals.count("resnet_reloads", outcome))
         self._rollout = ModelRollout(repository.serving_set, states, self._workers)
         validate = self._validator.validate

@@ -3,22 +3,32 @@
 import asyncio
 from typing import get_args
 
+from service.errors import Expired, Overloaded
+from service.http.readiness import Readiness
 from service.processes.messages import StatisticsReply
 from service.processes.version_states import Outcome
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle
-from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
+from service.system.cores import available_cores
+from service.system.memory import memory
+from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, uptime_s, without_gauges
 
+_FROM_THE_START = (
+    *(("resnet_reloads", outcome) for outcome in get_args(Outcome)),
+    *(("resnet_refusals", code) for code in (Overloaded.code, Expired.code, "cannot_make_it")),
+    ("resnet_process_deaths", "signal 9"),
+    ("resnet_requests", "/classify", "POST", "200"),
+)
 _SCRAPE_S = 1.0  # for fresh statistics; a worker that does not reply counts with its last ones
 
 
 class Totals:
     """What the supervisor has counted, and the last statistics of its workers."""
 
-    def __init__(self, workers: WorkerFleet) -> None:
-        self._workers = workers
-        # Of the supervisor and of ended workers. Series begin at 0, not with their first event.
-        self._ended: Snapshot = added(counted("resnet_reloads", outcome, times=0) for outcome in get_args(Outcome))
+    def __init__(self, workers: WorkerFleet, readiness: Readiness) -> None:
+        self._workers, self._readiness = workers, readiness
+        # Of the supervisor and of ended workers. Series begin at 0: Prometheus sees no increase in a first value.
+        self._ended: Snapshot = added(counted(*labels, times=0) for labels in _FROM_THE_START)
 
     def count(self, *labels: str) -> None:
         """Count one event of the supervisor."""
@@ -36,7 +46,8 @@ class Totals:
             for reply in late:
                 reply.cancel()
         # Iterate anew: a worker that was removed meanwhile is counted among the ended ones.
-        return added((self._ended, process_snapshot(), *(worker.statistics for worker in self._workers)))
+        own = (self._ended, process_snapshot(), _server_snapshot(self._readiness))
+        return added((*own, *(worker.statistics for worker in self._workers)))
 
     async def render(self) -> bytes:
         """Return the sum in Prometheus' text format."""
@@ -45,3 +56,16 @@ class Totals:
     async def reply(self, worker: WorkerHandle, number: int) -> None:
         """Answer a worker's request for the sum."""
         worker.send(StatisticsReply(number, await self.collect()))
+
+
+def _server_snapshot(readiness: Readiness) -> Snapshot:
+    """Return what holds for the server as a whole, so that only the supervisor reports it."""
+    in_use = memory()
+    gauges = {
+        "resnet_ready": float(readiness.is_ready),
+        "resnet_uptime_seconds": uptime_s(),
+        "resnet_cores": float(available_cores()),
+        "resnet_memory_bytes": float(in_use.used),
+        "resnet_memory_limit_bytes": float(in_use.limit),
+    }
+    return Snapshot(counters={}, gauges=gauges, models=[])

@@ -50,7 +50,7 @@ from service.settings import Settings
 from service.system.background_tasks import Background, act_on_failed_threads
 from service.system.malloc import limit_arenas
 from service.system.shared_counters import SharedLoad
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ async def _run(
             overload=overload,
             cors_headers=app.state.access.cors_headers,
         )
+        connections = server.server_state.connections
+        components.metrics.add(Sources(gauges={"resnet_connections": lambda: len(connections)}))
         check_one_runtime()
         return await _Worker(channel, app, spec, server, drain, statistics).serve(listener)
     except (BadKeyFile, EngineError, ModelRepositoryError) as error:

@@ -6,18 +6,19 @@ series.
 """
 
 import time
-from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
+from service.telemetry.histogram import Histogram
 from service.telemetry.model_statistics import InferenceCounts, Row
+from service.telemetry.predictions import PredictionCounts
 from service.telemetry.prometheus import HISTOGRAMS, Snapshot, added, key, process_snapshot
 
 if TYPE_CHECKING:  # the supervisor uses this module as well, without an engine
-    from service.inference.results import Classification, ModelInfo
+    from service.inference.results import Classification, ModelInfo, Prediction
 
 # Other methods count as `other`, in metrics and in the log, so that no client can create series.
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
@@ -37,22 +38,18 @@ class _Answered:
     inference_s: float
     total_s: float
     when: float
+    best: "Prediction | None"  # None where predictions are not counted
 
 
-class _Histogram:
-    __slots__ = ("_bounds", "_counts", "_sum")
+Readers = Mapping[str, Callable[[], float]]
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)  # the last one counts values above all bounds
-        self._sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Numbers that other parts of the process keep, by the name of their metric; each snapshot reads them."""
 
-    def numbers(self) -> list[float]:
-        return [*self._counts, self._sum]
+    counters: Readers = field(default_factory=dict)
+    gauges: Readers = field(default_factory=dict)
 
 
 class Metrics:
@@ -61,24 +58,29 @@ class Metrics:
     def __init__(
         self,
         *,
-        queue_depth: Callable[[], int] = lambda: 0,
-        queue_age_s: Callable[[], float] = lambda: 0.0,
-        dropped_log_lines: Callable[[], int] = lambda: 0,
+        sources: Sources | None = None,
+        counted_labels: int = 0,
         collect_all: Callable[[], Awaitable[Snapshot | None]] | None = None,
     ) -> None:
-        """`collect_all` returns the statistics of all processes, or None if they are unknown."""
+        """`collect_all` returns the statistics of all processes, or None if they are unknown.
+
+        `counted_labels` labels of each model have their own counter of predictions; 0: predictions are not counted.
+        """
         self.in_flight = 0
-        self._queue_depth = queue_depth
-        self._queue_age_s = queue_age_s
-        self._dropped_log_lines = dropped_log_lines
+        self._sources = [] if sources is None else [sources]
+        self._predictions = PredictionCounts(counted_labels) if counted_labels else None
         self._collect_all = collect_all
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._models: list[ModelInfo] = []
         self._inference = InferenceCounts()
         self._uncounted: list[_Answered] = []
-        self._by_model: defaultdict[str, list[_Histogram]] = defaultdict(
-            lambda: [_Histogram(bounds) for _, _, bounds in HISTOGRAMS]
+        self._by_model: defaultdict[str, list[Histogram]] = defaultdict(
+            lambda: [Histogram(bounds) for _, _, bounds in HISTOGRAMS]
         )
+
+    def add(self, sources: Sources) -> None:
+        """Read these numbers for each snapshot, too."""
+        self._sources.append(sources)
 
     def note_models(self, models: "Iterable[ModelInfo]") -> None:
         """Set the loaded models."""
@@ -113,6 +115,7 @@ class Metrics:
                 classification.inference_s,
                 total_s,
                 time.time(),
+                None if self._predictions is None or not classification.predictions else classification.predictions[0],
             )
         )
         if len(self._uncounted) >= _COUNTED_TOGETHER:
@@ -123,6 +126,8 @@ class Metrics:
             self._inference.note(row.model.served_as, (row,), row.total_s, 0.0, row.when)
             self._by_model[row.model.name][-1].observe(row.total_s)
             self._count_row(row.model, row.format, row)
+            if row.best is not None and self._predictions is not None:
+                self._predictions.note(row.model.name, row.best)
         self._uncounted.clear()
 
     def _count_row(self, model: "ModelInfo", image_format: str, row: Row) -> None:
@@ -141,6 +146,8 @@ class Metrics:
         self._by_model[model.name][-1].observe(total_s)
         for row in rows:
             self._count_row(model, row.image.format, row)
+            if self._predictions is not None and row.predictions:
+                self._predictions.note(model.name, row.predictions[0])
 
     def note_failed_inference(self, model: "ModelInfo", total_s: float) -> None:
         """Count one request that the model failed on."""
@@ -158,14 +165,16 @@ class Metrics:
         for model, histograms in self._by_model.items():
             for (name, _, _), histogram in zip(HISTOGRAMS, histograms, strict=True):
                 counters[key(name, model)] = histogram.numbers()
-        counters[key("resnet_log_lines_dropped")] = [self._dropped_log_lines()]
         gauges = {
             "resnet_requests_in_flight": float(self.in_flight),
-            "resnet_queue_depth": float(self._queue_depth()),
-            "resnet_queue_age_seconds": self._queue_age_s(),
             "resnet_processes": 1.0 if self._models else 0.0,
         }
+        for sources in self._sources:
+            counters |= {key(name): [float(read())] for name, read in sources.counters.items()}
+            gauges |= {name: float(read()) for name, read in sources.gauges.items()}
         counters |= self._inference.numbers
+        if self._predictions is not None:
+            counters |= self._predictions.numbers()
         models = [list(astuple(model)) for model in self._models]
         own = Snapshot(counters=counters, gauges=gauges, models=models, last_ms=self._inference.last_ms)
         return added((own, process_snapshot()))

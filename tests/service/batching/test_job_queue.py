@@ -106,7 +106,7 @@ def test_counts_reach_the_other_processes(queue: JobQueue, shared_load: SharedLo
     taken(queue)
     assert (queue.waiting, queue.running) == (0, 2)
     assert (shared_load.waiting(), shared_load.outstanding()) == (0, 2)
-    queue.end_batch(2, ())
+    queue.end_batch(2, (), 0.5)
     assert (queue.waiting, queue.running, shared_load.outstanding()) == (0, 0, 0)
 
 
@@ -115,7 +115,7 @@ def test_a_batch_is_exclusive_while_no_process_has_another_job(
 ) -> None:
     put(Model(), 1)
     assert taken(queue).exclusive
-    queue.end_batch(1, ())
+    queue.end_batch(1, (), 0.5)
     shared_load.write(0, waiting=0, outstanding=1)
     put(Model(), 2)
     assert not taken(queue).exclusive
@@ -136,20 +136,31 @@ def test_a_deferred_job_waits_until_it_returns_to_the_front(queue: JobQueue, put
     model = Model(max_batch=1)
     put(model, 1, 2)
     (deferred,) = taken(queue).jobs
-    queue.end_batch(1, [deferred])
+    queue.end_batch(1, [deferred], 0.5)
     assert (queue.waiting, queue.running) == (2, 0)
     queue.end_deferral(deferred, 10, 5.0)
     batch = taken(queue)
-    assert (numbers(batch), batch.jobs[0].queued_at) == ([10], 5.0)
+    assert (numbers(batch), batch.jobs[0].queued_at) == ([10], deferred.queued_at + 5.0)
     assert queue.waiting == 1
 
 
 def test_a_deferred_job_that_fails_leaves_the_queue(queue: JobQueue, put: Put) -> None:
     put(Model(), 1)
     (deferred,) = taken(queue).jobs
-    queue.end_batch(1, [deferred])
+    queue.end_batch(1, [deferred], 0.5)
     queue.end_deferral(deferred, BadImage("broken"), 0.0)
     assert (queue.waiting, queue.running, queue.oldest_age_s()) == (0, 0, 0.0)
+
+
+def test_the_seconds_of_batches_and_of_preparations_add_up(queue: JobQueue, put: Put) -> None:
+    put(Model(), 1)
+    (deferred,) = taken(queue).jobs
+    queue.end_batch(1, [deferred], 0.25)
+    queue.end_deferral(deferred, 10, 2.0)
+    taken(queue)
+    assert queue.busy_s == 2.25
+    queue.end_batch(1, (), 0.5)
+    assert queue.busy_s == 2.75
 
 
 def test_dropping_refused_jobs_keeps_all_others(queue: JobQueue, put: Put) -> None:
@@ -186,7 +197,7 @@ def test_the_age_is_that_of_the_oldest_first_job(queue: JobQueue, put: Put) -> N
 def test_a_closed_queue_ends_once_deferred_jobs_have_returned(queue: JobQueue, put: Put) -> None:
     put(Model(), 1)
     (deferred,) = taken(queue).jobs
-    queue.end_batch(1, [deferred])
+    queue.end_batch(1, [deferred], 0.5)
     queue.close()
     results: list[Batch | None] = []
     thread = threading.Thread(target=lambda: results.append(queue.take_batch(Heartbeat(), 1)), daemon=True)

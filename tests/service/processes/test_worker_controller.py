@@ -50,7 +50,7 @@ class Server:
         self.load = SharedLoad(2)
         start: Any = self._start
         self.workers = WorkerFleet(start, 10.0)
-        self.totals = Totals(self.workers)
+        self.totals = Totals(self.workers, self.readiness)
 
     async def _start(self, spec: WorkerSpec) -> FakeWorker:
         if self.errors:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import resource
 
 import pytest
@@ -9,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.errors import Overloaded
 from service.images.preprocessing import ImageInfo
-from service.inference.results import Classification, ModelInfo
-from service.telemetry.metrics import Metrics
+from service.inference.results import Classification, ModelInfo, Prediction
+from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
 
 
@@ -70,7 +71,7 @@ def test_a_classification_lands_in_its_buckets() -> None:
 
 
 def test_what_is_going_on_now_can_be_seen() -> None:
-    metrics = Metrics(queue_depth=lambda: 7)
+    metrics = Metrics(sources=Sources(gauges={"resnet_queue_depth": lambda: 7}))
     metrics.in_flight = 9
     metrics.note_models([TINY])
     found = samples(metrics)
@@ -113,9 +114,12 @@ def test_adding_up_changes_none_of_the_parts() -> None:
     assert samples(added(parts)) == first
 
 
+def aged(seconds: float) -> Sources:
+    return Sources({"resnet_log_lines_dropped": lambda: 3}, {"resnet_queue_age_seconds": lambda: seconds})
+
+
 def test_the_age_of_the_queue_is_the_oldest_processs_and_dropped_lines_are_a_sum() -> None:
-    young = Metrics(queue_age_s=lambda: 0.5, dropped_log_lines=lambda: 3)
-    old = Metrics(queue_age_s=lambda: 2.0, dropped_log_lines=lambda: 3)
+    young, old = Metrics(sources=aged(0.5)), Metrics(sources=aged(2.0))
     found = samples(added((young.snapshot(), old.snapshot())))
     assert found["resnet_queue_age_seconds"] == 2.0
     assert found["resnet_log_lines_dropped_total"] == 6
@@ -149,3 +153,72 @@ def test_a_process_without_a_free_descriptor_still_says_how_it_is() -> None:
     assert len(taken) > 0
     assert found["process_open_fds"] == 200
     assert found["process_resident_memory_bytes"] > 1_000_000
+
+
+def seen(label: str, index: int, probability: float) -> Classification:
+    return Classification([Prediction(label, index, probability)], ImageInfo("JPEG", 1, 1), 0.0, 0.0, 0.0, 1)
+
+
+def test_predictions_are_counted_only_where_an_operator_wants_them() -> None:
+    metrics = Metrics()
+    metrics.note_classification(TINY, seen("cat", 0, 0.9), 0.3)
+    assert [name for name in samples(metrics) if "prediction" in name or "confidence" in name] == []
+
+
+def test_the_first_labels_of_a_card_have_their_own_counters_and_all_others_share_one() -> None:
+    metrics = Metrics(counted_labels=2)
+    metrics.note_classification(TINY, seen("cat", 0, 0.9), 0.3)
+    metrics.note_inference(TINY, [seen("dog", 1, 0.5), seen("cat", 0, 0.4)], 0.3)
+    for number in range(2, 50):
+        metrics.note_classification(TINY, seen(f"bird {number}", number, 0.99), 0.3)
+    found = samples(added((metrics.snapshot(), Metrics(counted_labels=2).snapshot())))
+    counts = {name: count for name, count in found.items() if name.startswith("resnet_predictions_total")}
+    assert counts == {
+        "resnet_predictions_total cat tiny": 2,
+        "resnet_predictions_total dog tiny": 1,
+        "resnet_predictions_total other tiny": 48,
+    }
+
+
+def test_confidence_is_a_histogram_of_the_best_labels_probability() -> None:
+    metrics = Metrics(counted_labels=1)
+    for probability in (0.35, 0.4, 0.97, 1.0):
+        metrics.note_classification(TINY, seen("cat", 0, probability), 0.3)
+    found = samples(metrics)
+    assert found["resnet_confidence_bucket 0.3 tiny"] == 0
+    assert found["resnet_confidence_bucket 0.4 tiny"] == 2
+    assert found["resnet_confidence_bucket 0.99 tiny"] == 3
+    assert found["resnet_confidence_count tiny"] == 4
+    assert found["resnet_confidence_sum tiny"] == pytest.approx(2.72)
+
+
+def test_rows_without_labels_count_no_prediction() -> None:
+    metrics = Metrics(counted_labels=1)
+    metrics.note_inference(TINY, [classification()], 0.3)
+    metrics.note_classification(TINY, classification(), 0.3)
+    assert not any(name.startswith("resnet_predictions_total") for name in samples(metrics))
+
+
+def test_a_label_with_a_line_break_stays_one_label() -> None:
+    metrics = Metrics(counted_labels=1)
+    metrics.note_classification(TINY, seen("grey\ncat", 0, 0.9), 0.3)
+    assert samples(metrics)["resnet_predictions_total grey cat tiny"] == 1
+
+
+def test_numbers_of_other_parts_are_read_for_each_snapshot_and_add_up() -> None:
+    threads = [2]
+    one, other = Metrics(), Metrics()
+    for metrics in (one, other):
+        metrics.add(Sources({"resnet_engine_busy_seconds": lambda: 1.5}, {"resnet_engine_threads": lambda: threads[0]}))
+    found = samples(added((one.snapshot(), other.snapshot())))
+    assert found["resnet_engine_busy_seconds_total"] == 3.0
+    assert found["resnet_engine_threads"] == 4
+    threads[0] = 0
+    assert samples(one)["resnet_engine_threads"] == 0
+
+
+def test_the_versions_of_the_programs_are_known() -> None:
+    text = render(Metrics().snapshot()).decode()
+    assert re.search(
+        r'resnet_build_info\{python="3\.\d+\.\d+",runtime="onnxruntime\S* [\d.]+",version="[\d.]+"} 1', text
+    )

@@ -16,7 +16,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers coverage check bench bench-training bench-serving train-default train-cifar10 imagenet docs
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,6 +44,9 @@ check: .venv/.develop ## formatting, lint, types, spelling, words, and who may i
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/pytest -q tests/test_imports.py tests/test_words.py
+
+docs: .venv/.docs ## build the documentation as a site with search, in build/docs/site; broken links end it
+	$(BIN)/python -m docs.build_site
 
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m benchmarks.preprocess
@@ -93,6 +96,11 @@ train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of
 	$(PIP_INSTALL) --constraint constraints/development.txt $$($(BIN)/python constraints/torch_wheels.py $(TORCH_CPU_INDEX)) \
 	    --editable '.[cpu,train,export]'
 	@touch $@ .venv/.serve
+
+.venv/.docs: pyproject.toml constraints/development.txt .venv/bin/python
+	@echo "installing what the site of the documentation needs into .venv"
+	$(PIP_INSTALL) --constraint constraints/development.txt --editable '.[docs]'
+	@touch $@
 
 .venv/.develop: pyproject.toml $(wildcard constraints/*.txt) .venv/bin/python
 	@echo "installing everything into .venv (some minutes)"

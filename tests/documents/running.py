@@ -46,10 +46,7 @@ NEEDS: dict[str, Callable[[], bool]] = {
     "node": lambda: shutil.which("node") is not None,
     "java": lambda: shutil.which("java") is not None,
     "npm": lambda: _succeeds("npm", "view", "@huggingface/inference", "version"),
-    "pip": lambda: (
-        _succeeds("python3", "-m", "pip", "download", "--no-deps", "--dest", "/dev/null", "--dry-run", "idna")
-        or _succeeds("python3", "-m", "pip", "index", "versions", "idna")
-    ),
+    "pip": lambda: _succeeds(sys.executable, "-m", "pip", "index", "versions", "idna"),
     "torch": lambda: find_spec("torch") is not None,
 }
 

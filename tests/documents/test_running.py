@@ -39,17 +39,18 @@ def reader(tmp_path: Path, home: Path) -> Iterator[Reader]:
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", parameters())
 def test_each_block_of_a_page_runs(page: str, reader: Reader) -> None:
-    left_out = []
+    left_out, count = [], 0
     for block in PAGES[page]:
         missing = [need for need in needs_of(block) if not is_there(need)]
         if block.is_executed and not missing:
             reader.run(block)
+            count += 1
         elif block.is_executed:
             left_out.append(f"{block.place} needs {', '.join(missing)}")
         elif "output" in block.marks:
             assert_has_the_keys(reader.output, block)
     if left_out:
-        pytest.skip("; ".join(left_out))
+        pytest.skip(f"{count} blocks ran; left out: {'; '.join(left_out)}")
 
 
 def assert_has_the_keys(output: str, block: Block) -> None:
@@ -77,4 +78,4 @@ def test_a_command_that_fails_is_named_with_its_page_and_output(reader: Reader) 
 
 def test_an_error_of_the_service_fails_the_command(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="no_file"):
-        reader.run(Block("page.md", 7, "sh", "curl -F picture=@photo.jpg http://127.0.0.1:8000/classify\n", {}))
+        reader.run(Block("page.md", 7, "sh", "curl -F photo=@photo.jpg http://127.0.0.1:8000/classify\n", {}))

@@ -1,7 +1,9 @@
 """Every command and program of README and docs runs, page by page, in a copy of the repository."""
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,24 @@ def test_each_block_of_a_page_runs(page: str, reader: Reader) -> None:
             assert_has_the_keys(reader.output, block)
     if left_out:
         pytest.skip(f"{count} blocks ran; left out: {'; '.join(left_out)}")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+def test_a_fresh_clone_installs_and_serves_by_the_first_block_of_the_readme(tmp_path: Path, home: Path) -> None:
+    if not is_there("pip"):
+        pytest.skip("no package index can be reached")
+    folder = copy_of_the_repository(tmp_path / "resnet-service")
+    write_photos(folder)
+    of_the_tests = ("PATH", "PYTHONPATH")
+    environment = {name: value for name, value in environment_of(folder, home).items() if name not in of_the_tests}
+    reader = Reader(folder, environment | {"PATH": os.environ["PATH"], "PYTHON": sys.executable})
+    try:
+        reader.run(next(block for block in BLOCKS["README.md"] if block.language == "sh"))
+        assert '"predictions"' in reader.output
+        assert (folder / ".venv" / "bin" / "serve-resnet").is_file()
+    finally:
+        reader.stop()
 
 
 def assert_has_the_keys(output: str, block: Block) -> None:

@@ -36,6 +36,8 @@ def reader(tmp_path: Path, home: Path) -> Iterator[Reader]:
     reader = Reader(folder, environment_of(folder, home))
     yield reader
     reader.stop()
+    if is_there("docker"):
+        reader.execute(["docker", "compose", "down", "--volumes"], Block("the end", 0, "sh", "", {}))
 
 
 @pytest.mark.timeout(1800)

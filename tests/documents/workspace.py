@@ -13,6 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.containers.engine import base_image
 from tests.documents.blocks import ROOT
 from tests.support.served import free_port
 
@@ -28,10 +29,13 @@ set -e
 exec {folder}/bin/python -m pip "$@"
 """
 _DOCKER = """#!/bin/sh
-# docker-compose 1.29 where the plug-in is missing, and the base image of the tests.
+# The base image of the tests, layers that are built before compose needs them, and docker-compose 1.29 as a stand-in.
+build() {{ {docker} build --network host --build-arg "BASE_IMAGE=$BASE_IMAGE" "$@"; }}
 case "$1" in
-  compose) {docker} compose version >/dev/null 2>&1 || {{ shift; exec docker-compose "$@"; }} ;;
-  build) shift; exec {docker} build --network host --build-arg "BASE_IMAGE=$BASE_IMAGE" "$@" ;;
+  build) shift; build "$@"; exit ;;
+  compose)
+    build --quiet -f docker/service.Dockerfile . >/dev/null
+    {docker} compose version >/dev/null 2>&1 || {{ shift; exec docker-compose "$@"; }} ;;
 esac
 exec {docker} "$@"
 """
@@ -95,6 +99,7 @@ def environment_of(folder: Path, home: Path) -> dict[str, str]:
         "RESNET_PROCESSES": "1",
         "RESNET_WEIGHTS_MIRROR": f"http://127.0.0.1:{free_port()}",  # where nothing listens
         "PUBLISH_PORT": str(free_port()),
+        "BASE_IMAGE": base_image(),
         "COMPOSE_PROJECT_NAME": f"documents{os.getpid()}",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }

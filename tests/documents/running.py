@@ -1,5 +1,7 @@
 """Running of the blocks of a page, in order, as a reader would: commands in a shell, servers in the background."""
 
+import contextlib
+import os
 import re
 import shutil
 import signal
@@ -77,11 +79,13 @@ class Server:
         listens.set()  # it has ended
 
     def stop(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGINT)  # as Ctrl-C does: to make and to what make has started
         try:
             self.process.wait(60)
         finally:
-            self.process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.reader.join()
 
@@ -165,6 +169,7 @@ class Reader:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         server, listens = Server(process), threading.Event()
         self.servers.append(server)

@@ -23,7 +23,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet docs test-openvino
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -92,6 +92,9 @@ image: ## build the image with its labels (BASE_IMAGE=python:3.11-slim@sha256:â€
 	    --build-arg COMMIT=$$(git rev-parse HEAD) --build-arg SOURCE_DATE_EPOCH=$(EPOCH) \
 	    --build-arg VERSION=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(ARGS) .
 
+docs: .venv/.docs ## build the documentation as a site with search, in build/docs/site; broken links end it
+	$(BIN)/python -m docs.build_site
+
 bench: .venv/.develop ## measure everything, about an hour and a half; nothing else should be running
 	$(BIN)/python -m benchmarks.preprocess
 	$(BIN)/python -m benchmarks.training
@@ -140,6 +143,11 @@ train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of
 	$(PIP_INSTALL) --constraint constraints/development.txt $$($(BIN)/python constraints/torch_wheels.py $(TORCH_CPU_INDEX)) \
 	    --editable '.[cpu,train,export]'
 	@touch $@ .venv/.serve
+
+.venv/.docs: pyproject.toml constraints/development.txt .venv/bin/python
+	@echo "installing what the site of the documentation needs into .venv"
+	$(PIP_INSTALL) --constraint constraints/development.txt --editable '.[docs]'
+	@touch $@
 
 .venv/.develop: pyproject.toml $(wildcard constraints/*.txt) .venv/bin/python
 	@echo "installing everything into .venv (some minutes)"

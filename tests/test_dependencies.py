@@ -28,7 +28,7 @@ GPU = (("service-gpu", ""), ("service-gpu", "gpu"))
 ALL = "cpu,train,export,dev"
 DEVELOPMENT = tuple(
     ("development", extras)
-    for extras in ("", "cpu", "train", "export", "dev", "cpu,train", "cpu,export", "cpu,train,export", ALL)
+    for extras in ("", "cpu", "train", "export", "dev", "docs", "cpu,train", "cpu,export", "cpu,train,export", ALL)
 )
 SETS = SERVICE + GPU + DEVELOPMENT
 _IMPATIENT = {"UV_FIND_LINKS": "", "UV_HTTP_TIMEOUT": "20", "UV_HTTP_RETRIES": "1", "UV_PYTHON_DOWNLOADS": "never"}
@@ -129,7 +129,7 @@ def test_the_projects_own_pins_are_those_of_the_constraints() -> None:
     assert exact(PROJECT["dependencies"]).items() <= pins_of("service").items()
     assert exact(extras["cpu"]).items() <= pins_of("service-cpu").items()
     assert exact(extras["gpu"] + extras["tensorrt"]).items() <= pins_of("service-gpu").items()
-    for extra in ("train", "export", "dev"):
+    for extra in ("train", "export", "docs", "dev"):
         assert exact(extras[extra]).items() <= pins_of("development").items()
 
 

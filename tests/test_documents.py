@@ -8,6 +8,8 @@ import pytest
 
 from docs.generate_configuration import FILE, configuration
 from service.api.openapi.failures import FAILURES
+from service.app import create_app
+from service.settings import Settings
 from service.telemetry import prometheus
 
 ROOT = Path(__file__).parents[1]
@@ -78,6 +80,22 @@ def test_the_page_of_the_api_has_each_code_with_its_status() -> None:
     documented = {(str(status), code) for status, failure in FAILURES.items() for code in failure.codes}
     assert documented <= rows
     assert {code for _, code in rows - documented} == {"forbidden", "model_refused"}  # of the admin port
+
+
+def test_each_path_of_the_api_is_documented() -> None:
+    names = ("http-api", "open-inference", "clients")
+    text = "".join((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in names)
+    paths = create_app(Settings()).openapi()["paths"]
+    assert len(paths) > 30
+    assert [path for path in paths if not is_named(path, text)] == []
+
+
+def is_named(path: str, text: str) -> bool:
+    """Whether a path stands in a text: whole, or its last part behind a path with the same beginning."""
+    if path.startswith("/v2/"):
+        path = path.replace("/versions/{version}", "")
+    beginning, _, last = path.rpartition("/")
+    return bool(re.search(rf"[` ]{re.escape(path)}`", text)) or (f" {beginning}/" in text and f"`/{last}`" in text)
 
 
 def test_the_page_for_operators_has_each_metric() -> None:

@@ -26,7 +26,7 @@ _GROUPS = {
         "max_upload_bytes",
     ),
     "Access": ("api_keys_file", "admin_keys_file", "trusted_hosts", "cors_origins", "trusted_proxies"),
-    "Log and stop": ("log", "drain_delay_s", "drain_timeout_s"),
+    "Log, connections and stop": ("log", "max_connection_age_s", "drain_delay_s", "drain_timeout_s"),
 }
 _UNITS = {
     "latest_versions": "versions",

@@ -163,6 +163,14 @@ class Settings(BaseSettings):
         description="A line a request on stderr, as JSON or text; auto: text on a terminal, else JSON; "
         "off: only messages of the server itself.",
     )
+    max_connection_age_s: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds, within 10%, after which a response closes its connection, so that clients with "
+        "keep-alive also reach new replicas. [default: no limit]",
+    )
     drain_delay_s: float = Field(
         1.0,
         ge=0,

@@ -42,7 +42,6 @@ _STEPS = b"decode;dur=%d.%02d, queue;dur=%d.%02d, inference;dur=%d.%02d, "
 _DRAWN, _TOTAL = b"draw;dur=%d.%02d, ", b"total;dur=%d.%02d"
 _TIMINGS, _TIMINGS_OF_DRAWN = _STEPS + _TOTAL, _STEPS + _DRAWN + _TOTAL
 
-
 _NO_BODY = BodyLimit(0, 0)
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -108,7 +107,7 @@ class RequestContext:
         self._receive = receive
         self._send = send
         self._memory = memory
-        self._is_last = is_last  # the server drains, so the response closes the connection
+        self._is_last = is_last  # the response closes the connection: the server drains, or the connection is old
         self._limit = _NO_BODY
         self._held = 0
         self._closes = False
@@ -228,6 +227,7 @@ class RequestContext:
 
     def _begin_answer(self, status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
         self.status = status
+        self._is_last = self._is_last or self.connection.is_last()
         self._closes = not self._body_ended and not self._rest_is_small()
         return self._complete(headers)
 

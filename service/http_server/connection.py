@@ -11,7 +11,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 
 from service.http.client_connection import ClientConnection, connection_of, put_connection
 from service.http.trace_headers import request_id
+from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.early_errors import TOO_SLOW, ProtocolError
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol, Part
@@ -26,17 +26,6 @@ from service.http_server.parser import ParsingProtocol, Part
 _DISCARD_BYTES = 64 * 1024  # read after a refusal: closing on unread bytes would reset the connection
 _DISCARD_S = 1.0
 _BODY = Part.BODY
-
-
-@dataclass(frozen=True, slots=True)
-class ClientTimeouts:
-    """Limits on the time that a client takes for each part of an exchange."""
-
-    head_s: float = 5.0  # from connecting, or from the first byte of a later request, to the end of its headers
-    body_s: float = 30.0  # for the whole body
-    body_start_s: float = 5.0  # grace period before the minimum rate of the body applies
-    least_bytes_per_s: int = 16 * 1024
-    reading_s: float = 30.0  # for the client to read the response, once the send buffers are full
 
 
 # Called for bytes that are refused before they form a request: status, error code, new request id, client address.
@@ -64,6 +53,7 @@ class Connection(ParsingProtocol):
         self._on_rejected = on_rejected
         self._timeouts = timeouts or ClientTimeouts()
         self._part_began = 0.0
+        self._last_from = math.inf  # time of the event loop from which on a response closes the connection
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -84,6 +74,7 @@ class Connection(ParsingProtocol):
         """Start the timeout of the first request."""
         super().connection_made(transport)
         self._idle[self] = None
+        self._last_from = self._timeouts.last_response_from(self.loop.time())
         self._update_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -111,7 +102,10 @@ class Connection(ParsingProtocol):
         self._part_began = self.loop.time()
         self._cancel_read_timer()
         send_whole = partial(self._send_whole, self.cycle)
-        put_connection(self.scope, ClientConnection(self._has_left, self._can_be_answered, send_whole))  # type: ignore[arg-type]
+        connection = ClientConnection(self._has_left, self._can_be_answered, send_whole)
+        if self._last_from < math.inf:
+            connection.is_last = self._is_last
+        put_connection(self.scope, connection)  # type: ignore[arg-type]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether to keep the connection: responses are due, and the request does not delay other clients."""
@@ -124,6 +118,10 @@ class Connection(ParsingProtocol):
 
     def _can_be_answered(self) -> bool:
         return not self.transport.is_closing()
+
+    def _is_last(self) -> bool:
+        """Return whether the connection has reached its age, and no further request has arrived."""
+        return self.loop.time() >= self._last_from and not self._unparsed and not self.pipeline
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes
@@ -251,7 +249,8 @@ class Connection(ParsingProtocol):
     def _respond_early(self, data: bytes, overload: OverloadControl) -> bool:
         if self.flow.write_paused or self.transport.is_closing():
             return False
-        refusal = overload.refusal(data, self.server_state.default_headers)
+        is_last = self.loop.time() >= self._last_from
+        refusal = overload.refusal(data, self.server_state.default_headers, is_last=is_last)
         if refusal is None:
             return False
         response, closes = refusal

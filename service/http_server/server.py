@@ -19,7 +19,8 @@ from starlette.types import ASGIApp
 
 from service.http.trace_headers import request_id
 from service.http_server.acceptor import Acceptor, connection_limit
-from service.http_server.connection import ClientTimeouts, Connection, OnRejected, ignore_rejected
+from service.http_server.client_timeouts import ClientTimeouts
+from service.http_server.connection import Connection, OnRejected, ignore_rejected
 from service.http_server.early_errors import TOO_MANY_CONNECTIONS
 from service.http_server.listener import drop_new_connections
 from service.http_server.overload import OverloadControl

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from service.api.admin import AdminAccess, create_admin_app
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
-from service.http_server.connection import ClientTimeouts
+from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.server import Drain, address_of, make_server
 from service.inference.layout import WorkerLayout
 from service.model_files.repository import ServingSet, VersionState

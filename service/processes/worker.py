@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import socket
 from collections.abc import Coroutine
 from functools import partial
@@ -21,7 +22,7 @@ from service.batching.jobs import call
 from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
 from service.http.api_keys import BadKeyFile
-from service.http_server.connection import ClientTimeouts
+from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.overload import OverloadControl
 from service.http_server.server import Drain, Server, exit_after, make_server
 from service.lifespan import AppComponents, WorkerSlot
@@ -93,7 +94,9 @@ async def _run(
         components: AppComponents = app.state.components
         overload = OverloadControl(components.batcher.has_capacity, app.state.early_refusals)
         on_rejected = partial(_count_rejected, components.metrics, request_log)
-        timeouts = ClientTimeouts(body_s=settings.body_timeout_s)
+        timeouts = ClientTimeouts(
+            body_s=settings.body_timeout_s, connection_age_s=settings.max_connection_age_s or math.inf
+        )
         server = make_server(
             app,
             drain,

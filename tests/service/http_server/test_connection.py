@@ -13,7 +13,8 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.http.client_connection import connection_of
-from service.http_server.connection import ClientTimeouts, Connection, OnRejected
+from service.http_server.client_timeouts import ClientTimeouts
+from service.http_server.connection import Connection, OnRejected
 from service.http_server.early_errors import MAX_HEAD_BYTES
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import ParsingProtocol

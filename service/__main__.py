@@ -33,6 +33,7 @@ from service.settings import ENVIRONMENT_PREFIX, Settings, expected_value
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.log_writer import LogWriter
+from service.telemetry.otlp import BadEndpoint, collector
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
@@ -119,6 +120,7 @@ def _serve_with(flags: dict[str, str]) -> None:
     settings = _read_settings(flags)
     request_log = _start_log(settings.log)
     admin_access = _admin_access(settings)
+    _check_collector()
     repository = _repository(settings)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
@@ -165,6 +167,13 @@ def _admin_access(settings: Settings) -> AdminAccess:
     except BadKeyFile as error:
         _fail(str(error))
     return AdminAccess(keys, is_local=_is_loopback(settings.admin_host))
+
+
+def _check_collector() -> None:
+    try:
+        collector()
+    except BadEndpoint as error:
+        _fail(str(error))
 
 
 def _is_loopback(host: str) -> bool:

@@ -138,6 +138,7 @@ def _add_admission(
         upload_memory=components.upload_memory,
         access=access,
         request_log=request_log,
+        tracer=components.tracer,
     )
 
 

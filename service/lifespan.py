@@ -20,6 +20,7 @@ from service.engine.engine import DEVICE_LOST_STATUS, EngineOptions
 from service.engine.provider_options import LARGEST_GPU_BATCH
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
+from service.http.tracing import Tracer
 from service.http.upload_limits import UploadMemory
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
@@ -34,6 +35,7 @@ from service.system.cache import cache_root
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.metrics import Metrics
+from service.telemetry.otlp import collector
 from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ class AppComponents:
     metrics: Metrics
     batcher: Batcher
     upload_memory: UploadMemory
+    tracer: Tracer | None  # None: no traces
     load: Callable[[ModelFile], ServedModel]  # by the settings; blocks, so it runs in a thread
 
 
@@ -76,10 +79,13 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
     batcher = (
         Batcher(limits) if slot is None else Batcher(limits, shared_load=slot.shared_load, worker_index=slot.index)
     )
+    target = collector()
+    tracer = None if target is None else Tracer(target, settings.trace_ratio)
     metrics = Metrics(
         queue_depth=lambda: batcher.waiting,
         queue_age_s=batcher.oldest_age_s,
         dropped_log_lines=(lambda: 0) if request_log is None else (lambda: request_log.writer.dropped),
+        dropped_traces=lambda: 0 if tracer is None else tracer.exporter.dropped,
         collect_all=None if slot is None else slot.collect_statistics,
     )
     readiness = Readiness()
@@ -90,7 +96,8 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         host=_engine_options(settings, readiness),
         limits=ImageLimits.of(settings.max_pixels, settings.max_side),
     )
-    return AppComponents(readiness, Registry(), metrics, batcher, UploadMemory(settings.max_upload_bytes), load_it)
+    memory = UploadMemory(settings.max_upload_bytes)
+    return AppComponents(readiness, Registry(), metrics, batcher, memory, tracer, load_it)
 
 
 @asynccontextmanager
@@ -122,6 +129,8 @@ async def run_components(
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
+    if components.tracer is not None:
+        await run_in_daemon_thread(components.tracer.exporter.flush)
 
 
 def _serving_set(settings: Settings) -> ServingSet:

@@ -163,6 +163,14 @@ class Settings(BaseSettings):
         description="A line a request on stderr, as JSON or text; auto: text on a terminal, else JSON; "
         "off: only messages of the server itself.",
     )
+    trace_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Part of the requests without a traceparent header that are traced; the flag of the header decides "
+        "on the others. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced.",
+    )
     max_connection_age_s: float | None = Field(
         None,
         ge=1,

@@ -20,6 +20,7 @@ from service.http.error_responses import INTERNAL_ERROR_CODE
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames
+from service.http.tracing import Tracer
 from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 
@@ -51,6 +52,7 @@ class Admission:
         upload_memory: UploadMemory,
         access: Access = _NO_RESTRICTIONS,
         request_log: AccessLog | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -63,6 +65,7 @@ class Admission:
         self._memory = upload_memory
         self._access = access
         self._request_log = request_log
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,6 +78,8 @@ class Admission:
         context.connection.attach(context.delays_others)
         context.client = self._access.client_of(_peer(scope), context.headers)
         context.extra_headers += self._access.cors_headers(context.headers)
+        if self._tracer is not None:
+            self._tracer.begin(context)
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, context, route)
@@ -86,6 +91,8 @@ class Admission:
             context.release_body()
             if self._request_log is not None:
                 self._request_log.note(context, scope["method"], route)
+            if self._tracer is not None:
+                self._tracer.end(context, scope["method"], route)
             if context.status is not None:
                 self._metrics.note_answer(route, scope["method"], context.status)
 

@@ -64,6 +64,7 @@ class Metrics:
         queue_depth: Callable[[], int] = lambda: 0,
         queue_age_s: Callable[[], float] = lambda: 0.0,
         dropped_log_lines: Callable[[], int] = lambda: 0,
+        dropped_traces: Callable[[], int] = lambda: 0,
         collect_all: Callable[[], Awaitable[Snapshot | None]] | None = None,
     ) -> None:
         """`collect_all` returns the statistics of all processes, or None if they are not known."""
@@ -71,6 +72,7 @@ class Metrics:
         self._queue_depth = queue_depth
         self._queue_age_s = queue_age_s
         self._dropped_log_lines = dropped_log_lines
+        self._dropped_traces = dropped_traces
         self._collect_all = collect_all
         self._counts: Counter[tuple[str, ...]] = Counter()
         self._models: list[ModelInfo] = []
@@ -159,6 +161,7 @@ class Metrics:
             for (name, _, _), histogram in zip(HISTOGRAMS, histograms, strict=True):
                 counters[key(name, model)] = histogram.numbers()
         counters[key("resnet_log_lines_dropped")] = [self._dropped_log_lines()]
+        counters[key("resnet_traces_dropped")] = [self._dropped_traces()]
         gauges = {
             "resnet_requests_in_flight": float(self.in_flight),
             "resnet_queue_depth": float(self._queue_depth()),

@@ -33,6 +33,7 @@ _COUNTERS = (
     ("resnet_refusals", "Requests that failed, by code.", ("code",)),
     ("resnet_pictures", "Classified images by format.", ("format",)),
     ("resnet_log_lines_dropped", "Lines of the log that its reader was too slow for.", ()),
+    ("resnet_traces_dropped", "Traces of requests that the collector did not accept in time.", ()),
     ("resnet_process_deaths", "Processes that ended unasked, by reason, and were replaced.", ("reason",)),
     ("resnet_reloads", "Versions of models after the start, by what became of them.", ("outcome",)),
     ("process_cpu_seconds", "User and system CPU time of all processes.", ()),

@@ -1,0 +1,89 @@
+"""Run in the environment of the tools: each object of a YAML stream against the schema of its kind, strictly.
+
+An object of a custom kind is read by the published models of that kind and written again. A field that the models do
+not know is lost on that way, and therefore found. Prints one line for each problem.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import kubernetes_validate
+import yaml
+
+VERSION = "1.37"
+
+
+def pydantic(module: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def again(found: dict[str, Any]) -> dict[str, Any]:
+        model = getattr(__import__(module, fromlist=[name]), name)
+        written: dict[str, Any] = model.model_validate(found).model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return written
+
+    return again
+
+
+def kserve(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def again(found: dict[str, Any]) -> dict[str, Any]:
+        import json
+        from types import SimpleNamespace
+
+        import kserve
+        from kubernetes import client
+
+        for model in vars(kserve).values():  # what the package's own client does: its models are found by name
+            if isinstance(model, type) and not hasattr(client.models, model.__name__):
+                setattr(client.models, model.__name__, model)
+        api = client.ApiClient()
+        read = api.deserialize(SimpleNamespace(data=json.dumps(found)), name)
+        written: dict[str, Any] = api.sanitize_for_serialization(read)
+        return written
+
+    return again
+
+
+CUSTOM: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    ("keda.sh/v1alpha1", "ScaledObject"): pydantic("cloudcoil.models.keda.v1alpha1", "ScaledObject"),
+    ("monitoring.coreos.com/v1", "PodMonitor"): pydantic("cloudcoil.models.prometheus_operator.v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"): pydantic(
+        "cloudcoil.models.prometheus_operator.v1", "PrometheusRule"
+    ),
+    ("trainer.kubeflow.org/v1alpha1", "TrainJob"): pydantic("kubeflow_trainer_api.models", "TrainerV1alpha1TrainJob"),
+    ("serving.kserve.io/v1alpha1", "ClusterServingRuntime"): kserve("V1alpha1ClusterServingRuntime"),
+    ("serving.kserve.io/v1beta1", "InferenceService"): kserve("V1beta1InferenceService"),
+}
+
+
+def problems(found: dict[str, Any]) -> Iterator[str]:
+    again = CUSTOM.get((found["apiVersion"], found["kind"]))
+    if again is None:
+        kubernetes_validate.validate(found, VERSION, strict=True)
+    elif (written := again(found)) != found:
+        yield from differences(found, written, found["kind"])
+
+
+def differences(wanted: Any, written: Any, place: str) -> Iterator[str]:
+    if isinstance(wanted, dict) and isinstance(written, dict):
+        for name in wanted.keys() | written.keys():
+            yield from differences(wanted.get(name), written.get(name), f"{place}.{name}")
+    elif isinstance(wanted, list) and isinstance(written, list) and len(wanted) == len(written):
+        for number, pair in enumerate(zip(wanted, written, strict=True)):
+            yield from differences(*pair, f"{place}[{number}]")
+    elif wanted != written:
+        yield f"{place}: {wanted!r} is read as {written!r}"
+
+
+def main() -> None:
+    count = 0
+    for found in yaml.safe_load_all(sys.stdin):
+        count += 1
+        try:
+            for problem in problems(found):
+                print(problem)  # noqa: T201
+        except Exception as error:  # of any of the packages
+            print(f"{found['kind']}: {type(error).__name__}: {str(error)[:500]}")  # noqa: T201
+    print(f"{count} objects")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

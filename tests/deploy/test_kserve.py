@@ -26,6 +26,7 @@ from tests.support.running_service import running_service
 from tests.support.tiny_model import tiny_model
 
 FILES = ROOT / "deploy" / "kserve"
+pytestmark = pytest.mark.timeout(600)
 CRDS = {"runtime.yaml": "clusterservingruntimes", "inferenceservice.yaml": "inferenceservices"}
 
 
@@ -173,7 +174,7 @@ def s3_server() -> Iterator[str]:
 
 
 def stored(folder: Path, layout: str) -> Path:
-    """A model as a user stores it: alone, or with versions."""
+    """A model as a user stores it: the file, or folders of versions."""
     path = folder / "flowers" / layout
     path.parent.mkdir(parents=True)
     path.write_bytes(tiny_model())

@@ -94,6 +94,8 @@ def ip(*words: str) -> None:
 def start(node: Node, rank: int, first: Node, port: int, words: list[str], **variables: str) -> "subprocess.Popen[str]":
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"{first.address}:{port}", "--rdzv-id", "test"]
+    # In a namespace the name of the machine does not lead to its address, so the host of the meeting is named.
+    meeting += ["--rdzv-conf", f"is_host={'true' if rank == 0 else 'false'},read_timeout=300"]
     place = ["--node-rank", str(rank), "--local-addr", node.address, "--max-restarts", "0"]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": node.interface}
     return subprocess.Popen(

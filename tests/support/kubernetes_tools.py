@@ -1,5 +1,6 @@
 """helm, kubectl and the schemas of Kubernetes, as `make deploy-tools` installs them; tests skip without."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -30,11 +31,12 @@ def python_of_tools() -> str:
     return str(python)
 
 
-def run(command: list[str], text: str | None = None, timeout_s: float = 110) -> "subprocess.CompletedProcess[str]":
+def run(command: list[str], text: str | None = None, timeout_s: float = 500) -> "subprocess.CompletedProcess[str]":
     """Run a program to its end."""
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
+@functools.cache
 def rendered(*options: str) -> list[dict[str, Any]]:
     """Return the objects that helm makes of the chart."""
     done = run([program("helm"), "template", "demo", str(CHART), "--namespace", "vision", *options])

@@ -24,22 +24,30 @@ def pydantic(module: str, name: str) -> Callable[[dict[str, Any]], dict[str, Any
 
 
 def kserve(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Models of the package `kserve` list their fields; those of Kubernetes inside them can be written again."""
+
     def again(found: dict[str, Any]) -> dict[str, Any]:
-        import json
-        from types import SimpleNamespace
-
-        import kserve
-        from kubernetes import client
-
-        for model in vars(kserve).values():  # what the package's own client does: its models are found by name
-            if isinstance(model, type) and not hasattr(client.models, model.__name__):
-                setattr(client.models, model.__name__, model)
-        api = client.ApiClient()
-        read = api.deserialize(SimpleNamespace(data=json.dumps(found)), name)
-        written: dict[str, Any] = api.sanitize_for_serialization(read)
+        written: dict[str, Any] = known_fields(found, name)
         return written
 
     return again
+
+
+def known_fields(found: Any, kind: str) -> Any:
+    """Return what the models know of a value, whose type is written as in `list[V1Container]`."""
+    import kserve as models
+    from kubernetes import client
+
+    if kind.startswith("list["):
+        return [known_fields(one, kind[5:-1]) for one in found]
+    if kind.startswith("dict("):
+        return {key: known_fields(one, kind[5:-1].split(", ", 1)[1]) for key, one in found.items()}
+    if (ours := getattr(models, kind, None)) is not None:
+        fields = {json_name: ours.openapi_types[field] for field, json_name in ours.attribute_map.items()}
+        return {key: known_fields(one, fields[key]) for key, one in found.items() if key in fields}
+    if (theirs := getattr(client, kind, None)) is not None:
+        return theirs.from_dict(found).model_dump(mode="json", by_alias=True, exclude_none=True)
+    return found
 
 
 CUSTOM: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -62,15 +70,15 @@ def problems(found: dict[str, Any]) -> Iterator[str]:
         yield from differences(found, written, found["kind"])
 
 
-def differences(wanted: Any, written: Any, place: str) -> Iterator[str]:
-    if isinstance(wanted, dict) and isinstance(written, dict):
-        for name in wanted.keys() | written.keys():
-            yield from differences(wanted.get(name), written.get(name), f"{place}.{name}")
-    elif isinstance(wanted, list) and isinstance(written, list) and len(wanted) == len(written):
-        for number, pair in enumerate(zip(wanted, written, strict=True)):
+def differences(expected: Any, written: Any, place: str) -> Iterator[str]:
+    if isinstance(expected, dict) and isinstance(written, dict):
+        for name in expected.keys() | written.keys():
+            yield from differences(expected.get(name), written.get(name), f"{place}.{name}")
+    elif isinstance(expected, list) and isinstance(written, list) and len(expected) == len(written):
+        for number, pair in enumerate(zip(expected, written, strict=True)):
             yield from differences(*pair, f"{place}[{number}]")
-    elif wanted != written:
-        yield f"{place}: {wanted!r} is read as {written!r}"
+    elif expected != written:
+        yield f"{place}: {expected!r} is read as {written!r}"
 
 
 def main() -> None:
@@ -81,7 +89,7 @@ def main() -> None:
             for problem in problems(found):
                 print(problem)  # noqa: T201
         except Exception as error:  # of any of the packages
-            print(f"{found['kind']}: {type(error).__name__}: {str(error)[:500]}")  # noqa: T201
+            print(f"{found['kind']}: {type(error).__name__}: {' '.join(str(error).split())[:500]}")  # noqa: T201
     print(f"{count} objects")  # noqa: T201
 
 

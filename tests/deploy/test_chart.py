@@ -70,7 +70,6 @@ MISSPELT = [
     ("PodMonitor", "podMetricsEndpoints", "podMetricEndpoints"),
     ("PrometheusRule", "expr:", "expression:"),
     ("ScaledObject", "minReplicaCount", "minReplicasCount"),
-    ("ScaledObject", "metricType: AverageValue", "metricType: Average"),
 ]
 
 
@@ -84,7 +83,6 @@ def test_a_misspelt_field_or_value_is_found() -> None:
     *found, count = strictly("---\n".join(wrong))
     assert count == f"{len(MISSPELT)} objects"
     assert {line.partition(":")[0].partition(".")[0] for line in found} == {kind for kind, *_ in MISSPELT}
-    assert sum(line.startswith("ScaledObject") for line in found) >= 2
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=name_of)

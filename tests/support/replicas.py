@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import random
 import re
 import shutil
 import socket
@@ -39,8 +40,11 @@ backend replicas
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """Return a port that no client gets by chance before the server listens there."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # below the system's range for clients
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @dataclass
@@ -56,7 +60,7 @@ class Replica:
     def start(self) -> None:
         ports = ("--port", str(self.port), "--admin-port", str(self.admin_port))
         command = [sys.executable, "-m", "service", "--models", str(self.models), "--log", "off", *ports, *self.options]
-        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(command, cwd=ROOT)  # its few lines show in a failure
         deadline = time.monotonic() + _START_S
         while not self.is_ready():
             assert self.process.poll() is None, "the replica ended"

@@ -50,13 +50,23 @@ def known_fields(found: Any, kind: str) -> Any:
     return found
 
 
+def train_job(found: dict[str, Any]) -> dict[str, Any]:
+    """The models of the trainer accept no quantities, so those of Kubernetes read the resources."""
+    trainer = dict(found["spec"]["trainer"])
+    resources = known_fields(trainer.pop("resourcesPerNode"), "V1ResourceRequirements")
+    rest = {**found, "spec": {**found["spec"], "trainer": trainer}}
+    written = pydantic("kubeflow_trainer_api.models", "TrainerV1alpha1TrainJob")(rest)
+    written["spec"]["trainer"]["resourcesPerNode"] = resources
+    return written
+
+
 CUSTOM: dict[tuple[str, str], Callable[[dict[str, Any]], dict[str, Any]]] = {
     ("keda.sh/v1alpha1", "ScaledObject"): pydantic("cloudcoil.models.keda.v1alpha1", "ScaledObject"),
     ("monitoring.coreos.com/v1", "PodMonitor"): pydantic("cloudcoil.models.prometheus_operator.v1", "PodMonitor"),
     ("monitoring.coreos.com/v1", "PrometheusRule"): pydantic(
         "cloudcoil.models.prometheus_operator.v1", "PrometheusRule"
     ),
-    ("trainer.kubeflow.org/v1alpha1", "TrainJob"): pydantic("kubeflow_trainer_api.models", "TrainerV1alpha1TrainJob"),
+    ("trainer.kubeflow.org/v1alpha1", "TrainJob"): train_job,
     ("serving.kserve.io/v1alpha1", "ClusterServingRuntime"): kserve("V1alpha1ClusterServingRuntime"),
     ("serving.kserve.io/v1beta1", "InferenceService"): kserve("V1beta1InferenceService"),
 }

@@ -135,7 +135,7 @@ async def main(url, image):
     client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=60))
     seen = {"live": await client.is_server_live(url), "ready": await client.is_server_ready(url)}
     seen["model"] = await client.is_model_ready(url, "flowers")
-    given = InferInput("image", [1], "BYTES")
+    given = InferInput("images", [1], "BYTES")
     given.set_data_from_numpy(np.array([Path(image).read_bytes()], dtype=object), binary_data=True)
     answer = await client.infer(url, InferRequest("flowers", [given]), model_name="flowers")
     seen |= {"name": answer.model_name, "outputs": {one.name: list(one.shape) for one in answer.outputs}}

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 CHART_AGE_S = 45.0  # as in deploy/chart/values.yaml
 SHARE_WITHIN_S = 60.0
-_OPTIONS = ("--processes", "1", "--engine-threads", "1", "--drain-delay-s", "3", "--drain-timeout-s", "10")
+_OPTIONS = ("--processes", "1", "--engine-threads", "1", "--drain-delay-s", "8", "--drain-timeout-s", "10")
 RED = image((255, 0, 0))
 
 

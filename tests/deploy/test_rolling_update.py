@@ -82,7 +82,7 @@ def test_without_an_age_the_newest_replica_stays_idle_behind_a_balancer_of_conne
 
 
 if __name__ == "__main__":
-    for wanted_mode, wanted_age_s in (("tcp", CHART_AGE_S), ("http", CHART_AGE_S), ("tcp", None)):
+    for run_mode, run_age_s in (("tcp", CHART_AGE_S), ("http", CHART_AGE_S), ("tcp", None)):
         with tempfile.TemporaryDirectory() as temporary:
-            sys.stdout.write(json.dumps(roll(Path(temporary), wanted_mode, wanted_age_s)) + "\n")
+            sys.stdout.write(json.dumps(roll(Path(temporary), run_mode, run_age_s)) + "\n")
             sys.stdout.flush()

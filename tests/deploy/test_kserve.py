@@ -181,12 +181,12 @@ def stored(folder: Path, layout: str) -> Path:
     return folder
 
 
-def assert_served(mounted: Path, picture: Path) -> None:
+def assert_served(mounted: Path, photo: Path) -> None:
     """Start the service with the runtime's arguments on this folder, and ask it with KServe's client."""
     given = arguments(models=str(mounted), model_name="flowers", host="127.0.0.1", port="0", drain_delay_s="0")
     ours = [one for one in given if not one.startswith(("--models", "--admin", "--port", "--log"))]
     with running_service(mounted, *ours) as address:
-        seen = json.loads(in_tools(ASK, address, str(picture)))
+        seen = json.loads(in_tools(ASK, address, str(photo)))
     assert (seen["live"], seen["ready"], seen["model"], seen["name"]) == (True, True, True, "flowers")
     assert seen["outputs"]
 
@@ -197,14 +197,14 @@ def assert_served(mounted: Path, picture: Path) -> None:
 def test_kserve_s_client_is_answered_from_the_folder_that_kserve_s_initializer_makes(
     layout: str, tmp_path: Path
 ) -> None:
-    bucket, mounted, picture = stored(tmp_path / "bucket", layout), tmp_path / "mounted", tmp_path / "red.jpg"
-    picture.write_bytes(image((255, 0, 0)))
+    bucket, mounted, photo = stored(tmp_path / "bucket", layout), tmp_path / "mounted", tmp_path / "red.jpg"
+    photo.write_bytes(image((255, 0, 0)))
     mounted.mkdir()
     with s3_server() as address:
         in_tools(UPLOAD, address, str(bucket), **S3)
         in_tools(DOWNLOAD, "s3://models/flowers", str(mounted), AWS_ENDPOINT_URL=address, S3_USE_HTTPS="0", **S3)
     assert (mounted / layout).is_file()
-    assert_served(mounted, picture)
+    assert_served(mounted, photo)
 
 
 @pytest.mark.long

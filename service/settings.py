@@ -196,6 +196,22 @@ class Settings(BaseSettings):
         description="Labels of each model that resnet_predictions_total counts, the first of its card; others count "
         "as `other`. 0: neither this metric nor resnet_confidence.",
     )
+    trace_ratio: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Part of the requests without a traceparent header that are traced; the flag of the header decides "
+        "on the others. Without OTEL_EXPORTER_OTLP_ENDPOINT nothing is traced.",
+    )
+    max_connection_age_s: float | None = Field(
+        None,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        description="Seconds, within 10%, after which a response closes its connection, so that clients with "
+        "keep-alive also reach new replicas. [default: no limit]",
+    )
     drain_delay_s: float = Field(
         1.0,
         ge=0,

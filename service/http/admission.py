@@ -21,6 +21,7 @@ from service.http.rate_limits import RateLimits
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames
+from service.http.tracing import Tracer
 from service.http.upload_limits import BodyLimit, UploadMemory
 from service.telemetry.metrics import Metrics
 
@@ -54,6 +55,7 @@ class Admission:
         access: Access = _NO_RESTRICTIONS,
         rate_limits: RateLimits | None = None,
         request_log: AccessLog | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._app = app
         self._readiness = readiness
@@ -67,6 +69,7 @@ class Admission:
         self._access = access
         self._rate_limits = rate_limits
         self._request_log = request_log
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,6 +82,8 @@ class Admission:
         context.connection.attach(context.delays_others)
         context.client = self._access.client_of(_peer(scope), context.headers)
         context.extra_headers += self._access.cors_headers(context.headers)
+        if self._tracer is not None:
+            self._tracer.begin(context)
         self._metrics.in_flight += 1
         try:
             await self._answer(scope, context, route)
@@ -90,6 +95,8 @@ class Admission:
             context.release_body()
             if self._request_log is not None:
                 self._request_log.note(context, scope["method"], route)
+            if self._tracer is not None:
+                self._tracer.end(context, scope["method"], route)
             if context.status is not None:
                 self._metrics.note_answer(route, scope["method"], context.status)
 

@@ -21,7 +21,7 @@ def _never() -> bool:
 class ClientConnection:
     """The interface between a request and its connection: state of the client, and reports to the connection."""
 
-    __slots__ = ("can_be_answered", "delays_others", "has_left", "refused_for", "send_whole")
+    __slots__ = ("can_be_answered", "delays_others", "has_left", "is_last", "refused_for", "send_whole")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class ClientConnection:
         self.can_be_answered = can_be_answered
         self.send_whole = send_whole
         self.delays_others: Callable[[], bool] = _never  # whether images of this request delay those of others
+        self.is_last: Callable[[], bool] = _never  # whether the response closes the connection, because of its age
         self.refused_for: Literal["capacity", "deadline"] | None = None
 
     def attach(self, delays_others: Callable[[], bool]) -> None:
@@ -46,7 +47,7 @@ class ClientConnection:
 
     def detach(self) -> None:
         """Break the reference cycles through the request, which only the garbage collector would free."""
-        self.delays_others, self.send_whole = _never, None
+        self.delays_others, self.is_last, self.send_whole = _never, _never, None
 
 
 def put_connection(scope: Scope, connection: ClientConnection) -> None:

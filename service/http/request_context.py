@@ -42,7 +42,6 @@ _STEPS = b"decode;dur=%d.%02d, queue;dur=%d.%02d, inference;dur=%d.%02d, "
 _DRAWN, _TOTAL = b"draw;dur=%d.%02d, ", b"total;dur=%d.%02d"
 _TIMINGS, _TIMINGS_OF_DRAWN = _STEPS + _TOTAL, _STEPS + _DRAWN + _TOTAL
 
-
 _NO_BODY = BodyLimit(0, 0)
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -61,37 +60,11 @@ class RequestContext:
     """The state of one request; wraps its ASGI `receive` and `send`."""
 
     __slots__ = (
-        "_body_ended",
-        "_can_be_answered",
-        "_closes",
-        "_delays_others",
-        "_held",
-        "_is_last",
-        "_limit",
-        "_memory",
-        "_receive",
-        "_send",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "client_has_left",
-        "connection",
-        "decode_s",
-        "draw_s",
-        "expires_at",
-        "extra_headers",
-        "failure",
-        "headers",
-        "images",
-        "inference_s",
-        "is_form",
-        "lingers",
-        "model",
-        "queue_s",
-        "request_id",
-        "started_at",
-        "status",
-        "traceparent",
+        "_body_ended", "_can_be_answered", "_closes", "_delays_others", "_held", "_is_last", "_limit",
+        "_memory", "_receive", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "connection",
+        "decode_s", "draw_s", "expires_at", "extra_headers", "failure", "headers", "images", "inference_s",
+        "is_form", "lingers", "model", "queue_s", "received_at", "request_id", "started_at", "status",
+        "traced_images", "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -108,7 +81,7 @@ class RequestContext:
         self._receive = receive
         self._send = send
         self._memory = memory
-        self._is_last = is_last  # the server drains, so the response closes the connection
+        self._is_last = is_last  # the response closes the connection: the server drains, or the connection is old
         self._limit = _NO_BODY
         self._held = 0
         self._closes = False
@@ -134,6 +107,8 @@ class RequestContext:
         self.images = 0
         self.decode_s = self.queue_s = self.inference_s = 0.0
         self.draw_s: float | None = None  # time of rendering the images of the response
+        self.traced_images: list[Classification] | None = None  # None: the request is not traced
+        self.received_at: float | None = None  # the end of its body, if it is traced
 
     def is_awaited(self) -> bool | None:
         """Return whether the client waits for its response; None if unknown: it sends no more."""
@@ -188,6 +163,8 @@ class RequestContext:
             size = len(message.get("body", b""))
             self.bytes_in += size
             self._body_ended = not message.get("more_body", False)
+            if self.traced_images is not None and self._body_ended:
+                self.received_at = time.monotonic()
             self._memory.take(size, self.bytes_in + self._held)
             self._check_size(self.bytes_in)
         else:
@@ -228,6 +205,7 @@ class RequestContext:
 
     def _begin_answer(self, status: int, headers: Headers) -> list[tuple[bytes, bytes]]:
         self.status = status
+        self._is_last = self._is_last or self.connection.is_last()
         self._closes = not self._body_ended and not self._rest_is_small()
         return self._complete(headers)
 
@@ -238,6 +216,8 @@ class RequestContext:
         self.decode_s = max(self.decode_s, classification.decode_s)
         self.queue_s = max(self.queue_s, classification.queue_s)
         self.inference_s = max(self.inference_s, classification.inference_s)
+        if self.traced_images is not None:
+            self.traced_images.append(classification)
 
     def hold(self, size: int) -> None:
         """Count memory that the request takes beyond its body's bytes. Raises Overloaded above the limit."""

@@ -4,6 +4,8 @@ uvicorn has no timeout for a slow request or a slowly read response.
 """
 
 import asyncio
+import math
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +13,7 @@ from service.http_server.early_errors import TOO_SLOW
 from service.http_server.parser import ParsingProtocol, Part
 
 _BODY = Part.BODY
+_JITTER = 0.1  # so that clients that connected together do not reconnect together
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,12 @@ class ClientTimeouts:
     body_start_s: float = 5.0  # grace period before the minimum rate of the body applies
     least_bytes_per_s: int = 16 * 1024
     reading_s: float = 30.0  # for the client to read the response, once the send buffers are full
+    # A later response closes the connection, so that the client connects again, maybe to another server.
+    connection_age_s: float = math.inf
+
+    def last_response_from(self, now: float) -> float:
+        """Return the time from which on a response closes a connection that begins now: its age, within 10%."""
+        return now + self.connection_age_s * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311  # no secret
 
 
 class TimedProtocol(ParsingProtocol):
@@ -32,6 +41,7 @@ class TimedProtocol(ParsingProtocol):
         self._timeouts = timeouts or ClientTimeouts()
         self._has_requested = False  # at least the first byte of a request
         self._part_began = 0.0
+        self._last_from = math.inf  # time of the event loop from which on a response closes the connection
         self._read_timer: asyncio.TimerHandle | None = None
         self._write_timer: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -41,6 +51,7 @@ class TimedProtocol(ParsingProtocol):
         """Start the timeout of the first request."""
         super().connection_made(transport)
         self._idle[self] = None
+        self._last_from = self._timeouts.last_response_from(self.loop.time())
         self._update_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -81,7 +81,10 @@ class Connection(TimedProtocol):
         self._part_began = self.loop.time()
         self._cancel_read_timer()
         send_whole = partial(self._send_whole, self.cycle)
-        put_connection(self.scope, ClientConnection(self._has_left, self._can_be_answered, send_whole))  # type: ignore[arg-type]
+        connection = ClientConnection(self._has_left, self._can_be_answered, send_whole)
+        if self._last_from < math.inf:
+            connection.is_last = self._is_last
+        put_connection(self.scope, connection)  # type: ignore[arg-type]
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Return whether to keep the connection: responses are due, and the request does not delay other clients."""
@@ -94,6 +97,10 @@ class Connection(TimedProtocol):
 
     def _can_be_answered(self) -> bool:
         return not self.transport.is_closing()
+
+    def _is_last(self) -> bool:
+        """Return whether the connection has reached its age, and no further request has arrived."""
+        return self.loop.time() >= self._last_from and not self._unparsed and not self.pipeline
 
     def _send_whole(
         self, cycle: RequestResponseCycle, status: int, headers: list[tuple[bytes, bytes]], body: bytes
@@ -151,7 +158,8 @@ class Connection(TimedProtocol):
     def _respond_early(self, data: bytes, overload: OverloadControl) -> bool:
         if self.flow.write_paused or self.transport.is_closing():
             return False
-        refusal = overload.refusal(data, self.server_state.default_headers)
+        is_last = self.loop.time() >= self._last_from
+        refusal = overload.refusal(data, self.server_state.default_headers, is_last=is_last)
         if refusal is None:
             return False
         response, closes = refusal

@@ -97,8 +97,10 @@ class OverloadControl:
             self.immediate_retry_s = self._base_retry_s + 2 * pass_s
             self._pass_began = None
 
-    def refusal(self, data: bytes, default_headers: DefaultHeaders) -> tuple[bytes, bool] | None:
-        """Return the refusal of the request in `data`, and whether the connection closes after it.
+    def refusal(
+        self, data: bytes, default_headers: DefaultHeaders, *, is_last: bool = False
+    ) -> tuple[bytes, bool] | None:
+        """Return the refusal of the request in `data`, and whether the connection closes after it: always if `is_last`.
 
         Returns None unless `data` is exactly one valid request to an inference route. The application then answers.
         """
@@ -107,7 +109,7 @@ class OverloadControl:
         headers = dict(self._parser.headers)
         if not _is_plain(headers, self._parser.headers, len(data)):
             return None
-        closes = not self._parser.is_kept_alive
+        closes = is_last or not self._parser.is_kept_alive
         lines = self._lines(default_headers)
         response = self._refusals.response(self._parser.target, headers, closes=closes, fixed_lines=lines)
         return None if response is None else (response, closes)

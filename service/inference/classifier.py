@@ -178,6 +178,7 @@ class Classifier:
                 len(jobs),
                 {name: answers[name][number] for name in job.outputs} if job.outputs else {},
                 confident,
+                started,
             )
             if is_finite
             else EngineFailed("The model's output for this image is not a number (NaN or infinity).")

@@ -48,3 +48,4 @@ class Classification:
     batch_size: int
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)  # this image's rows of the requested outputs
     confident: bool | None = None  # whether its score reaches the card's threshold; None: the card has none
+    batch_started_at: float = 0.0  # monotonic seconds; the images of a batch have it in common

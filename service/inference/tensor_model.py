@@ -114,6 +114,7 @@ class TensorModel:
                 inference_s,
                 len(jobs),
                 {name: answers[name][number] if self.is_batched else answers[name] for name in job.outputs},
+                batch_started_at=started,
             )
             for number, job in enumerate(jobs)
         ]

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import math
 import socket
 from collections.abc import Coroutine
 from functools import partial
@@ -97,7 +98,9 @@ async def _run(
         components: AppComponents = app.state.components
         overload = OverloadControl(components.batcher.has_capacity, app.state.early_refusals)
         on_rejected = partial(_count_rejected, components.metrics, request_log)
-        timeouts = ClientTimeouts(body_s=settings.body_timeout_s)
+        timeouts = ClientTimeouts(
+            body_s=settings.body_timeout_s, connection_age_s=settings.max_connection_age_s or math.inf
+        )
         server = make_server(
             app,
             drain,

@@ -47,6 +47,7 @@ _COUNTERS = (
     ("resnet_refusals", "Requests that failed, by code.", ("code",)),
     ("resnet_pictures", "Classified images by format.", ("format",)),
     ("resnet_log_lines_dropped", "Log lines that were dropped because their reader was too slow.", ()),
+    ("resnet_traces_dropped", "Traces of requests that the collector did not accept in time.", ()),
     ("resnet_process_deaths", "Processes that ended unexpectedly and were replaced, by reason.", ("reason",)),
     ("resnet_reloads", "Changes of model versions after the start, by outcome.", ("outcome",)),
     ("resnet_engine_busy_seconds", "Seconds that engine threads have decoded images and run models, together.", ()),

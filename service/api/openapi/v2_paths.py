@@ -35,6 +35,7 @@ _MEANINGS = {
     405: "The path does not support the method; see the Allow header.",
     408: "The request did not arrive in time: 5 s for the headers, by default 30 s for the body.",
     413: "The body exceeds the limit, by default 64 MiB, or the memory that a request may use.",
+    429: "The client has sent more requests than its rate limit allows; see the Retry-After header.",
     431: "The request line and the headers have more than 64 KiB, or more than 256 lines.",
     500: "The server or its model failed; the server's log has the cause.",
     503: "The server is overloaded, starting or stopping, or cannot meet the deadline of the request; see the "

@@ -26,7 +26,12 @@ PAGES = ["/", "/docs"]
 MODEL_TEMPLATES = ["/models/{name}", "/models/{name}/versions/{version}"]
 MODEL_PATHS = ["/models", "/models/tiny", "/models/tiny/versions/1"]
 SWAGGER_UI = ["/swagger-ui/swagger-ui-bundle.js", "/swagger-ui/swagger-ui.css"]
-PAGE_FILES = ["/app.js", "/heat.js", "/style.css", "/docs.css", "/docs.js", *SWAGGER_UI]
+WEB = Path(pages.__file__).parents[1] / "web"
+PAGE_FILES = [
+    f"/{path.relative_to(WEB).as_posix()}"
+    for path in sorted(WEB.rglob("*.*"))
+    if path.suffix in (".js", ".css", ".jpg")
+]
 PATHS = [*PAGES, *PAGE_FILES, *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
 
 

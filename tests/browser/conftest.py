@@ -29,19 +29,19 @@ CHROMIUM_FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--use-fake-device-for-media-stream",  # a green picture with a moving disc
+    "--use-fake-device-for-media-stream",  # green, with a moving disc
 ]
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 LABELS = [f"label{number}" for number in range(20)]
-MOST_BYTES = 40_000
+MOST_BYTES = 100_000
 Problem = tuple[int, dict[str, str], dict[str, Any]]
 
 
 @dataclass
-class Asked:
+class ImageRequest:
     """One request with an image, as the service saw it."""
 
     path: str
@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass
 class StandIn:
-    """What the stand-in answers, and what it was asked. Without other orders, the label is the file's name."""
+    """What the stand-in answers, and the requests it got. Without other orders, the label is the file's name."""
 
     models: list[str] = field(default_factory=lambda: ["animals:1"])  # the first one is the default
     models_problems: list[Problem] = field(default_factory=list)
@@ -61,44 +61,52 @@ class StandIn:
     gates: dict[str, threading.Event] = field(default_factory=dict)
     unsure: set[str] = field(default_factory=set)
     best: dict[str, float] = field(default_factory=dict)  # probability of the best label, by file name
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ImageRequest] = field(default_factory=list)
     unplugged: set[str] = field(default_factory=set)  # names of files at which the connection breaks
     key: str | None = None  # that each request has to carry
     address: str = ""
 
     def classified(self) -> list[str]:
-        return [asked.name for asked in self.asked if asked.path == "/classify"]
+        return [request.name for request in self.requests if request.path == "/classify"]
 
-    def answer(self, asked: Asked) -> Problem:
-        self.asked.append(asked)
-        if asked.name in self.gates:
-            self.gates[asked.name].wait(30)
-        if self.key is not None and asked.key != self.key:
+    def answer(self, request: ImageRequest) -> Problem:
+        self.requests.append(request)
+        if request.name in self.gates:
+            self.gates[request.name].wait(30)
+        if self.key is not None and request.key != self.key:
             return 401, {}, {"code": "unauthorized", "detail": "An API key is needed."}
-        if self.problems.get(asked.name):
-            return self.problems[asked.name].pop(0)
-        return 200, {}, self.answer_for(asked)
+        if self.problems.get(request.name):
+            return self.problems[request.name].pop(0)
+        return 200, {}, self.answer_for(request)
 
-    def answer_for(self, asked: Asked) -> dict[str, Any]:
-        best = self.best.get(asked.name, 0.934512)
-        labels = [asked.name.split(".")[0], "dog", "ship", "truck", "frog"]
+    def answer_for(self, request: ImageRequest) -> dict[str, Any]:
+        best = self.best.get(request.name, 0.934512)
+        labels = [request.name.split(".")[0], "dog", "ship", "truck", "frog"]
         probabilities = [best, 0.05, 0.01, 0.0049, 0.0001]
-        name, _, version = asked.query.get("model", [self.models[0]])[0].partition(":")
+        name, _, version = request.query.get("model", [self.models[0]])[0].partition(":")
         predictions = [
-            {"label": label, "index": index, "probability": probability, "map": [[index == column for column in range(5)]]}
+            {
+                "label": label,
+                "index": index,
+                "probability": probability,
+                "map": [[index == column for column in range(5)]],
+            }
             for index, (label, probability) in enumerate(zip(labels, probabilities, strict=True))
         ]
         return {
             "model": {"name": name, "version": version or "1", "provider": "CPUExecutionProvider", "precision": "fp32"},
             "predictions": predictions,
-            "confident": asked.name not in self.unsure,
-            "image": {"format": "PNG", **size_of(asked.bytes)},
+            "confident": request.name not in self.unsure,
+            "image": {"format": "PNG", **size_of(request.bytes)},
             "timings_ms": {"decode": 1.9, "queue": 0.0, "inference": 0.5},
         }
 
     def described(self) -> dict[str, Any]:
         models = [model_card(*model.split(":"), is_default=model == self.models[0]) for model in sorted(self.models)]
-        return {"models": models, "limits": {"max_image_bytes": MOST_BYTES, "max_pixels": 26_000_000, "max_side": 12_000}}
+        return {
+            "models": models,
+            "limits": {"max_image_bytes": MOST_BYTES, "max_pixels": 26_000_000, "max_side": 12_000},
+        }
 
 
 def size_of(content: bytes) -> dict[str, int]:
@@ -125,7 +133,12 @@ def model_card(name: str, version: str, *, is_default: bool) -> dict[str, Any]:
         "preprocessing": {"shorter_side": 16, "crop": [16, 16]},
         "accuracy": {"top1": 0.92, "top5": 0.99, "images": 10_000, "dataset": "farm test", "provider": "CPU"},
         "calibration": {"temperature": 1.4, "expected_calibration_error": 0.0174, "images": 2000},
-        "confidence": {"known_images": 4000, "auroc": 0.9, "auroc_interval": [0.88, 0.92], "compared_unknown_images": 640},
+        "confidence": {
+            "known_images": 4000,
+            "auroc": 0.9,
+            "auroc_interval": [0.88, 0.92],
+            "compared_unknown_images": 640,
+        },
         "precision_loss": {"agreement": 0.98, "images": 5000},
         "provenance": {
             "checkpoint_sha256": "5464ac4c3a6c9701" * 4,
@@ -165,20 +178,20 @@ class RequestHandler(BaseHTTPRequestHandler):
             self.send(404, {}, b"")
 
     def do_POST(self) -> None:
-        asked = self.read_question()
-        if asked.name in self.server.stand_in.unplugged:
-            self.server.stand_in.unplugged.discard(asked.name)
+        request = self.read_question()
+        if request.name in self.server.stand_in.unplugged:
+            self.server.stand_in.unplugged.discard(request.name)
             return  # and the connection is closed without a word
-        self.send_json(*self.server.stand_in.answer(asked))
+        self.send_json(*self.server.stand_in.answer(request))
 
-    def read_question(self) -> Asked:
+    def read_question(self) -> ImageRequest:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         head, _, rest = body.partition(b"\r\n\r\n")
         name = re.search(rb'name="file"; filename="([^"]*)"', head)
         assert name is not None, head
         content = rest[: rest.rindex(b"\r\n" + head.split(b"\r\n", maxsplit=1)[0])]
         address = urlsplit(self.path)
-        return Asked(address.path, name[1].decode(), content, parse_qs(address.query), self.headers["X-Api-Key"])
+        return ImageRequest(address.path, name[1].decode(), content, parse_qs(address.query), self.headers["X-Api-Key"])
 
     def send_json(self, status: int, headers: dict[str, str], body: dict[str, Any]) -> None:
         content_type = "application/json" if status == 200 else "application/problem+json"
@@ -262,6 +275,11 @@ def png() -> bytes:
 
 def pick(page: Any, *names: str, content: bytes) -> None:
     page.set_input_files("#files", [{"name": name, "mimeType": "image/png", "buffer": content} for name in names])
+
+
+def wait_until_done(page: Any, count: int) -> None:
+    words = f"{count} image{'s' if count > 1 else ''}"
+    page.wait_for_function("words => document.getElementById('progress').textContent === words", arg=words)
 
 
 def see(page: Any, selector: str, text: str) -> None:

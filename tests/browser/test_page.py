@@ -67,8 +67,8 @@ def test_a_picked_image_is_shown_with_five_bars_timings_and_where_the_answer_com
 def test_the_file_is_sent_exactly_as_it_is(page: Any, service: Any, png: bytes) -> None:
     pick(page, "cat.png", content=png + b"and more")
     see(page, "#headline", "cat")
-    assert [asked.bytes for asked in service.asked] == [png + b"and more"]
-    assert service.asked[0].query == {"top_k": ["5"]}
+    assert [request.bytes for request in service.requests] == [png + b"and more"]
+    assert service.requests[0].query == {"top_k": ["5"]}
 
 
 def test_a_dropped_image_is_answered_and_the_browser_does_not_open_it(page: Any, service: Any, png: bytes) -> None:
@@ -87,10 +87,12 @@ def test_a_pasted_image_is_answered(page: Any, service: Any, png: bytes) -> None
 @pytest.mark.parametrize("event", ["paste", "drop"])
 def test_an_address_or_text_is_answered_in_words(page: Any, service: Any, png: bytes, event: str) -> None:
     hand_over(page, event, text="https://example.org/cat.jpg")
-    see(page, "#remark", "This is an address, not an image: https://example.org/cat.jpg. The server opens no addresses.")
+    see(
+        page, "#remark", "This is an address, not an image: https://example.org/cat.jpg. The server opens no addresses."
+    )
     hand_over(page, event, text="hello")
     see(page, "#remark", "This is text, not an image.")
-    assert service.asked == []
+    assert service.requests == []
     pick(page, "cat.png", content=png)
     see(page, "#headline", "cat")
     assert page.locator("#remark").count() == 0

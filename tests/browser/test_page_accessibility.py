@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import opened, pick, see
+from tests.browser.conftest import opened, pick, see, wait_until_done
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 
@@ -50,7 +50,7 @@ def test_no_state_of_the_page_has_serious_findings(page: Any, service: Any, png:
     page.locator("#heat").wait_for()
     assert findings(page, axe) == []  # one image, with a heat map
     pick(page, "odd.png", "bad.png", content=png)
-    see(page, "#progress", "3 images")
+    wait_until_done(page, 3)
     assert findings(page, axe) == []  # several images; not sure
     page.locator("#cards button", has_text="bad.png").click()
     see(page, "#trouble-detail", "too early")
@@ -81,9 +81,7 @@ def test_asking_for_a_key_and_a_narrow_window_have_no_serious_findings(
         assert page.evaluate("document.documentElement.scrollWidth") == 320
 
 
-def test_bars_and_the_selected_card_are_visible_under_forced_colours(
-    browser: Any, service: Any, png: bytes
-) -> None:
+def test_bars_and_the_selected_card_are_visible_under_forced_colours(browser: Any, service: Any, png: bytes) -> None:
     with opened(browser, service.address, forced_colors="active") as page:
         pick(page, "cat.png", "dog.png", content=png)
         see(page, "#headline", "cat")

@@ -30,7 +30,7 @@ def test_other_formats_are_converted_and_the_page_says_so(page: Any, service: An
     pick(page, "cat.x", content=encoded(Image.new("RGB", (64, 40), (250, 10, 10)), kind))
     see(page, "#headline", "cat")
     see(page, "#conversion", f"The file is {kind}. This browser sent a copy of it: PNG, 64 × 40 pixels")
-    with Image.open(io.BytesIO(service.asked[0].bytes)) as sent:
+    with Image.open(io.BytesIO(service.requests[0].bytes)) as sent:
         assert (sent.format, sent.size) == ("PNG", (64, 40))
         red, green, _ = sent.convert("RGB").getpixel((30, 20))
         assert red > 240 and green < 20
@@ -40,16 +40,16 @@ def test_a_heic_photo_that_the_browser_cannot_read_is_explained(page: Any, servi
     pick(page, "IMG_1.HEIC", content=HEIC)
     see(page, "#trouble-detail", "This is a HEIC photo")
     see(page, "#trouble-advice", "Most Compatible")
-    assert service.asked == []
+    assert service.requests == []
 
 
 def test_a_file_above_the_limit_is_shrunk_and_the_page_says_so(page: Any, service: Any) -> None:
-    content = encoded(noise(200), "PNG")
+    content = encoded(noise(600), "PNG")
     assert len(content) > MOST_BYTES
     pick(page, "big.png", content=content)
     see(page, "#headline", "big")
-    see(page, "#conversion", "more than the server accepts. This browser sent a copy of it: JPEG, 200 × 200 pixels")
-    assert len(service.asked[0].bytes) < len(content)
+    see(page, "#conversion", "more than the server accepts. This browser sent a smaller copy of it: JPEG, ")
+    assert len(service.requests[0].bytes) <= MOST_BYTES
 
 
 def test_an_image_that_the_server_finds_too_large_is_shrunk_once(page: Any, service: Any) -> None:
@@ -58,7 +58,7 @@ def test_an_image_that_the_server_finds_too_large_is_shrunk_once(page: Any, serv
     pick(page, "wide.png", content=encoded(Image.new("L", (2400, 2400), 7), "PNG"))
     see(page, "#headline", "wide")
     see(page, "#conversion", "JPEG, 2048 × 2048 pixels")
-    with Image.open(io.BytesIO(service.asked[1].bytes)) as sent:
+    with Image.open(io.BytesIO(service.requests[1].bytes)) as sent:
         assert sent.size == (2048, 2048)
     service.problems["wide.png"] = [refusal, refusal]
     pick(page, "wide.png", content=encoded(Image.new("L", (2400, 2400), 7), "PNG"))
@@ -67,8 +67,8 @@ def test_an_image_that_the_server_finds_too_large_is_shrunk_once(page: Any, serv
 
 def test_a_broken_file_above_the_limit_is_explained(page: Any, service: Any) -> None:
     pick(page, "big.png", content=b"\x89PNG\r\n\x1a\n" + bytes(2 * MOST_BYTES))
-    see(page, "#trouble-detail", "The file has 80 kB; the server accepts 40 kB, and this browser cannot shrink it.")
-    assert service.asked == []
+    see(page, "#trouble-detail", "The file has 200 kB; the server accepts 100 kB, and this browser cannot shrink it.")
+    assert service.requests == []
 
 
 # The camera
@@ -104,7 +104,7 @@ def test_live_labels_change_with_the_answers_until_they_are_turned_off(camera_pa
     see(camera_page, "#live-label", "not sure (frame 50.0%)")
     camera_page.locator("#live").click()
     assert not camera_page.locator("#live-label").is_visible()
-    with Image.open(io.BytesIO(service.asked[0].bytes)) as sent:
+    with Image.open(io.BytesIO(service.requests[0].bytes)) as sent:
         assert sent.width == 320
 
 
@@ -119,7 +119,8 @@ def test_live_labels_change_with_the_answers_until_they_are_turned_off(camera_pa
 )
 def test_the_page_says_why_there_is_no_camera(page: Any, failure: str, words: str) -> None:
     page.evaluate(
-        "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', name); }; }", failure
+        "name => { navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('no', name); }; }",
+        failure,
     )
     page.locator("#camera-open").click()
     see(page, "#camera-trouble", words)

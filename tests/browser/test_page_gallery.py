@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import pick, see
+from tests.browser.conftest import pick, see, wait_until_done
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 
@@ -27,7 +27,7 @@ def test_each_image_has_a_card_with_thumbnail_label_and_percentage(page: Any, se
     service.unsure.add("bee.png")
     service.problems["cow.png"] = [(422, {}, {"code": "bad_image", "detail": "Broken."})]
     pick(page, "ant.png", "bee.png", "cow.png", content=png)
-    see(page, "#progress", "3 images")
+    wait_until_done(page, 3)
     assert page.locator("#cards .label").all_text_contents() == ["No answer", "Not sure", "ant"]
     assert page.locator("#cards .percent").all_text_contents() == ["", "93.5%", "93.5%"]
     page.locator("#cards .thumbnail img").nth(2).wait_for()
@@ -43,7 +43,7 @@ def test_cards_are_filtered_and_sorted(page: Any, service: Any, png: bytes) -> N
     service.best = {"n2.png": 0.2, "n10.png": 0.9, "n1.png": 0.5}
     service.unsure.add("n2.png")
     pick(page, "n2.png", "n10.png", "n1.png", content=png)
-    see(page, "#progress", "3 images")
+    wait_until_done(page, 3)
     for order, names in {
         "name": ["n1.png", "n2.png", "n10.png"],
         "label": ["n1.png", "n2.png", "n10.png"],
@@ -52,7 +52,10 @@ def test_cards_are_filtered_and_sorted(page: Any, service: Any, png: bytes) -> N
         "newest": ["n1.png", "n10.png", "n2.png"],
     }.items():
         page.locator("#order").select_option(order)
-        page.wait_for_function("names => [...document.querySelectorAll('.name')].map(name => name.textContent).join() === names", arg=",".join(names))
+        page.wait_for_function(
+            "names => [...document.querySelectorAll('.name')].map(name => name.textContent).join() === names",
+            arg=",".join(names),
+        )
     page.locator("#show").select_option("unsure")
     page.wait_for_function("document.querySelectorAll('#cards li').length === 1")
     assert cards(page) == ["n2.png"]
@@ -67,7 +70,7 @@ def test_cards_are_filtered_and_sorted(page: Any, service: Any, png: bytes) -> N
 def test_results_are_saved_as_csv_and_json(page: Any, service: Any, png: bytes) -> None:
     service.problems["bad.png"] = [(422, {}, {"code": "bad_image", "detail": 'It is "broken", sadly.'})]
     pick(page, "bad.png", "=cat.png", content=png)
-    see(page, "#progress", "2 images")
+    wait_until_done(page, 2)
     rows = list(csv.DictReader(saved(page, "#save-csv").splitlines()))
     assert [row["file"] for row in rows] == ["'=cat.png", "bad.png"]  # which no spreadsheet takes for a formula
     assert [rows[0][name] for name in ("model", "version", "label", "probability", "label_2")] == [
@@ -90,7 +93,7 @@ def test_hundreds_of_images_keep_all_their_answers_with_few_cards_at_a_time(
 ) -> None:
     count = 300
     pick(page, *[f"n{number}.png" for number in range(count)], content=png)
-    see(page, "#progress", f"{count} images")
+    wait_until_done(page, count)
     assert page.locator("#cards li").count() < 100
     assert page.locator("#cards li").first.get_attribute("aria-setsize") == str(count)
     height = page.evaluate("document.documentElement.scrollHeight")
@@ -114,7 +117,7 @@ def test_memory_of_images_is_given_back(page: Any, service: Any, png: bytes) -> 
       URL.revokeObjectURL = (address) => { window.open_addresses.delete(address); revoke(address); };
     }""")
     pick(page, *[f"n{number}.png" for number in range(8)], content=png)
-    see(page, "#progress", "8 images")
+    wait_until_done(page, 8)
     page.wait_for_function("document.querySelectorAll('.thumbnail img').length === 8")
     assert page.evaluate("window.open_addresses.size") == 9  # the thumbnails, and the large image
     page.locator("#clear").click()

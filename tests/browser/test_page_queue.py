@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import opened, pick, see
+from tests.browser.conftest import opened, pick, see, wait_until_done
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 
 BUSY = (503, {"Retry-After": "2"}, {"code": "overloaded", "detail": "Too many images are waiting."})
+STOPPED = """() => !document.getElementById("banner").hidden
+  || document.getElementById("progress").textContent === "12 images" """
 STARTING = (503, {"Retry-After": "1"}, {"code": "not_ready", "detail": "The server is loading its models."})
 
 
@@ -28,10 +30,12 @@ def test_a_wait_can_be_cut_short_and_no_image_is_lost(page: Any, service: Any, p
     names = [f"n{number}.png" for number in range(12)]
     service.problems = {name: [(503, {"Retry-After": "60"}, {"code": "overloaded"})] for name in names[:3]}
     pick(page, *names, content=png)
-    while page.locator("#cards .answered").count() < len(names):
-        page.locator("#banner-now").or_(page.locator("#cards li.answered >> nth=11")).first.wait_for()
-        if page.locator("#banner-now").is_visible():
-            page.locator("#banner-now").click()
+    for _ in range(len(names)):
+        page.wait_for_function(STOPPED)
+        if not page.locator("#banner").is_visible():
+            break
+        page.locator("#banner-now").click()
+    wait_until_done(page, len(names))
     assert sorted(set(service.classified())) == sorted(names)
 
 
@@ -58,7 +62,6 @@ def test_a_server_that_is_gone_is_tried_again_by_itself(page: Any, service: Any,
 def test_a_file_that_was_deleted_is_not_taken_for_a_server_that_is_gone(
     page: Any, service: Any, png: bytes, tmp_path: Any
 ) -> None:
-    service.gates["first.png"] = threading.Event()
     service.problems["cat.png"] = [(503, {"Retry-After": "60"}, {"code": "overloaded"})]
     file = tmp_path / "cat.png"
     file.write_bytes(png)
@@ -82,7 +85,7 @@ def test_a_server_with_keys_gets_one_that_stays_in_the_tab_only(browser: Any, se
         page.locator("#picker").wait_for()
         pick(page, "cat.png", content=png)
         see(page, "#headline", "cat")
-        assert service.asked[-1].key == "sesame"
+        assert service.requests[-1].key == "sesame"
         for tab, header in [
             ("curl", '-H "X-Api-Key: $RESNET_API_KEY"'),
             ("python", '{"X-Api-Key": os.environ["RESNET_API_KEY"]}'),
@@ -105,7 +108,7 @@ def test_another_model_answers_every_image_again_visibly(page: Any, service: Any
     assert page.locator("#model option").all_inner_texts() == ["animals", "plants"]
     names = ["a.png", "b.png", "c.png"]
     pick(page, *names, content=png)
-    see(page, "#progress", "3 images")
+    wait_until_done(page, 3)
     see(page, "#facts", "animals, version 1")
     service.gates = {name: threading.Event() for name in names}
     page.locator("#model").select_option("plants:1")
@@ -115,10 +118,10 @@ def test_another_model_answers_every_image_again_visibly(page: Any, service: Any
     for gate in service.gates.values():
         gate.set()
     see(page, "#facts", "plants, version 1")
-    see(page, "#progress", "3 images")
+    wait_until_done(page, 3)
     see(page, "#about-title", "plants")
     see(page, "#snippet", "model=plants")
-    assert [asked.query["model"] for asked in service.asked] == [["animals"]] * 3 + [["plants"]] * 3
+    assert [request.query["model"] for request in service.requests] == [["animals"]] * 3 + [["plants"]] * 3
 
 
 def test_versions_of_a_model_can_be_told_apart_and_asked(page: Any, service: Any, png: bytes) -> None:
@@ -150,4 +153,4 @@ def test_without_the_list_of_models_the_page_still_answers(browser: Any, service
     with opened(browser, service.address) as page:
         pick(page, "cat.png", content=png)
         see(page, "#headline", "cat")
-        assert "model" not in service.asked[0].query
+        assert "model" not in service.requests[0].query

@@ -85,9 +85,7 @@ def _shade(scene: Scene, points: Floats, rays: Floats) -> Floats:
 
 def _normals(scene: Scene, points: Floats) -> Floats:
     small = 2e-3
-    across = [
-        _nearest(scene, points + small * axis) - _nearest(scene, points - small * axis) for axis in np.eye(3)
-    ]
+    across = [_nearest(scene, points + small * axis) - _nearest(scene, points - small * axis) for axis in np.eye(3)]
     return _unit(np.stack(across, axis=1))
 
 
@@ -162,22 +160,36 @@ def _school_bus() -> Scene:
     def surfaces(p: Floats) -> list[Floats]:
         side = p * (1, 1, 1)
         side[:, 2] = np.abs(side[:, 2])
-        body = np.minimum(_box(p, (0.25, 1.25, 0), (1.75, 0.72, 0.68), 0.14), _box(p, (-1.9, 0.95, 0), (0.5, 0.4, 0.58), 0.1))
+        body = np.minimum(
+            _box(p, (0.25, 1.25, 0), (1.75, 0.72, 0.68), 0.14), _box(p, (-1.9, 0.95, 0), (0.5, 0.4, 0.58), 0.1)
+        )
         wheels = np.min([_wheel(side, (x, 0.4, 0.62)) for x in (-1.75, 1.1)], axis=0)
-        trim = np.minimum(_box(p, (-2.42, 0.5, 0), (0.06, 0.12, 0.6), 0.03), _box(side, (0.25, 0.78, 0.69), (1.7, 0.03, 0.02), 0.01))
+        trim = np.minimum(
+            _box(p, (-2.42, 0.5, 0), (0.06, 0.12, 0.6), 0.03), _box(side, (0.25, 0.78, 0.69), (1.7, 0.03, 0.02), 0.01)
+        )
         return [body, np.minimum(wheels, trim), p[:, 1]]
 
     def colours(p: Floats, surface: NDArray[np.intp]) -> Floats:
         yellow = _plain(p, 0.86, 0.42, 0.012)
-        beside = (np.abs(p[:, 2]) > 0.6) & (np.abs(p[:, 1] - 1.52) < 0.2) & (np.abs((p[:, 0] + 0.1) % 0.46 - 0.23) < 0.18)
+        beside = (
+            (np.abs(p[:, 2]) > 0.6) & (np.abs(p[:, 1] - 1.52) < 0.2) & (np.abs((p[:, 0] + 0.1) % 0.46 - 0.23) < 0.18)
+        )
         ahead = (p[:, 0] < -1.4) & (np.abs(p[:, 1] - 1.6) < 0.22) & (np.abs(p[:, 2]) < 0.55)
         glass = (beside & (p[:, 0] > -1.3) & (p[:, 0] < 1.9)) | ahead
         lines = (np.abs(p[:, 2]) > 0.6) & (np.abs(p[:, 1] - 1.15) < 0.025)
         grille = (p[:, 0] < -2.35) & (np.abs(p[:, 1] - 0.95) < 0.2) & (np.abs(p[:, 2]) < 0.3)
-        lamps = (p[:, 0] < -2.3) & (_length((p - (-2.4, 0.95, 0)) * (0, 1, 1) - np.stack([0 * p[:, 0], 0 * p[:, 0], 0.43 * np.sign(p[:, 2])], axis=1)) < 0.09)
+        lamps = (p[:, 0] < -2.3) & (
+            _length(
+                (p - (-2.4, 0.95, 0)) * (0, 1, 1)
+                - np.stack([0 * p[:, 0], 0 * p[:, 0], 0.43 * np.sign(p[:, 2])], axis=1)
+            )
+            < 0.09
+        )
         body = np.where((glass | lines | grille)[:, None], (0.03, 0.04, 0.05), yellow)
         body = np.where(lamps[:, None], (0.9, 0.9, 0.85), body)
-        hub = (_length(p[:, [0, 1]] - np.where(p[:, :1] < -0.4, (-1.75, 0.4), (1.1, 0.4))) < 0.17) & (np.abs(p[:, 2]) > 0.6)
+        hub = (_length(p[:, [0, 1]] - np.where(p[:, :1] < -0.4, (-1.75, 0.4), (1.1, 0.4))) < 0.17) & (
+            np.abs(p[:, 2]) > 0.6
+        )
         black = np.where(hub[:, None], (0.5, 0.5, 0.5), _plain(p, 0.016, 0.016, 0.018))
         road = _mixed(0.5 + 0.3 * _waves(p, 31), (0.11, 0.11, 0.115), (0.16, 0.16, 0.165))
         verge = _mixed(0.5 + 0.5 * _waves(p, 9), (0.07, 0.16, 0.03), (0.13, 0.25, 0.05))
@@ -240,7 +252,9 @@ def _ladybug() -> Scene:
             axis=0,
         )
         line = np.abs(p[:, 2]) - 0.018
-        red = _mixed(np.minimum(spots, np.where(p[:, 0] > -0.6, line, 1)) * 45, (0.01, 0.008, 0.008), (0.72, 0.03, 0.012))
+        red = _mixed(
+            np.minimum(spots, np.where(p[:, 0] > -0.6, line, 1)) * 45, (0.01, 0.008, 0.008), (0.72, 0.03, 0.012)
+        )
         white = _length((sides - (-1.12, 0.45, 0.3)) * (1, 1, 1)) - 0.11
         black = _mixed(white * 50, (0.8, 0.8, 0.76), (0.012, 0.012, 0.014))
         veins = np.abs((p[:, 0] - np.abs(p[:, 2]) * 0.7) % 0.7 - 0.35)

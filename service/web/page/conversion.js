@@ -4,6 +4,7 @@ import { state } from "/page/state.js";
 import { sizeInWords } from "/page/elements.js";
 
 const SHRUNK_SIDE = 2048; // px; networks see a few hundred
+const LEAST_SIDE = 64; // px
 const JPEG_QUALITY = 0.92;
 const LARGE_PIXELS = 4_000_000; // above, a copy is a JPEG; a refused image above it may be over a limit on pixels
 const HEADS = [
@@ -19,7 +20,7 @@ const HEADS = [
 ];
 const ACCEPTED = ["JPEG", "PNG", "WebP"];
 
-// Returns { sent, note } or { failure }. A file of a format that nobody here knows is sent: the server names it.
+// Returns { sent, note } or { failure }. A file of a format that is not in HEADS is sent; the server names it.
 export async function prepare(file) {
   let format;
   try {
@@ -52,18 +53,29 @@ async function formatOf(file) {
 async function copyOf(file, reason, { shrinks }) {
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (!bitmap) return null;
-  const pixels = bitmap.width * bitmap.height;
-  const scale = shrinks || pixels > LARGE_PIXELS ? Math.min(1, SHRUNK_SIDE / Math.max(bitmap.width, bitmap.height)) : 1;
+  const [pixels, longest] = [bitmap.width * bitmap.height, Math.max(bitmap.width, bitmap.height)];
+  const isSmaller = shrinks || pixels > LARGE_PIXELS;
+  let side = isSmaller ? Math.min(longest, SHRUNK_SIDE) : longest;
+  let copy = await encode(bitmap, side / longest, isSmaller ? "image/jpeg" : "image/png");
+  while (copy?.sent.size > state.limits.max_image_bytes && side > LEAST_SIDE) {
+    side = Math.round(side / 2);
+    copy = await encode(bitmap, side / longest, "image/jpeg");
+  }
+  bitmap.close();
+  if (!copy) return null;
+  const { sent, size } = copy;
+  const kind = sent.type === "image/jpeg" ? "JPEG" : "PNG";
+  const note = `${reason}. This browser sent a ${side < longest ? "smaller " : ""}copy of it: ${kind}, ${size} pixels, ${sizeInWords(sent.size)}.`;
+  return { sent, note, pixels };
+}
+
+async function encode(bitmap, scale, type) {
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(bitmap.width * scale));
   canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  const type = shrinks || pixels > LARGE_PIXELS ? "image/jpeg" : "image/png";
   draw(bitmap, canvas, type);
   const sent = await new Promise((done) => canvas.toBlob(done, type, JPEG_QUALITY));
-  if (!sent) return null;
-  const size = `${canvas.width} × ${canvas.height}`;
-  const note = `${reason}. This browser sent a ${scale < 1 ? "smaller " : ""}copy of it: ${type === "image/jpeg" ? "JPEG" : "PNG"}, ${size} pixels, ${sizeInWords(sent.size)}.`;
-  return { sent, note, pixels };
+  return sent && { sent, size: `${canvas.width} × ${canvas.height}` };
 }
 
 function draw(bitmap, canvas, type) {
@@ -74,5 +86,4 @@ function draw(bitmap, canvas, type) {
   }
   pen.imageSmoothingQuality = "high";
   pen.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  bitmap.close();
 }

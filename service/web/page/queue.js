@@ -1,4 +1,4 @@
-// The upload queue. A few images are asked for at once. When the server is busy, starts or cannot be reached, all
+// The upload queue. A few images are sent at once. When the server is busy, starts or cannot be reached, all
 // images wait, and the queue goes on by itself; no image is lost.
 
 import { prepare, shrink } from "/page/conversion.js";
@@ -16,7 +16,7 @@ let timer = null;
 
 export function startQueue() {
   on("images", goOn);
-  on("wanted", askAllAgain);
+  on("model", askAllAgain);
   on("removed", () => state.pause?.kind === "busy" && resume());
 }
 
@@ -54,7 +54,7 @@ async function work(image) {
   changeImage(image, { phase: "asking", request });
   const outcome = await ask(image, request);
   active -= 1;
-  if (image.request === request) settle(image, outcome); // else removed, or asked again meanwhile
+  if (image.request === request) settle(image, outcome); // else removed, or sent again meanwhile
   goOn();
 }
 

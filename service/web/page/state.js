@@ -1,5 +1,5 @@
 // The state of the page: the images, the selected one, the models and the view. Modules change it through these
-// functions and draw what they hear of; no module reads another one's elements.
+// functions and draw what the events name; no module reads another one's elements.
 
 const listeners = new Map();
 
@@ -7,7 +7,7 @@ export const state = {
   images: [], // newest first
   selected: null,
   models: [], // served versions that classify images
-  wanted: "", // "name:version"; "" until the models are known
+  model: "", // "name:version"; "" until the models are known
   limits: { max_image_bytes: 20 * 2 ** 20 },
   pause: null, // why the queue stands still: { kind, title, text, until }
 };
@@ -68,17 +68,17 @@ export function setPause(pause) {
   emit("pause", pause);
 }
 
-export function wantedModel() {
-  return state.models.find((model) => idOf(model) === state.wanted) ?? null;
+export function chosenModel() {
+  return state.models.find((model) => idOf(model) === state.model) ?? null;
 }
 
 export function idOf({ name, version }) {
   return `${name}:${version}`;
 }
 
-// What a request has to name: nothing where there is one model, and no version where the newest one is meant anyway.
+// What a request has to name: nothing where there is one model, and no version where the newest one serves anyway.
 export function modelParameter() {
-  const model = wantedModel();
+  const model = chosenModel();
   if (!model || state.models.length === 1) return "";
   const versions = state.models.filter(({ name }) => name === model.name);
   return versions.length === 1 ? model.name : idOf(model);

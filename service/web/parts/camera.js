@@ -34,7 +34,7 @@ async function open() {
   if (stream) byId("shutter").focus();
 }
 
-// Returns why there is no picture, or "".
+// Returns why the camera shows nothing, or "".
 async function startStream() {
   if (!navigator.mediaDevices) {
     return `Browsers allow the camera on https and on localhost only, and this page came from ${location.origin}. Choose images instead.`;
@@ -107,7 +107,7 @@ async function runLive() {
   }
 }
 
-// Shows the label of a frame; returns how long the server wants to be left alone.
+// Shows the label of a frame; returns how long to wait for the server.
 async function label(blob) {
   const { answer, failure } = await classify(blob, "frame.jpg", modelParameter());
   if (!isLive) return 0;

@@ -69,9 +69,9 @@ function clamp(number, least, most) {
 }
 
 function arrange(list, images, first) {
-  const wanted = new Set(images);
+  const kept = new Set(images);
   for (const [image, card] of made) {
-    if (wanted.has(image)) continue;
+    if (kept.has(image)) continue;
     card.remove();
     made.delete(image);
   }
@@ -87,14 +87,14 @@ function arrange(list, images, first) {
 // One card
 
 function newCard(image) {
-  const picture = element("span", { className: "thumbnail" });
+  const thumbnail = element("span", { className: "thumbnail" });
   const lines = ["percent", "label", "name"].map((className) => element("span", { className }));
-  const button = element("button", { type: "button" }, picture, ...lines);
+  const button = element("button", { type: "button" }, thumbnail, ...lines);
   button.addEventListener("click", () => open(image));
   const card = element("li", {}, button);
   made.set(image, card);
   fill(card, image);
-  showThumbnail(picture, image);
+  showThumbnail(thumbnail, image);
   return card;
 }
 
@@ -107,13 +107,13 @@ function fill(card, image) {
   card.firstChild.title = isUnsure(image.answer) ? `${image.name}: perhaps ${best(image).label}` : image.name;
 }
 
-async function showThumbnail(picture, image) {
+async function showThumbnail(thumbnail, image) {
   if (!image.thumbnail) await makeThumbnail(image);
-  if (image.thumbnail) picture.replaceChildren(element("img", { src: image.thumbnail, alt: "" }));
-  else picture.textContent = "no preview";
+  if (image.thumbnail) thumbnail.replaceChildren(element("img", { src: image.thumbnail, alt: "" }));
+  else thumbnail.textContent = "no preview";
 }
 
-// Small pictures, because a browser would keep hundreds of photos decoded.
+// Small copies, because a browser would keep hundreds of photos decoded.
 async function makeThumbnail(image) {
   const options = { resizeHeight: THUMBNAIL_HEIGHT, resizeQuality: "medium" };
   const bitmap = await createImageBitmap(image.file, options).catch(() => null);

@@ -74,14 +74,14 @@ function showImage({ name, file, sent, note }) {
 
 function setBroken(isBroken) {
   byId("broken").hidden = !isBroken;
-  byId("picture").hidden = isBroken;
+  byId("image-box").hidden = isBroken;
 }
 
 function drawFrame() {
   const [answer, box] = [state.selected?.answer, seenBox()];
   const { naturalWidth, naturalHeight } = byId("image");
-  byId("picture").classList.toggle("tiny", naturalWidth < 160);
-  byId("picture").classList.toggle("tall", naturalHeight > naturalWidth);
+  byId("image-box").classList.toggle("tiny", naturalWidth < 160);
+  byId("image-box").classList.toggle("tall", naturalHeight > naturalWidth);
   byId("seen").hidden = !box || isWhole(box, answer.image);
   if (box) {
     place(byId("seen"), box, answer.image);
@@ -189,17 +189,17 @@ async function showMap() {
   byId("opacity-row").hidden = kept === null || !image?.answer;
   if (index === null || !image?.answer || !seenBox()) return hideMap("");
   const { maps, trouble } = await fetchMaps(image);
-  if (image !== state.selected || index !== (looked ?? kept)) return; // another one is wanted by now
+  if (image !== state.selected || index !== (looked ?? kept)) return; // another label was chosen meanwhile
   if (!maps?.has(index)) return hideMap(trouble ?? "");
   drawMap(maps.get(index));
   byId("heat").hidden = false;
-  byId("picture").classList.add("heated");
+  byId("image-box").classList.add("heated");
   drawLegend();
 }
 
 function hideMap(trouble) {
   byId("heat").hidden = true;
-  byId("picture").classList.remove("heated");
+  byId("image-box").classList.remove("heated");
   drawLegend(trouble);
 }
 

@@ -13,9 +13,9 @@ const explanations = new WeakMap(); // by the answer that they belong to: { maps
 export function fetchMaps(image) {
   const { answer } = image;
   if (!explanations.has(answer)) {
-    const asked = ask(image);
-    explanations.set(answer, asked);
-    asked.then(({ trouble }) => trouble && explanations.delete(answer));
+    const request = ask(image);
+    explanations.set(answer, request);
+    request.then(({ trouble }) => trouble && explanations.delete(answer));
   }
   return explanations.get(answer);
 }

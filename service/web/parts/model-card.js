@@ -1,7 +1,7 @@
 // The chosen model's card in words for people: what it is, what it knows, how good it is, and where it comes from.
 
 import { byId, counted, element } from "/page/elements.js";
-import { on, wantedModel } from "/page/state.js";
+import { on, chosenModel } from "/page/state.js";
 
 const MOST_LABELS = 300; // in the list at once; the search finds the others
 const PRECISIONS = {
@@ -16,12 +16,12 @@ const PROVIDERS = {
 };
 
 export function startModelCard() {
-  on("models wanted", draw);
+  on("models model", draw);
   byId("label-search").addEventListener("input", drawLabels);
 }
 
 function draw() {
-  const model = wantedModel();
+  const model = chosenModel();
   byId("about-empty").hidden = Boolean(model);
   byId("labels-part").hidden = !model;
   if (!model) return;
@@ -80,7 +80,7 @@ function confidence({ confidence }) {
   const { auroc, auroc_interval: ends, known_images: known, compared_unknown_images: unknown } = confidence;
   const basis = `It accepts 95% of ${known.toLocaleString("en")} held-out images of its labels.`;
   if (auroc === undefined || auroc === null) return basis;
-  return `${basis} It tells them from ${counted(unknown, "image")} of other things with an AUROC of ${auroc.toFixed(2)} (${ends.map((end) => end.toFixed(2)).join(" to ")}; 0.5 is chance, 1 is perfect).`;
+  return `${basis} It separates them from ${counted(unknown, "image")} of other things with an AUROC of ${auroc.toFixed(2)} (${ends.map((end) => end.toFixed(2)).join(" to ")}; 0.5 is chance, 1 is perfect).`;
 }
 
 function precision({ precision, precision_loss: loss }) {
@@ -104,7 +104,7 @@ function share(part) {
 }
 
 function drawLabels() {
-  const labels = wantedModel()?.labels ?? [];
+  const labels = chosenModel()?.labels ?? [];
   const words = byId("label-search").value.trim().toLowerCase();
   const found = labels.filter((label) => label.toLowerCase().includes(words));
   byId("labels-title").textContent = `The ${counted(labels.length, "label")} of the model`;

@@ -1,4 +1,4 @@
-// The list of models and the choice among them. Another choice asks for all images again.
+// The list of models and the choice among them. Another choice sends all images again.
 
 import { byId, element, say } from "/page/elements.js";
 import { pause } from "/page/queue.js";
@@ -22,12 +22,12 @@ async function load() {
   state.limits = answer.limits ?? state.limits;
   drawChoice();
   emit("models");
-  const isServed = state.models.some((model) => idOf(model) === state.wanted);
+  const isServed = state.models.some((model) => idOf(model) === state.model);
   if (isServed) return;
-  const hadOne = state.wanted !== "";
-  state.wanted = defaultModel();
-  byId("model").value = state.wanted;
-  emit(hadOne ? "wanted" : "models");
+  const hadOne = state.model !== "";
+  state.model = defaultModel();
+  byId("model").value = state.model;
+  emit(hadOne ? "model" : "models");
 }
 
 function defaultModel() {
@@ -35,12 +35,12 @@ function defaultModel() {
   return model ? idOf(model) : "";
 }
 
-function choose(wanted) {
-  state.wanted = wanted;
-  const again = state.images.length > 0 ? " All images are asked again." : "";
-  say(`Model ${wanted.replace(":", ", version ")}.${again}`);
+function choose(id) {
+  state.model = id;
+  const again = state.images.length > 0 ? " All images are sent again." : "";
+  say(`Model ${id.replace(":", ", version ")}.${again}`);
   emit("models");
-  emit("wanted");
+  emit("model");
 }
 
 function drawChoice() {
@@ -51,7 +51,7 @@ function drawChoice() {
     element("option", {
       value: idOf(model),
       textContent: severalVersions.has(model.name) ? `${model.name}, version ${model.version}` : model.name,
-      selected: idOf(model) === state.wanted,
+      selected: idOf(model) === state.model,
     }),
   );
   byId("model").replaceChildren(...options);

@@ -14,7 +14,7 @@ export function startSnippets() {
   for (const id of Object.keys(LANGUAGES)) byId(id).addEventListener("click", () => choose(id));
   document.querySelector(".tabs").addEventListener("keydown", move);
   byId("copy").addEventListener("click", copy);
-  on("selected models wanted key pause", draw);
+  on("selected models model key pause", draw);
   draw();
 }
 

@@ -85,6 +85,11 @@ async def test_models_are_listed_with_what_their_cards_say(client: httpx.AsyncCl
     assert (await client.get("/models/tiny")).json() == {**model, "versions": versions}
 
 
+async def test_the_limits_on_an_image_come_with_the_models(client: httpx.AsyncClient) -> None:
+    limits = {"max_image_bytes": 100_000, "max_pixels": 26_000_000, "max_side": 12_000}
+    assert (await client.get("/models")).json()["limits"] == limits
+
+
 @pytest.mark.parametrize("path", ["/models/other", "/models/tiny/versions/2", "/models/tiny/versions/x", "/models/%00"])
 async def test_a_model_that_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
     answer = await client.get(path)

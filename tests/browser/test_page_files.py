@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import MOST_BYTES, opened, pick, see
+from tests.browser.conftest import opened, pick, see
+from tests.browser.stand_in import MOST_BYTES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.browser.conftest import opened, see
+from tests.browser.conftest import opened, see, watched
 from tests.support.images import encoded, exif
 from tests.support.running_service import running_service
 from tests.support.tiny_model import write_tiny_model
@@ -41,8 +41,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(browser: Any, address: str) -> Iterator[Any]:
-    with opened(browser, address) as page:
+def page(context: Any, address: str) -> Iterator[Any]:
+    with watched(context, address) as page:
         page.locator("#picker").wait_for()
         yield page
 

@@ -29,7 +29,9 @@ LABELS = {
 }
 
 
-def test_the_shipped_model_recognizes_the_samples_and_the_screenshot_of_the_readme_shows_a_heat_map(browser: Any) -> None:
+def test_the_shipped_model_recognizes_the_samples_and_the_screenshot_of_the_readme_shows_a_heat_map(
+    browser: Any,
+) -> None:
     with running_service(ROOT / "models") as address, opened(browser, address, WIDTH) as page:
         page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
         page.locator("#picker").wait_for()

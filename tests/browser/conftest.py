@@ -82,7 +82,7 @@ def watched(context: Any, address: str) -> Iterator[Any]:
 
 
 def is_error(message: Any) -> bool:
-    return message.type in ("error", "warning") and not message.text.startswith("Failed to load resource")
+    return message.type == "error" and not message.text.startswith("Failed to load resource")
 
 
 @pytest.fixture(scope="module")  # so that the files of the page are fetched and compiled once
@@ -112,7 +112,9 @@ def pick(page: Any, *names: str, content: bytes) -> None:
 
 def wait_until_done(page: Any, count: int) -> None:
     words = f"{count} image{'s' if count > 1 else ''}"
-    page.wait_for_function("words => document.getElementById('progress').textContent === words", arg=words)
+    page.wait_for_function(
+        "words => document.getElementById('progress').textContent === words", arg=words, timeout=300_000
+    )
 
 
 def see(page: Any, selector: str, text: str) -> None:

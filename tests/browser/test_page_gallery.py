@@ -91,7 +91,7 @@ def test_results_are_saved_as_csv_and_json(page: Any, service: Any, png: bytes) 
 def test_hundreds_of_images_keep_all_their_answers_with_few_cards_at_a_time(
     page: Any, service: Any, png: bytes
 ) -> None:
-    count = 300
+    count = 150
     pick(page, *[f"n{number}.png" for number in range(count)], content=png)
     wait_until_done(page, count)
     assert page.locator("#cards li").count() < 100

@@ -56,7 +56,7 @@ def test_no_state_of_the_page_has_serious_findings(page: Any, service: Any, png:
     see(page, "#trouble-detail", "too early")
     assert findings(page, axe) == []  # a refusal
     page.locator("#camera-open").click()
-    page.wait_for_function("document.getElementById('video').videoWidth > 0")
+    page.wait_for_function("() => document.getElementById('video').videoWidth > 0")
     page.locator("#live").click()
     see(page, "#live-label", "%")
     assert findings(page, axe) == []  # the camera

@@ -80,7 +80,7 @@ def camera_page(browser: Any, service: Any) -> Iterator[Any]:
     with opened(browser, service.address, permissions=["camera"]) as page:
         page.locator("#picker").wait_for()
         page.locator("#camera-open").click()
-        page.wait_for_function("document.getElementById('video').videoWidth > 0")
+        page.wait_for_function("() => document.getElementById('video').videoWidth > 0")
         yield page
 
 

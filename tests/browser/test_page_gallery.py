@@ -57,11 +57,11 @@ def test_cards_are_filtered_and_sorted(page: Any, service: Any, png: bytes) -> N
             arg=",".join(names),
         )
     page.locator("#show").select_option("unsure")
-    page.wait_for_function("document.querySelectorAll('#cards li').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#cards li').length === 1")
     assert cards(page) == ["n2.png"]
     page.locator("#show").select_option("sure")
     page.locator("#filter").fill("n10")
-    page.wait_for_function("document.querySelectorAll('#cards li').length === 1")
+    page.wait_for_function("() => document.querySelectorAll('#cards li').length === 1")
     assert cards(page) == ["n10.png"]
     page.locator("#filter").fill("zebra")
     see(page, "#none-shown", "No image matches")
@@ -118,10 +118,10 @@ def test_memory_of_images_is_given_back(page: Any, service: Any, png: bytes) -> 
     }""")
     pick(page, *[f"n{number}.png" for number in range(8)], content=png)
     wait_until_done(page, 8)
-    page.wait_for_function("document.querySelectorAll('.thumbnail img').length === 8")
+    page.wait_for_function("() => document.querySelectorAll('.thumbnail img').length === 8")
     assert page.evaluate("window.open_addresses.size") == 9  # the thumbnails, and the large image
     page.locator("#clear").click()
-    page.wait_for_function("window.open_addresses.size === 0")
+    page.wait_for_function("() => window.open_addresses.size === 0")
     assert not page.locator("#gallery").is_visible()
     assert not page.locator("#detail").is_visible()
     assert page.locator("#intake.compact").count() == 0

@@ -43,7 +43,7 @@ def test_the_shipped_model_recognizes_the_samples_and_the_screenshot_of_the_read
         page.locator("#bars button").first.click()
         page.mouse.move(1, 1)
         page.locator("#heat").wait_for()
-        page.wait_for_function("document.querySelectorAll('.thumbnail img').length === 6")
+        page.wait_for_function("() => document.querySelectorAll('.thumbnail img').length === 6")
         screenshot = shrunk(page.screenshot(animations="disabled"))
     assert len(screenshot) <= MOST_BYTES
     if os.environ.get("WRITE_SCREENSHOT"):

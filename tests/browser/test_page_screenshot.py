@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machin
 ROOT = Path(__file__).parents[2]
 SCREENSHOT = ROOT / "docs" / "images" / "page.png"
 MOST_BYTES = 200_000
-WIDTH, HEIGHT = 1180, 960
+WIDTH, HEIGHT = 1280, 960
 LABELS = {
     "espresso": "espresso",
     "lemons": "lemon",

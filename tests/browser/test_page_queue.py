@@ -134,7 +134,7 @@ def test_another_model_answers_every_image_again_visibly(page: Any, service: Any
     assert [request.query["model"] for request in service.requests] == [["animals"]] * 3 + [["plants"]] * 3
 
 
-def test_versions_of_a_model_can_be_told_apart_and_asked(page: Any, service: Any, png: bytes) -> None:
+def test_versions_of_a_model_have_names_of_their_own_and_answer(page: Any, service: Any, png: bytes) -> None:
     service.models = ["animals:2", "animals:1"]
     page.reload()
     page.locator("#picker").wait_for()

@@ -23,7 +23,7 @@ from service.api.endpoints import batch, classify, embed, explain
 from service.api.endpoints.inference import InferenceService
 from service.api.endpoints.responses import JsonAnswer
 from service.api.health import add_operations
-from service.api.models import add_models
+from service.api.models import UploadLimits, add_models
 from service.api.openapi.document import DocumentedApp
 from service.api.pages import add_docs, add_page
 from service.api.v2.infer import InferEndpoint
@@ -107,7 +107,8 @@ def _add_routes(
     app.router.routes.extend(_open_inference(settings, components, serving).routes())
     app.router.routes.extend(compatibility_routes(serving, components.readiness, max_waiting=settings.max_queue))
     add_operations(app, components.readiness, components.registry)
-    add_models(app, components.readiness, components.registry)
+    limits = UploadLimits(settings.max_image_bytes, settings.max_pixels, settings.max_side)
+    add_models(app, components.readiness, components.registry, limits)
     return frozenset((*add_page(app), *add_docs(app)))
 
 

@@ -1,7 +1,7 @@
 """GET /models and its sub-paths: the models, their cards, and the states of their versions."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Path
@@ -33,13 +33,25 @@ _EXAMPLE = {
 }
 
 
-def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
+@dataclass(frozen=True, slots=True)
+class UploadLimits:
+    """The limits on one image, for clients that shrink a larger one before they send it."""
+
+    max_image_bytes: int
+    max_pixels: int
+    max_side: int
+
+
+_LIMITS_EXAMPLE = UploadLimits(max_image_bytes=20_971_520, max_pixels=26_000_000, max_side=12_000)
+
+
+def add_models(app: FastAPI, readiness: Readiness, registry: Registry, limits: UploadLimits) -> None:
     """Add the three routes."""
 
     async def models() -> dict[str, Any]:
         """All model versions: the served ones with their cards, and rejected or unloaded ones with a reason."""
         readiness.check_started()
-        return {"models": [_describe(state, registry) for state in registry.states]}
+        return {"models": [_describe(state, registry) for state in registry.states], "limits": asdict(limits)}
 
     async def model(name: _Name) -> dict[str, Any]:
         """The version of a model that serves requests without a version, and the state of each version."""
@@ -55,7 +67,8 @@ def add_models(app: FastAPI, readiness: Readiness, registry: Registry) -> None:
         return _describe(registry.states_of(name, version)[0], registry)
 
     with_versions = {**_EXAMPLE, "versions": [{"version": "1", "state": "READY", "reason": ""}]}
-    _add(app, PATHS[0], models, "list_models", ("Models", {"models": [_EXAMPLE]}), "not_ready")
+    every_model = {"models": [_EXAMPLE], "limits": asdict(_LIMITS_EXAMPLE)}
+    _add(app, PATHS[0], models, "list_models", ("Models", every_model), "not_ready")
     _add(app, PATHS[1], model, "get_model", ("ModelWithVersions", with_versions), "not_ready", "model_not_found")
     _add(app, PATHS[2], version, "get_model_version", ("ModelDescription", _EXAMPLE), "not_ready", "model_not_found")
 

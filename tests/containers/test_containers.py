@@ -91,7 +91,7 @@ def test_the_container_answers_as_the_service_does_without_it(container: str, ph
 
 
 def test_the_page_comes_with_the_service(container: str) -> None:
-    for path in ("/", "/app.js", "/heat.js", "/style.css"):
+    for path in ("/", "/app.js", "/page/state.js", "/parts/heat.js", "/images.css", "/samples/cat.jpg"):
         with urllib.request.urlopen(f"{ADDRESS}{path}", timeout=10) as response:
             assert response.read() == (ROOT / "service" / "web" / (path[1:] or "index.html")).read_bytes()
 

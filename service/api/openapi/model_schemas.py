@@ -39,10 +39,19 @@ class ModelWithVersions(ModelDescription):
     versions: list[VersionState]
 
 
+class UploadLimits(Body):
+    """The limits on one image. A JPEG may have more pixels, because it is decoded at a reduced scale."""
+
+    max_image_bytes: int
+    max_pixels: int
+    max_side: int = Field(description="Longest side, in pixels.")
+
+
 class Models(Body):
-    """Every version of every model."""
+    """Every version of every model, and the limits on an image."""
 
     models: list[ModelDescription]
+    limits: UploadLimits
 
 
 def model_schemas() -> dict[str, Any]:

@@ -5,6 +5,7 @@ bulk of a large body, are therefore extracted by their quotation marks and parse
 remainder is short in any valid request; its values are counted before it is parsed.
 """
 
+import re
 import secrets
 from collections.abc import Iterable
 from typing import Any
@@ -27,6 +28,7 @@ _MOST_ROWS = 2 * MOST_JSON_VALUES  # the lists of long arrays
 _MOST_LEFT_BYTES = 24 * 1024 * 1024
 # The size of each as a Python object, and the memory that all of them may take in addition to the body.
 _STRING_BYTES, _LIST_BYTES, _OBJECT_BYTES, _VALUE_BYTES = 72, 100, 250, 32
+_HUGE_NUMBER = re.compile(rb"[0-9]{4301}")  # parsing it takes 12 bytes a digit; Python has the same limit
 _NUMBER_BYTES, _COPIES = 8, 2  # the largest size of a long array's number; copies of a body while it is read
 _MOST_GROWTH, _FREE_BYTES = 8, 1024 * 1024
 
@@ -67,6 +69,8 @@ def _check_counts(left: bytes, whole_bytes: int) -> None:
     ):
         if count > most:
             raise _too_many(most, name)
+    if _HUGE_NUMBER.search(left):
+        raise TooLarge("A number of the JSON has more than 4,300 digits; send a shorter one.")
     takes = _STRING_BYTES * strings + _LIST_BYTES * lists + _OBJECT_BYTES * objects + _VALUE_BYTES * values + len(left)
     if takes > _MOST_GROWTH * whole_bytes + _FREE_BYTES:
         raise TooLarge("The JSON has too many small values for its size; send several requests.")

@@ -26,7 +26,12 @@ PAGES = ["/", "/docs"]
 MODEL_TEMPLATES = ["/models/{name}", "/models/{name}/versions/{version}"]
 MODEL_PATHS = ["/models", "/models/tiny", "/models/tiny/versions/1"]
 SWAGGER_UI = ["/swagger-ui/swagger-ui-bundle.js", "/swagger-ui/swagger-ui.css"]
-PAGE_FILES = ["/app.js", "/heat.js", "/style.css", "/docs.css", "/docs.js", *SWAGGER_UI]
+WEB = Path(pages.__file__).parents[1] / "web"
+PAGE_FILES = [
+    f"/{path.relative_to(WEB).as_posix()}"
+    for path in sorted(WEB.rglob("*.*"))
+    if path.suffix in (".js", ".css", ".jpg")
+]
 PATHS = [*PAGES, *PAGE_FILES, *MODEL_PATHS, "/health/live", "/health/ready", "/openapi.json"]
 
 
@@ -78,6 +83,11 @@ async def test_models_are_listed_with_what_their_cards_say(client: httpx.AsyncCl
     assert (await client.get("/models/tiny/versions/1")).json() == model
     versions = [{"version": "1", "state": "READY", "reason": ""}]
     assert (await client.get("/models/tiny")).json() == {**model, "versions": versions}
+
+
+async def test_the_limits_on_an_image_come_with_the_models(client: httpx.AsyncClient) -> None:
+    limits = {"max_image_bytes": 100_000, "max_pixels": 26_000_000, "max_side": 12_000}
+    assert (await client.get("/models")).json()["limits"] == limits
 
 
 @pytest.mark.parametrize("path", ["/models/other", "/models/tiny/versions/2", "/models/tiny/versions/x", "/models/%00"])

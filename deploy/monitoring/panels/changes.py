@@ -12,11 +12,14 @@ ROW = (
         "`resnet_reloads_total`: the annotations of the other panels show loaded and refused versions.",
     ),
     Panel(
-        "Log lines dropped",
+        "Log lines and traces dropped",
         "timeseries",
-        {"{{instance}}": f"increase(resnet_log_lines_dropped_total{{{TARGETS}}}[$__rate_interval])"},
+        {
+            "log, {{instance}}": f"increase(resnet_log_lines_dropped_total{{{TARGETS}}}[$__rate_interval])",
+            "traces, {{instance}}": f"increase(resnet_traces_dropped_total{{{TARGETS}}}[$__rate_interval])",
+        },
         "short",
-        "`resnet_log_lines_dropped_total`: the reader of the log is too slow.",
+        "`resnet_log_lines_dropped_total`: the log is read too slowly. `resnet_traces_dropped_total`: the collector.",
     ),
     Panel(
         "Uptime",

@@ -4,6 +4,7 @@ Own are the texts: the placeholders and defaults in the help, and errors of one 
 """
 
 import difflib
+import sys
 from argparse import Action, ArgumentParser, Namespace
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -57,7 +58,8 @@ def read_settings(arguments: list[str]) -> Settings:
 
 def _parse(parser: _Parser, arguments: list[str]) -> Namespace:
     if "--version" in arguments:  # whatever else is there
-        parser.exit(0, f"{describe_version()}\n")
+        sys.stdout.write(f"{describe_version()}\n")
+        parser.exit()
     namespace, unknown = parser.parse_known_args(arguments)
     if unknown:
         _refuse(parser, unknown[0].partition("=")[0])

@@ -101,7 +101,7 @@ def sources(target: Path, moment: int) -> Path:
     return target
 
 
-_NOT_IN_PACKAGES = (".*", "__pycache__", "tests", "models", "runs", "data", "build", "dist", "*.egg-info", "commit.txt")
+_NOT_IN_PACKAGES = (".*", "__pycache__", "tests", "runs", "data", "build", "dist", "*.egg-info", "commit.txt")
 
 
 def built(kind: str, source: Path, out: Path) -> Path:

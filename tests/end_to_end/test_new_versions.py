@@ -198,7 +198,7 @@ def with_nan_weights(document: onnx.ModelProto) -> None:
 
 
 BAD = {
-    "truncated": (truncated, "cut off"),
+    "truncated": (truncated, "truncated"),
     "bit-flipped": (bit_flipped, "cut off or changed"),
     "wrong golden answer": (changed(with_another_answer), "golden example"),
     "external data": (changed(with_external_data), "outside its file"),
@@ -207,7 +207,7 @@ BAD = {
     "NaN weights": (changed(with_nan_weights), "golden example"),
     "crashes the loader": (lambda _: CRASHES, "SIGABRT"),
     "hangs the loader": (lambda _: HANGS, "--load-timeout-s"),
-    "zero bytes": (lambda _: b"", "cut off"),
+    "zero bytes": (lambda _: b"", "truncated"),
 }
 
 

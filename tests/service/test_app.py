@@ -191,7 +191,7 @@ async def test_a_model_measured_with_another_resizer_serves_and_is_one_line_in_t
         async with client_of(create_app(Settings(models=tmp_path, engine_threads=1))) as client:
             assert (await client.post("/classify", content=red)).status_code == 200
     assert f"images are resized by {usual_resizer()}" in caplog.text
-    assert caplog.text.count("was measured with images resized by cykooz-resizer; pillow serves it") == is_said
+    assert caplog.text.count("was measured with images resized by cykooz-resizer; pillow is used here") == is_said
 
 
 def card_of(model: bytes) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_every_setting_has_a_flag_with_its_variable_and_its_default() -> None:
         ("--port", "http", "a whole number from 0 to 65535"),
         ("--max-batch", "0", "a whole number from 1 to 1024"),
         ("--max-queue-age-s", "nan", "a number above 0 to 600"),
-        ("--providers", "gpu", "one of auto, tensorrt, cuda, cpu"),
+        ("--providers", "gpu", "one of auto, tensorrt, cuda, openvino, cpu"),
         ("--host", "", "a text that is not empty"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_name_for_a_folder_of_models_is_refused(models: Path) -> None:
 
 def test_the_help_lists_the_choices() -> None:
     text = " ".join(run("--help", COLUMNS="200").stdout.split())
-    assert "--providers auto|tensorrt|cuda|cpu " in text
+    assert "--providers auto|tensorrt|cuda|openvino|cpu " in text
     assert "--log auto|json|text|off " in text
 
 

@@ -313,7 +313,6 @@ def test_large_images_have_rows_in_their_place(models: Path, folder: Path, out: 
     ("options", "inputs", "said"),
     [
         (["--resume"], ["in"], "--resume needs --out"),
-        (["--out", "a.parquet"], ["in"], "Parquet is not supported: a.parquet"),
         (["--out", "a.jsonl", "--server", "http://localhost:1"], ["in"], "leave out --server"),
         (["--out", "a.jsonl"], ["in", "in"], "not 2"),
         (["--out", "a.jsonl"], ["nowhere"], "nowhere cannot be read: No such file"),

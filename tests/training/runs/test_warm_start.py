@@ -60,7 +60,7 @@ def test_the_network_follows_the_weights_and_answers_as_the_one_they_are_of(
     torch.save(style(source), tmp_path / "weights.pth")
     found = start(tmp_path / "weights.pth", said)
     assert found.recipe.network == network
-    assert any(f"has the weights of {network}, not resnet50; that is trained" in line for line in said) == (
+    assert any(f"has the weights of {network}, not resnet50; this network is trained" in line for line in said) == (
         network != RECIPE.network
     )
     model = build(network, num_classes=7)

@@ -12,6 +12,7 @@ from training.weights.checkpoint import WEIGHTS
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL = "cifar10-resnet20"  # in every installation
+DEFAULT = "everyday-resnet18"  # the run of the default model
 EVERYDAY = "everyday-"  # the prefix of names of runs on photos of everyday things
 
 

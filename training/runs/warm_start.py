@@ -20,7 +20,7 @@ from training.networks.resnet import Architecture, ResNet, architecture, load_we
 from training.recipes.recipe import Recipe
 from training.runs.loading import read_trained
 from training.runs.record import belongs_to_run
-from training.runs.shipped import SMALL, ShippedRun, shipped_runs
+from training.runs.shipped import DEFAULT, SMALL, ShippedRun, shipped_runs
 from training.weights.checkpoint import WEIGHTS, CheckpointError, sha256_of
 from training.weights.conversion import fit_head, read_named, recognise, refuse_unfit
 from training.weights.published import (
@@ -245,8 +245,7 @@ def _published_or_shipped(recipe: Recipe, fixed: frozenset[str], log: Log) -> So
 
 
 def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None:
-    """Return the shipped run to start from: on everyday things, with the recipe's network or else the deepest; else the
-    small one.
+    """Return the shipped run to start from: the default model's, which is the most accurate, else another one.
 
     None if no network has the fields that the user has set.
     """
@@ -254,8 +253,9 @@ def _closest_shipped(recipe: Recipe, fixed: frozenset[str]) -> ShippedRun | None
     runs = [run for run in shipped_runs() if run.is_everyday or run.name == SMALL]
     fitting = [run for run in runs if _agree(run.network, requested, fixed)]
 
-    def rank(run: ShippedRun) -> tuple[bool, bool, int]:
-        return run.is_everyday, run.network.network == requested.network, run.network.depth
+    def rank(run: ShippedRun) -> tuple[bool, bool, bool, int]:
+        is_same = run.network.network == requested.network
+        return run.is_everyday, run.name == DEFAULT, is_same, run.network.depth
 
     return max(fitting, key=rank, default=None)
 

@@ -212,12 +212,14 @@ def test_a_run_of_everyday_things_is_taken_with_its_stem_and_its_size(results: P
 
 
 @pytest.mark.usefixtures("no_network")
-def test_of_several_everyday_runs_the_one_with_the_network_of_the_recipe_is_taken(results: Path) -> None:
-    for network in ("resnet18", "resnet34"):
+def test_of_several_everyday_runs_that_of_the_default_model_is_taken_or_the_one_of_the_network_that_is_set(
+    results: Path,
+) -> None:
+    for network in ("resnet18", "resnet50"):
         write_shipped(results, f"everyday-{network}", network)
-    assert start(None).recipe.network == "resnet34"
-    assert start(None, None, network="resnet18").recipe.network == "resnet18"
-    assert start(None, None, "network", network="resnet18").recipe.stem == "3x3"
+    assert start(None).recipe.network == "resnet18"
+    assert start(None, None, "network", network="resnet50").recipe.stem == "3x3"
+    assert start(None, None, "network", network="resnet50").recipe.network == "resnet50"
 
 
 @pytest.mark.usefixtures("no_network", "results")

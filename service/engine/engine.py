@@ -192,8 +192,8 @@ def _file_precision(contract: ModelSignature) -> str:
 
 
 def _float_precision(contract: ModelSignature, host: EngineOptions) -> FloatPrecision:
-    is_wanted = host.allow_bf16 and _file_precision(contract) == "fp32"
-    return "bf16" if is_wanted and has_bf16() else "fp32"
+    is_allowed = host.allow_bf16 and _file_precision(contract) == "fp32"
+    return "bf16" if is_allowed and has_bf16() else "fp32"
 
 
 def _try_gpu(model: bytes, provider: str, host: EngineOptions, failures: list[str]) -> _Opened | None:

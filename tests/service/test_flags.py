@@ -34,7 +34,10 @@ def test_a_text_is_taken_as_it_is_and_never_as_json_or_as_nothing(text: str) -> 
         ("--host=", "--host (RESNET_HOST) must be a text that is not empty; it is ''"),
         ("--max-batch=None", "--max-batch (RESNET_MAX_BATCH) must be a whole number from 1 to 1024; it is 'None'"),
         ("--drain-delay-s=-1", "--drain-delay-s (RESNET_DRAIN_DELAY_S) must be a number from 0 to 600; it is '-1'"),
-        ("--providers=gpu", "--providers (RESNET_PROVIDERS) must be one of auto, tensorrt, cuda, openvino, cpu; it is 'gpu'"),
+        (
+            "--providers=gpu",
+            "--providers (RESNET_PROVIDERS) must be one of auto, tensorrt, cuda, openvino, cpu; it is 'gpu'",
+        ),
         (
             "--trusted-proxies=proxy",
             "--trusted-proxies (RESNET_TRUSTED_PROXIES) must be addresses or networks with commas, "

@@ -266,7 +266,7 @@ def test_the_command_reports_an_expected_failure_in_one_line(images: Path, tmp_p
     train(images, tmp_path / "run")
     for arguments, words in (
         (["--recipe", "nothing", "--out", str(tmp_path / "x")], "no recipe is called 'nothing'; there are"),
-        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "already has a run; continue it with --resume"),
+        (["--recipe", "modern-resnet20", "--out", str(tmp_path / "run")], "has a run; continue it with --resume"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--resume"], "no run in"),
         (["--recipe", "modern-resnet20", "--out", str(tmp_path / "x"), "--steps", "1", "--epochs", "1"], "only one of"),
     ):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "docs"
-_SOURCES = ("*.md", "docs/*.md", "docs/decisions/*.md", "benchmarks/*.md", "deploy/**/*.md")
+_SOURCES = ("*.md", "docs/*.md", "docs/decisions/*.md", "benchmarks/*.md", "deploy/**/*.md", "release/*.md")
 _README = Path("README.md")
 _LINK_TO_README = re.compile(r"(\]\((?:\.\./)*)README\.md(?=[)#])")
 _LINK = re.compile(r"\]\(([^)\s#:]+)[^)\s]*\)")

@@ -7,8 +7,8 @@ def test_the_summary_is_of_medians_and_says_what_was_reached() -> None:
     pairs = [Pair(100, 150, 0.01), Pair(100, 300, 0.02), Pair(200, 240, 0.09)]
     said = summary(pairs, has_bf16=False)
     assert "plain     100, ours     240 images/s" in said and "ratios 1.20 to 3.00" in said
-    assert "ratio 1.50, wanted 1.3: reached" in said and "2.0%, wanted at most 5%: reached" in said
-    assert "wanted 2: NOT reached" in summary(pairs, has_bf16=True)
+    assert "ratio 1.50, required 1.3: reached" in said and "2.0%, required at most 5%: reached" in said
+    assert "required 2: NOT reached" in summary(pairs, has_bf16=True)
 
 
 @pytest.mark.long

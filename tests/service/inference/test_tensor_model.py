@@ -75,8 +75,8 @@ def test_weights_that_are_no_numbers_are_noticed_and_what_fails_on_zeros_only_is
 
 def test_what_cannot_be_served_is_refused_in_one_line() -> None:
     for content, words in (
-        (b"broken", "not a model"),
-        (graph_file()[:60], "not a model"),
+        (b"broken", "truncated or damaged"),
+        (graph_file()[:60], "truncated or damaged"),
         (graph_file(operator="Nonsense"), "operator"),
         (graph_file(operator="Neg", domain="com.example"), "operator"),
         (graph_file(TensorProto.STRING, operator="Identity"), "only tensors of numbers"),

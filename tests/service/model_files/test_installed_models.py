@@ -7,7 +7,8 @@ import pytest
 
 from service.model_files import installed_models as module
 from service.model_files.installed_models import installed_models
-from service.model_files.repository import DEFAULT_FOLDER, ModelRepositoryError, find_models, locate_models
+from service.model_files.repository import ModelRepositoryError
+from service.model_files.serving_set import find_models, locate_models
 from tests.support.tiny_model import write_tiny_model
 
 RECORD = "service/app.py,,\n../../../share/resnet-service/models/tiny/1/model.onnx,,\n../../../bin/serve-resnet,,\n"
@@ -40,7 +41,7 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_model_of_the_wheel_serves_where_there_is_no_folder_of_models(prefix: Path) -> None:
     assert installed_models() == prefix / "share" / "resnet-service" / "models"
-    (found,) = find_models(locate_models(DEFAULT_FOLDER))
+    (found,) = find_models(locate_models(Path("models")))
     assert (found.name, found.path.parts[-2:]) == ("tiny", ("1", "model.onnx"))
 
 
@@ -49,7 +50,7 @@ def test_a_folder_of_models_comes_first_and_another_path_has_no_substitute(tmp_p
     with pytest.raises(ModelRepositoryError, match="there is no folder of models at other"):
         find_models(locate_models(Path("other")))
     write_tiny_model(tmp_path / "models", "mine")
-    assert [file.name for file in find_models(locate_models(DEFAULT_FOLDER))] == ["mine"]
+    assert [file.name for file in find_models(locate_models(Path("models")))] == ["mine"]
 
 
 def test_an_installation_without_models_has_none(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:

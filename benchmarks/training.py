@@ -146,7 +146,7 @@ def _seconds(work: Callable[[], Any]) -> float:
 
 def start(name: str, network: str, batch: int) -> Connection:
     """Start a contender and wait until it is warm."""
-    ours, theirs = multiprocessing.MessageChannel()
+    ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     context.Process(target=serve, args=(theirs, name, network, batch)).start()
     theirs.close()

@@ -71,9 +71,9 @@ function paint(data, at, heat) {
 
 // The part that the network saw, in pixels of the image: left, top, right, bottom. As service/images/resizing.py has it.
 export function partSeen({ width, height }, { shorter_side, crop }) {
-  const isTall = width <= height;
-  const newWidth = isTall ? shorter_side : Math.trunc((shorter_side * width) / height);
-  const newHeight = isTall ? Math.trunc((shorter_side * height) / width) : shorter_side;
+  const portrait = width <= height;
+  const newWidth = portrait ? shorter_side : Math.trunc((shorter_side * width) / height);
+  const newHeight = portrait ? Math.trunc((shorter_side * height) / width) : shorter_side;
   const left = halfToEven((newWidth - crop[1]) / 2);
   const top = halfToEven((newHeight - crop[0]) / 2);
   const [across, down] = [width / newWidth, height / newHeight];

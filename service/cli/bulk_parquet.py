@@ -19,7 +19,7 @@ from service.cli.bulk_inputs import BulkError
 ENDING = ".parquet"
 _EXTRA = "parquet"
 _JOURNAL_ENDING = ".partial.jsonl"
-_GROUP_BYTES = 2 * 1024 * 1024  # of lines: about 8,000 rows with five labels
+_GROUP_BYTES = 1024 * 1024  # of lines: about 4,000 rows with five labels
 _ROWS_AT_ONCE = 4096
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.service.test_main import assert_one_line, run
 from tests.support.served import Served, serving, wait_until
-from tests.support.signatures import make_key, public_pem, sign
+from tests.support.signatures import altered, make_key, public_pem, sign, signed_by_another, unsigned
 from tests.support.tiny_model import LABELS, tiny_model, write_tiny_model
 
 KEY = make_key()
@@ -26,18 +26,6 @@ def folder(tmp_path: Path, model_file: bytes) -> Path:
     """A folder of models with one that is signed."""
     sign(write_tiny_model(tmp_path / "models", content=model_file), KEY)
     return tmp_path / "models"
-
-
-def altered(model: Path) -> None:
-    model.write_bytes(model.read_bytes()[:-1] + b"?")
-
-
-def unsigned(model: Path) -> None:
-    model.with_suffix(".sig").unlink()
-
-
-def signed_by_another(model: Path) -> None:
-    sign(model, make_key())
 
 
 FAULTS = [

@@ -15,7 +15,7 @@ import export.verification.check
 from export.cli import main
 from export.signing import PASSWORD
 from service.model_files.signature import check_signature
-from tests.support.signatures import make_key, private_pem, public_pem, sign
+from tests.support.signatures import altered, make_key, private_pem, public_pem, signed_by_another, unsigned
 
 pytest.importorskip("model_signing", reason="the extra sign is not installed")
 
@@ -55,18 +55,6 @@ def exported(folder: Path, *options: object) -> Path:
 def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "model_signing", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-
-def altered(model: Path) -> None:
-    model.write_bytes(model.read_bytes()[:-1] + b"?")
-
-
-def unsigned(model: Path) -> None:
-    model.with_suffix(".sig").unlink()
-
-
-def signed_by_another(model: Path) -> None:
-    sign(model, make_key())
 
 
 FAULTS = [

@@ -60,3 +60,18 @@ def bundle(signed_statement: dict[str, Any], key: ec.EllipticCurvePrivateKey, **
 def sign(model: Path, key: ec.EllipticCurvePrivateKey) -> None:
     """Write the signature of a model file beside it."""
     model.with_suffix(".sig").write_text(json.dumps(bundle(statement(model.read_bytes()), key)))
+
+
+def altered(model: Path) -> None:
+    """Change the last byte of a signed file."""
+    model.write_bytes(model.read_bytes()[:-1] + b"?")
+
+
+def unsigned(model: Path) -> None:
+    """Remove the signature of a file."""
+    model.with_suffix(".sig").unlink()
+
+
+def signed_by_another(model: Path) -> None:
+    """Sign a file with a key of its own."""
+    sign(model, make_key())

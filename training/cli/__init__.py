@@ -6,6 +6,7 @@ Slow imports (torch, matplotlib) stay inside the commands, so that `--help` answ
 import typer
 
 from training.cli.data import convert_tiny_imagenet
+from training.cli.grow import grow
 from training.cli.references import cost, recipes
 from training.cli.results import archive, evaluate, report
 from training.cli.run_command import run
@@ -17,7 +18,7 @@ main = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, recipes, cost, convert_tiny_imagenet, archive, report, evaluate):
+for _command in (run, recipes, cost, convert_tiny_imagenet, grow, archive, report, evaluate):
     main.command(_command.__name__.replace("_", "-"))(_command)
 
 

@@ -52,11 +52,14 @@ class PendingReplies(Generic[Result]):
     def __init__(self) -> None:
         self._count = 0
         self._futures: dict[int, asyncio.Future[Result]] = {}
+        self._is_closed = False
 
     def add(self) -> tuple[int, asyncio.Future[Result]]:
-        """Return the number of a new request and the future of its reply."""
+        """Return the number of a new request and the future of its reply, which is cancelled after `close`."""
         self._count += 1
         future = self._futures[self._count] = asyncio.get_running_loop().create_future()
+        if self._is_closed:
+            future.cancel()
         return self._count, future
 
     def first(self) -> asyncio.Future[Result] | None:
@@ -73,7 +76,8 @@ class PendingReplies(Generic[Result]):
         """Ignore the replies that are still to come."""
         self._futures.clear()
 
-    def cancel(self) -> None:
-        """Cancel all requests that have no reply yet."""
+    def close(self) -> None:
+        """Cancel all requests that have no reply yet, and those to come: the other end has ended."""
+        self._is_closed = True
         for future in self._futures.values():
             future.cancel()

@@ -11,7 +11,9 @@ from service.processes.messages import ToWorker
 from service.processes.worker_handle import WorkerHandle, WorkerSpec
 from service.system.background_tasks import Background
 
-_MOST_UNANSWERED_PINGS = 7  # at one ping a second; an event loop that is silent for longer hangs
+# At one ping a second; an event loop that is silent for longer hangs. A start imports the framework and the engine.
+_MOST_UNANSWERED_PINGS = 7
+_MOST_UNANSWERED_PINGS_AT_START = 120
 
 
 class WorkerFleet:
@@ -67,10 +69,11 @@ class WorkerFleet:
         return any(worker.is_loaded and worker.served_s >= least_s for worker in self._workers.values())
 
     def check(self) -> None:
-        """Ping every worker, and kill a loaded one that has left too many pings unanswered."""
+        """Ping every worker, and kill one that has left too many pings unanswered."""
         for worker in self._workers.values():
-            if worker.is_loaded and worker.unanswered_pings >= _MOST_UNANSWERED_PINGS:
-                worker.kill("its event loop hangs")
+            most = _MOST_UNANSWERED_PINGS if worker.is_loaded else _MOST_UNANSWERED_PINGS_AT_START
+            if worker.unanswered_pings >= most:
+                worker.kill("its event loop hangs" if worker.is_loaded else "its start hangs")
             else:
                 worker.unanswered_pings += 1
                 self._pings.start(worker.ping())

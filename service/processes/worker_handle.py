@@ -141,5 +141,5 @@ class WorkerHandle:
         """Wait until all messages of an ended process were noted, cancel open requests, and close the channel."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._has_closed.wait(), _LAST_MESSAGES_S)
-        self._replies.cancel()
+        self._replies.close()
         self._channel.close()

@@ -92,6 +92,9 @@ def serving_command(
             served.stop()
             assert process.wait(20) == 0, served.log
             reader.join()
+        except BaseException:
+            sys.stdout.writelines(served.log)  # pytest shows it with the failure
+            raise
         finally:
             process.kill()
     assert fails or "Traceback" not in "".join(served.log), "".join(served.log)

@@ -56,12 +56,18 @@ async def test_a_cancelled_request_ignores_its_reply() -> None:
     assert reply.cancelled()
 
 
-async def test_all_open_requests_can_be_cancelled_or_forgotten() -> None:
+async def test_a_request_to_an_end_that_is_gone_is_cancelled() -> None:
     replies = PendingReplies[str]()
-    _, cancelled = replies.add()
-    replies.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await cancelled
+    _, before = replies.add()
+    replies.close()
+    _, after = replies.add()
+    for reply in (before, after):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(reply, 5)
+
+
+async def test_open_requests_can_be_forgotten() -> None:
+    replies = PendingReplies[str]()
     number, forgotten = replies.add()
     replies.forget()
     replies.resolve(number, "late")

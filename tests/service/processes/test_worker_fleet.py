@@ -65,6 +65,16 @@ async def test_a_loaded_worker_that_leaves_seven_pings_unanswered_is_killed() ->
     assert healthy.received == ["ping"] * 8
 
 
+async def test_a_worker_whose_start_hangs_is_killed_after_two_minutes() -> None:
+    loading = FakeWorker(0, is_silent=True)
+    loading.is_loaded = False
+    fleet = await fleet_of(loading)
+    for _ in range(121):
+        assert loading.killed_because is None
+        fleet.check()
+    assert loading.killed_because == "its start hangs"
+
+
 async def test_a_request_to_all_returns_a_failure_and_leaves_out_workers_that_are_loading() -> None:
     loading = FakeWorker(2, failure="not asked")
     loading.is_loaded = False

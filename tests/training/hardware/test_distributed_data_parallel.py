@@ -50,7 +50,9 @@ def mean(world: World, tensor: Tensor) -> Tensor:
 def test_two_processes_compute_the_gradients_of_distributed_data_parallel(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(f"from {__name__} import compare\ncompare()\n")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # By address, not by the name of this machine: some networks take minutes to say that a name is unknown.
+    here = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *here, str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -74,8 +74,10 @@ def test_two_ranks_of_64_train_as_one_process_with_two_micro_batches_of_64(tmp_p
     images = write_images(tmp_path / "colours", each=45)
     script = tmp_path / "worker.py"
     script.write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    # By address, not by the name of this machine: some networks take minutes to say that a name is unknown.
+    here = ["--standalone", "--local-addr", "127.0.0.1", "--nproc-per-node", "2"]
+    command = [sys.executable, "-m", "torch.distributed.run", *here, str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     arguments = [str(images), str(tmp_path / "ranks"), reading]
     several = subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert several.returncode == 0, several.stderr

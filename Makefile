@@ -5,7 +5,6 @@ BIN := .venv/bin
 ARGS ?=
 NETWORK ?= resnet56
 TINY_IMAGENET ?= tiny-imagenet-200.zip
-EVERYDAY ?= resnet18
 DEPTH ?= 50
 # A folder of a few hundred photos like those to be served; with it `make imagenet` exports int8, too.
 CALIBRATION ?=
@@ -23,7 +22,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-cifar10 imagenet docs test-openvino deploy-tools chart-files
+.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-resnet50 train-cifar10 imagenet docs test-openvino deploy-tools chart-files
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -119,15 +118,23 @@ imagenet: .venv/.export ## 1,000 classes: fetch published weights and export the
 
 train-default: .venv/.develop ## train the default model again on Tiny ImageNet (TINY_IMAGENET=its zip, folder or git directory), and export it
 	$(BIN)/train-resnet convert-tiny-imagenet $(TINY_IMAGENET) data
-	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --data data/tiny-imagenet-train.tar \
-	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY)-small-images $(ARGS)
-	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --weights runs/everyday-$(EVERYDAY)-small-images \
+	$(BIN)/train-resnet run --recipe everyday-resnet18 --data data/tiny-imagenet-train.tar \
+	    --test-data data/tiny-imagenet-val.tar --out runs/everyday-resnet18-small-images $(ARGS)
+	$(BIN)/train-resnet run --recipe everyday-resnet18 --weights runs/everyday-resnet18-small-images \
 	    --steps 1350 --set progressive_sizes=[] --set learning_rate=0.05 --set warmup=0.03 \
-	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY)-first $(ARGS)
-	$(BIN)/train-resnet run --recipe everyday-$(EVERYDAY) --weights runs/everyday-$(EVERYDAY)-first \
+	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-resnet18-first $(ARGS)
+	$(BIN)/train-resnet run --recipe everyday-resnet18 --weights runs/everyday-resnet18-first \
 	    --steps 4000 --set 'progressive_sizes=[[0,48],[0.5,64]]' --set learning_rate=0.1 --set warmup=0.03 \
-	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-$(EVERYDAY) $(ARGS)
-	$(BIN)/export-onnx --checkpoint runs/everyday-$(EVERYDAY) --precision int8 --output runs/everyday-$(EVERYDAY)/model.onnx
+	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-resnet18 $(ARGS)
+	$(BIN)/export-onnx --checkpoint runs/everyday-resnet18 --precision int8 --output runs/everyday-resnet18/model.onnx
+
+train-resnet50: .venv/.develop ## train the shipped ResNet-50 again, beginning as the shipped ResNet-18 (TINY_IMAGENET as above)
+	$(BIN)/train-resnet convert-tiny-imagenet $(TINY_IMAGENET) data
+	mkdir -p runs
+	$(BIN)/train-resnet grow training/results/everyday-resnet18 runs/grown.safetensors --data data/tiny-imagenet-train.tar
+	$(BIN)/train-resnet run --recipe everyday-resnet50 --weights runs/grown.safetensors --set zero_init_residual=false \
+	    --steps 1000 --set batch_size=64 --set learning_rate=0.005 --set 'progressive_sizes=[[0,48],[0.8,64]]' \
+	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-resnet50 $(ARGS)
 
 train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export one
 	$(BIN)/train-resnet run --recipe modern-$(NETWORK) --data $(DATA)/cifar10-train.tar \

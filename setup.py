@@ -1,4 +1,5 @@
-"""What pyproject.toml cannot say: the commit in the package, its SBOM (PEP 770), and reproducible archives.
+"""What pyproject.toml cannot say: the commit, the default model and the SBOM (PEP 770) in the package, and
+reproducible archives.
 
 SOURCE_DATE_EPOCH is the time of every file in the archives; `make dist` sets it to the time of the commit.
 """
@@ -17,6 +18,8 @@ from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).parent
 COMMIT_FILE = Path("service", "commit.txt")
+# 11 MB of a wheel, for which a package index allows 100 MB. Images have their models outside the package.
+DEFAULT_MODEL = Path("models", "everyday-resnet18-int8", "1", "model.onnx")
 SBOM = Path("release", "resnet-service.cdx.json")
 
 
@@ -92,4 +95,9 @@ class ReproducibleSdist(sdist):
         return name
 
 
-setup(cmdclass={"build_py": BuildWithCommit, "bdist_wheel": WheelWithSbom, "sdist": ReproducibleSdist})
+setup(
+    cmdclass={"build_py": BuildWithCommit, "bdist_wheel": WheelWithSbom, "sdist": ReproducibleSdist},
+    data_files=[(str(Path("share", "resnet-service", DEFAULT_MODEL.parent)), [str(DEFAULT_MODEL)])]
+    if (ROOT / DEFAULT_MODEL).is_file()
+    else [],
+)

@@ -135,3 +135,15 @@ def test_packages_built_twice_are_equal_and_the_sdist_makes_the_same_wheel(tmp_p
         (inside,) = (name for name in content.namelist() if name.endswith(f".dist-info/sboms/{SBOM.name}"))
         assert content.read(inside).decode() == sbom()
         assert any(name.endswith(f"licenses/{LICENCES.name}") for name in content.namelist())
+
+
+@pytest.mark.timeout(600)
+def test_an_image_installs_the_package_from_what_docker_sends(tmp_path: Path) -> None:
+    """The files of models are not among them: an image has its own in /models."""
+    pytest.importorskip("setuptools")
+    source = sources(tmp_path / "context", 1_000_000_000)
+    shutil.rmtree(source / "models")
+    with zipfile.ZipFile(built("build_wheel", source, tmp_path / "out")) as content:
+        names = content.namelist()
+    assert "service/app.py" in names
+    assert not [name for name in names if name.endswith("model.onnx")]

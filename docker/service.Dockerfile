@@ -1,6 +1,6 @@
 # The service and what it needs, on a slim Python. Nothing else: no torch, no compiler, no sources of training or export.
 #   docker build -f docker/service.Dockerfile -t resnet-service .
-#   docker run --rm -p 127.0.0.1:8000:8000 resnet-service        serves the two shipped models, which are in the image;
+#   docker run --rm -p 127.0.0.1:8000:8000 resnet-service        serves the shipped models, which are in the image;
 #     -v "$PWD/models:/models:ro"     serves others instead: <name>/<version>/model.onnx, readable by everyone
 #     -p 127.0.0.1:8001:8001          publishes /metrics; loading models there takes a key of RESNET_ADMIN_KEYS_FILE
 # BASE_IMAGE is any image with Python 3.11 or newer, pip and venv; FLAVOUR is one of the extras cpu and gpu. With gpu come

@@ -45,6 +45,7 @@ def is_there(need: str) -> bool:
 
 NEEDS: dict[str, Callable[[], bool]] = {
     "docker": lambda: _succeeds("docker", "info"),
+    "registry": lambda: _succeeds("docker", "pull", "--quiet", "hello-world"),
     "node": lambda: shutil.which("node") is not None,
     "java": lambda: shutil.which("java") is not None,
     "npm": lambda: _succeeds("npm", "view", "@huggingface/inference", "version"),

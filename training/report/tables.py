@@ -1,21 +1,13 @@
 """The tables of the report, as plain text cell by cell: HTML and Markdown both come from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from training.report import numbers
-from training.report.figures import cased, display
+from training.report import layer_numbers, numbers
+from training.report.content import Table
+from training.report.drawing import cased, display
 from training.report.numbers import Comparison, Mean, Summary
 from training.report.paper_figures import Published
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A header, and rows of as many cells."""
-
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 def budget(steps: int, full_steps: int | None) -> str:
@@ -75,7 +67,7 @@ def published(found: Iterable[Published]) -> Table:
 def responses(found: Mapping[str, Sequence[float]]) -> Table:
     """Return the layers' responses in brief."""
     rows = [
-        (display(network), str(len(values)), *(f"{value:.3f}" for value in numbers.spread(values)))
+        (display(network), str(len(values)), *(f"{value:.3f}" for value in layer_numbers.spread(values)))
         for network, values in found.items()
     ]
     return Table(("network", "layers", "smallest", "median", "mean", "largest"), rows)

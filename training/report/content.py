@@ -3,8 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 from training.report.drawing import Panel
+
+
+# Side by side; many small ones in a row; one drawing over the whole width, which a phone scrolls sideways.
+Layout = Literal["panels", "small", "wide"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Figure:
     reading: str
     panels: Sequence[Panel]
     data: Table
-    is_wide: bool = False  # one drawing over the whole width, which a phone scrolls sideways
+    layout: Layout = "panels"
     script_data: str | None = None
 
 

@@ -144,7 +144,7 @@ def run_curves(runs: Iterable[Run], finding: str) -> Figure:
     shown = [run for run in runs if run.curve]
     panels = [_run_panel(number, run) for number, run in enumerate(shown)]
     reading = "Dashed: training error of augmented images. Solid: test error. Dotted: error of held-out images."
-    return Figure("runs", finding, reading, panels, _table(shown))
+    return Figure("runs", finding, reading, panels, _table(shown), layout="small")
 
 
 def _run_panel(number: int, run: Run) -> Panel:

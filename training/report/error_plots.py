@@ -75,7 +75,7 @@ def forest(finished: Sequence[Run], finding: str) -> Figure:
     ]
     header = ("network", "source", "test error", "half-width", "how")
     panel = draw("forest", "Test errors beside the paper's table 6", paint, (8.6, 4.2))
-    return Figure("table-6", finding, reading, [panel], Table(header, rows), is_wide=True)
+    return Figure("table-6", finding, reading, [panel], Table(header, rows), layout="wide")
 
 
 def _own_marks(finished: Iterable[Run]) -> list[_Mark]:

@@ -17,7 +17,7 @@ INTRODUCTION = (
     "are not the paper's."
 )
 
-_MANY_PANELS = 4  # more are drawn small
+_LAYOUTS = {"panels": "panels", "small": "panels small", "wide": "wide"}  # classes
 _LONGEST_UNWRAPPED = 30  # characters of a cell
 # Nothing is loaded from anywhere; what is in the page may run.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -86,7 +86,7 @@ def _figure(figure: Figure, number: int) -> str:
     data = f'<script type="application/json" id="{figure.name}-data">{_for_a_script(figure.script_data)}</script>'
     return "\n".join(
         [
-            f'<figure id="{figure.name}">\n<div class="{_layout(figure)}">',
+            f'<figure id="{figure.name}">\n<div class="{_LAYOUTS[figure.layout]}">',
             *(panel.svg for panel in figure.panels),
             f"</div>\n<figcaption><strong>Figure {number}. {escape(figure.finding)}</strong> {escape(figure.reading)}",
             f'<a class="download" download="figure-{number}-{figure.name}.csv" href="{_csv_address(figure.data)}">'
@@ -95,12 +95,6 @@ def _figure(figure: Figure, number: int) -> str:
             "</figure>",
         ]
     )
-
-
-def _layout(figure: Figure) -> str:
-    if figure.is_wide:
-        return "wide"
-    return "panels small" if len(figure.panels) > _MANY_PANELS else "panels"
 
 
 def _for_a_script(content: str | None) -> str:

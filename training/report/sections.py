@@ -4,7 +4,7 @@ Headings and texts describe the measurements. Findings are computed from the run
 what the paper found. Missing runs are listed, with the command that makes them.
 """
 
-from training.report import curves, error_plots, figures, findings, layer_numbers, numbers, tables
+from training.report import curves, diagrams, error_plots, figures, findings, layer_numbers, numbers, tables
 from training.report.content import Section
 from training.report.drawing import display
 from training.report.numbers import Comparison, Summary
@@ -34,6 +34,7 @@ def _degradation(comparison: Comparison, summaries: list[Summary]) -> Section:
     if not comparison.runs:
         return part
     part.content.append(curves.main_curves(comparison, findings.degradation(comparison)))
+    part.content.append(diagrams.plain_and_residual())
     part.content.append(what_was_run(comparison))
     if numbers.differences(comparison):
         part.content.append(tables.differences(comparison))
@@ -86,6 +87,7 @@ def _shortcuts(comparison: Comparison, four: Comparison) -> Section:
         "everywhere. Parameters and multiply-adds are counted here, not taken from the paper. The paper's errors are "
         "of CIFAR-10 for ResNet-20 (which it has with A only), of ImageNet with ten crops for ResNet-34."
     )
+    part.content.append(diagrams.shortcut_blocks())
     if comparison.runs:
         part.content.append(error_plots.shortcut_errors(comparison, findings.shortcuts(comparison)))
         kinds = ", ".join(f"{kind} ({seeds_of(runs)})" for kind, runs in comparison.runs.items())
@@ -103,6 +105,7 @@ def _costs(comparison: Comparison) -> Section:
         "the table; its errors are the paper's (ImageNet, ten crops)."
     )
     part.content.append(tables.costs(rows))
+    part.content.extend([diagrams.strips(), diagrams.bottleneck()])
     return part
 
 

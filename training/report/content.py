@@ -7,7 +7,6 @@ from typing import Literal
 
 from training.report.drawing import Panel
 
-
 # Side by side; many small ones in a row; one drawing over the whole width, which a phone scrolls sideways.
 Layout = Literal["panels", "small", "wide"]
 

@@ -135,7 +135,7 @@ def _describe_shortcut(shortcut: nn.Module | None) -> str:
     if shortcut is None:
         return "identity"
     if isinstance(shortcut, ZeroPadShortcut):
-        return f"every {shortcut.stride}nd pixel, {shortcut.new_channels} zero channels"
+        return f"stride {shortcut.stride}, {shortcut.new_channels} zero channels"
     [layer] = [inner for inner in shortcut.children() if isinstance(inner, nn.Conv2d)]
     return f"{_describe(layer)}, BN"
 

@@ -9,12 +9,15 @@ from typing import Any
 
 from training.report import numbers
 from training.report.drawing import cased, display
+from training.report.initial_signals import InitialSignals, first_over_last
 from training.report.noise import widest_difference
 from training.report.numbers import Comparison, Mean, Summary
 from training.report.paper_figures import PAPER_SEED_DEVIATION
 from training.report.runs import Run
+from training.report.surfaces import LossSurface
 from training.report.tables import budget
 
+_GROWN = 100  # times the last layer's gradient
 _DEEP_AND_SHALLOW = (("plain56", "plain20"), ("resnet56", "resnet20"))
 _WEAKER_AND_STRONGER = (("resnet20", "plain20"), ("resnet56", "plain56"), ("resnet56", "resnet20"))
 
@@ -66,7 +69,31 @@ def vanishing(gradients: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
         ratios = [norms[0] / norms[-1] for norms in gradients[network].values() if norms[-1]]
         if ratios:
             parts.append(f"{display(network)} {_range(ratios)}")
-    return f"The first layer's relative gradient is so many times the last layer's: {', '.join(parts)}."
+    found = f"The first layer's relative gradient is so many times the last layer's: {', '.join(parts)}."
+    return found + _growth(gradients)
+
+
+def _growth(gradients: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
+    """Return which networks have gradients that grow by orders of magnitude towards the first layer, and when."""
+    grown = [
+        f"{display(network)} at step {step:,}"
+        for network, moments in gradients.items()
+        for step, norms in moments.items()
+        if norms[-1] and norms[0] / norms[-1] > _GROWN
+    ]
+    return f" They grow towards the first layers, the opposite of vanishing, in {', '.join(grown)}." if grown else ""
+
+
+def initial_signals(signals: InitialSignals) -> str:
+    """Return what the backward signal does on its way from the last layer to the first, in each setup."""
+    ratios = ", ".join(f"{found.label} × {first_over_last(found):.2g}" for found in signals.networks)
+    return f"From the last layer to the first the backward signal changes: {ratios}."
+
+
+def loss_surfaces(surfaces: Mapping[str, LossSurface]) -> str:
+    """Return on how much of its plane each network keeps a low loss."""
+    shares = ", ".join(f"{display(found.network)} {found.share_near:.0%}" for found in surfaces.values())
+    return f"The share of the plane whose loss is at most 1 above that at the weights: {shares}."
 
 
 def beside_the_paper(summaries: Iterable[Summary]) -> str:

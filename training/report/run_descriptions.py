@@ -9,6 +9,9 @@ from training.report.runs import Run
 from training.report.tables import budget
 
 DATA = "--data cifar10-train.tar --test-data cifar10-test.tar"
+SIGNALS_COMMAND = "train-resnet initial-signals --data cifar10-train.tar"
+SURFACE_COMMAND = "train-resnet loss-surface --checkpoint training/results/NAME --data cifar10-test.tar"
+SURFACE_NETWORKS = ("plain56", "resnet56")
 
 
 def what_was_run(comparison: Comparison, has: Iterable[str] | None = None) -> str:

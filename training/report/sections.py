@@ -4,28 +4,39 @@ Headings and texts describe the measurements. Findings are computed from the run
 what the paper found. Missing runs are listed, with the command that makes them.
 """
 
-from training.report import curves, diagrams, error_plots, figures, findings, layer_numbers, numbers, tables
+from training.report import curves, diagrams, error_plots, figures, findings, layer_numbers, maps, numbers, tables
 from training.report.content import Section
 from training.report.drawing import display
+from training.report.initial_signals import InitialSignals
 from training.report.numbers import Comparison, Summary
-from training.report.run_descriptions import command, how_it_was_run, missing_networks, seeds_of, what_was_run
+from training.report.run_descriptions import (
+    SIGNALS_COMMAND,
+    SURFACE_COMMAND,
+    SURFACE_NETWORKS,
+    command,
+    how_it_was_run,
+    missing_networks,
+    seeds_of,
+    what_was_run,
+)
 from training.report.runs import Run
+from training.report.surfaces import LossSurface
 
 
-def sections(runs: list[Run]) -> list[Section]:
+def sections(runs: list[Run], signals: InitialSignals | None, surfaces: dict[str, LossSurface]) -> list[Section]:
     """Return all parts, also those that there are no runs for."""
     finished = [run for run in runs if run.results]
     comparison, summaries = numbers.comparable(finished), numbers.summaries(finished)
-    parts = [
+    return [
         _degradation(comparison, summaries),
         _errors(finished, summaries, comparison),
         _responses(comparison),
         _shortcuts(numbers.comparable_shortcuts(finished), comparison),
         _costs(comparison),
-        _gradients(comparison),
+        _gradients(comparison, signals),
+        _loss_surfaces(surfaces),
         _every_run(runs, comparison),
     ]
-    return parts
 
 
 def _degradation(comparison: Comparison, summaries: list[Summary]) -> Section:
@@ -109,14 +120,32 @@ def _costs(comparison: Comparison) -> Section:
     return part
 
 
-def _gradients(comparison: Comparison) -> Section:
+def _gradients(comparison: Comparison, signals: InitialSignals | None) -> Section:
     part = Section("f", "Is it vanishing gradients?")
     relative = layer_numbers.relative_gradients(comparison)
     part.missing.update(missing_networks(comparison, relative))
     if relative:
-        part.content.append(figures.gradients(relative, findings.vanishing(relative)))
+        part.content.append(maps.gradients(relative, findings.vanishing(relative)))
         part.content.append(what_was_run(comparison, relative))
         part.content.append(tables.gradients(relative))
+    if signals is not None:
+        part.content.append(maps.initial_signals(signals, findings.initial_signals(signals)))
+    else:
+        part.content.append(f"Signals before any training are not measured; this measures them: {SIGNALS_COMMAND}")
+    return part
+
+
+def _loss_surfaces(surfaces: dict[str, LossSurface]) -> Section:
+    part = Section("g", "Loss surfaces")
+    if surfaces:
+        part.content.append(maps.loss_surfaces(surfaces, findings.loss_surfaces(surfaces)))
+    measured = {surface.network for surface in surfaces.values()}
+    if absent := [network for network in SURFACE_NETWORKS if network not in measured]:
+        part.content.append(
+            f"Not measured: {', '.join(map(display, absent))}. A surface needs the weights of a run, and the runs of "
+            f"the comparison are archived without them. In the folder of a run with weights this measures one: "
+            f"{SURFACE_COMMAND}"
+        )
     return part
 
 

@@ -11,6 +11,7 @@ from training.report.markdown import markdown
 from training.report.numbers import Mean
 from training.report.runs import ReportError, Run, read_runs
 from training.report.sections import sections
+from training.report.surfaces import read_surfaces
 
 
 def report_numbers(runs_folder: Path) -> dict[str, Any]:
@@ -63,8 +64,9 @@ def write_report(runs_folder: Path, out: Path) -> tuple[Path, list[str]]:
     if out.resolve().is_relative_to(runs_folder.resolve()):
         raise ReportError(f"{out} is inside the folder of the runs; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    stated = _claims([run for run in runs if run.results], read_signals(runs_folder))
-    parts = sections(runs)
+    signals = read_signals(runs_folder)
+    stated = _claims([run for run in runs if run.results], signals)
+    parts = sections(runs, signals, read_surfaces(runs_folder, runs))
     notes = [_unfinished_line(run) for run in runs if not run.results]
     notes += [f"{name} is skipped: {reason}" for name, reason in broken.items()]
     (out / "report.html").write_text(page.html(stated, parts, notes), encoding="utf-8")

@@ -66,8 +66,8 @@ def forest(finished: Sequence[Run], finding: str) -> Figure:
 
     reading = (
         "Bars: two standard deviations over seeds where there are several, else the 95% binomial interval of 10,000 "
-        "test images. The paper's ResNet-110 is the best of five runs (mean 6.61 ± 0.16). Runs that are shorter than "
-        "the recipe cannot reach the paper's number."
+        "test images. The paper's ResNet-110 is the best of five runs (mean 6.61 ± 0.16). Shorter runs are not "
+        "comparable with the paper's numbers, nor with each other where their lengths differ."
     )
     rows = [
         (display(mark.network), mark.source, f"{mark.error:.2f}", f"{mark.half_width:.2f}", mark.detail)

@@ -3,17 +3,17 @@ import torch
 from training.evaluation.initial_signals import NARROW, Setup, measure, remove_batch_norm
 from training.networks.resnet import build
 
-IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(4)
 
 
 def test_batch_norm_keeps_the_responses_at_one_and_narrow_weights_without_it_lose_them() -> None:
-    healthy = measure(Setup("plain20"), IMAGES, LABELS, [0])
-    vanishing = measure(Setup("plain20", batch_norm=False, initialization=NARROW), IMAGES, LABELS, [0])
-    assert {len(values) for values in (healthy.response, healthy.backward, healthy.gradient_over_weight)} == {19}
+    healthy = measure(Setup("plain14"), IMAGES, LABELS, [0])
+    vanishing = measure(Setup("plain14", batch_norm=False, initialization=NARROW), IMAGES, LABELS, [0])
+    assert {len(values) for values in (healthy.response, healthy.backward, healthy.gradient_over_weight)} == {13}
     assert all(abs(response - 1) < 0.1 for response in healthy.response)
-    assert vanishing.response[-1] < 1e-10
-    assert vanishing.backward[0] < 1e-10 * vanishing.backward[-1]
+    assert vanishing.response[-1] < 1e-6
+    assert vanishing.backward[0] < 1e-6 * vanishing.backward[-1]
 
 
 def test_a_gradient_is_relative_to_the_norm_of_its_weights() -> None:
@@ -23,7 +23,7 @@ def test_a_gradient_is_relative_to_the_norm_of_its_weights() -> None:
     torch.nn.functional.cross_entropy(network(IMAGES.double()), LABELS).backward()  # type: ignore[no-untyped-call]
     weight = network.conv1.weight
     assert weight.grad is not None
-    expected = float(weight.grad.norm() / weight.norm())
+    expected = float(weight.grad.norm() / weight.detach().norm())
     measured = measure(Setup("plain8"), IMAGES, LABELS, [0]).gradient_over_weight[0]
     assert abs(measured / expected - 1) < 1e-9
 

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 from training.evaluation.loss_surface import coordinates, filter_normalized_direction, loss_surface
 from training.networks.resnet import build
 
-IMAGES, LABELS = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(4)
+IMAGES, LABELS = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.arange(4)
 
 
 def test_each_filter_of_a_direction_has_the_norm_of_the_networks() -> None:

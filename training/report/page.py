@@ -19,8 +19,8 @@ INTRODUCTION = (
 
 _LAYOUTS = {"panels": "panels", "small": "panels small", "wide": "wide"}  # classes
 _LONGEST_UNWRAPPED = 30  # characters of a cell
-# Nothing is loaded from anywhere; what is in the page may run.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+# Nothing is loaded from anywhere; what is in the page may run, and colour scales are images in the page.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 _CLASSES = {Verdict.UNRESOLVED: "unresolved", Verdict.NOT_MEASURED: "not-measured"}
 
 

@@ -174,7 +174,7 @@ class _References(HTMLParser):
             if name == "id":
                 self.ids.append(value or "")
             elif name in ("src", "href", "xlink:href"):
-                assert value and value.startswith(("#", "data:text/csv")), (tag, name, value)
+                assert value and value.startswith(("#", "data:")), (tag, name, value)
                 if value.startswith("#"):
                     self.targets.add(value[1:])
             self.targets |= set(re.findall(r"url\(#([^)]*)\)", value or ""))

@@ -27,9 +27,10 @@ def _weights(network: nn.Module) -> list[nn.Parameter]:
 def _with_norms_of(weight: Tensor, generator: torch.Generator) -> Tensor:
     direction = torch.randn(weight.shape, generator=generator)
     places = tuple(range(1, weight.ndim))
-    norms = torch.linalg.vector_norm(direction, dim=places, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(direction, dim=places, keepdim=True)
     own: Tensor = torch.linalg.vector_norm(weight, dim=places, keepdim=True)
-    return direction * (own / norms.clamp_min(torch.finfo(direction.dtype).tiny))
+    scaled: Tensor = direction * (own / norms.clamp_min(torch.finfo(direction.dtype).tiny))
+    return scaled
 
 
 def coordinates(points: int, reach: float) -> list[float]:

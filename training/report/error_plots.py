@@ -145,9 +145,9 @@ def costs(comparison: Comparison, rows: Sequence[Mapping[str, Any]], finding: st
     series = _cifar_series(comparison)
     panels = [cost_bars(rows), _imagenet_scatter(rows), _cifar_scatter(series)]
     reading = (
-        "Left: counted on the networks as the paper describes them (224×224 pixels, 1000 classes). Middle: the paper's "
-        "top-1 errors on ImageNet, ten crops. Right: test errors on CIFAR-10, here and in the paper. The area of a "
-        "disc is the number of parameters."
+        "First: counted on the networks as the paper describes them (224×224 pixels, 1000 classes). Second: the "
+        "paper's top-1 errors on ImageNet, ten crops. Third: test errors on CIFAR-10, here and in the paper. The "
+        "area of a disc is the number of parameters."
     )
     header = ("network", "data", "source", "multiply-adds", "parameters", "error, %")
     table = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
+from matplotlib.ticker import MaxNLocator
 
 from training.report.content import Figure, Table
 from training.report.drawing import SERIES, Panel, display, draw
@@ -46,6 +47,7 @@ def _gradient_map(network: str, moments: _Moments, scale: LogNorm) -> Panel:
         mesh = axes.pcolormesh(edges, np.arange(len(moments) + 1), list(moments.values()), norm=scale, cmap=_COLOURS)
         axes.set_yticks(np.arange(len(moments)) + 0.5, [f"step {step:,}" for step in moments])
         axes.set(xlabel="layer", title=display(network))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.invert_yaxis()
         axes.grid(visible=False)
         _add_scale(axes, mesh)

@@ -142,8 +142,9 @@ def _loss_surfaces(surfaces: dict[str, LossSurface]) -> Section:
     measured = {surface.network for surface in surfaces.values()}
     if absent := [network for network in SURFACE_NETWORKS if network not in measured]:
         part.content.append(
-            f"Not measured: {', '.join(map(display, absent))}. A surface needs the weights of a run, and the runs of "
-            f"the comparison are archived without them. In the folder of a run with weights this measures one: "
+            f"Not measured: {', '.join(map(display, absent))}. Surfaces of "
+            "networks with shortcuts do not show what shortcuts change. A surface needs the weights of a run, and the "
+            f"runs of the comparison are archived without them. For a run with weights this measures one: "
             f"{SURFACE_COMMAND}"
         )
     return part

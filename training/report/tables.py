@@ -114,7 +114,7 @@ def gradients(found: Mapping[str, Mapping[int, Sequence[float]]]) -> Table:
     rows = []
     for network, moments in found.items():
         for step, norms in moments.items():
-            ratio = f"{norms[0] / norms[-1]:.3g}" if norms[-1] else "-"
+            ratio = f"{norms[0] / norms[-1]:,.4g}" if norms[-1] else "-"
             values = (f"{value:.3g}" for value in (norms[0], norms[-1], min(norms), max(norms)))
             rows.append((display(network), f"{step:,}", *values, ratio))
     return Table(("network", "step", "first layer", "last layer", "smallest", "largest", "first ÷ last"), rows)

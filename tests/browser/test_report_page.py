@@ -29,14 +29,18 @@ def is_visible(page: Any, line: str) -> bool:
     return bool(page.locator(f"[id='curves-{line}']").evaluate("line => getComputedStyle(line).display !== 'none'"))
 
 
+def checkbox(page: Any, name: str) -> Any:
+    return page.get_by_role("checkbox", name=name, exact=True)
+
+
 def test_depths_families_and_errors_can_be_chosen(page: Any) -> None:
     deep, shallow = "plain-line_plain56_test_0", "plain-line_plain20_test_0"
     assert is_visible(page, deep) and is_visible(page, shallow)
-    page.get_by_label("56").uncheck()
+    checkbox(page, "56").uncheck()
     assert not is_visible(page, deep) and is_visible(page, shallow)
-    page.get_by_label("training").uncheck()
+    checkbox(page, "training").uncheck()
     assert not is_visible(page, "plain-line_plain20_training_0")
-    page.get_by_label("plain", exact=True).uncheck()
+    checkbox(page, "plain").uncheck()
     assert page.locator("#curves svg").first.is_hidden() and page.locator("#curves svg").last.is_visible()
     assert "plain-20" not in page.locator("#curves output").inner_text()
 

@@ -7,6 +7,7 @@ import typer
 
 from training.cli.data import convert_tiny_imagenet
 from training.cli.grow import grow
+from training.cli.probes import initial_signals, loss_surface
 from training.cli.references import cost, recipes
 from training.cli.results import archive, evaluate, report
 from training.cli.run_command import run
@@ -18,7 +19,18 @@ main = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _command in (run, recipes, cost, convert_tiny_imagenet, grow, archive, report, evaluate):
+for _command in (
+    run,
+    recipes,
+    cost,
+    convert_tiny_imagenet,
+    grow,
+    archive,
+    report,
+    evaluate,
+    initial_signals,
+    loss_surface,
+):
     main.command(_command.__name__.replace("_", "-"))(_command)
 
 

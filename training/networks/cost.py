@@ -80,8 +80,8 @@ def _count_multiply_adds(model: nn.Module, images: Tensor) -> dict[nn.Module, in
 def vgg_cost(depth: int) -> Cost:
     """Count VGG-16 or VGG-19 at 224 x 224 pixels and 1000 classes. Raises KeyError for another depth."""
     parameters, multiply_adds, in_channels, side = 0, 0, 3, 224
-    for convolutions, channels in zip(_VGG_CONVOLUTIONS[depth], _VGG_CHANNELS, strict=True):
-        for _ in range(convolutions):
+    for stage in vgg_convolutions(depth):
+        for channels in stage:
             weights = 3 * 3 * in_channels * channels
             parameters += weights + channels
             multiply_adds += weights * side * side
@@ -91,6 +91,11 @@ def vgg_cost(depth: int) -> Cost:
         parameters += inputs * outputs + outputs
         multiply_adds += inputs * outputs
     return Cost(f"vgg{depth}", None, None, 224, parameters, multiply_adds)
+
+
+def vgg_convolutions(depth: int) -> list[list[int]]:
+    """Return the output channels of each 3x3 convolution of VGG-16 or VGG-19, by stage. Raises KeyError."""
+    return [[channels] * count for count, channels in zip(_VGG_CONVOLUTIONS[depth], _VGG_CHANNELS, strict=True)]
 
 
 def all_costs() -> list[Cost]:

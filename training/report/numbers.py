@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,9 @@ THE_FOUR = ("plain20", "plain56", "resnet20", "resnet56")
 SHORTCUTS = ("A", "B", "C")
 SHORTCUT_NETWORK = "resnet20"
 
-_cost_of = functools.cache(cost_of)  # building a deep network takes a tenth of a second, even without its weights
+cost_of_network = functools.cache(
+    cost_of
+)  # building a deep network takes a tenth of a second, even without its weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,14 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 4)
 
 
+def one_of_each_seed(runs: Iterable[Run]) -> list[Run]:
+    """Return the first run of each seed: a repeated run is no further sample."""
+    first: dict[int, Run] = {}
+    for run in runs:
+        first.setdefault(run.facts.seed, run)
+    return sorted(first.values(), key=lambda run: run.facts.seed)
+
+
 def summaries(runs: list[Run]) -> list[Summary]:
     """Return finished runs, those that differ in nothing but the seed as one; plain nets first, shallow before deep."""
     groups = defaultdict(list)
@@ -115,7 +125,7 @@ def summaries(runs: list[Run]) -> list[Summary]:
         facts = run.facts
         key = (facts.network, facts.shortcut, facts.stride_in, run.recipe_name, facts.dataset.fingerprint, facts.steps)
         groups[key].append(run)
-    return sorted((_summary(group) for group in groups.values()), key=_order)
+    return sorted((_summary(one_of_each_seed(group)) for group in groups.values()), key=_order)
 
 
 def _summary(group: list[Run]) -> Summary:
@@ -129,7 +139,7 @@ def _summary(group: list[Run]) -> Summary:
         held_out_images=len(run.facts.held_out),
         steps=run.facts.steps,
         full_steps=run.full_steps,
-        seeds=sorted(run.facts.seed for run in group),
+        seeds=[run.facts.seed for run in group],
         train_error=Mean.of(map(train_error, group)),
         test_error=Mean.of(map(test_error, group)),
         paper_error=run.paper_error,
@@ -182,7 +192,8 @@ def _largest_set(runs: list[Run], kind: Callable[[Run], str], selected: tuple[st
     if not sets:
         return Comparison(None, None, {})
     (_, steps), chosen = max(sets.items(), key=lambda item: (len(item[1].keys() & set(selected)), item[0][1]))
-    return Comparison(steps, next(iter(chosen.values()))[0].full_steps, dict(chosen))
+    one_each = {name: one_of_each_seed(several) for name, several in chosen.items()}
+    return Comparison(steps, next(iter(one_each.values()))[0].full_steps, one_each)
 
 
 def differences(comparison: Comparison) -> list[dict[str, Any]]:
@@ -205,28 +216,6 @@ def _difference(ones: list[Run], others: list[Run], error: Callable[[Run], float
     return round(one.mean - other.mean, 4) if one and other else None
 
 
-def responses(comparison: Comparison) -> dict[str, list[float]]:
-    """Return the standard deviations of the layers' responses, first layer first, by network."""
-    first = comparison.first()
-    return {name: list(run.facts.layer_responses.values()) for name, run in first.items() if run.facts.layer_responses}
-
-
-def spread(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the smallest, the median, the mean and the largest value."""
-    return min(values), statistics.median(values), statistics.fmean(values), max(values)
-
-
-def gradients(comparison: Comparison) -> dict[str, dict[int, list[float]]]:
-    """Return the norms of the convolutions' gradients, first layer first, by network and step."""
-    found = {}
-    for network, run in comparison.first().items():
-        moments = sorted(run.facts.gradient_norms.items())
-        norms = {step: [norm for layer, norm in layers.items() if layer != "fc"] for step, layers in moments}
-        if norms and all(norms.values()):
-            found[network] = norms
-    return found
-
-
 def shortcuts(comparison: Comparison) -> list[dict[str, Any]]:
     """Return cost and errors of ResNet-20 with each shortcut, and of ResNet-34, which the paper compares them on."""
     paper = {(row.network, row.shortcut): row.top1_error for row in PAPER_COSTS}
@@ -234,7 +223,7 @@ def shortcuts(comparison: Comparison) -> list[dict[str, Any]]:
     rows = []
     for network in (SHORTCUT_NETWORK, "resnet34"):
         for kind in SHORTCUTS:
-            cost = _cost_of(network, kind)
+            cost = cost_of_network(network, kind)
             runs = comparison.runs.get(kind, []) if network == SHORTCUT_NETWORK else []
             row = {
                 "network": dashed(network),
@@ -257,7 +246,7 @@ def costs() -> list[dict[str, Any]]:
             cost = vgg_cost(int(paper.network.removeprefix("vgg")))
         else:
             bottleneck = paper.network in ("resnet50", "resnet101", "resnet152")
-            cost = _cost_of(paper.network, paper.shortcut, "1x1" if bottleneck else None)
+            cost = cost_of_network(paper.network, paper.shortcut, "1x1" if bottleneck else None)
         beside = {"paper_multiply_adds": paper.multiply_adds * 1e9, "paper_top1_error": paper.top1_error}
         rows.append(dataclasses.asdict(cost) | relative_to_vgg19(cost) | beside | {"network": dashed(cost.network)})
     return rows

@@ -1,88 +1,111 @@
-"""The report as one HTML page that refers to nothing outside itself, and as Markdown."""
+"""The report as one HTML page that refers to nothing outside itself."""
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from html import escape
+from importlib import resources
+from urllib.parse import quote
 
-from training.report.figures import Panel
-from training.report.sections import Section
-from training.report.tables import Table
+from training.report.content import Claim, Figure, Section, Table, Verdict
 
 TITLE = "Deep residual learning: what these runs show"
 INTRODUCTION = (
-    "Runs of this project beside the paper (He et al. 2015, arXiv:1512.03385). Each number says what was run and with "
-    "which budget. A run that is shorter than its recipe shows which way things go; its numbers are not the paper's."
+    "A plain network is a stack of convolutions. A residual network adds to each block of them a shortcut: the block's "
+    "input is added to its output. He et al. (2015, arXiv:1512.03385) claim six things about the two; here is what the "
+    "runs of this project say about each. A run that is shorter than its recipe shows which way things go; its numbers "
+    "are not the paper's."
 )
 
+_LAYOUTS = {"panels": "panels", "small": "panels small", "wide": "wide"}  # classes
 _LONGEST_UNWRAPPED = 30  # characters of a cell
-_STYLE = """
-:root {
-  color-scheme: light dark;
-  --ground: #ffffff; --ink: #12151c; --muted: #586072; --line: #d7dbe4; --sunken: #f1f3f7;
-  --series-1: #1f62d8; --series-2: #c8372d; --series-3: #1b8a6b; --series-4: #8a4fc4; --series-5: #b07d00;
-  --series-6: #586072;
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --ground: #0f1218; --ink: #e9edf5; --muted: #9ba6b9; --line: #2f3645; --sunken: #1a1f29;
-    --series-1: #7aa5ff; --series-2: #ff8a7a; --series-3: #58d0a8; --series-4: #c79bff; --series-5: #e5b945;
-    --series-6: #9ba6b9;
-  }
-}
-body { background: var(--ground); color: var(--ink); margin: 0 auto; max-width: 70rem; padding: 1.5rem 1rem 4rem; }
-h1 { font-size: 1.7rem; line-height: 1.25; }
-h2 { border-top: 1px solid var(--line); font-size: 1.25rem; margin-top: 3rem; padding-top: 1.25rem; }
-p { max-width: 46rem; }
-.muted, figcaption { color: var(--muted); }
-.panels { display: grid; gap: 1.5rem; grid-template-columns: repeat(auto-fit, minmax(min(26rem, 100%), 1fr)); }
-figure { margin: 0; max-width: 34rem; }
-figcaption { font-size: 0.85rem; }
-svg { display: block; height: auto; width: 100%; }
-svg text { font-family: inherit; }
-.scroll { margin: 1.25rem 0; overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.9rem; font-variant-numeric: tabular-nums; }
-th, td { border-bottom: 1px solid var(--line); padding: 0.35rem 1.1rem 0.35rem 0; text-align: left; }
-td { vertical-align: top; white-space: nowrap; }
-td.wraps { min-width: 12rem; white-space: normal; }
-th { color: var(--muted); font-weight: 600; white-space: nowrap; }
-pre { background: var(--sunken); border-radius: 0.5rem; overflow-x: auto; padding: 0.8rem 1rem; }
-"""
+# Nothing is loaded from anywhere; what is in the page may run, and colour scales are images in the page.
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_CLASSES = {Verdict.UNRESOLVED: "unresolved", Verdict.NOT_MEASURED: "not-measured"}
 
 
-def html(parts: list[Section], notes: list[str]) -> str:
-    """Return the page; `notes` are lines on runs that are not in it."""
+def html(claims: Sequence[Claim], parts: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return the page; `notes` are lines on runs that are not in the comparisons."""
+    numbers = figure_numbers(parts)
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(TITLE)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            f"<title>{escape(TITLE)}</title>\n<style>\n{_asset('page.css')}</style>\n</head>\n<body>",
             f'<h1>{escape(TITLE)}</h1>\n<p class="muted">{escape(INTRODUCTION)}</p>',
-            *(_section(part) for part in parts),
+            '<ul class="claims">',
+            *(_claim(claim, numbers) for claim in claims),
+            "</ul>",
+            *(_section(part, numbers) for part in parts),
             *_notes(notes),
-            "</body>\n</html>\n",
+            f"<script>\n{_asset('page.js')}</script>\n</body>\n</html>\n",
         ]
     )
 
 
-def _section(part: Section) -> str:
+def _asset(name: str) -> str:
+    return resources.files("training.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def figure_numbers(parts: Sequence[Section]) -> dict[str, int]:
+    """Return the number of each figure, by name, in order of appearance."""
+    figures = [block.name for part in parts for block in part.content if isinstance(block, Figure)]
+    return {name: number for number, name in enumerate(figures, start=1)}
+
+
+def _claim(claim: Claim, numbers: Mapping[str, int]) -> str:
+    number = numbers.get(claim.figure)
+    link = f' <a href="#{claim.figure}">Figure {number}</a>' if number else ""
+    noise = f"<small>±: {escape(claim.noise)}</small>" if claim.noise else ""
+    return (
+        f'<li class="claim {_CLASSES.get(claim.verdict, claim.verdict.value)}">'
+        f'<span class="verdict">{escape(claim.verdict.value)}</span>\n<h3>{escape(claim.statement)}</h3>\n'
+        f'<div class="number">{escape(claim.number)}</div>\n<p>{escape(claim.explanation)}{link}</p>\n{noise}</li>'
+    )
+
+
+def _section(part: Section, numbers: Mapping[str, int]) -> str:
     return "\n".join(
         [
             f'<section id="{part.letter}">\n<h2>({part.letter}) {escape(part.title)}</h2>',
-            *(_block(block) for block in part.content),
+            *(_block(block, numbers) for block in part.content),
             *_missing(part.missing),
             "</section>",
         ]
     )
 
 
-def _block(block: str | Table | list[Panel]) -> str:
+def _block(block: str | Table | Figure, numbers: Mapping[str, int]) -> str:
     if isinstance(block, str):
         return f"<p>{escape(block)}</p>"
-    return _table(block) if isinstance(block, Table) else _panels(block)
+    return _table(block) if isinstance(block, Table) else _figure(block, numbers[block.name])
 
 
-def _panels(panels: list[Panel]) -> str:
-    drawn = [f"<figure>\n{panel.svg}\n<figcaption>{escape(panel.caption)}</figcaption>\n</figure>" for panel in panels]
-    return "\n".join(['<div class="panels">', *drawn, "</div>"])
+def _figure(figure: Figure, number: int) -> str:
+    data = f'<script type="application/json" id="{figure.name}-data">{_for_a_script(figure.script_data)}</script>'
+    return "\n".join(
+        [
+            f'<figure id="{figure.name}">\n<div class="{_LAYOUTS[figure.layout]}">',
+            *(panel.svg for panel in figure.panels),
+            f"</div>\n<figcaption><strong>Figure {number}. {escape(figure.finding)}</strong> {escape(figure.reading)}",
+            f'<a class="download" download="figure-{number}-{figure.name}.csv" href="{_csv_address(figure.data)}">'
+            "Data as CSV</a></figcaption>",
+            data if figure.script_data else "",
+            "</figure>",
+        ]
+    )
+
+
+def _for_a_script(content: str | None) -> str:
+    """Return JSON that cannot end the element that it is in."""
+    return (content or "").replace("<", "\\u003c")
+
+
+def _csv_address(table: Table) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([table.header, *table.rows])
+    return "data:text/csv;charset=utf-8," + quote(file.getvalue(), safe=",;:()/")
 
 
 def _table(table: Table) -> str:
@@ -96,42 +119,23 @@ def _cell(text: str) -> str:
     return f"<td{wraps}>{escape(text)}</td>"
 
 
-def _missing(missing: dict[str, str]) -> list[str]:
+def _missing(missing: Mapping[str, str]) -> list[str]:
     if not missing:
         return []
-    return [f"<p>{escape(_what_is_missing(missing))}</p>\n<pre>{escape(chr(10).join(missing.values()))}</pre>"]
+    return [f"<p>{escape(what_is_missing(missing))}</p>\n<pre>{escape(chr(10).join(missing.values()))}</pre>"]
 
 
-def _what_is_missing(missing: dict[str, str]) -> str:
+def what_is_missing(missing: Mapping[str, str]) -> str:
+    """Return which runs a part lacks, as a sentence before their commands."""
     runs, them = ("finished runs", "them") if len(missing) > 1 else ("a finished run", "it")
     return f"Missing: {runs} of {', '.join(missing)} with the paper's recipe; this makes {them}:"
 
 
-def _notes(notes: list[str]) -> list[str]:
+def _notes(notes: Sequence[str]) -> list[str]:
     if not notes:
         return []
     return [
-        "<section>\n<h2>Not in this report</h2>\n<ul>",
+        "<section>\n<h2>Not in the comparisons</h2>\n<ul>",
         *(f"<li>{escape(note)}</li>" for note in notes),
         "</ul></section>",
     ]
-
-
-def markdown(parts: list[Section], notes: list[str]) -> str:
-    """Return the same without the figures."""
-    blocks = [f"# {TITLE}", INTRODUCTION]
-    for part in parts:
-        blocks.append(f"## ({part.letter}) {part.title}")
-        for block in part.content:
-            if not isinstance(block, list):
-                blocks.append(block if isinstance(block, str) else _markdown_table(block))
-        if part.missing:
-            blocks += [_what_is_missing(part.missing), "```sh\n" + "\n".join(part.missing.values()) + "\n```"]
-    if notes:
-        blocks += ["## Not in this report", "\n".join(f"- {note}" for note in notes)]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _markdown_table(table: Table) -> str:
-    lines = [table.header, ("---",) * len(table.header), *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

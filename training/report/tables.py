@@ -1,21 +1,13 @@
 """The tables of the report, as plain text cell by cell: HTML and Markdown both come from them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from training.report import numbers
-from training.report.figures import cased, display
+from training.report import layer_numbers, numbers
+from training.report.content import Table
+from training.report.drawing import cased, display
 from training.report.numbers import Comparison, Mean, Summary
 from training.report.paper_figures import Published
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """A header, and rows of as many cells."""
-
-    header: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
 
 
 def budget(steps: int, full_steps: int | None) -> str:
@@ -75,7 +67,7 @@ def published(found: Iterable[Published]) -> Table:
 def responses(found: Mapping[str, Sequence[float]]) -> Table:
     """Return the layers' responses in brief."""
     rows = [
-        (display(network), str(len(values)), *(f"{value:.3f}" for value in numbers.spread(values)))
+        (display(network), str(len(values)), *(f"{value:.3f}" for value in layer_numbers.spread(values)))
         for network, values in found.items()
     ]
     return Table(("network", "layers", "smallest", "median", "mean", "largest"), rows)
@@ -122,7 +114,7 @@ def gradients(found: Mapping[str, Mapping[int, Sequence[float]]]) -> Table:
     rows = []
     for network, moments in found.items():
         for step, norms in moments.items():
-            ratio = f"{norms[0] / norms[-1]:.3g}" if norms[-1] else "-"
+            ratio = f"{norms[0] / norms[-1]:,.4g}" if norms[-1] else "-"
             values = (f"{value:.3g}" for value in (norms[0], norms[-1], min(norms), max(norms)))
             rows.append((display(network), f"{step:,}", *values, ratio))
     return Table(("network", "step", "first layer", "last layer", "smallest", "largest", "first ÷ last"), rows)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 _RecipeName = Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")]
 _TrainingImages = Annotated[
-    Path, typer.Option(help="Training images: a folder (or a tar of one) with a folder for each class.")
+    Path,
+    typer.Option(
+        help="Training images: class folders in a folder, tar or zip; a table; CIFAR; … (docs/training.md lists all)."
+    ),
 ]
 _RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)]
 _TestImages = Annotated[Path | None, typer.Option(help="Test images, used once at the end.")]

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from training.networks.suggestion import did_you_mean
+
 # Limits are checked where a user changes a recipe, by `changed`.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 _LARGEST = 1e30  # within what float32 can hold
@@ -143,7 +145,9 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or name == "name" or name not in Recipe.__dataclass_fields__:
-            raise ValueError(f"--set {assignment}: write field=value with one of {', '.join(_CHANGEABLE)}")
+            close = did_you_mean(name, _CHANGEABLE) if name not in Recipe.__dataclass_fields__ else None
+            advice = close or f"write field=value with one of {', '.join(_CHANGEABLE)}"
+            raise ValueError(f"--set {assignment}: {advice}")
         try:
             fields[name] = json.loads(text)
         except ValueError:

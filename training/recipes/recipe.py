@@ -67,9 +67,8 @@ class Recipe:
     schedule: Literal["cosine", "steps"] = "cosine"
     learning_rate: _Positive = 0.1
     warmup: _Share = 0.0  # fraction of the run in which the rate climbs from 0
-    cautious_rate: _Positive | None = (
-        None  # the learning rate until the training error falls below `cautious_until_error`
-    )
+    # The learning rate until the mean training error of 100 steps falls below `cautious_until_error`.
+    cautious_rate: _Positive | None = None
     cautious_until_error: _NotNegative = 80.0  # percent
     milestones: tuple[_Share, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # factor on the rate for each block below the classifier

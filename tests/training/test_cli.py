@@ -21,7 +21,7 @@ def test_a_package_that_is_not_installed_is_reported_in_one_line(
     )
 
 
-@pytest.mark.parametrize(("given", "meant"), [("rum", "run"), ("evalute", "evaluate"), ("recipe", "recipes")])
+@pytest.mark.parametrize(("given", "meant"), [("rum", "run"), ("evaluat", "evaluate"), ("recipe", "recipes")])
 def test_a_misspelt_command_is_answered_with_the_one_that_is_meant(given: str, meant: str) -> None:
     result = CliRunner().invoke(main, [given])
     assert result.exit_code == 2 and f"Did you mean '{meant}'" in result.output

@@ -43,7 +43,7 @@ _Seed = Annotated[int | None, typer.Option(help="Seed of random weights; default
 _Labels = Annotated[Path | None, typer.Option(help="Text file with one class name a line.")]
 _Data = Annotated[
     Path | None,
-    typer.Option(help="Images to measure with: a folder (or a tar of one) with a folder for each class."),
+    typer.Option(help="Images to measure with, in any form that `train-resnet run` reads."),
 ]
 _Unknown = Annotated[
     Path | None,
@@ -132,7 +132,7 @@ def export_onnx(
 def check(
     file: Annotated[Path, typer.Argument(help="A model.onnx that export-onnx wrote.")],
     data: Annotated[
-        Path | None, typer.Option(help="Labelled images: a folder (or a tar of one) with a folder for each class.")
+        Path | None, typer.Option(help="Labelled images, in any form that `train-resnet run` reads.")
     ] = None,
     provider: Annotated[
         Provider, typer.Option("--provider", "--providers", help="Provider that runs the file.")

@@ -22,12 +22,12 @@ from export.sources.trained import Source
 from export.triton_config import write_triton_config
 from export.verification.calibration_images import find_images, read_unlabelled
 from export.verification.confidence import Unknown, measure_confidence
-from export.verification.evaluation import Answers, accuracy_of, answers_of, calibrate, engine_over
+from export.verification.evaluation import Answers, accuracy_of, answers_of, calibrate, engine_over, with_own_error
 from export.verification.labelled_images import Evidence, find_evidence
 from export.verification.parity import check_parity, measure_parity
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels, installed_resizers
-from service.model_files.card import GOLDEN_TOLERANCE, ModelCard, read_card
+from service.model_files.card import GOLDEN_TOLERANCE, Calibration, ModelCard, read_card
 from service.model_files.checksum import seal
 
 MODELS_FOLDER = Path("models")
@@ -76,6 +76,7 @@ def export(
         findings.parity = measure_parity(engine, source.network, source.preprocessing, temperature, pixels)
         findings.loss, findings.quantisation = reduced.loss, reduced.quantisation
         test_answers = None if evidence.test is None else reduced.answers
+        findings.calibration = _own_calibration(calibration, engine, evidence, test_answers)
     if evidence.test is not None and test_answers is not None:
         findings.accuracy = accuracy_of(test_answers, evidence.test, engine.provider)
     findings.confidence = measure_confidence(engine, evidence, test_answers, unknown)
@@ -108,6 +109,17 @@ def _test_answers(engine: Engine, evidence: Evidence, log: Callable[[str], None]
         return None
     log(f"measuring its accuracy on {len(evidence.test.labels):,} images of {evidence.test.name}")
     return answers_of(engine, evidence.test.pixels)
+
+
+def _own_calibration(
+    calibration: Calibration | None, engine: Engine, evidence: Evidence, test_answers: Answers | None
+) -> Calibration | None:
+    """Return the calibration of a reduced file, measured on the held-out images with its engine."""
+    held_out = evidence.held_out
+    if calibration is None or held_out is None:
+        return None
+    answers = test_answers if held_out is evidence.test else None
+    return with_own_error(calibration, answers or answers_of(engine, held_out.pixels), held_out)
 
 
 def _check_as_served(content: bytes) -> ModelCard:

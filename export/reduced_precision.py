@@ -90,12 +90,17 @@ def _to_int8(
     unlabelled = _distinct(np.concatenate([images.judging, sample_pixels(fp32.source.preprocessing)]))
     name = f"calibration and {_SAMPLES}" if len(images.judging) else _SAMPLES
     gate = _gate(fp32, evidence.test, unlabelled, name)
-    choosing = _some(_gate(fp32, evidence.held_out or evidence.test, unlabelled, name))
-    method = _best_method(fp32, histograms, options.target, choosing, log)
+    choosing = _choosing(fp32, evidence.held_out or evidence.test, unlabelled, name)
+    method, divergence = _best_method(fp32, histograms, options.target, choosing, log)
     for float_layers in ((), outer_layers(fp32.graph)):
         graph = quantise(fp32.graph, histograms.ranges(method), options.target, float_layers)
         quantisation = Quantisation(
-            target=options.target.value, method=method, images=histograms.images, float_layers=float_layers
+            target=options.target.value,
+            method=method,
+            images=histograms.images,
+            choosing_images=len(choosing.pixels),
+            divergence=divergence,
+            float_layers=float_layers,
         )
         reduced = _judged(graph, gate, quantisation)
         if fp32.source.is_random or not gate_violation(reduced.loss, options.precision, options.max_loss):
@@ -107,19 +112,16 @@ def _to_int8(
 
 def _best_method(
     fp32: Fp32, histograms: Histograms, target: Target, choosing: AccuracyGate, log: Callable[[str], None]
-) -> Method:
-    scores = {
-        method: choosing.score(engine_over(serialise(quantise(fp32.graph, histograms.ranges(method), target))))
+) -> tuple[Method, float]:
+    """Return the method whose probabilities are closest to those of fp32, and their divergence in nats."""
+    found = {
+        method: choosing.divergence(engine_over(serialise(quantise(fp32.graph, histograms.ranges(method), target))))
         for method in METHODS
     }
-    best = max(METHODS, key=lambda method: scores[method])
-    figures = ", ".join(f"{method} {_figure(choosing, scores[method][0])}" for method in METHODS)
-    log(f"ranges by {best}; on {len(choosing.pixels):,} images of {choosing.name}: {figures}")
-    return best
-
-
-def _figure(choosing: AccuracyGate, score: float) -> str:
-    return f"keeps {score:.1%} of the labels" if choosing.labels is None else f"{score:+.2f} points"
+    best = min(METHODS, key=lambda method: found[method])
+    figures = ", ".join(f"{method} {found[method]:.2g}" for method in METHODS)
+    log(f"ranges by {best}; divergence from fp32 on {len(choosing.pixels):,} images of {choosing.name}: {figures} nats")
+    return best, found[best]
 
 
 def _judged(graph: onnx.ModelProto, gate: AccuracyGate, quantisation: Quantisation | None = None) -> Reduced:
@@ -134,11 +136,14 @@ def _gate(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name:
     return AccuracyGate(labelled.pixels, labelled.labels, labelled.name, fp32.engine)
 
 
-def _some(gate: AccuracyGate) -> AccuracyGate:
-    """Return a check with at most 1,000 of the images, evenly selected."""
-    chosen = np.linspace(0, len(gate.pixels) - 1, min(_CHOOSING_IMAGES, len(gate.pixels))).round().astype(int)
-    labels = None if gate.labels is None else gate.labels[chosen]
-    return AccuracyGate(gate.pixels[chosen], labels, gate.name, gate.fp32)
+def _choosing(fp32: Fp32, labelled: LabelledImages | None, unlabelled: Pixels, name: str) -> AccuracyGate:
+    """Return the images by which the ranges are chosen: up to 1,000 of the held-out ones, and the unlabelled ones."""
+    if labelled is None:
+        return AccuracyGate(unlabelled, None, name, fp32.engine)
+    count = len(labelled.pixels)
+    chosen = np.linspace(0, count - 1, min(_CHOOSING_IMAGES, count)).round().astype(int)
+    pixels = np.concatenate([labelled.pixels[chosen], unlabelled])
+    return AccuracyGate(pixels, None, f"{labelled.name}, {name}", fp32.engine)
 
 
 def _distinct(pixels: Pixels) -> Pixels:

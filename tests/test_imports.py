@@ -57,6 +57,7 @@ BORROWED = {
             "published.py",
             "memory_budget.py",
             "dataset.py",
+            "converted.py",
             "evaluate_command.py",
             "devices.py",
             "data_reader.py",

@@ -18,6 +18,8 @@ from training.data.image_arrays import Images
 SMALLEST_AGREEMENT = 0.98  # share of images that keep fp32's label, for images without labels
 NO_LIMIT = 100.0  # points of top-1: no loss is larger
 
+_LEAST = 1e-7  # probability, about the resolution of float32
+
 
 @dataclass(frozen=True)
 class AccuracyGate:
@@ -44,12 +46,15 @@ class AccuracyGate:
         )
         return loss, answers
 
-    def score(self, engine: Engine) -> tuple[float, float]:
-        """Return the quality of this engine: kept labels first, then the distance of its probabilities from fp32's."""
-        loss, answers = self.judge(engine)
-        distance = np.abs(answers.probabilities - self.expected.probabilities).mean()
-        closeness = -float(np.nan_to_num(distance, nan=1.0))
-        return (loss.agreement if loss.top1_loss is None else -loss.top1_loss), closeness
+    def divergence(self, engine: Engine) -> float:
+        """Return the mean Kullback-Leibler divergence of this engine's probabilities from fp32's, in nats.
+
+        It uses all probabilities of each image. Lost labels are few on a small set, and so depend on chance.
+        """
+        results = (self.expected, answers_of(engine, self.pixels))
+        expected, found = (np.clip(result.probabilities.astype(np.float64), _LEAST, 1) for result in results)
+        divergence = (expected * np.log(expected / found)).sum(axis=1).mean()
+        return max(0.0, float(np.nan_to_num(divergence, nan=np.inf)))
 
     def _top1(self, answers: Answers) -> float:
         return float((answers.best[:, 0] == self.labels).mean())

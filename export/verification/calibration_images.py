@@ -18,7 +18,8 @@ from export.verification.labelled_images import training_pixels
 from service.errors import ServiceError
 from service.images.preprocessing import Pixels
 from service.model_files.card import Preprocessing
-from training.data_files.listing import DataError, existing, listed
+from training.data_files.listing import DataError
+from training.data_files.sources import existing, listed
 
 _MOST_IMAGES = 384  # 256 for measuring ranges, 128 for choosing the method
 _FEW_IMAGES = 100  # below which a warning is logged

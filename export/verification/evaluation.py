@@ -18,7 +18,7 @@ from service.model_files.card import Accuracy, Calibration
 from service.model_files.confidence import ENERGY
 from service.system.cores import available_cores
 from training.data.image_arrays import Images
-from training.evaluation.evaluate import fit_temperature, logits_of
+from training.evaluation.evaluate import expected_calibration_error, fit_temperature, logits_of
 
 ENGINE_BATCH = 32  # images of one run
 _OUTPUTS = ("probabilities", "top_indices")
@@ -80,6 +80,13 @@ def calibrate(source: Source, images: LabelledImages) -> Calibration:
         expected_calibration_error=fit.expected_calibration_error,
         images=fit.images,
     )
+
+
+def with_own_error(calibration: Calibration, answers: Answers, images: LabelledImages) -> Calibration:
+    """Return the calibration of a file of lower precision: fp32's temperature, and the error of its own results."""
+    probabilities, labels = torch.from_numpy(answers.probabilities), torch.from_numpy(np.array(images.labels))
+    error = expected_calibration_error(probabilities, labels)
+    return calibration.model_copy(update={"expected_calibration_error": min(1.0, error)})
 
 
 def _with_a_bar(starts: range) -> Iterable[int]:

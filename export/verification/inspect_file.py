@@ -164,7 +164,8 @@ def _facts(card: ModelCard) -> list[str]:
         facts["fp32"] = f"{loss.agreement:.2%} of {loss.images:,} images keep its label ({loss.provider})"
     if how := card.quantisation:
         kept = ", ".join(how.float_layers) or "none"
-        facts["ranges"] = f"{how.method} over {how.images} images, for {how.target}; float layers: {kept}"
+        chosen = f", chosen by {how.choosing_images:,} others" if how.choosing_images else ""
+        facts["ranges"] = f"{how.method} over {how.images} images{chosen}, for {how.target}; float layers: {kept}"
     return [f"{name:<10} {value}" for name, value in facts.items()]
 
 

@@ -19,8 +19,8 @@ from training.data.dataset import DEFAULT_MAX_SKIPPED, DataError, Dataset, Readi
 from training.data.image_arrays import Images
 from training.data.splits import with_classes
 from training.data_files.class_folders import first_few
-from training.data_files.listing import tar_around
 from training.data_files.parts import find_folders, part_to_measure
+from training.data_files.sources import is_there
 from training.networks.resnet import Architecture
 from training.runs.record import DatasetRecord
 
@@ -124,7 +124,7 @@ def _run_data(facts: DatasetRecord | None, source: Source, log: Callable[[str], 
     """Return a data set that the run names, if it exists and is unchanged."""
     if facts is None:
         return None
-    if not facts.source.exists() and tar_around(facts.source) is None:
+    if not is_there(facts.source):
         log(f"{facts.source} is no longer there, so nothing is measured on it")
         return None
     try:

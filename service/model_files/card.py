@@ -34,6 +34,7 @@ _FLAWS = {
 Precision = Literal["fp32", "fp16", "int8"]
 Positive = Annotated[int, Field(gt=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 # Fields that were added later: older services refuse a card that has them.
 _LEFT_OUT_IF_NONE = Field(exclude_if=lambda value: value is None)
 
@@ -141,6 +142,8 @@ class Quantisation(_Part):
     target: Literal["x86", "arm", "tensorrt"]
     method: Literal["entropy", "percentile", "min-max"]
     images: Positive  # that determined the ranges
+    choosing_images: Positive | None = None  # by which the method was chosen; None: a file of an earlier version
+    divergence: NotNegative | None = None  # mean Kullback-Leibler divergence from fp32 on them, nats
     float_layers: tuple[str, ...]
 
 

@@ -1,6 +1,7 @@
 """From fp32 to fp16 and int8: what passes the gate, what does not, and what the card will say of it."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import numpy as np
@@ -96,7 +97,10 @@ def test_the_ranges_come_from_the_method_that_measured_best(tiny: Converted) -> 
     assert result.quantisation is not None
     assert (result.quantisation.target, result.quantisation.images) == ("x86", 17)
     assert f"ranges by {result.quantisation.method};" in said
-    assert all(f"{method} keeps " in said for method in ("entropy", "percentile", "min-max"))
+    found = {name: float(figure) for name, figure in re.findall(r"(entropy|percentile|min-max) ([0-9.e-]+)", said)}
+    assert len(found) == 3 and found[result.quantisation.method] == min(found.values())
+    assert result.quantisation.divergence == pytest.approx(min(found.values()), rel=0.05)
+    assert f"on {result.quantisation.choosing_images} images" in said
     assert result.loss.agreement >= 0.7
 
 

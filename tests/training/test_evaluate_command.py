@@ -157,6 +157,21 @@ def test_images_that_were_trained_on_are_distinguished(run: Path, images: Path, 
     assert "was trained on these images" not in evaluate("--checkpoint", run, "--data", unseen).stderr
 
 
+def test_of_the_runs_own_images_the_held_out_ones_lead(run: Path, images: Path) -> None:
+    facts = json.loads((run / "run.json").read_text())
+    held_out = [0, 5, 41, 42, 90, 119]
+    (run / "run.json").write_text(json.dumps(facts | {"held_out": held_out}))
+    result = evaluate("--checkpoint", run, "--data", images)
+    assert "6 of these 120 images were held out of training; these count" in result.stderr
+    found = written(run / "evaluation" / "centre")
+    assert found["images"] == 6 and sum(measured["images"] for measured in found["classes"]) == 6
+    assert sum(map(sum, found["confusion_matrix"])) == 6
+    assert found["held_out"]["top1_error"] == found["top1_error"] and found["all_images"]["images"] == 120
+    first, second = [line for line in result.stdout.splitlines() if "top-1" in line]
+    assert first.endswith("6 held-out images")
+    assert second == f"with the training images: top-1 error {found['all_images']['top1_error']:.2f}%, 120 images"
+
+
 def test_images_that_were_trained_on_are_known_from_any_folder(
     run: Path, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -62,7 +62,7 @@ def report(
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Option(help="A run folder, a checkpoint in it, or its weights file.")],
-    data: Annotated[Path, typer.Option(help="Images: a folder (or a tar of one) with a folder for each class.")],
+    data: Annotated[Path, typer.Option(help="Images with labels, in any form that `run` reads.")],
     views: Annotated[
         str, typer.Option(help="The views of an image that are scored: centre, mirror, ten-crop or multi-scale.")
     ] = "centre",

@@ -3,12 +3,14 @@
 import dataclasses
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
 from training.cli.failure import fail
+from training.cli.recorded_options import take_options_of, typed_options, without_recorded_lengths
 
 if TYPE_CHECKING:
     from service.images.preprocessing import Resizer
@@ -17,9 +19,24 @@ if TYPE_CHECKING:
     from training.recipes.recipe import Recipe
     from training.runs.options import Options
 
-_RecipeName = Annotated[str, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.")]
+_Run = Annotated[
+    Path | None,
+    typer.Argument(
+        help="With --resume: the run to continue, with the options that it was started with.",
+        callback=take_options_of,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+_RecipeName = Annotated[
+    str | None, typer.Option(help="Name of a recipe; `train-resnet recipes` lists them.", show_default=False)
+]
 _TrainingImages = Annotated[
-    Path, typer.Option(help="Training images: a folder (or a tar of one) with a folder for each class.")
+    Path | None,
+    typer.Option(
+        help="Training images: class folders in a folder, tar or zip; a table; CIFAR; … (docs/training.md lists all).",
+        show_default=False,
+    ),
 ]
 _RunFolder = Annotated[Path | None, typer.Option(help="Folder of the run; default: runs/<recipe>.", show_default=False)]
 _TestImages = Annotated[Path | None, typer.Option(help="Test images, used once at the end.")]
@@ -29,7 +46,7 @@ _Weights = Annotated[
         help="Initial weights: a run, or a file of torchvision, timm, Hugging Face or a tool that wraps them."
     ),
 ]
-_Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue RUN, or the run in --out.")]
 _Minutes = Annotated[float | None, typer.Option(help="Length in minutes, converted to steps.", min=0.01)]
 _Epochs = Annotated[float | None, typer.Option(help="Length in epochs instead of the recipe's.", min=0.001)]
 _Steps = Annotated[int | None, typer.Option(help="Length in steps instead of the recipe's.", min=1)]
@@ -67,8 +84,10 @@ _Resizer = Annotated[
 
 
 def run(
-    recipe: _RecipeName,
-    data: _TrainingImages,
+    context: typer.Context,
+    run: _Run = None,
+    recipe: _RecipeName = None,
+    data: _TrainingImages = None,
     out: _RunFolder = None,
     test_data: _TestImages = None,
     weights: _Weights = None,
@@ -91,25 +110,33 @@ def run(
     resizer: _Resizer = "auto",
 ) -> None:
     """Train a network and write a run folder: run.json, metrics.jsonl, checkpoints."""
+    began = time.monotonic()
     from training.runs.options import Options
 
+    if run is not None and not resume:
+        fail(f"{run} is only for continuing it; add --resume, or give --out {run} and no other folder")
+    if recipe is None or data is None:
+        fail("--recipe and --data are needed; or continue a run with --resume RUN")
+    lengths = without_recorded_lengths(context, {"epochs": epochs, "steps": steps, "time_budget": time_budget})
     options = Options(
         out=out or Path("runs") / recipe,
         data=data,
         test_data=test_data,
         seed=seed,
         resume=resume,
-        time_budget_minutes=time_budget,
+        time_budget_minutes=lengths.pop("time_budget"),
         checkpoint_every_minutes=checkpoint_every,
         max_skipped=max_skipped,
         fixed=_fixed_fields(changes or [], weights),
         reading=None if reading == "auto" else reading,
         decoders=decoders,
         resizer=_installed(resizer),
+        command=typed_options(context),
+        began=began,
     )
-    if sum(length is not None for length in (epochs, steps, time_budget)) > 1:
+    if sum(length is not None for length in (*lengths.values(), options.time_budget_minutes)) > 1:
         fail("give only one of --time-budget, --epochs and --steps")
-    chosen = _chosen(recipe, changes or [], {"epochs": epochs, "steps": steps}, weights)
+    chosen = _chosen(recipe, changes or [], lengths, weights)
     world, hardware = _hardware(precision, compile, threads, deterministic=deterministic)
     train(chosen, options, hardware, world, "dry_run" if dry_run else "overfit_batch" if overfit_batch else None)
 

@@ -8,9 +8,7 @@ many, or a class left empty, and loading refuses.
 
 import contextlib
 import csv
-import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,8 +37,9 @@ from training.data.packing import (
     refuse_too_many_skipped,
 )
 from training.data_files.class_folders import find_classes, refuse_lack_of_classes
-from training.data_files.listing import DataError, Place, existing, listed, tar_around, walk
+from training.data_files.listing import DataError, Place
 from training.data_files.part_names import purpose_of
+from training.data_files.sources import existing, listed, source_key
 
 __all__ = [
     "DEFAULT_MAX_SKIPPED",
@@ -56,7 +55,20 @@ __all__ = [
 
 Reading = Literal["packed", "streamed"]
 _USUAL_INTERPOLATION = "bilinear"
-_PACK_VERSION = 3  # 1: large JPEGs were decoded at full scale; 2: without digests of the files
+_SUFFIXES = (".gz", ".tgz", ".tar", ".zip", ".parquet", ".csv", ".tsv", ".jsonl")  # not part of a data set's name
+_ENDINGS = (
+    "-train",
+    "_train",
+    "-training",
+    "-test",
+    "_test",
+    "-val",
+    "_val",
+    "-python",
+    "-binary",
+    "-batches-py",
+    "-batches-bin",
+)
 DEFAULT_MAX_SKIPPED = 0.2  # share of undecodable files
 
 
@@ -120,14 +132,14 @@ def load(
     agree: Callable[[Reading], Reading] = lambda mine: mine,
     least_classes: int = 2,
 ) -> Dataset:
-    """Return the data set in a folder (or a tar) of class folders, with the centres of the images as `crop` has them.
+    """Return a data set (`training.data_files.sources`), with the centres of the images as `crop` has them.
 
     Packs or looks through at the first call. Without `reading` the sizes decide, where `processes` share the memory of
     this machine and `agree` makes all of a run decide alike.
     Raises DataError for a missing, empty or wrongly nested folder and for too many undecodable files.
     """
     given, source = source, existing(source)
-    cache = cache_root() / "datasets" / _source_key(source)
+    cache = cache_root() / "datasets" / source_key(source)
     reading = reading or agree(_choose_reading(source, crop, cache, processes, announce))
     target = _target(cache, crop, reading)
     if reading == "packed":
@@ -200,7 +212,7 @@ def _used_places(source: Path, skipped: Sequence[tuple[str, str]]) -> list[Place
 
 @contextlib.contextmanager
 def opened(source: Path) -> Iterator[tuple[dict[str, list[PurePosixPath]], Callable[[PurePosixPath], bytes]]]:
-    """Open a folder (or a tar) of class folders: class name → files, in label order, and what reads a file's bytes.
+    """Open a data set: class name → files, in label order, and what reads a file's bytes.
 
     Raises DataError for a missing, empty or wrongly nested folder.
     """
@@ -231,25 +243,16 @@ def stratified_hold_out(labels: NDArray[np.int64], count: int, seed: int) -> NDA
 
 def _name_of(source: Path) -> str:
     """Return the data set's name: cifar10 for cifar10-train.tar, pets for pets/train."""
-    while purpose_of(source.name.removesuffix(".tar")) and source.parent.name:
+    while purpose_of(_stem(source)) and source.parent.name:
         source = source.parent
-    stem = source.name.removesuffix(".tar")
-    for ending in ("-train", "_train", "-training", "-test", "_test", "-val", "_val"):
+    stem = _stem(source)
+    for ending in _ENDINGS:
         stem = stem.removesuffix(ending)
     return "".join(letter if letter.isalnum() else "-" for letter in stem.lower()).strip("-") or "images"
 
 
-def _source_key(source: Path) -> str:
-    """Return a key that changes when a file of the source is added, removed or rewritten."""
-    digest = hashlib.sha256(os.fsencode(f"{_PACK_VERSION}\n{source}\n"))
-    if tar := tar_around(source):
-        digest.update(_state(tar.name, tar.stat()))
-        return digest.hexdigest()[:32]
-    for inside, entry, kind in walk(source):
-        if kind == "file":
-            digest.update(_state(inside, entry.stat()))
-    return digest.hexdigest()[:32]
-
-
-def _state(inside: str, facts: os.stat_result) -> bytes:
-    return os.fsencode(f"{inside}\t{facts.st_size}\t{facts.st_mtime_ns}\n")
+def _stem(source: Path) -> str:
+    name = source.name
+    for suffix in _SUFFIXES:
+        name = name.removesuffix(suffix)
+    return name

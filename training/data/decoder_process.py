@@ -37,7 +37,7 @@ class Request:
     def line(self) -> bytes:
         """Return the request as it is sent."""
         crop = {name: getattr(self.crop, name) for name in CropSpec.__dataclass_fields__}
-        places = [(place.path, place.offset, place.length) for place in self.places]
+        places = [(place.path, place.offset, place.length, place.is_deflated) for place in self.places]
         content = {"places": places, "crop": crop, "draws": list(self.draws), "with_digests": self.with_digests}
         return json.dumps(content).encode() + b"\n"
 

@@ -29,7 +29,8 @@ from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders
 from training.data.decoder_process import UNREADABLE, centre_of, digest_of
 from training.data_files.class_folders import find_classes, strays
-from training.data_files.listing import DataError, Listing, Place, listed
+from training.data_files.listing import DataError, Listing, Place
+from training.data_files.sources import listed
 
 FACTS, LABELS, DIGESTS, PIXELS = "dataset.json", "labels.npy", "digests.npy", "images.u8"
 OF_FILES = "files:"  # begins the fingerprint of a data set that is known by its files, not by its pixels

@@ -120,6 +120,7 @@ class TrainingImages:
     pixels: Pixels
     normalize: Normalize
     recipe: Recipe
+    pixel_mean: Tensor | None = None  # that the network subtracts, (3, H, W) on the device
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -134,13 +135,23 @@ class TrainingImages:
         pixels = self.pixels.of(indices, step, part)
         if recipe.trivial_augment:
             pixels = trivially_augmented(pixels, count, seed, step, part)
-        images = augment(self.normalize(pixels), indices, recipe, seed, epoch, step, part)
+        images = self._augmented(self.normalize(pixels), indices, seed, epoch, step, part)
         if recipe.pca_colour > 0:
             shifts = colour_shifts(count, recipe.pca_colour, seed, step)[part]
             images = images + self.normalize.difference(shifts)[:, :, None, None]
         if recipe.random_erasing > 0:
             images = erased(images, count, recipe.random_erasing, seed, step, part)
         return images if side in (None, images.shape[-1]) else _resized(images, side)
+
+    def _augmented(self, images: Tensor, indices: Tensor, seed: int, epoch: int, step: int, part: slice) -> Tensor:
+        """Return crops of normalized images, (n, 3, H, W), from which the mean image has been subtracted before.
+
+        It is added again, as the network subtracts it. So it moves with the image, and the padding is the mean image.
+        """
+        if self.pixel_mean is None:
+            return augment(images, indices, self.recipe, seed, epoch, step, part)
+        centred = images - self.pixel_mean.permute(1, 2, 0)
+        return augment(centred, indices, self.recipe, seed, epoch, step, part) + self.pixel_mean
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

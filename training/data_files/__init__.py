@@ -1,1 +1,1 @@
-"""The files of a data set, in folders or tars: classes, parts, and listings."""
+"""The files of a data set, in folders, archives or tables: classes, parts, and listings."""

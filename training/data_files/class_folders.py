@@ -16,7 +16,7 @@ from training.data_files.part_names import Split, split_of
 Parts = tuple[str, ...]  # of a path inside the data; (): the data itself
 
 # Usual suffixes of images. Files with others are read, too: these only distinguish layouts.
-_IMAGE_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     f".{ending}"
     for ending in [
         "jpg",
@@ -71,7 +71,7 @@ def tree_of(listing: Listing) -> Tree:
     for folder in holding:
         for depth in range(len(folder)):
             inner[folder[:depth]].add(folder[depth])
-    with_images = frozenset(path.parts[:-1] for path in listing.files if path.suffix.lower() in _IMAGE_SUFFIXES)
+    with_images = frozenset(path.parts[:-1] for path in listing.files if path.suffix.lower() in IMAGE_SUFFIXES)
     return Tree({folder: sorted(names) for folder, names in inner.items()}, holding, with_images)
 
 

@@ -1,20 +1,18 @@
-"""The files of a data set, in a folder or in a tar, and where their bytes are.
+"""The files of a data set, and where their bytes are; and the files of a folder on the disk.
 
 Links to folders are followed, but not back to a folder around them. Hidden files, and the folders that operating
-systems and storage boxes leave behind, are left out. A folder in a tar is named as one on the disk: images.tar/train.
+systems and storage boxes leave behind, are left out.
 """
 
 import contextlib
+import errno
 import os
 import re
-import tarfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
-
-from training.data_files.tars import TarFiles
 
 # In lower case: Windows; Synology, QNAP, NetApp; Linux, Android; macOS; Python.
 _LEFT_BEHIND = frozenset(
@@ -46,6 +44,7 @@ _LEFT_BEHIND = frozenset(
 )
 _LEFT_BEHIND_BEGINNINGS = (".", "__MACOSX")
 _RECOVERED_BY_WINDOWS = re.compile(r"found\.\d{3}", re.IGNORECASE)
+_MOST_BYTES = 1 << 30  # of one image that a zip has compressed
 _MOST_LINKS = 4  # to folders, on the way to one file; folders that link to each other would have too many ways
 
 Kind = Literal["file", "folder", "dead"]  # dead: a link that leads nowhere, or back to a folder around it
@@ -57,17 +56,26 @@ class DataError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The location of an image's bytes: a whole file, or a part of a tar."""
+    """The location of an image's bytes: a whole file, or a part of a tar or zip."""
 
     path: str
     offset: int = 0
     length: int = -1  # bytes; -1: to the end
+    is_deflated: bool = False  # compressed by itself, as in a zip
 
     def read(self) -> bytes:
-        """Return the bytes. Raises OSError."""
+        """Return the bytes, decompressed. Raises OSError."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
-            return file.read(self.length)
+            content = file.read(self.length)
+        return _inflated(content) if self.is_deflated else content
+
+
+def _inflated(content: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content, _MOST_BYTES)
+    except zlib.error as error:
+        raise OSError(errno.EIO, f"damaged: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,47 +93,41 @@ class Listing:
     place: Callable[[PurePosixPath], Place | None]
 
 
-def existing(source: Path) -> Path:
-    """Return the whole path of a folder, a file, or a folder in a tar. Raises DataError if there is none."""
-    source = source.expanduser().resolve()
-    if not source.exists() and tar_around(source) is None:
-        raise DataError(f"there is no folder or tar file {source}; give the folder that holds one folder a class")
-    return source
+def of_places(places: Mapping[PurePosixPath, Place]) -> Listing:
+    """Return the listing of files whose places are known."""
+    return Listing(sorted(places), (), frozenset(), lambda path: places[path].read(), places.get)
 
 
-def tar_around(source: Path) -> Path | None:
-    """Return the file that a path leads into, or is; None for a path on the disk or to nowhere."""
-    return next((path for path in (source, *source.parents) if path.is_file()), None)
+def renamed(listing: Listing, names: Mapping[PurePosixPath, PurePosixPath]) -> Listing:
+    """Return the listing of some of the files under other names: new name → old name."""
+    return Listing(
+        sorted(names),
+        (),
+        frozenset(name for name, old in names.items() if old in listing.dead),
+        lambda path: listing.read(names[path]),
+        lambda path: listing.place(names[path]),
+    )
 
 
-@contextlib.contextmanager
-def listed(source: Path) -> Iterator[Listing]:
-    """List a folder or a tar, without ignored files, and keep the tar open during the reading. Raises DataError for
-    other paths.
-    """
-    tar = tar_around(source)
-    if tar is None:
-        yield _folder(source)
-        return
-    inside = PurePosixPath(source.relative_to(tar))
-    with contextlib.ExitStack() as stack:
-        try:
-            found = TarFiles(stack.enter_context(tarfile.open(tar)), inside, is_left_behind)
-        except (tarfile.TarError, EOFError, zlib.error):  # the last two: of a compressed one that is cut off or damaged
-            raise DataError(
-                f"{tar} is neither a folder nor a readable tar file; unpack it and give its folder"
-            ) from None
-        if inside.parts and not (found.files or found.folders):
-            raise DataError(f"there is no folder {inside} in {tar}; give --data {tar} alone, or a folder that is in it")
+def within(listing: Listing, folder: PurePosixPath) -> Listing:
+    """Return the files and folders in one folder of a listing."""
+    if not folder.parts:
+        return listing
 
-        def place(path: PurePosixPath) -> Place | None:
-            where = found.where(path)
-            return None if where is None else Place(str(tar), *where)
+    def inner(paths: Iterable[PurePosixPath]) -> list[PurePosixPath]:
+        return [path.relative_to(folder) for path in paths if path != folder and path.is_relative_to(folder)]
 
-        yield Listing(found.files, found.folders, found.dead, found.read, place)
+    return Listing(
+        inner(listing.files),
+        inner(listing.folders),
+        frozenset(inner(listing.dead)),
+        lambda path: listing.read(folder / path),
+        lambda path: listing.place(folder / path),
+    )
 
 
-def _folder(source: Path) -> Listing:
+def list_folder(source: Path) -> Listing:
+    """Return the files of a folder on the disk. Raises DataError for one that cannot be read."""
     paths: dict[Kind, list[PurePosixPath]] = {"file": [], "folder": [], "dead": []}
     files: list[PurePosixPath] = []
     for inside, _, kind in walk(source):

@@ -39,6 +39,11 @@ def purpose_of(name: str) -> Purpose | None:
     return purpose if is_exact else None
 
 
+def purpose_in(name: str) -> Purpose | None:
+    """Return the purpose that a name states among other words, such as `cifar10-train-0001`."""
+    return _purpose_in(name)[0]
+
+
 def _purpose_in(name: str) -> tuple[Purpose | None, bool]:
     """Return the purpose in a name, and whether the name has no other word; `seg_train` has one."""
     found = _WORD.findall(name.lower())

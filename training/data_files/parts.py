@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training.data_files.class_folders import Parts, Tree, refuse_split, sub_folders_line, tree_of
-from training.data_files.listing import existing, listed
 from training.data_files.part_names import Split, purpose_of
+from training.data_files.sources import existing, listed
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.networks.suggestion import NETWORKS, did_you_mean
+
 Shortcut = Literal["A", "B", "C"]
 StrideIn = Literal["1x1", "3x3"]
 Stem = Literal["7x7", "3x3", "3x3-pool"]
@@ -73,7 +75,8 @@ def architecture(
     """
     match = _NETWORK_NAME.fullmatch(network.lower())
     if match is None:
-        raise ValueError(f"no network is called {network!r}; try resnet20, resnet50 or plain34")
+        close = did_you_mean(network, NETWORKS)
+        raise ValueError(f"no network is called {network!r}; {close or 'try resnet20, resnet50 or plain34'}")
     plain, depth = match[1] == "plain", int(match[2])
     imagenet = depth in IMAGENET_BLOCKS
     if not imagenet and (depth < 8 or (depth - 2) % 6):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from training.networks.resnet import architecture
+from training.networks.suggestion import did_you_mean
 from training.recipes.recipe import Recipe, changed
 
 CIFAR_DEPTHS = (20, 32, 44, 56, 110)
@@ -250,7 +251,8 @@ def chosen(name: str, assignments: Iterable[str] = ()) -> Recipe:
     Raises ValueError for a recipe, a field, a value or a network that does not exist.
     """
     if name not in RECIPES:
-        raise ValueError(f"no recipe is called {name!r}; there are {', '.join(RECIPES)}")
+        advice = did_you_mean(name, RECIPES) or f"there are {', '.join(RECIPES)}"
+        raise ValueError(f"no recipe is called {name!r}; {advice}")
     recipe = RECIPES[name]
     new = changed(recipe, assignments)
     described = architecture(new.network, new.shortcut, new.stride_in, new.stem)

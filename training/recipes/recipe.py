@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from training.networks.suggestion import did_you_mean
+
 # Limits are checked where a user changes a recipe, by `changed`.
 _AtLeastOne = Annotated[int, Field(ge=1)]
 _LARGEST = 1e30  # within what float32 can hold
@@ -65,9 +67,8 @@ class Recipe:
     schedule: Literal["cosine", "steps"] = "cosine"
     learning_rate: _Positive = 0.1
     warmup: _Share = 0.0  # fraction of the run in which the rate climbs from 0
-    cautious_rate: _Positive | None = (
-        None  # the learning rate until the training error falls below `cautious_until_error`
-    )
+    # The learning rate until the mean training error of 100 steps falls below `cautious_until_error`.
+    cautious_rate: _Positive | None = None
     cautious_until_error: _NotNegative = 80.0  # percent
     milestones: tuple[_Share, ...] = ()  # fractions of the run at which a stepped rate is divided by ten
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # factor on the rate for each block below the classifier
@@ -143,7 +144,9 @@ def changed(recipe: Recipe, assignments: Iterable[str]) -> Recipe:
     for assignment in assignments:
         name, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or name == "name" or name not in Recipe.__dataclass_fields__:
-            raise ValueError(f"--set {assignment}: write field=value with one of {', '.join(_CHANGEABLE)}")
+            close = did_you_mean(name, _CHANGEABLE) if name not in Recipe.__dataclass_fields__ else None
+            advice = close or f"write field=value with one of {', '.join(_CHANGEABLE)}"
+            raise ValueError(f"--set {assignment}: {advice}")
         try:
             fields[name] = json.loads(text)
         except ValueError:

@@ -120,7 +120,7 @@ def one_of_each_seed(runs: Iterable[Run]) -> list[Run]:
 
 def summaries(runs: list[Run]) -> list[Summary]:
     """Return finished runs, those that differ in nothing but the seed as one; plain nets first, shallow before deep."""
-    groups = defaultdict(list)
+    groups: defaultdict[tuple[object, ...], list[Run]] = defaultdict(list)
     for run in runs:
         facts = run.facts
         key = (facts.network, facts.shortcut, facts.stride_in, run.recipe_name, facts.dataset.fingerprint, facts.steps)
@@ -188,7 +188,7 @@ def _largest_set(runs: list[Run], kind: Callable[[Run], str], selected: tuple[st
     sets: dict[tuple[str, int], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     by_depth = sorted(runs, key=lambda run: (int(dashed(run.facts.network).split("-")[1]), kind(run), run.facts.seed))
     for run in by_depth:
-        sets[run.facts.dataset.fingerprint, run.facts.steps][kind(run)].append(run)
+        _add(run, sets[run.facts.dataset.fingerprint, run.facts.steps][kind(run)])
     if not sets:
         return Comparison(None, None, {})
     (_, steps), chosen = max(sets.items(), key=lambda item: (len(item[1].keys() & set(selected)), item[0][1]))

@@ -76,12 +76,16 @@ def evaluate(
     elif max_skipped is None:
         max_skipped = record.max_skipped
     scored = _score(trained, data, chosen, max_skipped, log)
-    matrix = confusion_matrix(scored.log_scores.argmax(1), scored.labels, len(record.labels))
-    facts = _about(trained, data, chosen, scored) | _measured(scored, matrix, record.labels)
-    facts |= {"trained_on_these_pictures": is_known, "held_out": None}
-    if is_known:
+    held_out = _held_out(trained, scored) if is_known else None
+    leading = held_out or scored
+    matrix = confusion_matrix(leading.log_scores.argmax(1), leading.labels, len(record.labels))
+    facts = _about(trained, data, chosen, leading) | _measured(leading, matrix, record.labels)
+    facts |= {"trained_on_these_pictures": is_known, "held_out": None, "all_images": None}
+    if is_known and held_out is None:
         log("the network was trained on these images; expect larger errors on new ones")
-        facts["held_out"] = _measured_held_out(trained, scored, log)
+    if held_out:
+        log(f"{len(held_out.labels):,} of these {len(scored.labels):,} images were held out of training; these count")
+        facts |= {"held_out": _errors(held_out), "all_images": _errors(scored)}
     _write(out, facts, matrix, scored.skipped, log)
     return facts, out
 
@@ -221,14 +225,17 @@ def _measured(scored: _Scored, matrix: Tensor, labels: Sequence[str]) -> dict[st
     }
 
 
-def _measured_held_out(trained: Trained, scored: _Scored, log: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the errors of the run's held-out images; None without them, or if some are missing."""
+def _held_out(trained: Trained, scored: _Scored) -> _Scored | None:
+    """Return the results of the run's held-out images; None without them, or if some are missing."""
     held_out = trained.record.held_out
     if not held_out or max(held_out) >= len(scored.labels):
         return None
     places = torch.tensor(held_out)
-    errors = errors_of(scored.log_scores[places], scored.labels[places])
-    log(f"of the {errors.images:,} images among them that were held out, {errors.top1:.2f}% get a wrong label")
+    return _Scored(scored.log_scores[places], scored.labels[places], scored.skipped)
+
+
+def _errors(scored: _Scored) -> dict[str, Any]:
+    errors = errors_of(scored.log_scores, scored.labels)
     return {"images": errors.images, "top1_error": errors.top1, "top5_error": errors.top5, "loss": errors.loss}
 
 
@@ -251,13 +258,16 @@ def _write(
 def table(facts: dict[str, Any]) -> str:
     """Return a short evaluation: the errors, the calibration, and the classes (the worst, if there are many)."""
     calibration, classes = facts["calibration"], facts["classes"]
+    whose = "held-out images" if facts["held_out"] else "images"
     lines = [
         f"top-1 error {facts['top1_error']:.2f}%, top-5 error {facts['top5_error']:.2f}%, "
-        f"balanced accuracy {facts['balanced_accuracy']:.2%}, {facts['images']:,} images",
+        f"balanced accuracy {facts['balanced_accuracy']:.2%}, {facts['images']:,} {whose}",
         f"expected calibration error {calibration['expected_calibration_error']:.4f}; "
         f"{calibration['expected_calibration_error_with_temperature']:.4f} with temperature "
         f"{calibration['temperature']:.3f}, the best for these images",
     ]
+    if every := facts["all_images"]:
+        lines.append(f"with the training images: top-1 error {every['top1_error']:.2f}%, {every['images']:,} images")
     if len(classes) > _MOST_CLASSES_SHOWN:
         classes = sorted(classes, key=lambda measured: measured["f1"])[:_MOST_CLASSES_SHOWN]
         lines.append(f"the {len(classes)} worst of {len(facts['classes'])} classes:")

@@ -1,5 +1,7 @@
 """The folder of a run; `training.runs.run` lists its files."""
 
+import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -17,6 +19,8 @@ from training.runs.record import METRICS_FILE, RUN_FILE, RecordError, read_facts
 from training.runs.setup import Run
 from training.weights import checkpoint
 
+_LENGTHS = {"epochs", "steps"}
+
 
 def earlier_facts(options: Options) -> dict[str, Any] | None:
     """Return run.json of the run to resume, or None for a new run. Raises RunError if the options do not match."""
@@ -24,6 +28,8 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
     if not file.exists():
         if options.resume:
             raise RunError(f"there is no run in {options.out} to resume; leave out --resume to start it")
+        return None
+    if not options.resume and has_diverged(options.out):
         return None
     if not options.resume:
         raise RunError(f"{options.out} already has a run; continue it with --resume, or give another --out")
@@ -33,6 +39,26 @@ def earlier_facts(options: Options) -> dict[str, Any] | None:
         raise RunError(f"{error}; give another --out") from None
     _refuse_another_resizer(facts, options)
     return facts
+
+
+def has_diverged(run: Path) -> bool:
+    """Return whether the folder has a run whose loss or weights ceased to be finite."""
+    try:
+        return "diverged" in read_facts(run)
+    except RecordError:
+        return False
+
+
+def _move_diverged_run(run: Run) -> None:
+    """Rename the folder of a diverged run, so that a new run can have its name."""
+    out = run.options.out
+    if run.options.resume or not has_diverged(out):
+        return
+    aside = next(
+        path for number in itertools.count(1) if not (path := out.with_name(f"{out.name}-diverged-{number}")).exists()
+    )
+    out.rename(aside)
+    run.progress.log(f"the run that diverged in {out} is now {aside}")
 
 
 def _refuse_another_resizer(earlier: dict[str, Any], options: Options) -> None:
@@ -52,6 +78,11 @@ def refuse_another_run(earlier: dict[str, Any], facts: dict[str, Any], progress:
     described = {field: facts["recipe"][field] for field in DESCRIPTIVE if field != "name"}
     earlier = earlier | {"recipe": facts["recipe"] | earlier["recipe"] | described}
     fields = [name for name, value in facts["recipe"].items() if earlier["recipe"].get(name) != value]
+    if fields and set(fields) <= _LENGTHS:
+        raise RunError(
+            f"the run in this folder has another length ({', '.join(fields)}), which its learning rates follow; to "
+            "train on, start a new run from its weights: --weights THIS_RUN --out NEW_RUN"
+        )
     if fields:
         raise RunError(
             f"the run in this folder has another recipe ({', '.join(fields)}); resume it with the same options, or "
@@ -79,6 +110,7 @@ def start_folder(run: Run) -> int:
     if not run.training.world.is_first:
         return 0
     try:
+        _move_diverged_run(run)
         run.options.out.mkdir(parents=True, exist_ok=True)
         skipped = skipped_files(run.data.parts, run.options.data)
         if skipped:
@@ -96,6 +128,12 @@ def start_folder(run: Run) -> int:
 def save(run: Run, weights: dict[str, Tensor]) -> None:
     """Write a checkpoint, with the weights to evaluate, export and serve."""
     state = run.training.state() | ({"selection": run.selection.state()} if run.selection else {})
+    if run.budget:
+        state |= {
+            "budget": dataclasses.asdict(run.budget),
+            "spent_s": run.budget.spent_s(),
+            "total_steps": run.training.total_steps,
+        }
     if run.training.world.is_first:
         checkpoint.save(run.options.out, run.training.step, weights, state)
 

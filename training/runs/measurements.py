@@ -19,7 +19,8 @@ from training.trainer.loop import Training
 from training.trainer.precise_batch_norm import make_statistics_precise
 
 _POINTS_OF_A_TEST_CURVE = 40  # each costs an evaluation of the test set
-_RESPONSE_IMAGES = 1000  # of the training set, always the same ones
+RESPONSE_IMAGES = 1000  # of the training set, always the same ones
+_CLASSES = {"CIFAR-10": 10, "ImageNet": 1000, "Tiny ImageNet": 200}  # of the data with which recipes are compared
 
 Weights = dict[str, Tensor]
 
@@ -80,15 +81,16 @@ def final_results(run: Run, weights: Weights) -> dict[str, Any]:
         errors = errors_of(*answers(run, weights, test_part))
         results["test"] = dataclasses.asdict(errors)
         recipe = run.training.recipe
+        is_comparable = len(run.data.train_set.classes) == _CLASSES.get(recipe.expected_on.partition(",")[0])
         expected = f"{recipe.expected_error:g}% of {recipe.expected_on}" if recipe.expected_error is not None else ""
-        beside = f" (the recipe's full length: {expected})" if expected else ""
+        beside = f" (the recipe's full length: {expected})" if expected and is_comparable else ""
         run.progress.log(f"test error {errors.top1:.2f}% on {errors.images:,} images{beside}")
     return results
 
 
 def final_layer_responses(run: Run, weights: Weights) -> dict[str, float]:
     """Return the paper's figure 7, measured on a fixed sample of the training set."""
-    count = min(_RESPONSE_IMAGES, len(run.data.train_set))
+    count = min(RESPONSE_IMAGES, len(run.data.train_set))
     sample = run.data.train_set.chosen(np.linspace(0, len(run.data.train_set) - 1, count, dtype=np.int64))
     responses = layer_responses(_network(run, weights), sample, run.training.images.normalize.channels_first)
     return {name: float(f"{value:.4g}") for name, value in responses.items()}

@@ -1,7 +1,9 @@
 """The options of a run beside its recipe, and the errors that end one."""
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from service.images.preprocessing import Resizer, usual_resizer
 from training.data.dataset import Reading
@@ -33,3 +35,5 @@ class Options:
     reading: Reading | None = None  # None: packed if the images fit the memory
     decoders: int | None = None  # processes that decode streamed images; None: one a core
     resizer: Resizer = field(default_factory=usual_resizer)
+    command: dict[str, Any] = field(default_factory=dict)  # options of the command line, which run.json records
+    began: float = field(default_factory=time.monotonic)  # from here on a time budget counts

@@ -34,7 +34,7 @@ class Progress:
             if self._bar is None:
                 self._bar = self._new_bar()
                 self._bar.add_task("", total=total_steps)
-            self._bar.update(self._bar.task_ids[0], completed=step, description=text)
+            self._bar.update(self._bar.task_ids[0], completed=step, total=total_steps, description=text)
             if step >= total_steps:
                 self.close()
         elif self._images_per_s and time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:

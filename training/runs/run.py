@@ -25,6 +25,7 @@ from training.runs.folder import (
     write_facts,
 )
 from training.runs.measurements import (
+    RESPONSE_IMAGES,
     final_layer_responses,
     final_results,
     final_weights,
@@ -35,15 +36,16 @@ from training.runs.options import Interrupted, Options, RunError
 from training.runs.progress import Progress
 from training.runs.provenance import now
 from training.runs.setup import Run, prepare
+from training.runs.time_budget import TimeBudget
 from training.trainer.interrupts import Stop, Stopped
-from training.trainer.loop import Training
+from training.trainer.loop import Diverged, Training
 from training.weights import checkpoint
 
-_WARM_UP_STEPS, _TIMED_STEPS = 3, 10  # that convert a time budget to a number of steps
+_TIMED_STEPS = 10  # for the first number of steps of a time budget
+_MOST_TIMING = 0.05  # of a time budget
 _KEPT_FACTS = ("steps", "speed", "started", "git_commit", "gradient_norms")  # from run.json of a resumed run
 _MOST_STEPS_BETWEEN_LOOKS = 100  # at the progress bar and at signals
 _SECONDS_BETWEEN_LOOKS = 1.0
-_BUDGET_FOR_STEPS = 0.95  # of a time budget; the rest is for evaluations and checkpoints
 
 
 def run(
@@ -72,13 +74,19 @@ def _trained(run: Run, stop: Stop, *, is_resumed: bool) -> dict[str, Any]:
         run.progress.log(f"files that cannot be used: {skipped}; {where} lists them with reasons")
     if is_resumed:
         _restore(run)
-    _train(run, stop)
+    try:
+        _train(run, stop)
+    except Diverged:
+        run.facts["diverged"] = run.training.step
+        write_facts(run)
+        raise
     try:
         with stop.at_once():
             return _finished(run)
     except Stopped:
         raise Interrupted(
-            f"stopped while evaluating; the weights of step {run.training.step:,} are saved; continue with --resume"
+            f"stopped while evaluating; the weights of step {run.training.step:,} are saved; "
+            f"continue with --resume {run.options.out}"
         ) from None
 
 
@@ -98,7 +106,7 @@ def _prepared(
         refuse_another_run(earlier, run.facts, progress)
         run.facts |= {key: earlier[key] for key in _KEPT_FACTS if key in earlier}
     elif options.time_budget_minutes is not None:
-        run.facts |= _steps_within(run.training, options.time_budget_minutes, progress)
+        _start_budget(run, options.time_budget_minutes)
     run.training.total_steps = run.facts["steps"]
     progress.log(
         f"training {run.facts['network']} on {len(run.training.images):,} images of {run.data.train_set.name} "
@@ -113,6 +121,7 @@ def _restore(run: Run) -> None:
     step = saved.step if saved else 0
     if saved:
         run.training.restore(saved.step, saved.state)
+        _restore_budget(run, saved.state)
         if run.selection:
             run.selection.restore(saved.state["selection"], saved.weights)
     elif run.facts["start"]:
@@ -122,20 +131,60 @@ def _restore(run: Run) -> None:
     run.progress.log(f"continuing from step {step:,}")
 
 
-def _steps_within(training: Training, minutes: float, progress: Progress) -> dict[str, Any]:
-    """Return the steps of a time budget. Some steps of the real network are timed, and its state is then restored."""
+def _restore_budget(run: Run, state: dict[str, Any]) -> None:
+    """Continue with what was left of the time budget at a checkpoint."""
+    if "budget" in state:
+        run.budget = TimeBudget(**state["budget"] | {"began": run.options.began - state["spent_s"]})
+        run.training.total_steps = run.facts["steps"] = state["total_steps"]
+
+
+def _timed(run: Run, minutes: float) -> TimeBudget:
+    """Return the time budget of a run, with the speed of some steps, after which the network is as before."""
+    training = run.training
     before = {name: tensor.clone() for name, tensor in training.model.state_dict().items()}
-    began = time.perf_counter()
-    training.train(_WARM_UP_STEPS)
-    start = time.perf_counter()
-    training.train(_TIMED_STEPS)
-    steps_per_s = _TIMED_STEPS / training.world.mean(time.perf_counter() - start)
-    left_s = max(0.0, minutes * 60 - training.world.mean(time.perf_counter() - began))
+    images = sum(len(part.labels) for part in run.data.parts) + min(RESPONSE_IMAGES, len(run.data.train_set))
+    budget = TimeBudget(60 * minutes, run.options.began, images)
+    training.train(1)
+    while training.step <= _TIMED_STEPS and training.world.mean(budget.spent_s()) < _MOST_TIMING * budget.limit_s:
+        _note_steps(run, budget, 1)
+    if budget.step_s == 0:
+        _note_steps(run, budget, 1)
     training.model.load_state_dict(before)
     training.start_afresh()
-    steps = max(1, int(left_s * _BUDGET_FOR_STEPS * steps_per_s))
-    progress.log(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is {steps:,} steps")
-    return {"steps": steps, "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes}}
+    budget.trained_s = 0.0
+    return budget
+
+
+def _note_steps(run: Run, budget: TimeBudget, steps: int) -> None:
+    """Train some steps, and measure them."""
+    start = time.monotonic()
+    run.training.train(steps)
+    budget.note_steps(steps, run.training.world.mean(time.monotonic() - start), run.training.batch_size)
+
+
+def _start_budget(run: Run, minutes: float) -> None:
+    """Measure the speed, and set the number of steps that fit into the time budget of a new run."""
+    run.budget = budget = _timed(run, minutes)
+    budget.updated_s = run.training.world.mean(budget.spent_s())
+    steps, steps_per_s = max(1, budget.steps_left(budget.updated_s)), 1 / budget.step_s
+    run.progress.log(f"{steps_per_s:.2f} steps/s: a budget of {minutes:g} minutes is about {steps:,} steps")
+    run.facts |= {
+        "steps": steps,
+        "speed": {"steps_per_s": round(steps_per_s, 3), "time_budget_minutes": minutes},
+    }
+
+
+def _keep_to_budget(run: Run) -> None:
+    """Compute again how many steps fit into the time budget, if there is one."""
+    training, budget = run.training, run.budget
+    if budget is None or _is_over(run):
+        return
+    spent_s = training.world.mean(budget.spent_s())
+    if budget.is_due(spent_s):
+        training.total_steps = max(1, training.step + budget.steps_left(spent_s))
+        run.facts["steps"] = training.total_steps
+        if _is_over(run):
+            _log_gradients(run)
 
 
 def _train(run: Run, stop: Stop) -> None:
@@ -147,15 +196,25 @@ def _train(run: Run, stop: Stop) -> None:
         with contextlib.suppress(Stopped):  # the abandoned step has changed nothing
             if not training.is_epoch_complete():
                 steps = _train_to_next_look(run, steps)
+            _keep_to_budget(run)
             if training.is_epoch_complete():
                 _log_epoch(run, stop)
         stopping = training.world.any(stop.is_requested)
         if stopping or time.monotonic() - saved_at > 60 * run.options.checkpoint_every_minutes:
-            save(run, weights_so_far(run))
+            _save(run)
             saved_at = time.monotonic()
         if stopping:
-            raise Interrupted(f"stopped at step {training.step:,}, which is saved; continue with --resume")
+            raise Interrupted(
+                f"stopped at step {training.step:,}, which is saved; continue with --resume {run.options.out}"
+            )
+    _save(run)
+
+
+def _save(run: Run) -> None:
+    start = time.monotonic()
     save(run, weights_so_far(run))
+    if run.budget:
+        run.budget.note_checkpoint(run.training.world.mean(time.monotonic() - start))
 
 
 def _is_over(run: Run) -> bool:
@@ -172,8 +231,10 @@ def _train_to_next_look(run: Run, steps: int) -> int:
     if training.step in _moments(training):
         _log_gradients(run)
     run.progress.show(training.step, training.total_steps, training.batch_size, training.means())
-    seconds = training.world.mean(time.monotonic() - began) / steps
-    return max(1, min(_MOST_STEPS_BETWEEN_LOOKS, int(_SECONDS_BETWEEN_LOOKS / seconds)))
+    seconds = max(training.world.mean(time.monotonic() - began), 1e-9)
+    if run.budget:
+        run.budget.note_steps(steps, seconds, training.batch_size)
+    return max(1, min(_MOST_STEPS_BETWEEN_LOOKS, int(_SECONDS_BETWEEN_LOOKS * steps / seconds)))
 
 
 def _moments(training: Training) -> tuple[int, int, int]:
@@ -193,8 +254,12 @@ def _log_epoch(run: Run, stop: Stop) -> None:
     """Evaluate, and append a line to metrics.jsonl. If Stopped is raised, the line is not written yet."""
     training = run.training
     weights = training.weights_to_keep()
+    began = time.monotonic()
     with stop.at_once():
         measured = measure_epoch(run, weights)
+    if run.budget and measured:
+        evaluated = len(run.data.held_out_part.labels) or len(run.data.test_part.labels if run.data.test_part else ())
+        run.budget.note_evaluation(training.world.mean(time.monotonic() - began), evaluated, training.batch_size)
     loss, error = training.means()
     training.sums.zero_()
     line = {

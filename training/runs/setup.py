@@ -22,6 +22,7 @@ from training.runs.options import Options, RunError
 from training.runs.progress import Progress
 from training.runs.provenance import git_commit, now, versions
 from training.runs.run_data import RunData, check_data, read_data
+from training.runs.time_budget import TimeBudget
 from training.runs.warm_start import Start, starting_point
 from training.trainer.interrupts import Stop
 from training.trainer.loop import Training
@@ -38,6 +39,7 @@ class Run:
     selection: Selection | None  # of the best weights; None: the last ones are final
     facts: dict[str, Any]  # the content of run.json
     reader: Reader
+    budget: TimeBudget | None = None
 
 
 def prepare(
@@ -74,6 +76,7 @@ def prepare(
         pixels=reader.pixels(data.train_set, data.kept, hardware.device, options.seed),
         normalize=normalize,
         recipe=recipe,
+        pixel_mean=None if model.pixel_mean is None else model.pixel_mean.to(hardware.device),
     )
     model, steps = model.to(hardware.device), recipe.total_steps(len(data.kept))
     training = Training(recipe, options.seed, steps, hardware, model, images, world=world, stop=stop)
@@ -115,6 +118,7 @@ def _facts(options: Options, data: RunData, training: Training, start: Start | N
     is_packed = isinstance(training.images.pixels, Packed)
     return {
         "name": options.out.resolve().name,
+        "command": options.command,
         "network": described.network,
         "depth": described.depth,
         "shortcut": described.shortcut,

@@ -19,6 +19,7 @@ from training.trainer.fine_tuning import parameter_groups
 from training.trainer.gradients import ParallelGradients
 from training.trainer.interrupts import Stop
 
+CAUTIOUS_STEPS = 100  # whose mean error ends the cautious start
 _FIRST_LOSS_SCALE = 2.0**12  # doubled every 2,000 steps, halved where gradients overflow
 
 
@@ -46,6 +47,7 @@ class Training:
     average: list[Tensor] | None = field(init=False)  # of every floating tensor of the state dict
     sums: Tensor = field(init=False)  # this epoch's loss and error in percent, summed over steps, and the steps; (3,)
     is_cautious: bool = field(init=False)  # still at the recipe's cautious rate
+    cautious_errors: list[float] = field(init=False)  # percent, of the last steps at that rate
 
     def __post_init__(self) -> None:
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,7 +71,7 @@ class Training:
         self.scaler.scale(torch.zeros((), device=self.hardware.device))  # the first use creates its tensors
         self.average = None if self.recipe.ema_decay is None else [tensor.clone() for tensor in self._averaged()]
         self.sums = torch.zeros(3, device=self.images.labels.device)
-        self.is_cautious = self.recipe.cautious_rate is not None
+        self.is_cautious, self.cautious_errors = self.recipe.cautious_rate is not None, []
         self.step = 0
 
     @property
@@ -119,9 +121,16 @@ class Training:
             self._update_average()
             self.sums += losses_and_errors  # does not wait for a GPU
             if self.is_cautious:
-                self.is_cautious = bool(losses_and_errors[1] >= self.recipe.cautious_until_error)
+                self._note_cautious_step(float(losses_and_errors[1]))
         if not torch.isfinite(self.sums[0]):  # here the CPU waits for the GPU
             self._raise_diverged("the loss is")
+
+    def _note_cautious_step(self, error: float) -> None:
+        """End the cautious start by the mean error of the last steps; a single batch may have a low one by chance."""
+        self.cautious_errors = [*self.cautious_errors, error][-CAUTIOUS_STEPS:]
+        mean = sum(self.cautious_errors) / len(self.cautious_errors)
+        is_measured = len(self.cautious_errors) == CAUTIOUS_STEPS
+        self.is_cautious = not is_measured or mean >= self.recipe.cautious_until_error
 
     def _raise_diverged(self, what: str) -> NoReturn:
         raise Diverged(
@@ -192,6 +201,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "sums": self.sums,
             "is_cautious": self.is_cautious,
+            "cautious_errors": self.cautious_errors,
         }
 
     def restore(self, step: int, state: dict[str, Any]) -> None:
@@ -204,5 +214,6 @@ class Training:
         self.scaler.load_state_dict(state.get("scaler", {}))
         self.sums.copy_(state["sums"])
         self.is_cautious = state.get("is_cautious", False)
+        self.cautious_errors = state.get("cautious_errors", [])
         self.replicas.share_statistics()
         self.step = step

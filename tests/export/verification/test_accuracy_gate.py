@@ -69,12 +69,24 @@ def test_a_limit_of_100_lets_everything_pass(labelled: bool) -> None:
     assert gate_violation(loss_of(Says(wrong=200), labelled=labelled), "int8", 100) is None
 
 
-def test_of_two_engines_with_as_many_right_the_closer_one_scores_higher() -> None:
-    class Further(Says):
-        def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
-            probabilities, best, energy = super().run(images, outputs)
-            return [probabilities + np.float32(0.1), best, energy]
+class Sure(Says):
+    """An engine that gives every image the same probabilities."""
 
-    for labelled in (True, False):
-        scores = [gate(labelled).score(engine) for engine in (Says(), Further(), Says(wrong=150))]  # type: ignore[arg-type]
-        assert scores[0] > scores[1] > scores[2]
+    def __init__(self, *probabilities: float) -> None:
+        super().__init__()
+        self.probabilities = np.array(probabilities, np.float32)
+
+    def run(self, images: NDArray[np.uint8], outputs: tuple[str, ...]) -> list[NDArray[Any]]:
+        _, best, energy = super().run(images, outputs)
+        return [np.tile(self.probabilities, (len(images), 1)), best, energy]
+
+
+def test_the_divergence_is_that_of_the_probabilities_and_not_of_the_labels() -> None:
+    pixels = np.zeros((200, 1, 1, 1), np.uint8)
+    measured = AccuracyGate(pixels, None, "numbers", Sure(0.7, 0.2, 0.1))  # type: ignore[arg-type]
+    engines = (Sure(0.7, 0.2, 0.1), Sure(0.65, 0.25, 0.1), Sure(0.4, 0.3, 0.3), Sure(np.nan, 0.5, 0.5))
+    same, close, far, none = (measured.divergence(engine) for engine in engines)  # type: ignore[arg-type]
+    assert same == pytest.approx(0, abs=1e-9)
+    assert close == pytest.approx(0.7 * np.log(0.7 / 0.65) + 0.2 * np.log(0.2 / 0.25), rel=1e-4)
+    assert close < far < none == float("inf")
+    assert all(measured.judge(engine)[0].agreement == 1 for engine in engines[:3])  # type: ignore[arg-type]

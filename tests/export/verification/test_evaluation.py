@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from export.graph.to_onnx import Normalize
 from export.sources.network_spec import NetworkSpec
 from export.sources.trained import from_random_weights
-from export.verification.evaluation import accuracy_of, answers_of, calibrate
+from export.verification.evaluation import Answers, accuracy_of, answers_of, calibrate, with_own_error
 from export.verification.labelled_images import LabelledImages
+from service.model_files.card import Calibration
 from training.evaluation.evaluate import expected_calibration_error
 
 
@@ -65,3 +66,12 @@ def test_answers_hold_the_energy_unless_the_file_has_none() -> None:
     energy = answers_of(ReadsTheFirstPixels(), pixels).energy  # type: ignore[arg-type]
     assert energy is not None and energy[:, 0].tolist() == [-value for value in range(40)]
     assert answers_of(ReadsTheFirstPixels(), pixels, with_energy=False).energy is None  # type: ignore[arg-type]
+
+
+def test_the_calibration_error_of_a_reduced_file_is_that_of_its_own_probabilities() -> None:
+    of_fp32 = Calibration(temperature=1.5, expected_calibration_error=0.01, images=4)
+    probabilities = np.array([[0.8, 0.2]] * 4, np.float32)
+    images = LabelledImages(np.zeros((4, 1, 1, 3), np.uint8), np.array([0, 0, 1, 1]), "half right")
+    found = with_own_error(of_fp32, Answers(probabilities, np.zeros((4, 1), np.int64)), images)
+    assert found.expected_calibration_error == pytest.approx(0.3)  # 80% sure, 50% right
+    assert (found.temperature, found.images) == (1.5, 4)

@@ -68,6 +68,17 @@ def batches(pixels: Pixels, recipe: Recipe, steps: Sequence[int], world: World |
     return found
 
 
+def test_the_mean_image_moves_with_the_image_that_is_cropped_and_mirrored() -> None:
+    mean = torch.arange(8 * 8 * 3, dtype=torch.uint8).reshape(1, 8, 8, 3)
+    normalize = Normalize([0.4, 0.4, 0.4], [0.2, 0.2, 0.2], "cpu")
+    recipe = dataclasses.replace(PADDED, image_size=8, crop_padding=2, flip="random")
+    subtracted = normalize(mean)[0].permute(2, 0, 1)
+    same = Packed(mean.expand(16, 8, 8, 3))
+    images = TrainingImages(torch.zeros(16, dtype=torch.int64), same, normalize, recipe, subtracted)
+    batch = images.batch(torch.arange(16), 5, 0, 0, slice(None)) - subtracted  # as the network does
+    assert batch.abs().max() < 1e-5  # each image is the mean image, however it is cropped
+
+
 @pytest.mark.parametrize("recipe", [PAPER, MODERN, PADDED], ids=["paper", "modern", "padded"])
 def test_a_run_that_goes_on_in_the_middle_of_an_epoch_with_other_processes_sees_the_same(
     tree: Path, recipe: Recipe

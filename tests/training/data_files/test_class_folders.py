@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from training.data_files.class_folders import find_classes
-from training.data_files.listing import DataError, existing, listed
+from training.data_files.listing import DataError
+from training.data_files.sources import existing, listed
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

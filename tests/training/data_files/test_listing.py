@@ -9,7 +9,8 @@ from tests.support.image_trees import as_tar, classes_in, image_bytes, write_ima
 from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data_files.class_folders import find_classes
-from training.data_files.listing import DataError, listed
+from training.data_files.listing import DataError
+from training.data_files.sources import listed
 
 LEFT_BEHIND = [
     "$RECYCLE.BIN",

@@ -73,7 +73,9 @@ def test_convolutions_start_with_he_variance() -> None:
 @pytest.mark.parametrize(
     ("network", "shortcut", "stride_in", "words"),
     [
-        ("vgg19", None, None, "no network is called"),
+        ("vgg19", None, None, "no network is called 'vgg19'; try resnet20"),
+        ("resnt50", None, None, "no network is called 'resnt50'; did you mean 'resnet50'?"),
+        ("resnet_110", None, None, "did you mean 'resnet110'?"),
         ("resnet21", None, None, "no network has 21 layers"),
         ("plain20", "A", None, "has no shortcut"),
         ("resnet20", "D", None, "no shortcut is called"),

@@ -70,6 +70,9 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
     ("assignment", "words"),
     [
         ("speed=9", "write field=value with one of network, shortcut"),
+        ("lr=9", "did you mean 'learning_rate'?"),
+        ("wamup=0.1", "did you mean 'warmup'?"),
+        ("label-smoothing=0.1", "did you mean 'label_smoothing'?"),
         ("learning_rate", "write field=value"),
         ("name=mine", "write field=value"),
         ("batch_size=many", "--set batch_size=many: Input should be a valid integer"),
@@ -94,6 +97,14 @@ def test_a_length_that_is_set_takes_the_place_of_the_other() -> None:
 def test_a_change_that_cannot_be_made_is_refused_by_name(assignment: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         changed(RECIPES["modern-resnet20"], [assignment])
+
+
+def test_a_misspelt_recipe_is_answered_with_the_one_that_is_meant() -> None:
+    for given, meant in (("modern-resnet-20", "modern-resnet20"), ("finetun", "finetune"), ("Everyday-ResNet18", None)):
+        with pytest.raises(
+            ValueError, match=rf"no recipe is called '{given}'; did you mean '{meant or given.lower()}'\?"
+        ):
+            chosen(given)
 
 
 @pytest.mark.parametrize(("shortcut", "error"), [("A", 25.03), ("B", 24.52), ("C", 24.19)])

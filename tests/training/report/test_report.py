@@ -221,6 +221,14 @@ def test_seeds_become_a_mean_and_a_sample_standard_deviation(
     assert "13.00 ± 1.41" in part(crowded_page, "b") and "plain-20 (seeds 0, 1)" in part(crowded_page, "a")
 
 
+def test_two_runs_of_one_seed_count_as_one(tmp_path: Path) -> None:
+    for name, error in (("a", 12.0), ("b", 12.0)):
+        write_run(tmp_path / "runs" / name, facts_of("plain20", error, 15.0))
+    write_run(tmp_path / "runs" / "c", facts_of("plain20", 14.0, 16.0, seed=1))
+    (summary,) = numbers_of(tmp_path / "runs")["summaries"]
+    assert summary["seeds"] == [0, 1] and summary["train_error"] == {"mean": 13.0, "sd": 1.4142, "n": 2}
+
+
 def test_a_shortened_run_is_called_that_and_a_whole_one_is_not(page: str, tmp_path: Path) -> None:
     assert "16,000 of 64,000 steps (25%)" in part(page, "a") and "The runs are shortened" in part(page, "a")
     assert "reproduction" not in page.lower() and "(full length)" not in part(page, "b")

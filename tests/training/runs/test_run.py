@@ -66,7 +66,10 @@ def test_without_held_out_images_the_curve_is_that_of_the_test_set(images: Path,
     assert facts["held_out"] == [] and "calibration" not in facts["results"]
 
 
-def test_a_cautious_start_ends_when_the_network_has_begun_to_learn(images: Path, tmp_path: Path) -> None:
+def test_a_cautious_start_ends_when_the_network_has_begun_to_learn(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.trainer.loop.CAUTIOUS_STEPS", 5)
     recipe = dataclasses.replace(
         RECIPE, schedule="steps", warmup=0.0, learning_rate=0.1, cautious_rate=0.01, cautious_until_error=40.0, steps=35
     )
@@ -157,21 +160,6 @@ def test_sigterm_saves_and_says_how_to_go_on(images: Path, tmp_path: Path) -> No
     assert train(images, tmp_path / "run", resume=True)["results"]
 
 
-def test_a_time_budget_becomes_steps_and_a_resume_uses_that_number(images: Path, tmp_path: Path) -> None:
-    facts = train(images, tmp_path / "run", time_budget_minutes=0.03)
-    assert facts["steps"] >= 1 and facts["speed"]["steps_per_s"] > 0
-    again = train(images, tmp_path / "run", resume=True, time_budget_minutes=5.0)
-    assert again["steps"] == facts["steps"] and again["speed"] == facts["speed"]
-
-
-def test_timing_the_budget_leaves_no_trace_in_the_weights(images: Path, tmp_path: Path) -> None:
-    budgeted = train(images, tmp_path / "budgeted", time_budget_minutes=0.03)
-    train(images, tmp_path / "counted", dataclasses.replace(RECIPE, steps=budgeted["steps"]))
-    one, other = load_latest(tmp_path / "budgeted"), load_latest(tmp_path / "counted")
-    assert one and other
-    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -244,6 +232,36 @@ def test_a_loss_that_is_not_finite_stops_before_the_good_checkpoint_is_touched(i
     with pytest.raises(Diverged, match=r"no longer finite .* lower the learning rate"):
         train(images, tmp_path / "diverged", recipe)
     assert load_latest(tmp_path / "diverged") is None
+    assert json.loads((tmp_path / "diverged" / "run.json").read_text())["diverged"] > 0
+
+
+def test_a_diverged_run_makes_way_for_a_new_one_and_is_kept(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hot = dataclasses.replace(RECIPE, learning_rate=1e30, warmup=0.0)
+    for number in (1, 2):
+        with pytest.raises(Diverged):
+            train(images, tmp_path / "run", hot)
+        kept = tmp_path / f"run-diverged-{number - 1}"
+        assert kept.is_dir() == (number > 1)
+    assert train(images, tmp_path / "run")["results"]
+    assert (
+        f"the run that diverged in {tmp_path / 'run'} is now {tmp_path / 'run-diverged-2'}" in capsys.readouterr().err
+    )
+    assert json.loads((tmp_path / "run-diverged-2" / "run.json").read_text())["recipe"]["learning_rate"] == 1e30
+    with pytest.raises(RunError, match="already has a run"):
+        train(images, tmp_path / "run", hot)
+
+
+def test_a_longer_run_is_refused_with_the_way_to_train_on(images: Path, tmp_path: Path) -> None:
+    train(images, tmp_path / "run")
+    longer = dataclasses.replace(RECIPE, steps=20)
+    with pytest.raises(
+        RunError, match=r"another length \(steps\).* to train on, start a new run .*: --weights THIS_RUN"
+    ):
+        train(images, tmp_path / "run", longer, resume=True)
+    weights = dataclasses.replace(RECIPE, weights=str(tmp_path / "run"))
+    assert train(images, tmp_path / "further", weights)["start"]["network"] == "resnet8"
 
 
 def test_weights_that_are_not_finite_are_never_saved_though_the_loss_before_them_was(

@@ -188,7 +188,9 @@ def _largest_set(runs: list[Run], kind: Callable[[Run], str], selected: tuple[st
     sets: dict[tuple[str, int], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     by_depth = sorted(runs, key=lambda run: (int(dashed(run.facts.network).split("-")[1]), kind(run), run.facts.seed))
     for run in by_depth:
-        _add(run, sets[run.facts.dataset.fingerprint, run.facts.steps][kind(run)])
+        group = sets[run.facts.dataset.fingerprint, run.facts.steps][kind(run)]
+        if run.facts.seed not in {other.facts.seed for other in group}:  # a repeated run is no further sample
+            group.append(run)
     if not sets:
         return Comparison(None, None, {})
     (_, steps), chosen = max(sets.items(), key=lambda item: (len(item[1].keys() & set(selected)), item[0][1]))

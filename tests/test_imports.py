@@ -73,8 +73,8 @@ BORROWED = {
 
 # Folders and files of each package, top to bottom: each imports only from lines below its own.
 LAYERS = {
-    "service": "__main__ cli | flags processes | app http_server | lifespan | api settings | http | telemetry"
-    " | inference | batching engine images | model_files | errors system version",
+    "service": "__main__ cli | flags supervisor worker | model_updates app http_server | lifespan processes"
+    " | api settings | http | telemetry | inference | batching engine images | model_files | errors system version",
     "service.api": "admin health models pages compatibility | openapi"
     " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",
@@ -180,16 +180,16 @@ def run(script: str) -> str:
 
 
 def test_the_service_works_where_torch_cannot_be_imported() -> None:
-    run("import sys; sys.modules['torch'] = None; import service.app, service.processes.worker, service.cli.classify")
+    run("import sys; sys.modules['torch'] = None; import service.app, service.worker.worker, service.cli.classify")
 
 
 def test_the_service_loads_nothing_at_its_start_that_it_does_not_need() -> None:
-    loaded = run("import sys, service.app, service.processes.worker; print(*sys.modules)").split()
+    loaded = run("import sys, service.app, service.worker.worker; print(*sys.modules)").split()
     assert not {"torch", "onnx", "training", "export", "matplotlib", "httpx", "pandas", "scipy"} & set(loaded)
 
 
 def test_the_supervisor_stays_small() -> None:
-    loaded = run("import sys, service.processes.supervisor, service.__main__; print(*sys.modules)").split()
+    loaded = run("import sys, service.supervisor.supervisor, service.__main__; print(*sys.modules)").split()
     assert not {"fastapi", "onnxruntime", "numpy", "PIL", "uvloop"} & set(loaded)
 
 

@@ -28,15 +28,15 @@ CRASHES, HANGS = b"crashes the loader", b"hangs the loader"
 # Two files that no seal and no parser is asked about.
 CRUEL = f"""
 import os, time
-import service.processes.validation_process
-load = service.processes.validation_process.load
+import service.model_updates.validation_process
+load = service.model_updates.validation_process.load
 def cruel(file, *, content, **options):
     if content == {CRASHES!r}:
         os.abort()
     while content == {HANGS!r}:
         time.sleep(1)
     return load(file, content=content, **options)
-service.processes.validation_process.load = cruel
+service.model_updates.validation_process.load = cruel
 """
 
 
@@ -395,7 +395,7 @@ CRUEL_AT_THE_START = """
 import service.lifespan
 load_in_a_worker = service.lifespan.load
 def cruel_in_a_worker(file, **options):
-    return service.processes.validation_process.load(file, content=file.path.read_bytes(), **options)
+    return service.model_updates.validation_process.load(file, content=file.path.read_bytes(), **options)
 service.lifespan.load = cruel_in_a_worker
 """
 

@@ -12,8 +12,8 @@ from service.app import create_app
 from service.inference.registry import ServedModel
 from service.lifespan import AppComponents
 from service.model_files.repository import ModelFile, ServingSet, VersionState
-from service.processes.model_swap import ModelSwap
 from service.settings import Settings
+from service.worker.model_swap import ModelSwap
 from tests.service.conftest import client_of, image
 from tests.support.tiny_model import write_tiny_model
 

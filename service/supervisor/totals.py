@@ -5,8 +5,8 @@ from typing import get_args
 
 from service.errors import Expired, Overloaded
 from service.http.readiness import Readiness
+from service.model_updates.version_states import Outcome
 from service.processes.messages import StatisticsReply
-from service.processes.version_states import Outcome
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle
 from service.system.cores import available_cores

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service.model_files.repository import ModelFile, ServingSet
-from service.processes.model_rollout import ModelRollout
-from service.processes.version_states import VersionStates
+from service.model_updates.model_rollout import ModelRollout
+from service.model_updates.version_states import VersionStates
 from tests.support.fake_worker import FakeWorker, fleet_of
 
 pytestmark = pytest.mark.anyio

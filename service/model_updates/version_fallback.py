@@ -16,7 +16,7 @@ from service.model_files.repository import (
     check_location,
     versions_of,
 )
-from service.processes.model_validation import RepositoryConfig, Validate
+from service.model_updates.model_validation import RepositoryConfig, Validate
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from service.model_files.repository import ModelFile, ServingSet
-from service.processes.version_states import VersionStates, name_and_number
+from service.model_updates.version_states import VersionStates, name_and_number
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle
 

@@ -7,8 +7,8 @@ import pytest
 
 from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
 from service.model_files.serving_set import read_serving_set
-from service.processes.model_validation import RepositoryConfig
-from service.processes.version_fallback import VersionFallback
+from service.model_updates.model_validation import RepositoryConfig
+from service.model_updates.version_fallback import VersionFallback
 
 pytestmark = pytest.mark.anyio
 

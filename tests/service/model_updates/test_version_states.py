@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
-from service.processes.version_states import Outcome, VersionStates
+from service.model_updates.version_states import Outcome, VersionStates
 
 
 def file(version: str, name: str = "a") -> ModelFile:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.processes.messages import Stop, StopNow
-from service.processes.shutdown import Shutdown, StartFailed
+from service.supervisor.shutdown import Shutdown, StartFailed
 from tests.support.fake_worker import FakeWorker, fleet_of
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from service.http.readiness import Readiness
 from service.inference.layout import WorkerLayout
-from service.processes.first_start import FirstStart
+from service.model_updates.model_rollout import ModelRollout
 from service.processes.messages import (
     BecomeReady,
     Health,
@@ -18,12 +18,12 @@ from service.processes.messages import (
     StartFailure,
     StatisticsRequest,
 )
-from service.processes.model_rollout import ModelRollout
-from service.processes.restart_policy import RestartPolicy, WorkerExit
-from service.processes.shutdown import Shutdown
-from service.processes.totals import Totals
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle, WorkerSpec
+from service.supervisor.first_start import FirstStart
+from service.supervisor.restart_policy import RestartPolicy, WorkerExit
+from service.supervisor.shutdown import Shutdown
+from service.supervisor.totals import Totals
 from service.system.background_tasks import Background
 from service.system.out_of_memory import hint_at_memory
 from service.system.shared_counters import SharedLoad

@@ -3,7 +3,7 @@
 import pytest
 
 from service.inference.layout import WorkerLayout
-from service.processes.startup_message import startup_message
+from service.supervisor.startup_message import startup_message
 
 TWO = WorkerLayout(2, 1)
 

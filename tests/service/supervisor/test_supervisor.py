@@ -101,13 +101,13 @@ def test_a_hanging_event_loop_is_noticed_and_replaced(models: Path, red: bytes) 
 def test_a_load_that_blocks_everything_for_long_is_not_taken_for_hanging(models: Path, red: bytes) -> None:
     patch = """
 import ctypes
-import service.lifespan, service.processes.supervisor
+import service.lifespan, service.supervisor.supervisor
 load = service.lifespan.load_models
 def slow(*arguments, **options):
     ctypes.PyDLL(None).usleep(1_500_000)  # holds Python's lock, so the event loop stands still
     return load(*arguments, **options)
 service.lifespan.load_models = slow
-service.processes.supervisor._TICK_S = 0.1
+service.supervisor.supervisor._TICK_S = 0.1
 """
     with serving(models, "--processes", 1, patch=patch) as served:
         assert served.ask("POST", "/classify", red)[0] == 200
@@ -117,14 +117,14 @@ service.processes.supervisor._TICK_S = 0.1
 def test_a_worker_that_fails_again_and_again_ends_the_server_with_its_status(models: Path) -> None:
     patch = """
 import os, threading
-import service.processes.worker, service.processes.worker_controller
-handle = service.processes.worker._Worker._handle
+import service.worker.worker, service.supervisor.worker_controller
+handle = service.worker.worker._Worker._handle
 def poisoned(self, message):
     handle(self, message)
     if message.kind == "become_ready":
         threading.Timer(0.1, os._exit, [70]).start()
-service.processes.worker._Worker._handle = poisoned
-service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
+service.worker.worker._Worker._handle = poisoned
+service.supervisor.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
 from service.__main__ import main
 main()
 """
@@ -138,14 +138,14 @@ main()
 
 def test_a_worker_that_cannot_start_takes_nothing_from_those_that_serve(models: Path, red: bytes) -> None:
     patch = """
-import service.processes.worker, service.processes.worker_controller
-service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
-run_worker = service.processes.worker.run_worker
+import service.worker.worker, service.supervisor.worker_controller
+service.supervisor.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
+run_worker = service.worker.worker.run_worker
 def broken(settings, spec, *rest):
     if spec.layout is not None and spec.index == 1 and spec.serving_set.files[0].sha256:
         return 1  # it replaces another
     return run_worker(settings, spec, *rest)
-service.processes.worker.run_worker = broken
+service.worker.worker.run_worker = broken
 """
     with serving(models, "--processes", 2, patch=patch) as served:
         victim = served.workers()[1]
@@ -206,15 +206,15 @@ def test_while_a_worker_serves_another_that_fails_again_and_again_does_not_end_t
 ) -> None:
     patch = """
 import os, threading
-import service.processes.worker, service.processes.worker_controller
-service.processes.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
-service.processes.worker_controller._SERVING_S = 0.0
-handle = service.processes.worker._Worker._handle
+import service.worker.worker, service.supervisor.worker_controller
+service.supervisor.worker_controller._RESTART_DELAYS_S = (0.0, 0.1, 0.1)
+service.supervisor.worker_controller._SERVING_S = 0.0
+handle = service.worker.worker._Worker._handle
 def poisoned(self, message):
     handle(self, message)
     if message.kind == "become_ready" and self._spec.index == 1:
         threading.Timer(0.1, os._exit, [70]).start()
-service.processes.worker._Worker._handle = poisoned
+service.worker.worker._Worker._handle = poisoned
 """
     with serving(models, "--processes", 2, patch=patch) as served:
         wait_until(lambda: sum("status 70; it is replaced" in line for line in served.log) > 4)
@@ -246,7 +246,7 @@ import threading, time
 from pathlib import Path
 from service.batching import batcher
 from service.http_server import server
-from service.processes import worker
+from service.worker import worker
 batcher.LoadShedder.is_fast = lambda _: False  # else the event loop computes a single image itself, without the thread
 def break_soon():
     while not Path({str(broken)!r}).exists():
@@ -317,7 +317,7 @@ service.processes.forking.os.fork = refuse_the_second_and_third
 def test_a_signal_9_at_the_start_hints_at_the_memory_limit(models: Path) -> None:
     patch = """
 import os, signal
-import service.lifespan, service.processes.worker_controller, service.system.out_of_memory
+import service.lifespan, service.supervisor.worker_controller, service.system.out_of_memory
 service.lifespan.load_models = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
 service.system.out_of_memory._kills, service.system.out_of_memory._limit = lambda _groups: 1, lambda _groups: 2**28
 from service.__main__ import main

@@ -45,7 +45,6 @@ from service.processes.messages import (
     Stop,
     StopNow,
 )
-from service.processes.model_swap import ModelSwap
 from service.processes.worker_handle import WorkerSpec
 from service.settings import Settings
 from service.system.background_tasks import Background, act_on_failed_threads
@@ -53,6 +52,7 @@ from service.system.malloc import limit_arenas
 from service.system.shared_counters import SharedLoad
 from service.telemetry.metrics import Metrics, Sources
 from service.telemetry.prometheus import Snapshot
+from service.worker.model_swap import ModelSwap
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ import pytest
 from service.errors import ModelRefused, NotFound
 from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
 from service.model_files.serving_set import read_serving_set
-from service.processes.model_rollout import ModelRollout
-from service.processes.model_updates import ModelUpdater
-from service.processes.model_validation import RepositoryConfig
-from service.processes.version_states import Outcome, VersionStates
+from service.model_updates.model_rollout import ModelRollout
+from service.model_updates.model_updater import ModelUpdater
+from service.model_updates.model_validation import RepositoryConfig
+from service.model_updates.version_states import Outcome, VersionStates
 from service.processes.worker_fleet import WorkerFleet
 from tests.support.fake_worker import FakeWorker
 

@@ -10,14 +10,14 @@ import pytest
 from service.http.readiness import Readiness
 from service.inference.layout import WorkerLayout
 from service.model_files.repository import ServingSet
+from service.model_updates.model_rollout import ModelRollout
+from service.model_updates.version_states import VersionStates
 from service.processes.messages import BecomeReady, Health, Loaded, Ping, StatisticsReply, StatisticsRequest
-from service.processes.model_rollout import ModelRollout
-from service.processes.shutdown import Shutdown
-from service.processes.totals import Totals
-from service.processes.version_states import VersionStates
-from service.processes.worker_controller import WorkerController
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerSpec
+from service.supervisor.shutdown import Shutdown
+from service.supervisor.totals import Totals
+from service.supervisor.worker_controller import WorkerController
 from service.system.shared_counters import SharedLoad
 from service.telemetry.prometheus import added
 from tests.support.fake_worker import FakeWorker
@@ -149,7 +149,7 @@ async def test_a_worker_receives_the_statistics_that_it_requests(server: Server)
 async def test_failures_in_a_row_end_the_server_with_the_status_of_the_last(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.processes.worker_controller._RESTART_DELAYS_S", (0.0, 0.0))
+    monkeypatch.setattr("service.supervisor.worker_controller._RESTART_DELAYS_S", (0.0, 0.0))
     controller, first, second = await ready(server)
     second.is_loaded = False  # it does not serve
     controller.note_exit(first.pid, 1)
@@ -171,7 +171,7 @@ async def test_a_worker_that_ends_before_the_server_is_ready_fails_the_start(ser
 async def test_a_system_without_processes_fails_the_start_and_later_is_retried(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.processes.worker_controller._FORK_RETRY_S", 0.0)
+    monkeypatch.setattr("service.supervisor.worker_controller._FORK_RETRY_S", 0.0)
     controller, first, _ = await ready(server)
     server.errors = [OSError(11, "Resource temporarily unavailable")]
     controller.note_exit(first.pid, 1)

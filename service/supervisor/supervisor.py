@@ -21,20 +21,20 @@ from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.server import Drain, address_of, make_server
 from service.inference.layout import WorkerLayout
 from service.model_files.repository import ServingSet, VersionState
-from service.processes.first_start import FirstStart
+from service.model_updates.model_rollout import ModelRollout
+from service.model_updates.model_updater import ModelUpdater
+from service.model_updates.model_validation import ModelValidator, RepositoryConfig
+from service.model_updates.version_fallback import VersionFallback
+from service.model_updates.version_states import VersionStates
 from service.processes.forking import reap_children
-from service.processes.model_rollout import ModelRollout
-from service.processes.model_updates import ModelUpdater
-from service.processes.model_validation import ModelValidator, RepositoryConfig
-from service.processes.shutdown import Shutdown
 from service.processes.signals import ignore_signals, watch_signals
-from service.processes.startup_message import startup_message
-from service.processes.totals import Totals
-from service.processes.version_fallback import VersionFallback
-from service.processes.version_states import VersionStates
-from service.processes.worker_controller import WorkerController
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle, WorkerMain
+from service.supervisor.first_start import FirstStart
+from service.supervisor.shutdown import Shutdown
+from service.supervisor.startup_message import startup_message
+from service.supervisor.totals import Totals
+from service.supervisor.worker_controller import WorkerController
 from service.system.background_tasks import Background
 from service.system.shared_counters import SharedLoad
 

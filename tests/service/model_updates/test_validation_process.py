@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from service.model_files.repository import ModelRepositoryError
-from service.processes.validation_process import _check_graph
+from service.model_updates.validation_process import _check_graph
 
 
 def graph_with_constant(**value: object) -> onnx.ModelProto:

@@ -18,9 +18,9 @@ from service.model_files.repository import (
     versions_of,
 )
 from service.model_files.serving_set import check_card_stays, warn_about_ignored_folders
-from service.processes.model_rollout import ModelRollout
-from service.processes.model_validation import RepositoryConfig, Validate
-from service.processes.version_states import VersionStates, name_and_number
+from service.model_updates.model_rollout import ModelRollout
+from service.model_updates.model_validation import RepositoryConfig, Validate
+from service.model_updates.version_states import VersionStates, name_and_number
 
 log = logging.getLogger(__name__)
 

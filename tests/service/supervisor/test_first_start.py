@@ -7,9 +7,9 @@ import pytest
 
 from service.http.readiness import Readiness
 from service.model_files.repository import ModelRepositoryError, ServingSet
-from service.processes.first_start import FirstStart
-from service.processes.shutdown import Shutdown, StartFailed
 from service.processes.worker_fleet import WorkerFleet
+from service.supervisor.first_start import FirstStart
+from service.supervisor.shutdown import Shutdown, StartFailed
 from tests.support.fake_worker import FakeWorker, fleet_of
 
 pytestmark = pytest.mark.anyio

@@ -2,7 +2,7 @@
 
 import signal
 
-from service.processes.restart_policy import RestartPolicy, WorkerExit
+from service.supervisor.restart_policy import RestartPolicy, WorkerExit
 
 CRASHED = WorkerExit(70, was_loaded=True, healthy_s=0.0, was_killed_by_supervisor=False)
 HUNG_AT_ONCE = WorkerExit(-signal.SIGKILL, was_loaded=True, healthy_s=0.0, was_killed_by_supervisor=True)

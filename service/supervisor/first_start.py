@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from service.http.readiness import Readiness
 from service.model_files.repository import ModelRepositoryError, ServingSet
-from service.processes.shutdown import Shutdown
-from service.processes.version_fallback import VersionFallback
+from service.model_updates.version_fallback import VersionFallback
 from service.processes.worker_fleet import WorkerFleet
+from service.supervisor.shutdown import Shutdown
 from service.system.background_tasks import Background
 
 

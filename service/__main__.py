@@ -14,12 +14,12 @@ import signal
 import socket
 import sys
 
+from service.access_control.access_policy import read_hosts
+from service.access_control.admin_access import AdminAccess
+from service.access_control.api_keys import BadKeyFile, read_key_file
+from service.access_control.rate_limits import make_rate_limits
 from service.flags import fail, flag_of, read_settings
 from service.http.access_log import AccessLog, LogHandler, as_json, as_text
-from service.http.access_policy import read_hosts
-from service.http.admin_access import AdminAccess
-from service.http.api_keys import BadKeyFile, read_key_file
-from service.http.rate_limits import make_rate_limits
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
 from service.model_files.repository import ModelFile, ModelRepositoryError

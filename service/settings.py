@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.http.access_policy import read_hosts, read_origins, read_proxies
+from service.access_control.access_policy import read_hosts, read_origins, read_proxies
 from service.model_files.default_model import RULE
 
 ENVIRONMENT_PREFIX = "RESNET_"

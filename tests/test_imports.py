@@ -74,7 +74,8 @@ BORROWED = {
 # Folders and files of each package, top to bottom: each imports only from lines below its own.
 LAYERS = {
     "service": "__main__ cli | flags supervisor worker | model_updates app http_server | lifespan processes"
-    " | api settings | http | telemetry | inference | batching engine images | model_files | errors system version",
+    " | api settings | http | access_control telemetry | inference | batching engine images | model_files"
+    " | errors system version",
     "service.api": "admin health models pages compatibility | openapi"
     " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",

@@ -12,10 +12,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Literal
 
+from service.access_control.admin_access import AdminAccess
 from service.api.admin import create_admin_app
 from service.api.torchserve_management import Managed, WorkerFacts
 from service.http.access_log import AccessLog
-from service.http.admin_access import AdminAccess
 from service.http.readiness import Readiness
 from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.server import Drain, address_of, make_server

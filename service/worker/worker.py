@@ -17,12 +17,12 @@ from typing import Any
 import uvloop
 from fastapi import FastAPI
 
+from service.access_control.api_keys import BadKeyFile
+from service.access_control.rate_limits import RateLimits
 from service.app import create_app
 from service.batching.jobs import call
 from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
-from service.http.api_keys import BadKeyFile
-from service.http.rate_limits import RateLimits
 from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.overload import OverloadControl
 from service.http_server.server import Drain, Server, exit_after, make_server

@@ -10,9 +10,9 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from service.access_control.access_policy import host_name, is_named
+from service.access_control.api_keys import ApiKeys
 from service.errors import BadRequest, Forbidden, Unauthorized
-from service.http.access_policy import host_name, is_named
-from service.http.api_keys import ApiKeys
 
 # Reserved names (RFC 6761, RFC 6762, ICANN's for private use), which cannot be registered.
 _PRIVATE = ("*.localhost", "*.local", "*.internal")

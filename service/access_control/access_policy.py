@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.access_control.api_keys import ApiKeys, read_key_file
 from service.errors import BadRequest, Unauthorized
-from service.http.api_keys import ApiKeys, read_key_file
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Headers = Mapping[bytes, bytes]

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
+from service.access_control.rate_limits import RateLimits, make_rate_limits
 from service.errors import RateLimited
-from service.http.rate_limits import RateLimits, make_rate_limits
 
 
 class Clock:

@@ -12,10 +12,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Message, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from service.access_control.access_policy import PREFLIGHT_HEADERS, Access, read_hosts, read_origins, read_proxies
+from service.access_control.api_keys import BadKeyFile
 from service.app import create_app
 from service.errors import BadRequest
-from service.http.access_policy import PREFLIGHT_HEADERS, Access, read_hosts, read_origins, read_proxies
-from service.http.api_keys import BadKeyFile
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of

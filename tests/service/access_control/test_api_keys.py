@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http.api_keys import ApiKeys, BadKeyFile, read_key_file
+from service.access_control.api_keys import ApiKeys, BadKeyFile, read_key_file
 
 
 def hashed(key: str) -> str:

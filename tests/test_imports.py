@@ -81,6 +81,7 @@ LAYERS = {
     " | parsing",
     "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
+    "benchmarks.serving": "__main__ | campaign | reports | overload | duel | wrk | servers | clients peers | progress",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | signing | errors options",
 }

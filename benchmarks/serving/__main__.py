@@ -15,11 +15,11 @@ from pathlib import Path
 
 from benchmarks.serving.campaign import COLUMNS, MATCHES, Campaign, Plan, known
 from benchmarks.serving.duel import Arena
-from benchmarks.serving.environment import peers_python
 from benchmarks.serving.progress import log
-from benchmarks.serving.results import ROOT, Results
-from benchmarks.serving.servers import PEERS
-from benchmarks.serving.workload import NETWORKS, PRECISIONS
+from benchmarks.serving.reports.results import ROOT, Results
+from benchmarks.serving.servers.environment import peers_python
+from benchmarks.serving.servers.servers import PEERS
+from benchmarks.serving.servers.workload import NETWORKS, PRECISIONS
 from service.system.cache import cache_root
 
 _PAGE = Path(__file__).parents[0] / "RESULTS.md"

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fake_server import RIGHT, WRONG, answer, fake_server
-from benchmarks.serving import processes, slow_senders, wrk
+from benchmarks.serving import wrk
 from benchmarks.serving.campaign import MATCHES, Plan
+from benchmarks.serving.clients import slow_senders
 from benchmarks.serving.duel import Footprint, Pair, contenders
-from benchmarks.serving.prepare import clear_labels
-from benchmarks.serving.results import Results
-from benchmarks.serving.servers import PEERS, SERVICE, Running
-from benchmarks.serving.table import render
-from benchmarks.serving.workload import Workload, answer_pattern
+from benchmarks.serving.reports.results import Results
+from benchmarks.serving.reports.table import render
+from benchmarks.serving.servers import processes
+from benchmarks.serving.servers.prepare import clear_labels
+from benchmarks.serving.servers.servers import PEERS, SERVICE, Running
+from benchmarks.serving.servers.workload import Workload, answer_pattern
 from benchmarks.serving.wrk import Measured
 
 

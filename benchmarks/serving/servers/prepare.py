@@ -20,7 +20,7 @@ from benchmarks.serving.peers.network import Network
 IMAGES = 16
 _CLEARLY = 0.98  # of the probability before it: further apart than batch sizes and thread counts can move it
 _ORDINARY_PIXELS = range(100_000, 300_000)  # about 500 x 375
-_SAMPLES = Path(__file__).parents[2] / "export" / "samples"
+_SAMPLES = Path(__file__).parents[3] / "export" / "samples"
 _SMALL_SIDE = 32
 
 

@@ -1,4 +1,4 @@
-"""The plot of docs/overload.md: `python -m benchmarks.serving.overload_plot RESULTS.json WORKLOAD OUT.svg`.
+"""The plot of docs/overload.md: `python -m benchmarks.serving.reports.overload_plot RESULTS.json WORKLOAD OUT.svg`.
 
 Goodput and the p99 of 200 responses over the offered load, for each server of the workload. Loads are multiples of
 the server's own peak. Points are medians of the rounds.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.serving.figures import BROKEN
+from benchmarks.serving.clients.figures import BROKEN
 
 RESTED_S = 0.25  # since the last refusal: a server may pause a connection that it has just refused
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")

@@ -16,7 +16,7 @@ from benchmarks.serving.duel import Footprint, Pair
 from benchmarks.serving.wrk import Measured
 from service.system.cores import available_cores
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _LIBRARIES = ("onnxruntime", "numpy", "pillow", "simplejpeg", "fastapi", "uvicorn", "uvloop", "httptools")
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8")
 

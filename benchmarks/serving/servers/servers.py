@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving import processes
-from benchmarks.serving.workload import Workload
+from benchmarks.serving.servers import processes
+from benchmarks.serving.servers.workload import Workload
 from service.system.cores import available_cores
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = "this service"
 _PEERS = "benchmarks.serving.peers"
 _START_S, _STOP_S = 90.0, 15.0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.serving.progress import log
 
-_REQUIREMENTS = Path(__file__).parent / "peers" / "requirements.txt"
+_REQUIREMENTS = Path(__file__).parents[1] / "peers" / "requirements.txt"
 
 
 def peers_python(folder: Path) -> Path:

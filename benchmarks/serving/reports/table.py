@@ -5,11 +5,11 @@ import math
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 
+from benchmarks.serving.clients.figures import Spread, ratios, spread
 from benchmarks.serving.duel import Pair, median_rate
-from benchmarks.serving.figures import Spread, ratios, spread
 from benchmarks.serving.overload import OTHER_FACTORS
-from benchmarks.serving.results import Json, Results
-from benchmarks.serving.servers import OURS, PEERS, SERVICE
+from benchmarks.serving.reports.results import Json, Results
+from benchmarks.serving.servers.servers import OURS, PEERS, SERVICE
 from benchmarks.serving.wrk import Measured
 
 # What the columns 1, 8, 32 and 64 are meant to reach, as the median ratio to the best peer.

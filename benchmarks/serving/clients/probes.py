@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 _INTERVAL_S = 0.25
 _TIMEOUT_S = 10.0
 
@@ -35,7 +35,7 @@ def _probe(host: str, port: int) -> float:
 def running(address: tuple[str, int], seconds: float) -> Iterator[list[float]]:
     """Probe a server for so long beside the body of the `with`; the list has the seconds of each probe afterwards."""
     taken: list[float] = []
-    command = [sys.executable, "-m", "benchmarks.serving.probes", address[0], str(address[1]), str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.serving.clients.probes", address[0], str(address[1]), str(seconds)]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as probing:
         yield taken
         taken += json.loads(probing.communicate()[0])

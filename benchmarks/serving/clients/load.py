@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.serving.connections import RESTED_S, Answer, Connection, Connections, Question, clock
-from benchmarks.serving.figures import BROKEN, Outcome, quantile
+from benchmarks.serving.clients.connections import RESTED_S, Answer, Connection, Connections, Question, clock
+from benchmarks.serving.clients.figures import BROKEN, Outcome, quantile
 
 _FIRST_CONNECTIONS = 64
 _FIRST_S = 2.0  # of the schedule: so many requests have a connection each, before the first is sent

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.connections import Question
+from benchmarks.serving.clients.connections import Question
 from benchmarks.serving.progress import log
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 _SHIPPED = {  # (network, precision) → a file of models/
     ("resnet20", "fp32"): ROOT / "models" / "cifar10-resnet20" / "1" / "model.onnx",
     ("everyday", "int8"): ROOT / "models" / "everyday-resnet18-int8" / "1" / "model.onnx",
@@ -48,7 +48,7 @@ class Workload:
     @property
     def models(self) -> Path:
         """The folder that our service is given: <models>/<name>/1/model.onnx."""
-        return self.model.parents[2]
+        return self.model.parents[3]
 
     @property
     def is_small(self) -> bool:
@@ -116,7 +116,7 @@ def make_workload(network: str, precision: str, cache: Path, photos: Path | None
     folder.mkdir(parents=True)
     kind = "small" if network == "resnet20" else "photos"
     place = [str(photos)] if photos else []
-    command = [sys.executable, "-m", "benchmarks.serving.prepare", str(model), str(folder), kind, *place]
+    command = [sys.executable, "-m", "benchmarks.serving.servers.prepare", str(model), str(folder), kind, *place]
     subprocess.run(command, cwd=ROOT, check=True)
     expected = json.loads((folder / "expected.json").read_text())
     images = tuple((folder / f"{number}.jpg").read_bytes() for number in range(len(expected)))

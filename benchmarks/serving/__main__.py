@@ -22,7 +22,7 @@ from benchmarks.serving.servers.servers import PEERS
 from benchmarks.serving.servers.workload import NETWORKS, PRECISIONS
 from service.system.cache import cache_root
 
-_PAGE = Path(__file__).parents[0] / "RESULTS.md"
+_PAGE = Path(__file__).parents[1] / "RESULTS.md"
 _SHARED_PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 _WORKLOADS = tuple(f"{network} {precision}" for precision in PRECISIONS for network in NETWORKS)
 

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.fake_server import RIGHT, WRONG, answer, fake_server
 from benchmarks.serving import wrk
+from benchmarks.serving.__main__ import _parser
 from benchmarks.serving.campaign import MATCHES, Plan
 from benchmarks.serving.clients import slow_senders
 from benchmarks.serving.duel import Footprint, Pair, contenders
@@ -142,6 +143,12 @@ def test_a_run_of_a_part_replaces_its_cells_and_leaves_the_rest(tmp_path: Path) 
     assert again.pairs("resnet20 fp32", "mosec", 1)[0].ours.rate == 200
     assert again.pairs("resnet20 fp32", "mosec", 8)[0].ours.rate == 300
     assert again.footprints["resnet20 fp32"][SERVICE.name]["pss_mib"] == 120
+
+
+def test_a_run_of_a_part_continues_the_published_page_and_its_results() -> None:
+    page = _parser().parse_args([]).page
+    assert page.read_text().startswith("# Benchmarks of serving")
+    assert Results(page.with_name("results.json")).footprints
 
 
 def test_the_table_names_the_best_peer_of_each_column_and_our_ratio_to_it(tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ LAYERS = {
     "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
     " | hardware recipes | networks",
     "benchmarks.serving": "__main__ | campaign | reports | overload | duel | wrk | servers | clients peers | progress",
+    "tests.support": "kubernetes_tools strict_schemas monitoring container fake_gpu fake_worker"
+    " | servers runs model_files"
+    " | image_files",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | signing | errors options",
 }

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from service.model_files.checksum import seal
 from service.model_files.local_copies import find_kept
 from service.system.cache import cache_root
-from tests.support.served import ROOT, Served, serving, wait_until
-from tests.support.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.servers.served import ROOT, Served, serving, wait_until
 
 CRASHES, HANGS = b"crashes the loader", b"hangs the loader"
 # Two files that no seal and no parser is asked about.

@@ -15,7 +15,7 @@ import export.verification.check
 from export.cli import main
 from export.signing import PASSWORD
 from service.model_files.signature import check_signature
-from tests.support.signatures import altered, make_key, private_pem, public_pem, signed_by_another, unsigned
+from tests.support.model_files.signatures import altered, make_key, private_pem, public_pem, signed_by_another, unsigned
 
 pytest.importorskip("model_signing", reason="the extra sign is not installed")
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.support.run_records import record_of
+from tests.support.runs.run_records import record_of
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
 from training.data.crops import CropSpec

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import export.verification.check
 from export.cli import main
 from service.model_files.checksum import seal
-from tests.support.running_service import running_service
+from tests.support.servers.running_service import running_service
 from tests.training.conftest import write_images
 
 

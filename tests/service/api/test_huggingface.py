@@ -13,7 +13,7 @@ from PIL import Image
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import client_of
-from tests.support.tiny_model import LABELS
+from tests.support.model_files.tiny_model import LABELS
 
 pytestmark = pytest.mark.anyio
 

@@ -24,7 +24,7 @@ from service.inference.results import Classification, ModelInfo
 from service.model_files.card import BadCard, ModelCard, read_card
 from service.model_files.checksum import seal
 from tests.service.conftest import image
-from tests.support.tiny_model import LABELS, SIDE, TOP, tiny_model
+from tests.support.model_files.tiny_model import LABELS, SIDE, TOP, tiny_model
 
 INFO = ModelInfo("fake", "1", "0" * 64, "CPUExecutionProvider", "fp32")
 

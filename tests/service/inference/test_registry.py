@@ -13,7 +13,7 @@ from service.model_files.default_model import DefaultModel
 from service.model_files.local_copies import keep
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.serving_set import choose_model, find_models, read_serving_set, warn_about_ignored_folders
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
 
 
 def put(folder: Path, *names: str) -> None:

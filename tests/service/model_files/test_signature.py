@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from service.inference import registry
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.signature import BadModelKeys, SignatureRefused, check_signature, read_model_keys
-from tests.support.signatures import bundle, make_key, public_pem, sign, statement
+from tests.support.model_files.signatures import bundle, make_key, public_pem, sign, statement
 
 CONTENT = b"the bytes of a model"
 KEY, OTHER = make_key(), make_key()

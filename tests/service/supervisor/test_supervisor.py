@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.served import ROOT, Load, Served, ports_it_says, serving, wait_until
+from tests.support.servers.served import ROOT, Load, Served, ports_it_says, serving, wait_until
 
 # A server with images and questions that make it hang.
 HANGING = """

@@ -15,7 +15,7 @@ from service.model_files.repository import ModelFile, ServingSet, VersionState
 from service.settings import Settings
 from service.worker.model_swap import ModelSwap
 from tests.service.conftest import client_of, image
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.anyio
 

@@ -16,7 +16,7 @@ from service.errors import Overloaded
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of, image
-from tests.support.tiny_model import COLOURS, LABELS
+from tests.support.model_files.tiny_model import COLOURS, LABELS
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from PIL import Image
 
-from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.images import ADAM7, CHANNELS, chunk, encoded, exif, png_file, segment, with_segments
+from tests.support.image_files.hostile_images import jpeg_of_scans, scan
+from tests.support.image_files.images import ADAM7, CHANNELS, chunk, encoded, exif, png_file, segment, with_segments
 
 WIDTH, HEIGHT = 5200, 5000
 PAETH = 4  # the dearest of PNG's filters

@@ -1,7 +1,7 @@
-"""Draws sample images of the page: four small scenes, rendered from distance functions by sphere tracing.
+"""Draw the sample images of the page: four small scenes, rendered from distance functions by sphere tracing.
 
-`python -m tests.support.draw_page_samples service/web/samples` writes them as JPEG files. The scenes are this project's
-own, so that no photo has to be licensed. `service/web/samples/SOURCES.md` names the origin of each sample.
+`python -m tests.support.image_files.draw_page_samples service/web/samples` writes them as JPEG files. The scenes are
+this project's own, so no photo has to be licensed. `service/web/samples/SOURCES.md` names the origin of each sample.
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Small images in every mode that JPEG, PNG and WebP have, and what they must look like.
 
 PNG is written here sample by sample, because no library writes all of its modes; so what each pixel must become is
-known from the standard and not from the decoder under test. `python -m tests.support.images` writes them to
+known from the standard and not from the decoder under test. `python -m tests.support.image_files.images` writes them to
 `tests/fixtures/images`.
 """
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "images"
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "images"
 ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 

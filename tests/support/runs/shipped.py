@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from tests.support.run_records import record_of
+from tests.support.runs.run_records import record_of
 from training.networks.resnet import architecture, build
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.run_records import record_of
+from tests.support.runs.run_records import record_of
 from training.networks.resnet import architecture
 from training.recipes.catalog import RECIPES
 from training.report.paper_figures import CIFAR10_CLASSES

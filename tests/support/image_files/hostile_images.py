@@ -1,7 +1,7 @@
 """Files made to hurt whoever decodes them: each is refused, or gives pixels, at a bounded cost.
 
 `hostile` maps a name to a function that makes the file and to the status it must get, or None where either a refusal or
-pixels will do. `tests/support/giant_images.py` has the images that are as expensive as the limits allow.
+pixels will do. `tests/support/image_files/giant_images.py` has the images that are as expensive as the limits allow.
 """
 
 import random
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from tests.support.images import (
+from tests.support.image_files.images import (
     chunk,
     encoded,
     exif,

@@ -1,7 +1,7 @@
-"""Decodes hostile images in a process of its own, with little memory, and says of each what came of it.
+"""Decode hostile images in a separate process with little memory, and print the result of each.
 
-`python -W error -m tests.support.decode_child hostile|giants|fuzz [COUNT]` prints one JSON line for each file (of a
-fuzz run only for what broke a promise, and a last line with counts).
+`python -W error -m tests.support.image_files.decode_child hostile|giants|fuzz [COUNT]` prints one JSON line for each
+file. A fuzz run prints only the files that broke a promise, and a last line with counts.
 """
 
 import faulthandler
@@ -17,9 +17,9 @@ from typing import Any
 
 from service.errors import ServiceError
 from service.images.preprocessing import image_to_pixels
-from tests.support.giant_images import giants
-from tests.support.hostile_images import hostile
-from tests.support.images import chunk, images
+from tests.support.image_files.giant_images import giants
+from tests.support.image_files.hostile_images import hostile
+from tests.support.image_files.images import chunk, images
 
 FUZZ_SEED = 20_151_210
 EDGES = (0, 1, 2, 7, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)

@@ -52,7 +52,7 @@ def read_key_file(path: Path) -> ApiKeys:
         if match is None:
             raise BadKeyFile(f"{path}, line {number}: write `name` and the SHA-256 of the key in hexadecimal")
         if match[1] in digests:
-            raise BadKeyFile(f"{path}, line {number}: the name {match[1]} is there twice")
+            raise BadKeyFile(f"{path}, line {number}: the name {match[1]} appears twice; give each key its own name")
         digests[match[1]] = bytes.fromhex(match[2])
     if not digests:
         raise BadKeyFile(f"{path} holds no key; write a line for each: `name sha256-of-the-key`")

@@ -82,7 +82,7 @@ class ModelUpdater:
         return {file.name for file in self._rollout.serving_set.files}
 
     def _versions_of(self, name: str) -> list[ModelFile] | None:
-        """Return the versions that should serve; None if the folder is refused, and what serves stays."""
+        """Return the versions that should serve; None if the folder is refused, and the served ones stay."""
         try:
             return versions_of(self._folder, name, self._latest)
         except ModelRepositoryError as error:

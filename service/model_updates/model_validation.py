@@ -69,7 +69,7 @@ class ModelValidator:
         if result is not None:
             return _validated(file, result)
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
-        raise ModelRepositoryError(f"loading it ended the process that tried, with {how}{hint_at_memory(code)}")
+        raise ModelRepositoryError(f"the process that loaded it ended with {how}{hint_at_memory(code)}")
 
     def note_exit(self, pid: int, code: int) -> None:
         """Note that a process has ended, with its exit code or minus the signal that ended it."""

@@ -66,7 +66,7 @@ class VersionStates:
         self._log_refusal(str(error))
 
     def note_unloaded(self, file: ModelFile, reason: str) -> None:
-        """Note that a version serves no longer."""
+        """Note that a version no longer serves."""
         self._set(file, "UNAVAILABLE", reason)
         self._count("unloaded")
         log.info("%s:%s was unloaded: %s", file.name, file.version, reason)

@@ -11,7 +11,7 @@ from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerHandle
 from service.system.cores import available_cores
 from service.system.memory import memory
-from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, uptime_s, without_gauges
+from service.telemetry.prometheus import Snapshot, counter, merge, process_snapshot, render, uptime_s, without_gauges
 
 _FROM_THE_START = (
     *(("resnet_reloads", outcome) for outcome in get_args(Outcome)),
@@ -28,15 +28,15 @@ class Totals:
     def __init__(self, workers: WorkerFleet, readiness: Readiness) -> None:
         self._workers, self._readiness = workers, readiness
         # Of the supervisor and of ended workers. Series begin at 0: Prometheus sees no increase in a first value.
-        self._ended: Snapshot = added(counted(*labels, times=0) for labels in _FROM_THE_START)
+        self._ended: Snapshot = merge(counter(*labels, times=0) for labels in _FROM_THE_START)
 
     def count(self, *labels: str) -> None:
         """Count one event of the supervisor."""
-        self._ended = added((self._ended, counted(*labels)))
+        self._ended = merge((self._ended, counter(*labels)))
 
     def keep(self, worker: WorkerHandle) -> None:
         """Keep the counters of a worker that has ended."""
-        self._ended = added((self._ended, without_gauges(worker.statistics)))
+        self._ended = merge((self._ended, without_gauges(worker.statistics)))
 
     async def collect(self) -> Snapshot:
         """Return the sum, with fresh statistics of every worker that replies within 1 s."""
@@ -45,9 +45,9 @@ class Totals:
             _, late = await asyncio.wait(replies, timeout=_SCRAPE_S)
             for reply in late:
                 reply.cancel()
-        # Iterate anew: a worker that was removed meanwhile is counted among the ended ones.
+        # The workers are iterated again: a worker that was removed meanwhile is counted among the ended ones.
         own = (self._ended, process_snapshot(), _server_snapshot(self._readiness))
-        return added((*own, *(worker.statistics for worker in self._workers)))
+        return merge((*own, *(worker.statistics for worker in self._workers)))
 
     async def render(self) -> bytes:
         """Return the sum in Prometheus' text format."""

@@ -10,8 +10,8 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import replace
 
-from service.batching.jobs import call
-from service.inference.registry import ServedModel, keep_models
+from service.batching.jobs import call_on_loop
+from service.inference.registry import ServedModel, store_copies_of
 from service.lifespan import AppComponents
 from service.model_files.repository import ModelFile, ModelRepositoryError, ServingSet
 from service.system.background_tasks import Background, run_in_daemon_thread
@@ -88,7 +88,7 @@ class ModelSwap:
 
     async def _store(self, files: tuple[ModelFile, ...]) -> None:
         async with self._store_lock:
-            await run_in_daemon_thread(lambda: keep_models(files, cache_root()))
+            await run_in_daemon_thread(lambda: store_copies_of(files, cache_root()))
 
     def _loaded(self) -> dict[_Identity, ServedModel]:
         return {_identity(model): model for model in self._components.registry} | self._prepared
@@ -105,4 +105,4 @@ def _identity_of(file: ModelFile) -> _Identity:
 def _trim_when_freed(model: ServedModel) -> None:
     """Return a replaced model's memory to the system: the allocator keeps freed memory otherwise."""
     thread = threading.Thread(target=trim, name="trim", daemon=True)
-    weakref.finalize(model, call, asyncio.get_running_loop(), thread.start).atexit = False
+    weakref.finalize(model, call_on_loop, asyncio.get_running_loop(), thread.start).atexit = False

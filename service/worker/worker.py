@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from service.access_control.api_keys import BadKeyFile
 from service.access_control.rate_limits import RateLimits
 from service.app import create_app
-from service.batching.jobs import call
+from service.batching.jobs import call_on_loop
 from service.engine.engine import EngineError, check_one_runtime
 from service.http.access_log import AccessLog
 from service.http_server.client_timeouts import ClientTimeouts
@@ -183,7 +183,7 @@ class _Worker:
         Raises what the application's start raises.
         """
         loop = asyncio.get_running_loop()
-        act_on_failed_threads(lambda: call(loop, self._fail))
+        act_on_failed_threads(lambda: call_on_loop(loop, self._fail))
         receiving = self._background.start(self._receive())
         serving = self._background.start(self._serve_http(listener))
         async with contextlib.AsyncExitStack() as lifespan:
@@ -253,7 +253,7 @@ class _Worker:
 
 
 def _tune_garbage_collection() -> None:
-    """Exclude loaded objects from garbage collection and collect less often: requests make hardly any garbage."""
+    """Exclude loaded objects from garbage collection and collect less often: requests create few cycles."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_NEW_OBJECTS_BEFORE_COLLECTION)

@@ -48,7 +48,7 @@ def test_an_empty_key_opens_nothing_even_where_its_hash_is_listed() -> None:
         ("", "holds no key"),
         ("# nothing\n", "holds no key"),
         ("shop plain-key\n", "line 1"),
-        (f"shop {hashed('a')}\nshop {hashed('b')}\n", "line 2: the name shop is there twice"),
+        (f"shop {hashed('a')}\nshop {hashed('b')}\n", "line 2: the name shop appears twice"),
         (f"shop {hashed('a')} more\n", "line 1"),
     ],
 )

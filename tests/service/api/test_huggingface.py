@@ -104,4 +104,4 @@ async def test_a_large_json_body_is_parsed_in_a_thread(models: Path) -> None:
     async with client_of(app) as client:
         answer = (await client.post(PATH, json={"inputs": as_text(content.getvalue())})).json()
         assert answer == (await client.post(PATH, content=content.getvalue())).json()
-    assert app.state.components.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.used_bytes == 0

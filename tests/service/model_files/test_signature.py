@@ -65,7 +65,7 @@ def test_an_altered_byte_is_refused(model: Path, keys: Path, position: int) -> N
     content[position] ^= 1
     model.write_bytes(content)
     assert refusal(model, keys) == (
-        "the file was altered after it was signed; copy it anew, or export and sign it again"
+        "the file was altered after it was signed; copy it again, or export and sign it again"
     )
 
 

@@ -19,7 +19,7 @@ from service.supervisor.shutdown import Shutdown
 from service.supervisor.totals import Totals
 from service.supervisor.worker_controller import WorkerController
 from service.system.shared_counters import SharedLoad
-from service.telemetry.prometheus import added
+from service.telemetry.prometheus import merge
 from tests.support.fake_worker import FakeWorker
 
 pytestmark = pytest.mark.anyio
@@ -130,7 +130,7 @@ async def test_the_end_of_another_process_changes_nothing(server: Server) -> Non
 
 async def test_a_worker_whose_engine_hangs_or_that_sends_an_unexpected_message_is_killed(server: Server) -> None:
     _, first, second = await ready(server)
-    first.sends(Health(1, is_healthy=False, statistics=added(())))
+    first.sends(Health(1, is_healthy=False, statistics=merge(())))
     await first.was_killed.wait()
     assert first.killed_because == "its engine hangs"
     second.sends(Ping(1))

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.engine.engine import Engine
 from service.model_files.card import METADATA_KEY, golden_input
-from service.model_files.checksum import seal
+from service.model_files.checksum import append_checksum
 
 SIDE = 8
 LABELS = ("black", "red", "green", "blue", "yellow", "magenta", "cyan", "white")
@@ -33,7 +33,7 @@ def tiny_model(*, card: dict[str, Any] | None = None, poison: bool = False, ener
     document = {**_card(probabilities), **(card or {})}
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, json.dumps(document)
-    return seal(model.SerializeToString())
+    return append_checksum(model.SerializeToString())
 
 
 def write_tiny_model(folder: Path, name: str = "tiny", version: str = "1", content: bytes | None = None) -> Path:

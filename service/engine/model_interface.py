@@ -1,4 +1,4 @@
-"""The signature of every model file: one input of pixels, its outputs, and metadata. Checked before the first run."""
+"""The interface of every model file: one input of pixels, its outputs, and metadata. Checked before the first run."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ _OPTIONAL_OUTPUTS = {ENERGY: ("tensor(float)", 2)}  # absent in older files
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSignature:
+class ModelInterface:
     """The input of a valid model file in pixels, and its metadata."""
 
     height: int
@@ -27,11 +27,11 @@ class ModelSignature:
     outputs: tuple[TensorSpec, ...]
 
 
-def read_contract(session: Session) -> ModelSignature:
-    """Return the signature of a model. Raises EngineError if this service cannot run it."""
+def read_interface(session: Session) -> ModelInterface:
+    """Return the interface of a model. Raises EngineError if this service cannot run it."""
     height, width = _read_input_size(session)
     _check_outputs(session)
-    return ModelSignature(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))
+    return ModelInterface(height, width, dict(session.get_modelmeta().custom_metadata_map), _read_outputs(session))
 
 
 def _read_input_size(session: Session) -> tuple[int, int]:

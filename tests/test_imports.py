@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("service", "training", "export")
+FOLDERS = (*PACKAGES, "resnet_service", "benchmarks", "deploy", "tests")
+MOST_FILES = 17  # of Python in one folder: more are two concerns
 
 # Folder or file → first words of imports that it may not have.
 FORBIDDEN = {
@@ -79,8 +82,8 @@ LAYERS = {
     "service.api": "admin health models pages compatibility | openapi"
     " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",
-    "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
-    " | hardware recipes | networks",
+    "training": "__main__ | cli | report finished_runs | runs | trainer evaluation | data"
+    " | augmentation data_files weights | hardware recipes | networks",
     "benchmarks.serving": "__main__ | campaign | reports | overload | duel | wrk | servers | clients peers | progress",
     "tests.support": "kubernetes_tools strict_schemas monitoring container fake_gpu fake_worker"
     " | servers runs model_files"
@@ -151,6 +154,13 @@ def test_imports_between_folders_go_down_only(package: str) -> None:
             if module.startswith(f"{package}."):
                 other = module.removeprefix(f"{package}.").split(".")[0]
                 assert other == name or layers[name] < layers[other], f"{file.relative_to(ROOT)} imports {module}"
+
+
+def test_no_folder_has_more_python_files_than_a_reader_can_survey() -> None:
+    counts = Counter(file.parent for place in FOLDERS for file in sources(place))
+    assert counts[ROOT / "service"] > 1
+    crowded = {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MOST_FILES}
+    assert not crowded, f"more than {MOST_FILES} files: {crowded}; split the folder by concern"
 
 
 def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:

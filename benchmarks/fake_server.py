@@ -6,8 +6,8 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 
-from benchmarks.serving.connections import Question
-from benchmarks.serving.workload import answer_pattern
+from benchmarks.serving.clients.connections import Question
+from benchmarks.serving.servers.workload import answer_pattern
 
 RIGHT = b'{"predictions": [{"label": "cat", "index": 3, "probability": 0.9}, {"label": "dog", "index": 5}]}'
 WRONG = RIGHT.replace(b"cat", b"bird")

@@ -28,7 +28,7 @@ from export.verification.parity import check_parity, measure_parity
 from service.engine.engine import Engine
 from service.images.preprocessing import Pixels, installed_resizers
 from service.model_files.card import GOLDEN_TOLERANCE, Calibration, ModelCard, read_card
-from service.model_files.checksum import seal
+from service.model_files.checksum import append_checksum
 
 MODELS_FOLDER = Path("models")
 _MOST_UNKNOWN = 10_000  # images
@@ -80,7 +80,7 @@ def export(
     if evidence.test is not None and test_answers is not None:
         findings.accuracy = accuracy_of(test_answers, evidence.test, engine.provider)
     findings.confidence = measure_confidence(engine, evidence, test_answers, unknown)
-    content = seal(with_card(graph, make_card(source, graph, engine, findings)))
+    content = append_checksum(with_card(graph, make_card(source, graph, engine, findings)))
     card = _check_as_served(content)
     path = _write(content, source, options.precision, output, sign)
     if output is None:

@@ -14,22 +14,22 @@ import signal
 import socket
 import sys
 
+from service.access_control.access_policy import read_hosts
+from service.access_control.admin_access import AdminAccess
+from service.access_control.api_keys import BadKeyFile, read_key_file
+from service.access_control.rate_limits import make_rate_limits
 from service.flags import fail, flag_of, read_settings
 from service.http.access_log import AccessLog, LogHandler, as_json, as_text
-from service.http.access_policy import read_hosts
-from service.http.admin_access import AdminAccess
-from service.http.api_keys import BadKeyFile, read_key_file
-from service.http.rate_limits import make_rate_limits
 from service.http_server.server import Drain
 from service.inference.layout import WorkerLayout, choose_layout
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.serving_set import locate_models, read_serving_set
 from service.model_files.signature import BadModelKeys, read_model_keys
-from service.processes.model_validation import RepositoryConfig
-from service.processes.shutdown import StartFailed
-from service.processes.supervisor import Supervisor
+from service.model_updates.model_validation import RepositoryConfig
 from service.processes.worker_handle import WorkerSpec
 from service.settings import Settings
+from service.supervisor.shutdown import StartFailed
+from service.supervisor.supervisor import Supervisor
 from service.system.cores import available_cores
 from service.system.shared_counters import SharedLoad
 from service.telemetry.log_writer import LogWriter
@@ -74,7 +74,7 @@ def _serve(arguments: list[str]) -> None:
     rate_limits = make_rate_limits(settings.rate_limit_per_s, settings.rate_limit_burst)
 
     def worker_main(spec: WorkerSpec, channel: socket.socket) -> int:
-        from service.processes.worker import run_worker
+        from service.worker.worker import run_worker
 
         return run_worker(settings, spec, shared_load, listener, channel, request_log, rate_limits)
 
@@ -139,7 +139,7 @@ def _is_loopback(host: str) -> bool:
 
 def _repository(settings: Settings) -> RepositoryConfig:
     def validation_main(file: ModelFile, accepted: frozenset[str], channel: socket.socket) -> int:
-        from service.processes.validation_process import validate
+        from service.model_updates.validation_process import validate
 
         return validate(settings, file, accepted, channel)
 

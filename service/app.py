@@ -18,6 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.access_control.access_policy import Access, make_access
+from service.access_control.rate_limits import RateLimits, make_rate_limits
 from service.api.compatibility import compatibility_body_limits, compatibility_routes
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.endpoints.inference import InferenceService
@@ -30,11 +32,9 @@ from service.api.v2.infer import InferEndpoint
 from service.api.v2.routes import INFER_PATHS, OpenInference
 from service.errors import BadRequest, MethodNotAllowed, NotFound, request_too_large
 from service.http.access_log import AccessLog
-from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
 from service.http.error_format import failure_response, method_not_allowed, not_found
-from service.http.rate_limits import RateLimits, make_rate_limits
 from service.http.route_labels import RouteNames
 from service.http.upload_limits import BodyLimit
 from service.lifespan import AppComponents, WorkerSlot, make_components, run_components

@@ -1,6 +1,6 @@
 """The flags of `serve-resnet`, one for each setting, by the command line of pydantic-settings.
 
-Own are the texts: the placeholders and defaults in the help, and errors of one line.
+The texts are not those of pydantic-settings: placeholders and defaults in the help, and errors of one line.
 """
 
 import difflib

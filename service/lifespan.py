@@ -25,7 +25,7 @@ from service.http.tracing import Tracer
 from service.http.upload_limits import UploadMemory
 from service.images.limits import ImageLimits
 from service.images.preprocessing import usual_resizer
-from service.inference.latency_history import shortest_ever
+from service.inference.latency_history import best_latency
 from service.inference.layout import WorkerLayout, choose_layout
 from service.inference.registry import Registry, ServedModel, load, load_models
 from service.model_files.card import ModelCard
@@ -120,7 +120,7 @@ def _sources(
             "resnet_queue_depth": lambda: batcher.waiting,
             "resnet_queue_age_seconds": batcher.oldest_age_s,
             "resnet_engine_threads": lambda: batcher.running_threads,
-            "resnet_upload_memory_bytes": lambda: uploads.held_bytes,
+            "resnet_upload_memory_bytes": lambda: uploads.used_bytes,
             "resnet_upload_memory_limit_bytes": lambda: uploads.most_bytes,
             "resnet_fallback_models": lambda: sum(
                 is_fallback(settings.providers, model.info.provider) for model in registry
@@ -185,7 +185,7 @@ def _engine_options(settings: Settings, readiness: Readiness) -> EngineOptions:
 
 def _layout(settings: Settings, registry: Registry) -> WorkerLayout:
     default = registry.default()
-    single_image_s = shortest_ever(
+    single_image_s = best_latency(
         cache_root(), model=default.info.sha256, processor=processor(), measured_s=default.single_image_s
     )
     return choose_layout(

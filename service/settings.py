@@ -1,7 +1,7 @@
-"""Every knob of the server, once: type, unit, default, environment name and flag.
+"""Every setting of the server: type, unit, default, environment name and flag.
 
 A field `max_queue` is the flag `--max-queue` and the environment variable `RESNET_MAX_QUEUE`; the flag wins.
-Read by `__main__` and `app` only, and passed on from there as plain values.
+Only the modules at the top of the program read it; they pass plain values on.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args, get_origin
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.http.access_policy import read_hosts, read_origins, read_proxies
+from service.access_control.access_policy import read_hosts, read_origins, read_proxies
 from service.model_files.default_model import RULE
 
 ENVIRONMENT_PREFIX = "RESNET_"
@@ -230,7 +230,7 @@ class Settings(BaseSettings):
 
 
 def expected_value(name: str) -> str:
-    """Return what a setting must be, for whoever gave another value: "a whole number from 0 to 65535"."""
+    """Return the valid values of a setting as a text: "a whole number from 0 to 65535"."""
     if name in _WANTED:
         return _WANTED[name]
     field = Settings.model_fields[name]

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("service", "training", "export")
+FOLDERS = (*PACKAGES, "resnet_service", "benchmarks", "deploy", "tests")
+MOST_FILES = 17  # of Python in one folder: more are two concerns
 
 # Folder or file → first words of imports that it may not have.
 FORBIDDEN = {
@@ -74,13 +77,18 @@ BORROWED = {
 
 # Folders and files of each package, top to bottom: each imports only from lines below its own.
 LAYERS = {
-    "service": "__main__ cli | flags processes | app http_server | lifespan | api settings | http | telemetry"
-    " | inference | batching engine images | model_files | errors system version",
+    "service": "__main__ cli | flags supervisor worker | model_updates app http_server | lifespan processes"
+    " | api settings | http | access_control telemetry | inference | batching engine images | model_files"
+    " | errors system version",
     "service.api": "admin health models pages compatibility | openapi"
     " | v2 huggingface torchserve torchserve_management openai | endpoints"
     " | parsing",
-    "training": "__main__ | cli | report | runs | trainer evaluation | data | augmentation data_files weights"
-    " | hardware recipes | networks",
+    "training": "__main__ | cli | report finished_runs | runs | trainer evaluation | data"
+    " | augmentation data_files weights | hardware recipes | networks",
+    "benchmarks.serving": "__main__ | campaign | reports | overload | duel | wrk | servers | clients peers | progress",
+    "tests.support": "kubernetes_tools strict_schemas monitoring container fake_gpu fake_worker"
+    " | servers runs model_files"
+    " | image_files",
     "export": "cli | export | resolve_source reduced_precision card_builder triton_config | verification | sources"
     " | next_step | graph model_file | signing | errors options",
 }
@@ -149,6 +157,13 @@ def test_imports_between_folders_go_down_only(package: str) -> None:
                 assert other == name or layers[name] < layers[other], f"{file.relative_to(ROOT)} imports {module}"
 
 
+def test_no_folder_has_more_python_files_than_a_reader_can_survey() -> None:
+    counts = Counter(file.parent for place in FOLDERS for file in sources(place))
+    assert counts[ROOT / "service"] > 1
+    crowded = {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MOST_FILES}
+    assert not crowded, f"more than {MOST_FILES} files: {crowded}; split the folder by concern"
+
+
 def test_settings_are_read_at_the_top_and_passed_on_as_plain_values() -> None:
     for file in sources("service"):
         if "service.settings" in imports(file):
@@ -181,16 +196,16 @@ def run(script: str) -> str:
 
 
 def test_the_service_works_where_torch_cannot_be_imported() -> None:
-    run("import sys; sys.modules['torch'] = None; import service.app, service.processes.worker, service.cli.classify")
+    run("import sys; sys.modules['torch'] = None; import service.app, service.worker.worker, service.cli.classify")
 
 
 def test_the_service_loads_nothing_at_its_start_that_it_does_not_need() -> None:
-    loaded = run("import sys, service.app, service.processes.worker; print(*sys.modules)").split()
+    loaded = run("import sys, service.app, service.worker.worker; print(*sys.modules)").split()
     assert not {"torch", "onnx", "training", "export", "matplotlib", "httpx", "pandas", "scipy"} & set(loaded)
 
 
 def test_the_supervisor_stays_small() -> None:
-    loaded = run("import sys, service.processes.supervisor, service.__main__; print(*sys.modules)").split()
+    loaded = run("import sys, service.supervisor.supervisor, service.__main__; print(*sys.modules)").split()
     assert not {"fastapi", "onnxruntime", "numpy", "PIL", "uvloop"} & set(loaded)
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from benchmarks.serving.campaign import COLUMNS, MATCHES, Campaign, Plan, known
 from benchmarks.serving.duel import Arena
-from benchmarks.serving.environment import peers_python
 from benchmarks.serving.progress import log
-from benchmarks.serving.results import ROOT, Results
-from benchmarks.serving.servers import PEERS
-from benchmarks.serving.workload import NETWORKS, PRECISIONS
+from benchmarks.serving.reports.results import ROOT, Results
+from benchmarks.serving.servers.environment import peers_python
+from benchmarks.serving.servers.servers import PEERS
+from benchmarks.serving.servers.workload import NETWORKS, PRECISIONS
 from service.system.cache import cache_root
 
-_PAGE = Path(__file__).parents[0] / "RESULTS.md"
+_PAGE = Path(__file__).parents[1] / "RESULTS.md"
 _SHARED_PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 _WORKLOADS = tuple(f"{network} {precision}" for precision in PRECISIONS for network in NETWORKS)
 

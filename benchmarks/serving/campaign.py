@@ -7,10 +7,10 @@ from pathlib import Path
 from benchmarks.serving import overload
 from benchmarks.serving.duel import Arena, Match, Pair, contenders, duel, footprint, median_rate, raw_runtime
 from benchmarks.serving.progress import log
-from benchmarks.serving.results import Results
-from benchmarks.serving.servers import PEERS, SERVICE, ServerFailed
-from benchmarks.serving.table import render
-from benchmarks.serving.workload import NotThere, Workload, make_workload
+from benchmarks.serving.reports.results import Results
+from benchmarks.serving.reports.table import render
+from benchmarks.serving.servers.servers import PEERS, SERVICE, ServerFailed
+from benchmarks.serving.servers.workload import NotThere, Workload, make_workload
 
 AGAINST = " against "
 MATCHES = ("resnet20 fp32", "resnet50 fp32", "resnet20 int8", "resnet50 int8", "resnet50 int8 against fp32")

@@ -15,9 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.serving import processes, wrk
-from benchmarks.serving.servers import PEERS, ROOT, SERVICE, Kind, Running, running
-from benchmarks.serving.workload import Workload
+from benchmarks.serving import wrk
+from benchmarks.serving.servers import processes
+from benchmarks.serving.servers.servers import PEERS, ROOT, SERVICE, Kind, Running, running
+from benchmarks.serving.servers.workload import Workload
 from benchmarks.serving.wrk import Measured
 
 _WARM_UP_S = 1
@@ -61,7 +62,7 @@ class Raw:
 def raw_runtime(workload: Workload, cache: Path) -> Iterator[Raw]:
     """Run ONNX Runtime without a server, ready for commands, until the block ends."""
     images = cache / "pictures" / f"{workload.network}-{workload.precision}"
-    command = [sys.executable, "-m", "benchmarks.serving.raw_runtime", str(workload.model), str(images)]
+    command = [sys.executable, "-m", "benchmarks.serving.servers.raw_runtime", str(workload.model), str(images)]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -8,10 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.serving import probes, processes
-from benchmarks.serving.connections import Question
-from benchmarks.serving.duel import Arena
-from benchmarks.serving.figures import (
+from benchmarks.serving.clients import probes
+from benchmarks.serving.clients.connections import Question
+from benchmarks.serving.clients.figures import (
     Outcome,
     Stage,
     admitted,
@@ -20,9 +19,11 @@ from benchmarks.serving.figures import (
     recovery_s,
     refused,
 )
-from benchmarks.serving.load import Load, closed_loop, open_loop
-from benchmarks.serving.servers import ROOT, SERVICE, Kind, Running
-from benchmarks.serving.workload import Workload
+from benchmarks.serving.clients.load import Load, closed_loop, open_loop
+from benchmarks.serving.duel import Arena
+from benchmarks.serving.servers import processes
+from benchmarks.serving.servers.servers import ROOT, SERVICE, Kind, Running
+from benchmarks.serving.servers.workload import Workload
 from service.system.cores import available_cores
 
 MAX_QUEUE_AGE_S = 0.25  # of our service, here; its default is made for people, not for this test
@@ -135,7 +136,7 @@ def slow_senders(server: Running, peak: Peak, seconds: float) -> dict[str, float
     """Return what 500 clients that send a byte a second do to good traffic at half the peak."""
     questions = _questions(server)
     alone = open_loop(server.address, questions, Stage(0, seconds, peak.goodput / 2).schedule())
-    command = [sys.executable, "-m", "benchmarks.serving.slow_senders"]
+    command = [sys.executable, "-m", "benchmarks.serving.clients.slow_senders"]
     size = [str(server.address[1]), str(_SLOW_SENDERS), str(SLOW_S)]
     with subprocess.Popen([*command, *size], cwd=ROOT, stdout=subprocess.PIPE, text=True) as slow:
         beside = open_loop(server.address, questions, Stage(0, SLOW_S, peak.goodput / 2).schedule())

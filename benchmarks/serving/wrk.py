@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.serving.figures import admitted, quantile
-from benchmarks.serving.load import closed_loop
-from benchmarks.serving.servers import Running
+from benchmarks.serving.clients.figures import admitted, quantile
+from benchmarks.serving.clients.load import closed_loop
+from benchmarks.serving.servers.servers import Running
 
 _SCRIPT = Path(__file__).with_suffix(".lua")
 _MOST_THREADS = 8  # each keeps to one image, so with one image a thread every answer's right labels are known

@@ -1,7 +1,7 @@
 """The admin port: metrics of all processes, TorchServe's listing of models, and their loading and unloading.
 
 Changing models requires an admin key, unless the port listens on the loopback address and has no keys. Metrics and the
-listing need no key. Browser pages are refused on every path (`service/http/admin_access.py`).
+listing need no key. Browser pages are refused on every path (`service/access_control/admin_access.py`).
 """
 
 from collections.abc import Awaitable, Callable
@@ -14,12 +14,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access_control.admin_access import AdminAccess
 from service.api.torchserve_management import PATHS as LISTING_PATHS
 from service.api.torchserve_management import Managed, management_routes
 from service.api.v2.model_control import Change, change_routes, check_parameters
 from service.errors import request_too_large
 from service.http.access_log import AccessLog
-from service.http.admin_access import AdminAccess
 from service.http.admission import Admission
 from service.http.error_format import method_not_allowed, not_found
 from service.http.readiness import Readiness

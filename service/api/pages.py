@@ -59,7 +59,7 @@ def add_docs(app: FastAPI) -> list[str]:
 
 
 class _Files(StaticFiles):
-    """Files of which a browser keeps a copy, and asks each time whether it is still current."""
+    """Static files that a browser caches and revalidates at each use."""
 
     def file_response(
         self, full_path: str | PathLike[str], stat_result: stat_result, scope: Scope, status_code: int = 200

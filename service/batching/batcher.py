@@ -24,7 +24,7 @@ from service.batching.jobs import (
     Model,
     QueuedJob,
     SubmitOptions,
-    call,
+    call_on_loop,
     prepare,
     resolve,
     resolve_from_thread,
@@ -241,7 +241,7 @@ class Batcher:
         if is_last:
             for _ in range(self.thread_count):
                 self._to_prepare.put(None)
-            call(loop, self._all_ended.set)
+            call_on_loop(loop, self._all_ended.set)
 
     def _run(self, jobs: list[QueuedJob], heartbeat: Heartbeat, *, exclusive: bool) -> list[tuple[QueuedJob, Any]]:
         """Run a batch; return each job with its answer, except for deferred jobs."""

@@ -156,10 +156,10 @@ def _note_failure(error: Exception, size: int) -> None:
 
 def resolve_from_thread(loop: asyncio.AbstractEventLoop, answers: Iterable[tuple[QueuedJob, Any]]) -> None:
     """Resolve jobs from another thread, with one wake-up of the event loop for all of them."""
-    call(loop, resolve, list(answers))
+    call_on_loop(loop, resolve, list(answers))
 
 
-def call(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
+def call_on_loop(loop: asyncio.AbstractEventLoop, callback: Callable[..., None], *arguments: Any) -> None:
     """Schedule a callback on the event loop, from another thread."""
     try:
         loop.call_soon_threadsafe(callback, *arguments)

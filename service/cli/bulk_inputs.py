@@ -237,7 +237,7 @@ def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo, most_bytes: 
 
 def _damaged(last: str, error: Exception) -> BulkError:
     reason = " ".join(str(error).split()) or type(error).__name__
-    return BulkError(f"the archive cannot be read at or after {last!r}: {reason}; copy it anew")
+    return BulkError(f"the archive cannot be read at or after {last!r}: {reason}; copy it again")
 
 
 def _check_end(archive: tarfile.TarFile) -> None:

@@ -1,6 +1,6 @@
 """One model file, ready to run: the choice of a provider, and arrays in, arrays out.
 
-It does not depend on HTTP, labels or image files: the input is uint8 pixels by the signature of the model file.
+It does not depend on HTTP, labels or image files: the input is uint8 pixels by the interface of the model file.
 `provider` is the provider in use, which may differ from the requested one. `cpu.py` and `gpu.py` have the sessions of
 each processor.
 """
@@ -18,11 +18,11 @@ from service.engine.cpu import CpuSessions
 from service.engine.engine_choice import faster_engine
 from service.engine.gpu import DeviceLost
 from service.engine.gpu_loading import open_gpu
+from service.engine.model_interface import ModelInterface, read_interface
 from service.engine.onnx_runtime import EngineError, cannot_load, check_one_runtime, open_session
 from service.engine.openvino_sessions import FloatPrecision, OpenVinoSessions, has_bf16, is_installed
 from service.engine.provider_options import CHOICES, CPU, LARGEST_GPU_BATCH, OPENVINO
 from service.engine.provider_selection import choose_providers
-from service.engine.signature import ModelSignature, read_contract
 from service.engine.tensorrt_cache import Report, ignore_report
 from service.errors import EngineFailed
 from service.model_files.card import BadCard, read_card
@@ -50,7 +50,7 @@ class _Sessions(Protocol):
 class _Opened:
     sessions: _Sessions
     provider: str
-    contract: ModelSignature
+    interface: ModelInterface
     precision: str | None = None  # if it differs from that of the file
 
 
@@ -89,9 +89,9 @@ class Engine:
         self._on_device_lost = host.on_device_lost
         self.provider: str = opened.provider
         self.precision: str | None = opened.precision  # of the computation, if it differs from that of the file
-        self.metadata: dict[str, str] = opened.contract.metadata
-        self.outputs = opened.contract.outputs
-        self.input_height, self.input_width = opened.contract.height, opened.contract.width
+        self.metadata: dict[str, str] = opened.interface.metadata
+        self.outputs = opened.interface.outputs
+        self.input_height, self.input_width = opened.interface.height, opened.interface.width
 
     @property
     def largest_batch(self) -> int | None:
@@ -129,7 +129,7 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
     failures: list[str] = []
     for provider in choose_providers(providers):
         if provider == OPENVINO:
-            opened: _Opened | None = _open_openvino(model, _contract_of(model), threads, host)
+            opened: _Opened | None = _open_openvino(model, _interface_of(model), threads, host)
         elif provider == CPU and providers == "auto":
             opened = _open_faster(model, threads, host)
         else:
@@ -147,71 +147,71 @@ def _open_first_possible(model: bytes, providers: str, threads: int, host: Engin
 
 def _open_cpu(model: bytes, threads: int, host: EngineOptions) -> _Opened:
     sessions = CpuSessions(model, threads=threads, exclusive_threads=host.exclusive_threads, cache=host.cache)
-    return _Opened(sessions, sessions.session.get_providers()[0], read_contract(sessions.session))
+    return _Opened(sessions, sessions.session.get_providers()[0], read_interface(sessions.session))
 
 
-def _open_openvino(model: bytes, contract: ModelSignature, threads: int, host: EngineOptions) -> _Opened:
-    precision = _float_precision(contract, host)
+def _open_openvino(model: bytes, interface: ModelInterface, threads: int, host: EngineOptions) -> _Opened:
+    precision = _float_precision(interface, host)
     try:
         sessions = OpenVinoSessions(
             model, threads=threads, exclusive_threads=host.exclusive_threads, precision=precision, cache=host.cache
         )
     except Exception as error:  # OpenVINO raises RuntimeError for everything, and the disk has its own
         raise EngineError(f"OpenVINO cannot load the model: {' '.join(str(error).split())}") from error
-    return _Opened(sessions, OPENVINO, contract, precision if precision != "fp32" else None)
+    return _Opened(sessions, OPENVINO, interface, precision if precision != "fp32" else None)
 
 
 def _open_faster(model: bytes, threads: int, host: EngineOptions) -> _Opened:
     """Open the model with ONNX Runtime, or with OpenVINO where it is installed and was measured to be faster."""
     if not is_installed():
         return _open_cpu(model, threads, host)
-    contract = _contract_of(model)
+    interface = _interface_of(model)
 
     def open_engine(provider: str) -> _Opened:
         if provider == CPU:
             return _open_cpu(model, threads, host)
-        return _open_openvino(model, contract, threads, host)
+        return _open_openvino(model, interface, threads, host)
 
-    is_bf16 = _float_precision(contract, host) == "bf16"
+    is_bf16 = _float_precision(interface, host) == "bf16"
     chosen = faster_engine(
         model,
         lambda provider: open_engine(provider).sessions,
-        size=(contract.height, contract.width),
-        precision="bf16" if is_bf16 else _file_precision(contract),
+        size=(interface.height, interface.width),
+        precision="bf16" if is_bf16 else _file_precision(interface),
         callers=max(1, (host.exclusive_threads or 1) // threads),
         cache=host.cache,
     )
     return open_engine(chosen)
 
 
-def _file_precision(contract: ModelSignature) -> str:
+def _file_precision(interface: ModelInterface) -> str:
     try:
-        return read_card(contract.metadata).precision
+        return read_card(interface.metadata).precision
     except BadCard:
         return "fp32"
 
 
-def _float_precision(contract: ModelSignature, host: EngineOptions) -> FloatPrecision:
-    is_allowed = host.allow_bf16 and _file_precision(contract) == "fp32"
+def _float_precision(interface: ModelInterface, host: EngineOptions) -> FloatPrecision:
+    is_allowed = host.allow_bf16 and _file_precision(interface) == "fp32"
     return "bf16" if is_allowed and has_bf16() else "fp32"
 
 
 def _try_gpu(model: bytes, provider: str, host: EngineOptions, failures: list[str]) -> _Opened | None:
-    contract = _contract_of(model)
+    interface = _interface_of(model)
     try:
         sessions = open_gpu(
-            model, provider, contract, largest_batch=host.largest_gpu_batch, cache=host.cache, report=host.report
+            model, provider, interface, largest_batch=host.largest_gpu_batch, cache=host.cache, report=host.report
         )
     except Exception as error:
         failures.append(f"{provider} could not load the model: {' '.join(str(error).split())}")
         return None
-    return _Opened(sessions, provider, contract)
+    return _Opened(sessions, provider, interface)
 
 
-def _contract_of(model: bytes) -> ModelSignature:
+def _interface_of(model: bytes) -> ModelInterface:
     """Read the file on the CPU, so that a later failure on another provider is not a fault of the file."""
     try:
-        return read_contract(open_session(model, optimised=False))
+        return read_interface(open_session(model, optimised=False))
     except EngineError:
         raise
     except Exception as error:

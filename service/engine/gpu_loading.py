@@ -9,6 +9,7 @@ from pathlib import Path
 from service.engine.cuda_device import find_gpu, tensorrt_version
 from service.engine.cuda_memory import CudaDevice
 from service.engine.gpu import GpuSessions
+from service.engine.model_interface import ModelInterface
 from service.engine.onnx_runtime import available_providers, open_session, runtime_version
 from service.engine.provider_options import (
     CHAINS,
@@ -19,7 +20,6 @@ from service.engine.provider_options import (
     profile_shapes,
     tensorrt_options,
 )
-from service.engine.signature import ModelSignature
 from service.engine.tensorrt_cache import Report, engine_folder, reported
 from service.model_files.card import BadCard, Precision, read_card
 from service.system.cache import key_of
@@ -30,13 +30,13 @@ class ProviderUnavailable(Exception):
 
 
 def open_gpu(
-    model: bytes, provider: str, contract: ModelSignature, *, largest_batch: int, cache: Path | None, report: Report
+    model: bytes, provider: str, interface: ModelInterface, *, largest_batch: int, cache: Path | None, report: Report
 ) -> GpuSessions:
     """Return a warmed-up model on the provider. Raises ProviderUnavailable, or the exceptions of ONNX Runtime."""
     if provider == CUDA:
         return _open(model, provider, {CUDA: cuda_options()}, largest_batch)
-    precision = _precision(contract)
-    size = (contract.height, contract.width, largest_batch)
+    precision = _precision(interface)
+    size = (interface.height, interface.width, largest_batch)
     key = engine_key(hashlib.sha256(model).hexdigest(), precision, profile_shapes(*size))
     activity = "building TensorRT engines, once for this GPU, or loading them"
     with reported(activity, report), engine_folder(cache, key) as engines:
@@ -69,8 +69,8 @@ def _open(model: bytes, provider: str, options_of: Mapping[str, Mapping[str, str
     return GpuSessions(session, CudaDevice(), largest_batch=largest_batch, tries_smaller=provider == CUDA)
 
 
-def _precision(contract: ModelSignature) -> Precision:
+def _precision(interface: ModelInterface) -> Precision:
     try:
-        return read_card(contract.metadata).precision
+        return read_card(interface.metadata).precision
     except BadCard:  # reported elsewhere, when the card itself is read
         return "fp32"

@@ -24,7 +24,7 @@ from service.system.cache import private_folder
 _KIND = "openvino"
 _DEVICE = "CPU"
 _PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
-# These cost next to nothing. A second compiled model, made when it is needed, has embeddings and class maps.
+# These outputs cost almost nothing. A second compiled model, made when it is needed, has embeddings and class maps.
 _USUAL_OUTPUTS = frozenset(("probabilities", "top_indices", ENERGY))
 
 FloatPrecision = Literal["fp32", "bf16"]

@@ -34,7 +34,7 @@ def choose_providers(choice: str) -> list[str]:
                 f"no CUDA device was found for --providers {choice}; are the driver and the GPU there? "
                 "--providers auto falls back to the CPU"
             )
-        say_once("no CUDA device was found: --providers auto falls back to the CPU")
+        log_once("no CUDA device was found: --providers auto falls back to the CPU")
         return [CPU]
     load_cuda_libraries()
     return _without_missing_tensorrt(candidates, choice)
@@ -62,12 +62,12 @@ def _without_missing_tensorrt(candidates: list[str], choice: str) -> list[str]:
             f"TensorRT is not installed, {TENSORRT_LIBRARY} cannot be loaded; install the extra `tensorrt`, or choose "
             "--providers cuda"
         )
-    say_once("TensorRT is not installed: --providers auto falls back to CUDA")
+    log_once("TensorRT is not installed: --providers auto falls back to CUDA")
     return [provider for provider in candidates if provider != TENSORRT]
 
 
 @functools.cache
-def say_once(text: str) -> None:
+def log_once(text: str) -> None:
     """Log a line once, for any number of models."""
     log.warning("%s", text)
 

@@ -1,1 +1,1 @@
-"""The layers around each route: access control, admission, error responses, headers, and the access log."""
+"""The layers around each route: admission, error responses, headers, and the access log."""

@@ -11,13 +11,13 @@ from types import MappingProxyType
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.access_control.access_policy import PREFLIGHT_HEADERS, Access
+from service.access_control.rate_limits import RateLimits
 from service.batching.jobs import IsAwaited
 from service.errors import Expired, NotReady, Overloaded, RateLimited, ServiceError, Unauthorized
 from service.http.access_log import AccessLog
-from service.http.access_policy import PREFLIGHT_HEADERS, Access
 from service.http.error_format import failure_response, internal_failure
 from service.http.error_responses import INTERNAL_ERROR_CODE
-from service.http.rate_limits import RateLimits
 from service.http.readiness import Readiness
 from service.http.request_context import RequestContext
 from service.http.route_labels import RouteNames

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
+from service.access_control.access_policy import Access
 from service.errors import Overloaded, ServiceError, queue_full
 from service.http.access_log import AccessLog
-from service.http.access_policy import Access
 from service.http.error_format import failure_response
 from service.http.readiness import Readiness
 from service.http.request_context import is_length, is_timeout_ms

@@ -60,11 +60,39 @@ class RequestContext:
     """The state of one request; wraps its ASGI `receive` and `send`."""
 
     __slots__ = (
-        "_body_ended", "_can_be_answered", "_closes", "_delays_others", "_held", "_is_last", "_limit",
-        "_memory", "_receive", "_send", "bytes_in", "bytes_out", "client", "client_has_left", "connection",
-        "decode_s", "draw_s", "expires_at", "extra_headers", "failure", "headers", "images", "inference_s",
-        "is_form", "lingers", "model", "queue_s", "received_at", "request_id", "started_at", "status",
-        "traced_images", "traceparent",
+        "_body_ended",
+        "_can_be_answered",
+        "_closes",
+        "_delays_others",
+        "_is_last",
+        "_limit",
+        "_memory",
+        "_receive",
+        "_reserved",
+        "_send",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "client_has_left",
+        "connection",
+        "decode_s",
+        "draw_s",
+        "expires_at",
+        "extra_headers",
+        "failure",
+        "headers",
+        "images",
+        "inference_s",
+        "is_form",
+        "lingers",
+        "model",
+        "queue_s",
+        "received_at",
+        "request_id",
+        "started_at",
+        "status",
+        "traced_images",
+        "traceparent",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +111,7 @@ class RequestContext:
         self._memory = memory
         self._is_last = is_last  # the response closes the connection: the server drains, or the connection is old
         self._limit = _NO_BODY
-        self._held = 0
+        self._reserved = 0
         self._closes = False
         self.headers = joined(scope["headers"])
         self._body_ended = b"content-length" not in self.headers and b"transfer-encoding" not in self.headers
@@ -165,7 +193,7 @@ class RequestContext:
             self._body_ended = not message.get("more_body", False)
             if self.traced_images is not None and self._body_ended:
                 self.received_at = time.monotonic()
-            self._memory.take(size, self.bytes_in + self._held)
+            self._memory.take(size, self.bytes_in + self._reserved)
             self._check_size(self.bytes_in)
         else:
             self._body_ended = True  # the client has disconnected
@@ -219,14 +247,14 @@ class RequestContext:
         if self.traced_images is not None:
             self.traced_images.append(classification)
 
-    def hold(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Count memory that the request takes beyond its body's bytes. Raises Overloaded above the limit."""
-        self._held += size
-        self._memory.take(size, self.bytes_in + self._held)
+        self._reserved += size
+        self._memory.take(size, self.bytes_in + self._reserved)
 
     def release_body(self) -> None:
         """Return the memory of a completed request's body to the limit of all bodies."""
-        self._memory.held_bytes -= self.bytes_in + self._held
+        self._memory.used_bytes -= self.bytes_in + self._reserved
 
     def _complete(self, headers: Headers) -> list[tuple[bytes, bytes]]:
         complete = [*headers, _NO_SNIFFING, (b"x-request-id", self.request_id), (b"server-timing", self._timing())]

@@ -27,7 +27,7 @@ class UploadMemory:
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
-        self.held_bytes = 0
+        self.used_bytes = 0
 
     def set_limit(self, most_bytes: int) -> None:
         """Replace the limit, once the number of processes that share it is known."""
@@ -38,6 +38,6 @@ class UploadMemory:
 
         Raises Overloaded if the other requests hold more than the limit.
         """
-        self.held_bytes += size
-        if self.held_bytes - own > self.most_bytes:
+        self.used_bytes += size
+        if self.used_bytes - own > self.most_bytes:
             raise Overloaded("Too many uploads are in progress; try again later.", retry_after_s=1)

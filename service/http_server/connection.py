@@ -182,18 +182,18 @@ class Connection(TimedProtocol):
         self._is_paused = False
         if self.transport.is_closing() or self._refusal is not None:
             return
-        if not self._refuse_held():
+        if not self._refuse_unparsed():
             self._wait_for_turn()
 
     def _take_turn(self) -> None:
         self._is_queued = False
-        if self._refuse_held():
+        if self._refuse_unparsed():
             return
         if self._overload is not None and self._part is Part.NONE and self._unparsed:
             self._overload.count_admitted(self.loop)
         super()._take_turn()
 
-    def _refuse_held(self) -> bool:
+    def _refuse_unparsed(self) -> bool:
         """Refuse the unparsed request if there is no capacity; return whether it was refused."""
         is_request = bool(self._unparsed) and self._is_before_head() and self._may_parse()
         if self._overload is None or not is_request or self._overload.has_capacity(time.monotonic()):

@@ -36,7 +36,7 @@ _CALLS_A_TURN = 128
 _FEW = 32  # connections that share the loop without turns: a turn takes 0.2 ms at most
 _FREE_CHUNKS, _LEAST_CHUNK_BYTES = 16 * 1024, 64  # the mean size of chunks is checked beyond this number
 _SMALL_BYTES = 4096  # cannot hold a pipeline of many requests
-_MOST_HELD_BYTES = 64 * 1024 * 1024  # of all connections of a process
+_MOST_UNPARSED_BYTES = 64 * 1024 * 1024  # of all connections of a process
 
 
 class Part(Enum):
@@ -90,7 +90,7 @@ class ParsingProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop the unparsed bytes."""
         super().connection_lost(exc)
-        self._turns.held_bytes -= len(self._unparsed)
+        self._turns.unparsed_bytes -= len(self._unparsed)
         self._unparsed = b""
 
     def data_received(self, data: bytes) -> None:
@@ -127,7 +127,7 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def _has_turn(self) -> bool:
         is_one_call = self._part is _BODY and self._body_length is not None
-        return len(self.connections) <= _FEW or is_one_call or self._turns.is_free(self.loop)
+        return len(self.connections) <= _FEW or is_one_call or self._turns.take(self.loop)
 
     def _wait_for_turn(self, *, is_first: bool = False) -> None:
         if not self._is_queued:
@@ -209,13 +209,13 @@ class ParsingProtocol(HttpToolsProtocol):
 
     def _keep(self, data: bytes, at: int) -> None:
         """Store unparsed bytes and pause reading; with no bytes, resume reading."""
-        self._turns.held_bytes += len(data) - len(self._unparsed)
+        self._turns.unparsed_bytes += len(data) - len(self._unparsed)
         self._unparsed, self._at = data, at
         if not data:
             self.flow.release()
             return
         self.flow.hold()
-        if self._turns.held_bytes > _MOST_HELD_BYTES:
+        if self._turns.unparsed_bytes > _MOST_UNPARSED_BYTES:
             self._refuse(PIPELINE_TOO_LARGE)
 
     def _refuse(self, refusal: ProtocolError) -> None:

@@ -19,10 +19,10 @@ Turn = Callable[[], None]
 
 
 class Turns:
-    """The queues of turns of all connections of one event loop. The connections maintain `held_bytes` themselves."""
+    """The queues of turns of all connections of one event loop. Connections maintain `unparsed_bytes` themselves."""
 
     def __init__(self) -> None:
-        self.held_bytes = 0  # received and not parsed yet
+        self.unparsed_bytes = 0  # received and not parsed yet
         self._first: deque[Turn] = deque()  # small requests that have just arrived
         self._later: deque[Turn] = deque()  # bytes beyond a connection's turn
         self._most = _FIRST_TURNS
@@ -30,7 +30,7 @@ class Turns:
         self._is_under_way = False
         self._began_s = 0.0
 
-    def is_free(self, loop: asyncio.AbstractEventLoop) -> bool:
+    def take(self, loop: asyncio.AbstractEventLoop) -> bool:
         """Take a turn of this pass; return False if none is left."""
         if not self._is_under_way:
             self._begin(loop)

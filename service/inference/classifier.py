@@ -24,7 +24,7 @@ from service.images.preprocessing import ImageInfo, Pixels, PixelSteps, header_t
 from service.inference.model_checks import InferenceEngine, ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.inference.results import Classification, ModelInfo, Prediction
 from service.model_files.card import ModelCard, read_card
-from service.model_files.checksum import is_corrupted
+from service.model_files.checksum import CORRUPTED, is_corrupted
 from service.model_files.confidence import ENERGY, needs_energy, scores_of
 from service.model_files.tensor_spec import OPEN, TensorSpec
 
@@ -261,9 +261,7 @@ def load_classifier(
     Raises EngineError, BadCard or ModelCheckFailed, each with one line for an operator.
     """
     if is_corrupted(model):
-        raise ModelCheckFailed(
-            "the file has been cut off or changed since its export; copy it anew, or export it again"
-        )
+        raise ModelCheckFailed(f"the file {CORRUPTED}")
     engine = Engine(model, providers=providers, host=host)
     card = read_card(engine.metadata)
     if card.confidence is not None and needs_energy(card.confidence.score):

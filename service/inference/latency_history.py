@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 _KIND = "speeds"
 
 
-def shortest_ever(cache: Path, *, model: str, processor: str, measured_s: float) -> float:
+def best_latency(cache: Path, *, model: str, processor: str, measured_s: float) -> float:
     """Return the shortest measured time of a model (by its sha256) on a processor, in seconds, and store it.
 
     Without a usable cache the result is `measured_s`.

@@ -22,7 +22,7 @@ from service.inference.classifier import Classifier, load_classifier
 from service.inference.model_checks import ModelCheckFailed
 from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.card import METADATA_KEY, BadCard
-from service.model_files.local_copies import find_kept, forget_the_rest, hold, keep
+from service.model_files.local_copies import find_copy, lock, prune, store
 from service.model_files.permissions import why_unreadable
 from service.model_files.repository import ModelFile, ModelRepositoryError, VersionState
 from service.model_files.signature import BadModelKeys, SignatureRefused, check_signature
@@ -175,7 +175,7 @@ def read_model(file: ModelFile, cache: Path | None = None, model_keys: Path | No
     digest must be signed by one of `model_keys`, if they are given.
     Raises ModelRepositoryError if the file cannot be read, is not signed, or has changed and has no copy.
     """
-    copy = None if cache is None or file.sha256 is None else find_kept(cache, file.sha256)
+    copy = None if cache is None or file.sha256 is None else find_copy(cache, file.sha256)
     if copy is not None:
         return copy
     try:
@@ -198,11 +198,11 @@ def _check_signature(file: ModelFile, content: bytes, model_keys: Path) -> None:
         raise ModelRepositoryError(str(error), path=file.path) from None
 
 
-def keep_models(files: Iterable[ModelFile], cache: Path) -> None:
+def store_copies_of(files: Iterable[ModelFile], cache: Path) -> None:
     """Copy the served files that are still unchanged into the cache, and remove copies of files that do not serve."""
     digests = {file.sha256: file for file in files if file.sha256 is not None}
     for sha256, file in digests.items():
         with contextlib.suppress(ModelRepositoryError):
-            keep(cache, sha256, read_model(file))
-    hold(cache, digests)
-    forget_the_rest(cache)
+            store(cache, sha256, read_model(file))
+    lock(cache, digests)
+    prune(cache)

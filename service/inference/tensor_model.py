@@ -27,7 +27,7 @@ from service.inference.model_checks import SMALL_MODEL_BATCH, ModelCheckFailed, 
 from service.inference.results import Classification, ModelInfo
 from service.inference.row_independence import has_independent_rows
 from service.inference.row_mixing import mixing_operators
-from service.model_files.checksum import is_corrupted
+from service.model_files.checksum import CORRUPTED, is_corrupted
 from service.model_files.tensor_spec import DTYPES, OPEN, TensorSpec, read_spec
 
 log = logging.getLogger(__name__)
@@ -197,9 +197,7 @@ def load_graph_model(
 ) -> TensorModel:
     """Load a model file without a card. Raises EngineError or ModelCheckFailed, each with one line for an operator."""
     if is_corrupted(model):
-        raise ModelCheckFailed(
-            "the file has been cut off or changed since its export; copy it anew, or export it again"
-        )
+        raise ModelCheckFailed(f"the file {CORRUPTED}")
     check_one_runtime()
     check_single_file(model)
     session = _open(model, providers, host)

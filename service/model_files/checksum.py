@@ -7,14 +7,14 @@ shows that every byte is the exported one. Files of other programs have none and
 
 import hashlib
 
-CORRUPTED = "has been truncated or changed since its export; copy it anew, or export it again"  # of a file: {path} …
+CORRUPTED = "has been truncated or changed since its export; copy it again, or export it again"  # of a file: {path} …
 _KEY = b"content_sha256"
 _TAG_OF_METADATA = 0x72  # field 14 of ModelProto, length-delimited; in an entry, key is field 1 and value is field 2
 
 
-def seal(content: bytes) -> bytes:
+def append_checksum(content: bytes) -> bytes:
     """Return a model file with its checksum. Nothing may be appended afterwards."""
-    return content + _seal_of(content)
+    return content + _checksum_entry(content)
 
 
 def is_corrupted(content: bytes) -> bool:
@@ -24,11 +24,11 @@ def is_corrupted(content: bytes) -> bool:
 
 def has_valid_checksum(content: bytes) -> bool:
     """Return whether a model file ends in a checksum that matches all bytes before it."""
-    length = len(_seal_of(b""))
-    return content[-length:] == _seal_of(content[:-length])
+    length = len(_checksum_entry(b""))
+    return content[-length:] == _checksum_entry(content[:-length])
 
 
-def _seal_of(content: bytes) -> bytes:
+def _checksum_entry(content: bytes) -> bytes:
     digest = hashlib.sha256(content).hexdigest().encode()
     entry = bytes((0x0A, len(_KEY))) + _KEY + bytes((0x12, len(digest))) + digest
     return bytes((_TAG_OF_METADATA, len(entry))) + entry

@@ -24,7 +24,7 @@ class DefaultModel:
     reason: str
 
 
-class Undecided(Exception):
+class AmbiguousDefault(Exception):
     """Several models of the user could be the default: `names`."""
 
     def __init__(self, names: list[str]) -> None:
@@ -33,7 +33,7 @@ class Undecided(Exception):
 
 
 def default_of(names: Iterable[str]) -> DefaultModel:
-    """Return the default of at least one model, by their names. Raises Undecided."""
+    """Return the default of at least one model, by their names. Raises AmbiguousDefault."""
     given = sorted(set(names))
     if len(given) == 1:
         return DefaultModel(given[0], "the only model")
@@ -50,7 +50,7 @@ def default_of(names: Iterable[str]) -> DefaultModel:
 def _of_own(names: list[str]) -> DefaultModel:
     """Return the only own model. A lower precision of a model counts as the same model, after the full one."""
     if len({_LOWERED.sub("", name) for name in names}) > 1:
-        raise Undecided(names)
+        raise AmbiguousDefault(names)
     return DefaultModel(min(names, key=_rank), "models of your own come before those of this project")
 
 

@@ -17,10 +17,10 @@ from service.model_files.repository import MODEL_FILE
 from service.system.cache import find_or_make, has_valid_checksum, private_folder
 
 _KIND = "models"
-_held: dict[str, int] = {}  # the open file of each served copy, by digest
+_locked: dict[str, int] = {}  # the open file of each served copy, by digest
 
 
-def keep(cache: Path, sha256: str, content: bytes) -> None:
+def store(cache: Path, sha256: str, content: bytes) -> None:
     """Copy a model file, unless a copy exists or the cache cannot be used."""
     with contextlib.suppress(OSError):
         find_or_make(cache, _KIND, sha256, functools.partial(_write, content))
@@ -30,7 +30,7 @@ def _write(content: bytes, folder: Path) -> None:
     (folder / MODEL_FILE).write_bytes(content)
 
 
-def find_kept(cache: Path, sha256: str) -> bytes | None:
+def find_copy(cache: Path, sha256: str) -> bytes | None:
     """Return the model file with this digest, or None."""
     with contextlib.suppress(OSError):
         entry = private_folder(cache, _KIND) / sha256
@@ -39,26 +39,26 @@ def find_kept(cache: Path, sha256: str) -> bytes | None:
     return None
 
 
-def hold(cache: Path, digests: Collection[str]) -> None:
+def lock(cache: Path, digests: Collection[str]) -> None:
     """Lock the copies of the models that are served here, until others are served or this process ends."""
-    for sha256 in _held.keys() - set(digests):
-        os.close(_held.pop(sha256))
-    for sha256 in set(digests) - _held.keys():
+    for sha256 in _locked.keys() - set(digests):
+        os.close(_locked.pop(sha256))
+    for sha256 in set(digests) - _locked.keys():
         with contextlib.suppress(OSError):
             descriptor = os.open(private_folder(cache, _KIND) / sha256 / MODEL_FILE, os.O_RDONLY | os.O_CLOEXEC)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            _held[sha256] = descriptor
+            _locked[sha256] = descriptor
 
 
-def forget_the_rest(cache: Path) -> None:
+def prune(cache: Path) -> None:
     """Remove the copies that are no longer served, here or by another server."""
     with contextlib.suppress(OSError):
         for entry in private_folder(cache, _KIND).iterdir():
-            if entry.name not in _held and not entry.name.startswith(".") and not _is_held(entry):
+            if entry.name not in _locked and not entry.name.startswith(".") and not _is_locked(entry):
                 shutil.rmtree(entry, ignore_errors=True)  # names with a dot are unfinished copies
 
 
-def _is_held(entry: Path) -> bool:
+def _is_locked(entry: Path) -> bool:
     try:
         with (entry / MODEL_FILE).open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

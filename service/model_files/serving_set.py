@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from service.model_files.default_model import DefaultModel, Undecided, default_of
+from service.model_files.default_model import AmbiguousDefault, DefaultModel, default_of
 from service.model_files.installed_models import installed_models
 from service.model_files.repository import (
     ALL,
@@ -139,7 +139,7 @@ def choose_model(files: list[ModelFile], requested: str | None, *, flag: str) ->
         names = list(dict.fromkeys(file.name for file in files if _may_have_card(file.path))) or names
     try:
         return default_of(names)
-    except Undecided as error:
+    except AmbiguousDefault as error:
         raise ModelRepositoryError(
             f"there are several models of your own; choose one with {flag}: {', '.join(error.names)}"
         ) from None

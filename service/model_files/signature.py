@@ -160,4 +160,4 @@ def _check_digest(resources: dict[str, tuple[str, str]], name: str, content: byt
     if algorithm not in _HASHES:
         raise SignatureRefused(f"it is signed by its {algorithm!r} digest; sign it with sha256")
     if not hmac.compare_digest(hashlib.new(algorithm, content).hexdigest().encode(), digest.encode()):
-        raise SignatureRefused("the file was altered after it was signed; copy it anew, or export and sign it again")
+        raise SignatureRefused("the file was altered after it was signed; copy it again, or export and sign it again")

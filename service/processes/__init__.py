@@ -1,1 +1,1 @@
-"""The supervisor, its workers, their messages, and changes of models while they run."""
+"""Child processes: forking, the messages between them, and the supervisor's view of its workers."""

@@ -25,7 +25,7 @@ from service.processes.messages import (
     StartFailure,
     ToWorker,
 )
-from service.telemetry.prometheus import Snapshot, added
+from service.telemetry.prometheus import Snapshot, merge
 
 _LAST_MESSAGES_S = 1.0
 
@@ -53,7 +53,7 @@ class WorkerHandle:
         self.failure: str | None = None  # why it could not start or serve, for an operator
         self.killed_because: str | None = None
         self.unanswered_pings = 0
-        self.statistics: Snapshot = added(())
+        self.statistics: Snapshot = merge(())
         self.max_batches: dict[str, int] = {}  # of the models it has prepared, by SHA-256
         self.files: tuple[ModelFile, ...] = ()  # which it serves
         self._channel = channel

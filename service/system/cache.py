@@ -56,7 +56,7 @@ def find_or_make(root: Path, kind: str, key: str, make: Callable[[Path], None]) 
         return entry
     with _temporary_folder(folder) as temporary:
         make(temporary)
-        _seal(temporary)
+        _record_digests(temporary)
         _publish(temporary, entry)
     remove_old_entries(folder)
     return entry
@@ -103,7 +103,7 @@ def _temporary_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _seal(folder: Path) -> None:
+def _record_digests(folder: Path) -> None:
     """Flush the files to the disk, which reports a full one, and record their digests beside them."""
     for path in folder.iterdir():
         with path.open("rb+") as file:

@@ -1,7 +1,7 @@
 """Memory that this server may use, and how much of it is in use: of its control group, or of the whole machine.
 
-The cache of files counts as free, because the kernel drops it before it ends a process. This is the figure by which
-Kubernetes evicts, too.
+The cache of files counts as free, because the kernel drops it before it ends a process. Kubernetes evicts pods by
+the same figure.
 """
 
 import os

@@ -25,10 +25,10 @@ class LogWriter:
         self._descriptor = descriptor
         self._most_lines = most_lines
         self.dropped = 0
-        self._start_anew()
-        os.register_at_fork(after_in_child=self._start_anew)
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
 
-    def _start_anew(self) -> None:
+    def _reset(self) -> None:
         self._lines: deque[bytes] = deque()
         self._is_writing = False
         self._has_lines, self._hurry = threading.Event(), threading.Event()

@@ -15,7 +15,7 @@ from service.errors import ServiceError
 from service.telemetry.histogram import Histogram
 from service.telemetry.model_statistics import InferenceCounts, Row
 from service.telemetry.predictions import PredictionCounts
-from service.telemetry.prometheus import HISTOGRAMS, Snapshot, added, key, process_snapshot
+from service.telemetry.prometheus import HISTOGRAMS, Snapshot, key, merge, process_snapshot
 
 if TYPE_CHECKING:  # the supervisor uses this module as well, without an engine
     from service.inference.results import Classification, ModelInfo, Prediction
@@ -79,7 +79,7 @@ class Metrics:
         )
 
     def add(self, sources: Sources) -> None:
-        """Read these numbers for each snapshot, too."""
+        """Add numbers that each snapshot reads."""
         self._sources.append(sources)
 
     def note_models(self, models: "Iterable[ModelInfo]") -> None:
@@ -177,4 +177,4 @@ class Metrics:
             counters |= self._predictions.numbers()
         models = [list(astuple(model)) for model in self._models]
         own = Snapshot(counters=counters, gauges=gauges, models=models, last_ms=self._inference.last_ms)
-        return added((own, process_snapshot()))
+        return merge((own, process_snapshot()))

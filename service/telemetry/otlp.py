@@ -106,7 +106,7 @@ class SpanExporter(Generic[Record]):
         self._resource = {"attributes": [attribute(*pair) for pair in target.resource.items()]}
 
     def put(self, record: Record) -> None:
-        """Have a record exported soon. Called by one thread only; never blocks."""
+        """Queue a record for export. Called by one thread only; never blocks."""
         if len(self._records) >= self._most_records:
             self.dropped += 1
             return

@@ -91,7 +91,7 @@ def key(name: str, *labels: str) -> str:
     return "\n".join((name, *labels))
 
 
-def added(snapshots: Iterable[Snapshot]) -> Snapshot:
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     """Return the sum of the statistics of several processes."""
     last_ms: dict[str, float] = {}
     total = Snapshot(counters={}, gauges={}, models=[], last_ms=last_ms)
@@ -115,7 +115,7 @@ def without_gauges(snapshot: Snapshot) -> Snapshot:
     return Snapshot(counters=snapshot["counters"], gauges={}, models=[], last_ms=snapshot.get("last_ms", {}))
 
 
-def counted(name: str, *labels: str, times: int = 1) -> Snapshot:
+def counter(name: str, *labels: str, times: int = 1) -> Snapshot:
     """Return the snapshot of one event, or of several."""
     return Snapshot(counters={key(name, *labels): [times]}, gauges={}, models=[])
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from benchmarks.serving.figures import (
+from benchmarks.serving.clients.figures import (
     Outcome,
     Stage,
     admitted,

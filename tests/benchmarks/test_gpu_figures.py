@@ -5,7 +5,7 @@ import time
 import pytest
 
 from benchmarks.gpu import milliseconds, section
-from tests.support.tiny_model import tiny_model
+from tests.support.model_files.tiny_model import tiny_model
 
 
 def test_milliseconds_are_those_of_one_call() -> None:

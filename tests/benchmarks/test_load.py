@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.fake_server import QUESTION, RIGHT, WRONG, answer, fake_server
-from benchmarks.serving import load
-from benchmarks.serving.figures import BROKEN, Outcome, Stage
-from benchmarks.serving.load import closed_loop, open_loop
+from benchmarks.serving.clients import load
+from benchmarks.serving.clients.figures import BROKEN, Outcome, Stage
+from benchmarks.serving.clients.load import closed_loop, open_loop
 
 REFUSAL = answer(b"{}", "503 Service Unavailable", "Retry-After: 7")
 

@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 
 from benchmarks.fake_server import RIGHT, WRONG, answer, fake_server
-from benchmarks.serving import processes, slow_senders, wrk
+from benchmarks.serving import wrk
+from benchmarks.serving.__main__ import _parser
 from benchmarks.serving.campaign import MATCHES, Plan
+from benchmarks.serving.clients import slow_senders
 from benchmarks.serving.duel import Footprint, Pair, contenders
-from benchmarks.serving.prepare import clear_labels
-from benchmarks.serving.results import Results
-from benchmarks.serving.servers import PEERS, SERVICE, Running
-from benchmarks.serving.table import render
-from benchmarks.serving.workload import Workload, answer_pattern
+from benchmarks.serving.reports.results import Results
+from benchmarks.serving.reports.table import render
+from benchmarks.serving.servers import processes
+from benchmarks.serving.servers.prepare import clear_labels
+from benchmarks.serving.servers.servers import PEERS, SERVICE, Running
+from benchmarks.serving.servers.workload import Workload, answer_pattern
 from benchmarks.serving.wrk import Measured
 
 
@@ -140,6 +143,12 @@ def test_a_run_of_a_part_replaces_its_cells_and_leaves_the_rest(tmp_path: Path) 
     assert again.pairs("resnet20 fp32", "mosec", 1)[0].ours.rate == 200
     assert again.pairs("resnet20 fp32", "mosec", 8)[0].ours.rate == 300
     assert again.footprints["resnet20 fp32"][SERVICE.name]["pss_mib"] == 120
+
+
+def test_a_run_of_a_part_continues_the_published_page_and_its_results() -> None:
+    page = _parser().parse_args([]).page
+    assert page.read_text().startswith("# Benchmarks of serving")
+    assert Results(page.with_name("results.json")).footprints
 
 
 def test_the_table_names_the_best_peer_of_each_column_and_our_ratio_to_it(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import CHROMIUM, CHROMIUM_FLAGS
-from tests.support.served import Served, serving
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import Served, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import opened
-from tests.support.running_service import running_service
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.running_service import running_service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # 1.7 MB of scripts, on a busy machine
 

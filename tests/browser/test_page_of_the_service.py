@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import opened, see, watched
-from tests.support.images import encoded, exif
-from tests.support.running_service import running_service
-from tests.support.tiny_model import write_tiny_model
+from tests.support.image_files.images import encoded, exif
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.running_service import running_service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.conftest import opened, see
-from tests.support.running_service import running_service
+from tests.support.servers.running_service import running_service
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine
 

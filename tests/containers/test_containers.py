@@ -13,7 +13,7 @@ import pytest
 
 from tests.containers import engine
 from tests.containers.engine import IMAGE, MODELS, ROOT, base_image, classify, inspect, run, succeeds, wait_until_ready
-from tests.support.running_service import running_service
+from tests.support.servers.running_service import running_service
 
 PROJECT = "resnet-service-test"  # apart from what someone may have running
 PORT = int(os.environ.get("PUBLISH_PORT", "8000"))

@@ -23,6 +23,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.support.model_files.tiny_model import tiny_model, write_tiny_model
 from tests.support.monitoring.alert_bench import Bench, table, webhook
 from tests.support.monitoring.paced_load import PacedLoad
 from tests.support.monitoring.prometheus import (
@@ -35,8 +36,7 @@ from tests.support.monitoring.prometheus import (
     seconds_until,
 )
 from tests.support.monitoring.slow_engine import SLOW_ENGINE
-from tests.support.served import ROOT, Served, ports_it_says, wait_until
-from tests.support.tiny_model import tiny_model, write_tiny_model
+from tests.support.servers.served import ROOT, Served, ports_it_says, wait_until
 
 FACTOR = 60
 _SHORT_LOG = "from service.telemetry.log_writer import LogWriter; LogWriter.__init__.__defaults__ = (2, 50)\n"

@@ -17,7 +17,7 @@ import pytest
 from deploy.simulation import ServerModel, simulate
 from tests.support.monitoring.paced_load import PacedLoad
 from tests.support.monitoring.slow_engine import SLOW_ENGINE
-from tests.support.served import Served, serving
+from tests.support.servers.served import Served, serving
 
 SERVERS, SECONDS = 3, 20.0
 WAIT_S = 0.5

@@ -22,8 +22,8 @@ from service.settings import Settings
 from tests.deploy.test_chart import strictly
 from tests.service.conftest import image
 from tests.support.kubernetes_tools import ROOT, python_of_tools
-from tests.support.running_service import running_service
-from tests.support.tiny_model import tiny_model
+from tests.support.model_files.tiny_model import tiny_model
+from tests.support.servers.running_service import running_service
 
 FILES = ROOT / "deploy" / "kserve"
 pytestmark = pytest.mark.timeout(600)

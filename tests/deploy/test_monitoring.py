@@ -20,7 +20,7 @@ from tests.support.monitoring.prometheus import (
     panels,
     shortened,
 )
-from tests.support.served import ROOT
+from tests.support.servers.served import ROOT
 
 _SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 _NAME = re.compile(r"(?<![:\w])(?:resnet|process)_[a-z0-9_]+\b(?!\.)")

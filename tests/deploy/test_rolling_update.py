@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import image
-from tests.support.replicas import Load, Replica, balancer, replicas
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.replicas import Load, Replica, balancer, replicas
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 

@@ -18,7 +18,7 @@ from tests.support.monitoring.autoscaler import Autoscaler, problems
 from tests.support.monitoring.paced_load import PacedLoad
 from tests.support.monitoring.prometheus import Prometheus, needs_prometheus, prometheus
 from tests.support.monitoring.slow_engine import SLOW_ENGINE
-from tests.support.served import Served, serving
+from tests.support.servers.served import Served, serving
 
 FACTOR = 15
 LOAD = "resnet:load:rate1m"

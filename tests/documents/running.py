@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.documents.blocks import Block
-from tests.support.served import wait_until
+from tests.support.servers.served import wait_until
 
 _TIMEOUT_S = 900
 _SERVER = re.compile(

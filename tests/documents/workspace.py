@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.containers.engine import base_image
 from tests.documents.blocks import ROOT
-from tests.support.served import free_port
+from tests.support.servers.served import free_port
 
 PHOTO = ROOT / "export" / "samples" / "fruit.jpg"
 STAMPS = (".serve", ".export", ".develop", ".docs")

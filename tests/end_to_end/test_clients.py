@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.served import Load, Served, serving, wait_until
+from tests.support.servers.served import Load, Served, serving, wait_until
 
 # A model that takes 20 ms an image, so that there is a queue to leave.
 SLOW = """

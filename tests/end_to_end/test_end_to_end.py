@@ -13,7 +13,7 @@ import pytest
 
 from service.model_files.default_model import SHIPPED_MODEL
 from tests.service.conftest import image
-from tests.support.served import ROOT, Served, serving, wait_until
+from tests.support.servers.served import ROOT, Served, serving, wait_until
 
 SHIPPED = ROOT / "models"
 HAS_SHIPPED_MODEL = (SHIPPED / SHIPPED_MODEL).exists()

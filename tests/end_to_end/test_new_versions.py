@@ -18,25 +18,25 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service.model_files.checksum import seal
-from service.model_files.local_copies import find_kept
+from service.model_files.checksum import append_checksum
+from service.model_files.local_copies import find_copy
 from service.system.cache import cache_root
-from tests.support.served import ROOT, Served, serving, wait_until
-from tests.support.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.servers.served import ROOT, Served, serving, wait_until
 
 CRASHES, HANGS = b"crashes the loader", b"hangs the loader"
-# Two files that no seal and no parser is asked about.
+# Two files that are refused before any checksum or parser.
 CRUEL = f"""
 import os, time
-import service.processes.validation_process
-load = service.processes.validation_process.load
+import service.model_updates.validation_process
+load = service.model_updates.validation_process.load
 def cruel(file, *, content, **options):
     if content == {CRASHES!r}:
         os.abort()
     while content == {HANGS!r}:
         time.sleep(1)
     return load(file, content=content, **options)
-service.processes.validation_process.load = cruel
+service.model_updates.validation_process.load = cruel
 """
 
 
@@ -159,9 +159,9 @@ def bit_flipped(model: bytes) -> bytes:
 def changed(change: Callable[[onnx.ModelProto], None]) -> Callable[[bytes], bytes]:
     def make(model: bytes) -> bytes:
         document = onnx.load_model_from_string(model)
-        del document.metadata_props[1:]  # the seal
+        del document.metadata_props[1:]  # the checksum
         change(document)
-        return seal(document.SerializeToString())
+        return append_checksum(document.SerializeToString())
 
     return make
 
@@ -199,7 +199,7 @@ def with_nan_weights(document: onnx.ModelProto) -> None:
 
 BAD = {
     "truncated": (truncated, "truncated"),
-    "bit-flipped": (bit_flipped, "cut off or changed"),
+    "bit-flipped": (bit_flipped, "truncated or changed"),
     "wrong golden answer": (changed(with_another_answer), "golden example"),
     "external data": (changed(with_external_data), "outside its file"),
     "unknown operator": (changed(with_an_unknown_operator), "com.example"),
@@ -236,7 +236,7 @@ def test_a_file_that_was_overwritten_in_place_is_refused_and_what_was_loaded_ans
 ) -> None:
     path, digest = folder / "tiny" / "1" / "model.onnx", hashlib.sha256(model_file).hexdigest()
     with serving(folder, "--processes", 1) as served:
-        wait_until(lambda: find_kept(cache_root(), digest) is not None)
+        wait_until(lambda: find_copy(cache_root(), digest) is not None)
         path.write_bytes(b"")
         assert load(served)[0] == 409
         described = served.ask("GET", "/models/tiny")[1]
@@ -395,7 +395,7 @@ CRUEL_AT_THE_START = """
 import service.lifespan
 load_in_a_worker = service.lifespan.load
 def cruel_in_a_worker(file, **options):
-    return service.processes.validation_process.load(file, content=file.path.read_bytes(), **options)
+    return service.model_updates.validation_process.load(file, content=file.path.read_bytes(), **options)
 service.lifespan.load = cruel_in_a_worker
 """
 
@@ -420,7 +420,7 @@ def test_a_process_is_replaced_from_the_kept_copy_while_the_folder_is_away(
     models, away = folder / "models", folder / "away"
     path = write_tiny_model(models, "kept", content=model_file)
     with serving(models, "--processes", 1) as served:
-        wait_until(lambda: find_kept(cache_root(), hashlib.sha256(model_file).hexdigest()) is not None)
+        wait_until(lambda: find_copy(cache_root(), hashlib.sha256(model_file).hexdigest()) is not None)
         if how == "a file that blocks whoever opens it":
             path.unlink()
             os.mkfifo(path)

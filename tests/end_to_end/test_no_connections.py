@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.conftest import image
-from tests.support.served import ROOT, serving_command
+from tests.support.servers.served import ROOT, serving_command
 
 STRACE = shutil.which("strace")
 pytestmark = [

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.service.conftest import image
-from tests.support.served import Served, serving
+from tests.support.servers.served import Served, serving
 
 KEY = "key-of-a-test"
 # The first request of each path is refused as if too much were waiting.

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
-from tests.support.running_service import running_service
+from tests.support.image_files.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
+from tests.support.servers.running_service import running_service
 
 ROOT = Path(__file__).parents[2]
 

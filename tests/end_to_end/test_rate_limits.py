@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.served import Served, serving
+from tests.support.servers.served import Served, serving
 
 SLOW = ("--rate-limit-per-s", "0.001", "--rate-limit-burst", "2", "--processes", "2")
 

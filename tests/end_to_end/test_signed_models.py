@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.service.test_main import assert_one_line, run
-from tests.support.served import Served, serving, wait_until
-from tests.support.signatures import altered, make_key, public_pem, sign, signed_by_another, unsigned
-from tests.support.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.model_files.signatures import altered, make_key, public_pem, sign, signed_by_another, unsigned
+from tests.support.model_files.tiny_model import LABELS, tiny_model, write_tiny_model
+from tests.support.servers.served import Served, serving, wait_until
 
 KEY = make_key()
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.served import ROOT, Served, free_port, wait_until
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import ROOT, Served, free_port, wait_until
 
 # A server whose models never finish loading, or fail when the file appears.
 LOADING = """

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.served import ROOT, Load, serving, wait_until
+from tests.support.servers.served import ROOT, Load, serving, wait_until
 
 
 def test_told_to_stop_it_is_not_ready_at_once_but_still_answers(models: Path, red: bytes) -> None:

@@ -19,9 +19,9 @@ from onnx import TensorProto
 from tritonclient.utils import InferenceServerException
 
 from tests.service.conftest import image
-from tests.support.graph_files import graph_file, write_graph_file
-from tests.support.served import ROOT, Served, serving, wait_until
-from tests.support.tiny_model import LABELS, SIDE, write_tiny_model
+from tests.support.model_files.graph_files import graph_file, write_graph_file
+from tests.support.model_files.tiny_model import LABELS, SIDE, write_tiny_model
+from tests.support.servers.served import ROOT, Served, serving, wait_until
 
 SHAPE = [SIDE, SIDE, 3]
 

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 from service.model_files.default_model import SHIPPED_MODEL
-from tests.support.served import ROOT, serving_command
+from tests.support.servers.served import ROOT, serving_command
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 PHOTO = ROOT / "tests" / "fixtures" / "images" / "jpeg_420.jpg"

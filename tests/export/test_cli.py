@@ -26,7 +26,7 @@ from service.engine.engine import Engine, EngineError
 from service.images.preprocessing import usual_resizer
 from service.model_files.card import golden_input, read_card
 from tests.export.conftest import Trained, copy_run
-from tests.support.file_server import serving
+from tests.support.servers.file_server import serving
 from training.networks.resnet import architecture
 from training.weights import published as published_weights
 from training.weights.checkpoint import sha256_of

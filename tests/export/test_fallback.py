@@ -19,7 +19,7 @@ from service.model_files.card import read_card
 from service.model_files.serving_set import find_models
 from tests.export.conftest import Trained, copy_run
 from tests.export.sources.test_trained import change_run
-from tests.support.shipped import write_shipped
+from tests.support.runs.shipped import write_shipped
 from training.runs import shipped
 
 

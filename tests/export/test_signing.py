@@ -15,7 +15,7 @@ import export.verification.check
 from export.cli import main
 from export.signing import PASSWORD
 from service.model_files.signature import check_signature
-from tests.support.signatures import altered, make_key, private_pem, public_pem, signed_by_another, unsigned
+from tests.support.model_files.signatures import altered, make_key, private_pem, public_pem, signed_by_another, unsigned
 
 pytest.importorskip("model_signing", reason="the extra sign is not installed")
 
@@ -58,7 +58,7 @@ def model_signing(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 FAULTS = [
-    (altered, "the file was altered after it was signed; copy it anew, or export and sign it again"),
+    (altered, "the file was altered after it was signed; copy it again, or export and sign it again"),
     (unsigned, "the file is not signed: there is no model.sig beside it; sign it with export-onnx --sign"),
     (signed_by_another, "model.sig was made with a key that --model-keys does not hold; add the key, or sign it again"),
 ]

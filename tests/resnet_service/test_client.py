@@ -13,7 +13,7 @@ import pytest
 
 from resnet_service import AsyncClient, Classification, Client, Model, ResnetError
 from tests.service.conftest import image
-from tests.support.served import Served, serving
+from tests.support.servers.served import Served, serving
 
 KEY = "key-of-a-test"
 ANSWER = {

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.support.served import ROOT
+from tests.support.servers.served import ROOT
 
 
 def test_without_the_package_the_command_names_what_to_install() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from resnet_service import Client, Model
-from tests.support.served import ROOT, free_port, serving, wait_until
+from tests.support.servers.served import ROOT, free_port, serving, wait_until
 
 mcp = pytest.importorskip("mcp")
 

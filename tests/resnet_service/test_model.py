@@ -15,8 +15,8 @@ from PIL import Image
 import resnet_service
 from resnet_service import Classification, Model, ResnetError
 from tests.service.conftest import image
-from tests.support.graph_files import graph_file, write_graph_file
-from tests.support.tiny_model import LABELS, SIDE, write_tiny_model
+from tests.support.model_files.graph_files import graph_file, write_graph_file
+from tests.support.model_files.tiny_model import LABELS, SIDE, write_tiny_model
 
 ROOT = Path(__file__).parents[2]
 

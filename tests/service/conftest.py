@@ -12,7 +12,7 @@ from PIL import Image
 
 from service.app import create_app
 from service.settings import Settings
-from tests.support.tiny_model import tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import tiny_model, write_tiny_model
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from service.system.shared_counters import SharedLoad
 from service.telemetry.prometheus import render
 from tests.service.conftest import client_of, image
 from tests.service.http_server.test_connection import connected, next_answer
-from tests.support.tiny_model import tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import tiny_model, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 

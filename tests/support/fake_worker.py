@@ -9,7 +9,7 @@ from service.model_files.repository import ModelFile, ServingSet
 from service.processes.messages import Message, ToWorker
 from service.processes.worker_fleet import WorkerFleet
 from service.processes.worker_handle import WorkerSpec
-from service.telemetry.prometheus import Snapshot, added
+from service.telemetry.prometheus import Snapshot, merge
 
 
 class FakeWorker:
@@ -25,7 +25,7 @@ class FakeWorker:
         self.failure: str | None = None
         self.killed_because: str | None = None
         self.was_killed = asyncio.Event()
-        self.statistics: Snapshot = added(())
+        self.statistics: Snapshot = merge(())
         self.max_batches: dict[str, int] = {}
         self.files: tuple[ModelFile, ...] = ()
         self.received: list[Any] = []

@@ -13,7 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.support.image_trees import as_tar, classes_in, image_bytes, write_images
+from tests.support.image_files.image_trees import as_tar, classes_in, image_bytes, write_images
 from tests.training.weights.test_conversion import settled
 from training.cli import main
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.support.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
-from tests.support.shipped import write_shipped
+from tests.support.image_files.messy_images import BROKEN, CLASSES, STRAYS, write_messy_images
+from tests.support.runs.shipped import write_shipped
 from tests.training.conftest import write_images
 from tests.training.weights.test_conversion import as_torchvision, settled
 from training.cli import main

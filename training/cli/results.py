@@ -21,8 +21,8 @@ def archive(
     out: Annotated[Path, typer.Argument(help="A new folder, such as training/results/my-run.")],
 ) -> None:
     """Copy the lasting results of a run: facts, measurements, and the weights in half precision."""
-    from training.runs.archive import ArchiveError
-    from training.runs.archive import archive as keep
+    from training.finished_runs.archive import ArchiveError
+    from training.finished_runs.archive import archive as keep
     from training.weights.checkpoint import CheckpointError
 
     try:
@@ -74,8 +74,8 @@ def evaluate(
 ) -> None:
     """Measure a trained network: errors, metrics of each class, confusion matrix, calibration."""
     from training.data.dataset import DataError
-    from training.runs.evaluate_command import EvaluationError, table
-    from training.runs.evaluate_command import evaluate as measure
+    from training.finished_runs.evaluate_command import EvaluationError, table
+    from training.finished_runs.evaluate_command import evaluate as measure
     from training.weights.checkpoint import CheckpointError
 
     try:

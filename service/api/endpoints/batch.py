@@ -58,7 +58,7 @@ class BatchEndpoint:
         if len(body) <= _SMALL_BYTES:
             return _entries(body, context)
         async with self._parsing_large:
-            context.hold(_COPIES * len(body) if context.is_form else await asyncio.to_thread(parsing_bytes, body))
+            context.reserve(_COPIES * len(body) if context.is_form else await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(_entries, body, context)
 
     async def _classify(

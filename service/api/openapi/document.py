@@ -7,6 +7,7 @@ from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
+from service.access_control.access_policy import is_health
 from service.api.endpoints import batch, classify, embed, explain
 from service.api.openapi.compatibility_paths import COMPATIBILITY_SCHEMAS, compatibility_paths
 from service.api.openapi.examples import EXAMPLES
@@ -17,7 +18,6 @@ from service.api.openapi.schemas import ANSWER_HEADERS, BODIES, TRACING_HEADERS,
 from service.api.openapi.v2_paths import v2_paths
 from service.api.openapi.v2_schemas import V2_BODIES
 from service.api.parsing.parameters import DEFAULT_TOP_K
-from service.http.access_policy import is_health
 from service.http.error_responses import MEDIA_TYPE, problem_document
 from service.http.request_context import MOST_TIMEOUT_MS
 from service.inference.class_activation import LONGEST_SIDE

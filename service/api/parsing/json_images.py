@@ -31,7 +31,7 @@ class JsonParser:
         if len(body) <= _SMALL_BYTES:
             return parse(body)
         async with self._parsing_large:
-            context.hold(await asyncio.to_thread(parsing_bytes, body))
+            context.reserve(await asyncio.to_thread(parsing_bytes, body))
             return await asyncio.to_thread(parse, body)
 
 

@@ -69,8 +69,8 @@ class InferEndpoint:
         async with self._reading_large:
             content = await asyncio.to_thread(unpacked, body, encoding, self._max_request_bytes)
             if content is not body:
-                context.hold(len(content))
-            context.hold(await asyncio.to_thread(parsing_bytes, content, json_bytes))
+                context.reserve(len(content))
+            context.reserve(await asyncio.to_thread(parsing_bytes, content, json_bytes))
             return await asyncio.to_thread(
                 read_call, model, content, json_bytes, max_image_bytes=self._serving.max_image_bytes
             )

@@ -129,7 +129,7 @@ def _wants_only_ready(body: bytes) -> bool:
         document = None
     requested = document.get("ready", False) if isinstance(document, dict) else None
     if not isinstance(requested, bool):
-        raise BadRequest('The body must be empty, {} or {"ready": true}, which leaves out what does not serve.')
+        raise BadRequest('The body must be empty, {} or {"ready": true}, which selects the versions that serve.')
     return requested
 
 

@@ -86,7 +86,7 @@ def _rows_of_raw(model: ServedModel, body: bytes, max_image_bytes: int) -> Rows:
         return _image_rows([_checked_image(body, max_image_bytes)])
     if len(model.inputs) != 1 or OPEN in model.inputs[0].shape[1:]:
         raise bad_tensor(
-            "This model needs a request with JSON: raw bytes alone do not tell its inputs and their shapes."
+            "This model needs a request with JSON: raw bytes alone do not contain the names and shapes of its inputs."
         )
     spec = model.inputs[0]
     shape = tuple(1 if axis == OPEN else axis for axis in spec.shape)

@@ -18,7 +18,7 @@ from export.sources.network_spec import NetworkSpec
 from export.sources.pretrained import from_file, from_published, has_published
 from export.sources.random_weights import random_network
 from export.sources.trained import Source
-from tests.support.file_server import FileServer, serving
+from tests.support.servers.file_server import FileServer, serving
 from training.networks.resnet import architecture
 from training.weights import published as published_weights
 from training.weights.checkpoint import sha256_of

@@ -13,7 +13,7 @@ from export.errors import ExportError
 from export.sources.network_spec import NetworkSpec
 from export.sources.trained import NoRun, find_run, find_shipped, from_run, read_labels
 from tests.export.conftest import Trained, copy_run
-from tests.support.shipped import write_shipped
+from tests.support.runs.shipped import write_shipped
 from training.runs import shipped
 from training.weights.checkpoint import find_weights, read_weights, sha256_of
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 import export.verification.check
 from export.cli import main
-from service.model_files.checksum import seal
-from tests.support.running_service import running_service
+from service.model_files.checksum import append_checksum
+from tests.support.servers.running_service import running_service
 from tests.training.conftest import write_images
 
 
@@ -49,8 +49,8 @@ def changed(file: Path, to: Path, change: Any, **card: Any) -> Path:
     change(model)
     entry = model.metadata_props[0]
     entry.value = json.dumps({**json.loads(entry.value), **card})
-    del model.metadata_props[1:]  # the old seal
-    to.write_bytes(seal(model.SerializeToString()))
+    del model.metadata_props[1:]  # the old checksum
+    to.write_bytes(append_checksum(model.SerializeToString()))
     return to
 
 
@@ -71,7 +71,14 @@ def test_a_fresh_file_passes_every_check(files: dict[str, Path], precision: str)
     result = export_onnx("check", files[precision])
     assert result.exit_code == 0, result.output
     assert "FAILED" not in result.stdout
-    for name in ("seal", "ONNX checker", "operator domains", "external data", "golden example", "batches of 1 to 16"):
+    for name in (
+        "checksum",
+        "ONNX checker",
+        "operator domains",
+        "external data",
+        "golden example",
+        "batches of 1 to 16",
+    ):
         assert f"ok  {name} " in result.stdout
     assert result.stdout.count("images/s") == 2
 

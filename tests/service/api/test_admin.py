@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
+from service.access_control.admin_access import AdminAccess
+from service.access_control.api_keys import ApiKeys
 from service.api.admin import create_admin_app
 from service.api.torchserve_management import Managed, WorkerFacts
 from service.errors import ModelRefused, NotFound, NotReady
-from service.http.admin_access import AdminAccess
-from service.http.api_keys import ApiKeys
 from service.http.readiness import Readiness
 from service.model_files.repository import ModelFile, VersionState
 

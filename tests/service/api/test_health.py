@@ -17,8 +17,8 @@ from service.api.openapi.failures import FAILURES
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import client_of
-from tests.support.graph_files import graph_file, write_graph_file
-from tests.support.tiny_model import LABELS, write_tiny_model
+from tests.support.model_files.graph_files import graph_file, write_graph_file
+from tests.support.model_files.tiny_model import LABELS, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from PIL import Image
 from service.app import create_app
 from service.settings import Settings
 from tests.service.conftest import client_of
-from tests.support.tiny_model import LABELS
+from tests.support.model_files.tiny_model import LABELS
 
 pytestmark = pytest.mark.anyio
 
@@ -104,4 +104,4 @@ async def test_a_large_json_body_is_parsed_in_a_thread(models: Path) -> None:
     async with client_of(app) as client:
         answer = (await client.post(PATH, json={"inputs": as_text(content.getvalue())})).json()
         assert answer == (await client.post(PATH, content=content.getvalue())).json()
-    assert app.state.components.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.used_bytes == 0

@@ -15,7 +15,7 @@ from service.batching.jobs import Deferred, SubmitOptions
 from service.batching.load_shedding import QueueLimits
 from service.errors import BadImage, EngineFailed, Expired, NotReady, Overloaded, ServiceError
 from service.system.shared_counters import SharedLoad
-from tests.support.served import wait_until
+from tests.support.servers.served import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -23,7 +23,7 @@ from service.cli.bulk_output import WrittenIds
 from service.errors import EngineFailed
 from service.inference.classifier import Classifier
 from tests.service.conftest import image
-from tests.support.tiny_model import tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import tiny_model, write_tiny_model
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 KILLS = 5

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.cli import classify as cli
 from service.settings import Settings
 from tests.service.conftest import image
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
 
 
 def run(*arguments: object, input: bytes | None = None) -> Result:

@@ -12,7 +12,7 @@ import pytest
 from service.engine import cpu as cpu_sessions
 from service.engine.cpu import CpuSessions
 from service.engine.onnx_runtime import GRAPH_FILE, WEIGHTS_FILE, EngineError, open_session
-from tests.support.tiny_model import SIDE
+from tests.support.model_files.tiny_model import SIDE
 
 IMAGE = np.full((1, SIDE, SIDE, 3), 200, np.uint8)
 OUTPUTS = ("probabilities", "top_indices")

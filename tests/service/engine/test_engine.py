@@ -19,7 +19,7 @@ from service.engine.cuda_device import Gpu
 from service.engine.engine import Engine, EngineError, EngineOptions, check_one_runtime
 from service.engine.gpu import DeviceLost
 from service.errors import EngineFailed
-from tests.support.tiny_model import LABELS, SIDE, TOP
+from tests.support.model_files.tiny_model import LABELS, SIDE, TOP
 
 
 def batch(*colours: tuple[int, int, int]) -> "np.ndarray[Any, np.dtype[np.uint8]]":

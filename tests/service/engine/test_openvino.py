@@ -14,7 +14,7 @@ from service.engine.engine import Engine, EngineError, EngineOptions
 from service.engine.openvino_sessions import OpenVinoSessions, has_bf16
 from service.engine.provider_options import OPENVINO
 from service.inference.classifier import load_classifier
-from tests.support.tiny_model import SIDE, tiny_model
+from tests.support.model_files.tiny_model import SIDE, tiny_model
 
 ROOT = Path(__file__).parents[3]
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, SIDE, SIDE, 3), dtype=np.uint8)

@@ -16,7 +16,7 @@ Machine = Callable[..., None]
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine with the GPU build of ONNX Runtime, with or without what it needs."""
-    provider_choice.say_once.cache_clear()
+    provider_choice.log_once.cache_clear()
 
     def make(*, gpu: bool, tensorrt: bool = True, build: tuple[str, ...] = (TENSORRT, CUDA, CPU)) -> None:
         monkeypatch.setattr(provider_choice, "available_providers", lambda: list(build))

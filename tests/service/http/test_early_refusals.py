@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.access_control.access_policy import Access, make_access
 from service.errors import Overloaded
 from service.http.access_log import AccessLog, as_json
-from service.http.access_policy import Access, make_access
 from service.http.admission import Admission
 from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness, State

@@ -14,7 +14,7 @@ from service.app import create_app
 from service.http.tracing import BatchIds, ImageTimes, Traced, spans_of
 from service.settings import Settings
 from tests.service.conftest import client_of
-from tests.support.collector import CollectorServer
+from tests.support.servers.collector import CollectorServer
 
 pytestmark = pytest.mark.anyio
 

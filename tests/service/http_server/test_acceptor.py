@@ -13,7 +13,7 @@ import pytest
 
 from service.http_server.acceptor import Acceptor, connection_limit
 from service.system.shared_counters import SharedLoad
-from tests.support.served import wait_until
+from tests.support.servers.served import wait_until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from service.http.access_policy import Access, read_origins
+from service.access_control.access_policy import Access, read_origins
 from service.http.client_connection import connection_of
 from service.http_server.client_timeouts import ClientTimeouts
 from service.http_server.connection import Connection, OnRejected

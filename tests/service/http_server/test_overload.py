@@ -6,7 +6,7 @@ import time
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.http.access_policy import Access
+from service.access_control.access_policy import Access
 from service.http.early_refusals import EarlyRefusals
 from service.http.readiness import Readiness
 from service.http.route_labels import RouteNames

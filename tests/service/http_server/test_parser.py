@@ -313,7 +313,7 @@ async def test_the_rest_of_a_pipeline_waits_in_the_kernel() -> None:
         go_on.set()
         for _ in range(100):
             assert await next_answer(reader) == (200, b"0")
-        assert (connection._unparsed, connection._turns.held_bytes) == (b"", 0)
+        assert (connection._unparsed, connection._turns.unparsed_bytes) == (b"", 0)
 
 
 async def test_a_turn_parses_few_of_many_tiny_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ async def test_turns_are_given_in_order_and_a_new_request_comes_first() -> None:
 
 async def test_a_pass_gives_a_bounded_number_of_turns_and_then_goes_on() -> None:
     loop, turns, given = asyncio.get_running_loop(), Turns(), []
-    free = sum(turns.is_free(loop) for _ in range(1000))
+    free = sum(turns.take(loop) for _ in range(1000))
     assert 1 <= free < 1000
     for number in range(1000):
         turns.wait(loop, lambda number=number: given.append(number), is_first=True)  # type: ignore[misc]

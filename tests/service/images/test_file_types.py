@@ -15,8 +15,8 @@ from service.errors import BadImage, NotAnImage, ServiceError
 from service.images.header import read_header
 from service.images.preprocessing import decode
 from tests.service.api.endpoints.test_classify import assert_problem
-from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.images import encoded, images, scene
+from tests.support.image_files.hostile_images import jpeg_of_scans, scan
+from tests.support.image_files.images import encoded, images, scene
 
 JPEG, PNG = encoded(scene(200, 150), "JPEG"), encoded(scene(200, 150), "PNG")
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from service.errors import BadImage, NotAnImage
 from service.images.header import MAX_PARTS, MAX_TABLE_BYTES, read_header, read_orientation
-from tests.support.hostile_images import hostile, jpeg_of_scans, riff, scan
-from tests.support.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
+from tests.support.image_files.hostile_images import hostile, jpeg_of_scans, riff, scan
+from tests.support.image_files.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
 
 
 @pytest.mark.parametrize("name", images())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.hostile_images import hostile
+from tests.support.image_files.hostile_images import hostile
 
 ROOT = Path(__file__).parents[3]
 # Addresses, absolute paths, tracebacks, and the names of libraries and of Python's exceptions.
@@ -19,7 +19,7 @@ TELLING = re.compile(
 
 
 def decoded_in_a_child(kind: str, *arguments: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-W", "error", "-m", "tests.support.decode_child", kind, *arguments]
+    command = [sys.executable, "-W", "error", "-m", "tests.support.image_files.decode_child", kind, *arguments]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stderr == ""
     assert result.returncode == 0

@@ -16,8 +16,8 @@ from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of
 from tests.service.images.test_preprocessing import large_photo, resized_like_torchvision
-from tests.support.hostile_images import jpeg_of_scans, scan
-from tests.support.images import encoded, exif, png_file, segment, with_segments
+from tests.support.image_files.hostile_images import jpeg_of_scans, scan
+from tests.support.image_files.images import encoded, exif, png_file, segment, with_segments
 
 # 5 megapixels, above limits of 4.5 that stand for 26 and 48.
 PHOTO = large_photo(2600, 2000)

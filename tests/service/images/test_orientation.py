@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from service.images.header import read_header
 from service.images.orientation import read_orientation
 from service.images.preprocessing import decode
-from tests.support.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
+from tests.support.image_files.images import chunk, encoded, exif, images, png_file, scene, segment, with_segments
 
 TYPES = {  # code → letter, whether it is a number to Pillow
     1: ("B", False),

@@ -30,8 +30,8 @@ from service.images.preprocessing import (
     installed_resizers,
     resize_and_crop,
 )
-from tests.support.decode_child import mutated
-from tests.support.images import (
+from tests.support.image_files.decode_child import mutated
+from tests.support.image_files.images import (
     FIXTURES,
     chunk,
     encoded,

@@ -19,7 +19,7 @@ from service.images.preprocessing import (
 )
 from service.images.resizing import PILLOW, SIMD, resize_box
 from service.images.simd_resizing import can_reduce, reduce_part
-from tests.support.images import encoded, exif, scene, segment, with_segments
+from tests.support.image_files.images import encoded, exif, scene, segment, with_segments
 
 pytestmark = pytest.mark.skipif(simd_resize.rust is None, reason="cykooz-resizer is not installed")
 

@@ -13,7 +13,7 @@ from service.images.jpeg_segments import SOS, jpeg_segments
 from service.images.preprocessing import ImageInfo, TruncatedImageInfo, decode, decode_reduced, image_to_pixels
 from service.images.truncated_jpeg import with_end_marker
 from tests.service.images.test_preprocessing import large_photo
-from tests.support.images import encoded, images, scene
+from tests.support.image_files.images import encoded, images, scene
 
 WIDTH, HEIGHT = 480, 640  # 40 rows of blocks of 16, so one is 2.5%
 PHOTO = scene(WIDTH, HEIGHT)

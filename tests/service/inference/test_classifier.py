@@ -22,9 +22,9 @@ from service.inference.classifier import Classifier, ImageJob, load_classifier, 
 from service.inference.model_checks import ModelCheckFailed, WarmUp, check_golden, warm_up
 from service.inference.results import Classification, ModelInfo
 from service.model_files.card import BadCard, ModelCard, read_card
-from service.model_files.checksum import seal
+from service.model_files.checksum import append_checksum
 from tests.service.conftest import image
-from tests.support.tiny_model import LABELS, SIDE, TOP, tiny_model
+from tests.support.model_files.tiny_model import LABELS, SIDE, TOP, tiny_model
 
 INFO = ModelInfo("fake", "1", "0" * 64, "CPUExecutionProvider", "fp32")
 
@@ -134,8 +134,8 @@ def with_card(model_file: bytes, **fields: Any) -> bytes:
     model = onnx.load_from_string(model_file)
     entry, _ = model.metadata_props
     entry.value = json.dumps({**json.loads(entry.value), **fields})
-    del model.metadata_props[1:]  # the old seal
-    return seal(model.SerializeToString())
+    del model.metadata_props[1:]  # the old checksum
+    return append_checksum(model.SerializeToString())
 
 
 def test_a_model_that_fails_its_golden_example_may_not_serve(model_file: bytes) -> None:

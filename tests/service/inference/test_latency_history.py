@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from service.inference.latency_history import shortest_ever
+from service.inference.latency_history import best_latency
 
 
 def note(cache: Path, seconds: float, model: str = "a", processor: str = "p") -> float:
-    return shortest_ever(cache, model=model, processor=processor, measured_s=seconds)
+    return best_latency(cache, model=model, processor=processor, measured_s=seconds)
 
 
 def test_a_busy_moment_does_not_make_a_model_slower(tmp_path: Path) -> None:

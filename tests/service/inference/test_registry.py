@@ -10,10 +10,10 @@ import pytest
 from service.errors import NotFound, NotReady
 from service.inference.registry import Registry, load, load_models, read_model
 from service.model_files.default_model import DefaultModel
-from service.model_files.local_copies import keep
+from service.model_files.local_copies import store
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.serving_set import choose_model, find_models, read_serving_set, warn_about_ignored_folders
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
 
 
 def put(folder: Path, *names: str) -> None:
@@ -187,7 +187,7 @@ def test_a_model_that_may_not_be_read_stops_the_start(tmp_path: Path, model_file
 
 def test_a_kept_copy_is_read_whatever_became_of_the_folder(tmp_path: Path) -> None:
     digest = hashlib.sha256(b"content").hexdigest()
-    keep(tmp_path / "cache", digest, b"content")
+    store(tmp_path / "cache", digest, b"content")
     file = ModelFile("a", "1", tmp_path / "gone" / "a" / "1" / "model.onnx", digest)
     assert read_model(file, tmp_path / "cache") == b"content"
     with pytest.raises(ModelRepositoryError, match="cannot be read"):

@@ -10,7 +10,7 @@ from service.inference.row_mixing import mixing_operators
 from service.inference.tensor_model import TensorModel, load_graph_model
 from service.model_files.onnx_graph import read_graph_file
 from service.model_files.tensor_spec import TensorSpec
-from tests.support.batch_graphs import APART, MIXED, model, node
+from tests.support.model_files.batch_graphs import APART, MIXED, model, node
 
 # What a graph shows when it runs, or for some numbers only, or by nothing but its random numbers.
 SEEN_BY_RUNNING_ALONE = frozenset(("number of rows", "rows backwards"))

@@ -21,8 +21,8 @@ from service.inference.registry import ModelRepositoryError, load
 from service.inference.tensor_model import TensorJob, TensorModel, load_graph_model
 from service.model_files.repository import ModelFile
 from service.settings import Settings
-from tests.support.graph_files import graph_file, write_graph_file
-from tests.support.served import ROOT
+from tests.support.model_files.graph_files import graph_file, write_graph_file
+from tests.support.servers.served import ROOT
 
 pytestmark = pytest.mark.anyio
 

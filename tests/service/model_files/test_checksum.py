@@ -1,21 +1,21 @@
-"""Whatever happens to a model file after its export, the seal tells."""
+"""The checksum detects any change of a model file after its export."""
 
 import onnx
 import pytest
 
 from service.inference.classifier import load_classifier
 from service.inference.model_checks import ModelCheckFailed
-from service.model_files.checksum import has_valid_checksum, seal
+from service.model_files.checksum import CORRUPTED, append_checksum, has_valid_checksum
 
 
-def test_a_sealed_file_is_intact_and_an_unsealed_one_is_not() -> None:
-    assert has_valid_checksum(seal(b"model"))
+def test_a_file_with_its_checksum_is_valid_and_one_without_is_not() -> None:
+    assert has_valid_checksum(append_checksum(b"model"))
     assert not has_valid_checksum(b"model")
     assert not has_valid_checksum(b"")
 
 
 def test_every_single_flipped_bit_is_noticed() -> None:
-    content = seal(b"weights and card")
+    content = append_checksum(b"weights and card")
     for place in range(len(content)):
         for bit in range(8):
             altered = bytearray(content)
@@ -24,7 +24,7 @@ def test_every_single_flipped_bit_is_noticed() -> None:
 
 
 def test_every_cut_and_everything_appended_is_noticed() -> None:
-    content = seal(b"weights and card")
+    content = append_checksum(b"weights and card")
     assert not any(has_valid_checksum(content[:length]) for length in range(len(content)))
     assert not has_valid_checksum(content + b"\0")
 
@@ -39,7 +39,7 @@ def test_onnx_reads_the_seal_as_metadata_and_writes_the_same_file_again(model_fi
 def test_a_model_file_with_one_flipped_bit_does_not_serve(model_file: bytes, place: int) -> None:
     altered = bytearray(model_file)
     altered[place] ^= 1
-    with pytest.raises(ModelCheckFailed, match="cut off or changed since its export; copy it anew, or export it again"):
+    with pytest.raises(ModelCheckFailed, match=f"the file {CORRUPTED}"):
         load_classifier("tiny", "1", bytes(altered), providers="cpu", max_batch=1)
 
 

@@ -17,7 +17,7 @@ from service.model_files.confidence import SCORES, Score, scores_of
 from service.settings import Settings
 from tests.service.cli.test_classify import run
 from tests.service.conftest import client_of, image
-from tests.support.tiny_model import SIDE, tiny_model, write_tiny_model
+from tests.support.model_files.tiny_model import SIDE, tiny_model, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 

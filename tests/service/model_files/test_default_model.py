@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.model_files.default_model import Undecided, default_of
+from service.model_files.default_model import AmbiguousDefault, default_of
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def test_your_own_comes_first_then_imagenet_then_everyday_things_then_cifar10(
 
 
 def test_several_models_of_your_own_leave_it_open() -> None:
-    with pytest.raises(Undecided) as undecided:
+    with pytest.raises(AmbiguousDefault) as undecided:
         default_of(["pets", "cars", "cars-int8", "imagenet-resnet50"])
     assert undecided.value.names == ["cars", "cars-int8", "pets"]
 

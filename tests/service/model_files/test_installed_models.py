@@ -9,7 +9,7 @@ from service.model_files import installed_models as module
 from service.model_files.installed_models import installed_models
 from service.model_files.repository import ModelRepositoryError
 from service.model_files.serving_set import find_models, locate_models
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
 
 RECORD = "service/app.py,,\n../../../share/resnet-service/models/tiny/1/model.onnx,,\n../../../bin/serve-resnet,,\n"
 

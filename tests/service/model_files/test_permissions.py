@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.model_files.permissions import why_unreadable
-from tests.support.served import ROOT
+from tests.support.servers.served import ROOT
 
 USER = 65_534 if os.geteuid() == 0 else os.geteuid()
 PROBE = """

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from service.inference import registry
 from service.model_files.repository import ModelFile, ModelRepositoryError
 from service.model_files.signature import BadModelKeys, SignatureRefused, check_signature, read_model_keys
-from tests.support.signatures import bundle, make_key, public_pem, sign, statement
+from tests.support.model_files.signatures import bundle, make_key, public_pem, sign, statement
 
 CONTENT = b"the bytes of a model"
 KEY, OTHER = make_key(), make_key()
@@ -65,7 +65,7 @@ def test_an_altered_byte_is_refused(model: Path, keys: Path, position: int) -> N
     content[position] ^= 1
     model.write_bytes(content)
     assert refusal(model, keys) == (
-        "the file was altered after it was signed; copy it anew, or export and sign it again"
+        "the file was altered after it was signed; copy it again, or export and sign it again"
     )
 
 

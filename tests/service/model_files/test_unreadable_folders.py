@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.http.api_keys import BadKeyFile, read_key_file
+from service.access_control.api_keys import BadKeyFile, read_key_file
 from service.model_files.repository import ModelRepositoryError
 from service.model_files.serving_set import find_models
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.support.served import ROOT
+from tests.support.servers.served import ROOT
 
 
 def test_a_child_whose_parent_ended_before_it_could_say_so_leaves() -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.support.served import ROOT
+from tests.support.servers.served import ROOT
 
 # Eight threads that allocate at the same time; glibc itself says in how many arenas.
 COUNT_ARENAS = """

@@ -12,7 +12,7 @@ from service.errors import Overloaded
 from service.images.preprocessing import ImageInfo
 from service.inference.results import Classification, ModelInfo, Prediction
 from service.telemetry.metrics import Metrics, Sources
-from service.telemetry.prometheus import Snapshot, added, counted, process_snapshot, render, without_gauges
+from service.telemetry.prometheus import Snapshot, counter, merge, process_snapshot, render, without_gauges
 
 
 def samples(metrics: Metrics | Snapshot) -> dict[str, float]:
@@ -92,7 +92,7 @@ def busy(requests: int, in_flight: int) -> Metrics:
 
 
 def test_the_statistics_of_several_processes_add_up() -> None:
-    found = samples(added((busy(2, 1).snapshot(), Metrics().snapshot(), busy(3, 4).snapshot())))
+    found = samples(merge((busy(2, 1).snapshot(), Metrics().snapshot(), busy(3, 4).snapshot())))
     assert found["resnet_requests_total POST /classify 200"] == 5
     assert found["resnet_requests_in_flight"] == 5
     assert found["resnet_request_seconds_count tiny"] == 5
@@ -102,7 +102,7 @@ def test_the_statistics_of_several_processes_add_up() -> None:
 
 
 def test_a_process_that_has_ended_leaves_its_counts_and_nothing_else() -> None:
-    found = samples(added((without_gauges(busy(2, 7).snapshot()), busy(1, 1).snapshot())))
+    found = samples(merge((without_gauges(busy(2, 7).snapshot()), busy(1, 1).snapshot())))
     assert found["resnet_requests_total POST /classify 200"] == 3
     assert found["resnet_requests_in_flight"] == 1
     assert found["resnet_processes"] == 1
@@ -110,8 +110,8 @@ def test_a_process_that_has_ended_leaves_its_counts_and_nothing_else() -> None:
 
 def test_adding_up_changes_none_of_the_parts() -> None:
     parts = [busy(1, 1).snapshot(), busy(2, 2).snapshot()]
-    first = samples(added(parts))
-    assert samples(added(parts)) == first
+    first = samples(merge(parts))
+    assert samples(merge(parts)) == first
 
 
 def aged(seconds: float) -> Sources:
@@ -120,13 +120,13 @@ def aged(seconds: float) -> Sources:
 
 def test_the_age_of_the_queue_is_the_oldest_processs_and_dropped_lines_are_a_sum() -> None:
     young, old = Metrics(sources=aged(0.5)), Metrics(sources=aged(2.0))
-    found = samples(added((young.snapshot(), old.snapshot())))
+    found = samples(merge((young.snapshot(), old.snapshot())))
     assert found["resnet_queue_age_seconds"] == 2.0
     assert found["resnet_log_lines_dropped_total"] == 6
 
 
 def test_deaths_are_counted_by_reason() -> None:
-    found = samples(added((counted("resnet_process_deaths", "signal 9"), counted("resnet_process_deaths", "signal 9"))))
+    found = samples(merge((counter("resnet_process_deaths", "signal 9"), counter("resnet_process_deaths", "signal 9"))))
     assert found["resnet_process_deaths_total signal 9"] == 2
 
 
@@ -171,7 +171,7 @@ def test_the_first_labels_of_a_card_have_their_own_counters_and_all_others_share
     metrics.note_inference(TINY, [seen("dog", 1, 0.5), seen("cat", 0, 0.4)], 0.3)
     for number in range(2, 50):
         metrics.note_classification(TINY, seen(f"bird {number}", number, 0.99), 0.3)
-    found = samples(added((metrics.snapshot(), Metrics(counted_labels=2).snapshot())))
+    found = samples(merge((metrics.snapshot(), Metrics(counted_labels=2).snapshot())))
     counts = {name: count for name, count in found.items() if name.startswith("resnet_predictions_total")}
     assert counts == {
         "resnet_predictions_total cat tiny": 2,
@@ -210,7 +210,7 @@ def test_numbers_of_other_parts_are_read_for_each_snapshot_and_add_up() -> None:
     one, other = Metrics(), Metrics()
     for metrics in (one, other):
         metrics.add(Sources({"resnet_engine_busy_seconds": lambda: 1.5}, {"resnet_engine_threads": lambda: threads[0]}))
-    found = samples(added((one.snapshot(), other.snapshot())))
+    found = samples(merge((one.snapshot(), other.snapshot())))
     assert found["resnet_engine_busy_seconds_total"] == 3.0
     assert found["resnet_engine_threads"] == 4
     threads[0] = 0

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.telemetry.otlp import BadEndpoint, Collector, Span, SpanExporter, attribute, collector
-from tests.support.collector import CollectorServer
+from tests.support.servers.collector import CollectorServer
 
 
 def spans_of(record: int) -> Iterator[Span]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.monitoring.prometheus import Prometheus, seconds_until
-from tests.support.served import Served, serving, wait_until
+from tests.support.servers.served import Served, serving, wait_until
 
 _LONGEST_S = 150.0
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.served import ROOT, Served, free_port, wait_until
+from tests.support.servers.served import ROOT, Served, free_port, wait_until
 
 MONITORING = ROOT / "deploy" / "monitoring"
 RULES = MONITORING / "rules.yml"

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from service.images.preprocessing import image_to_pixels
-from tests.support.images import encoded
-from tests.support.jpeg_trees import write_jpegs
+from tests.support.image_files.images import encoded
+from tests.support.image_files.jpeg_trees import write_jpegs
 from training.data.crops import CropSpec
 from training.data.decoder_pool import Decoders, gathered
 from training.data.image_arrays import Streamed

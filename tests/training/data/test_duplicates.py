@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.image_trees import as_tar, classes_in, write_images
+from tests.support.image_files.image_trees import as_tar, classes_in, write_images
 from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data.duplicates import duplicates_in

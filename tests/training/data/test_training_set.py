@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from service.images.preprocessing import usual_resizer
-from tests.support.jpeg_trees import write_jpegs
+from tests.support.image_files.jpeg_trees import write_jpegs
 from tests.training.runs.test_run import RECIPE
 from training.augmentation.batch_transforms import batch_indices
 from training.data.crops import CropSpec

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.image_trees import as_tar, classes_in, write_images
+from tests.support.image_files.image_trees import as_tar, classes_in, write_images
 from training.data.crops import CropSpec
 from training.data.dataset import load
 from training.data_files.listing import DataError

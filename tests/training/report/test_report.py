@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.support.run_folders import FOUR, facts_of, write_run, write_the_four
+from tests.support.runs.run_folders import FOUR, facts_of, write_run, write_the_four
 from training.cli import main
 
 PARTS = ("a", "b", "c", "d", "e", "f", "g", "h")

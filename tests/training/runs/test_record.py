@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.run_records import record_of
+from tests.support.runs.run_records import record_of
 from training.runs.record import RecordError, read_facts, read_record
 from training.runs.shipped import RESULTS
 

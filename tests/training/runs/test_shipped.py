@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.shipped import write_shipped
+from tests.support.runs.shipped import write_shipped
 from training.runs import shipped
 from training.runs.shipped import SMALL, is_checkout, is_shipped, shipped_runs, shown
 

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.support.run_records import record_of
-from tests.support.shipped import write_shipped
+from tests.support.runs.run_records import record_of
+from tests.support.runs.shipped import write_shipped
 from tests.training.weights.test_conversion import as_hugging_face, as_timm, as_torchvision, settled
 from training.networks.colour_statistics import IMAGENET
 from training.networks.resnet import ResNet, build

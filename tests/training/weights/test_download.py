@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.file_server import FileServer, serving
+from tests.support.servers.file_server import FileServer, serving
 from training.weights import download as module
 from training.weights.download import DownloadError, download
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.images.preprocessing import INTERPOLATIONS
-from tests.support.file_server import serving
+from tests.support.servers.file_server import serving
 from training.weights import published as published_weights
 from training.weights.published import (
     MIRROR,

@@ -16,7 +16,7 @@ from service.errors import Overloaded
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of, image
-from tests.support.tiny_model import COLOURS, LABELS
+from tests.support.model_files.tiny_model import COLOURS, LABELS
 
 pytestmark = pytest.mark.anyio
 
@@ -122,7 +122,7 @@ async def test_a_body_may_be_as_large_as_many_images(models: Path) -> None:
         large = [b"\xff\xd8" + b"x" * 9_000] * 40  # above what the event loop takes apart itself
         assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
         assert_problem(await client.post("/classify/batch", content=b"x" * 400_001), 413, "too_large")
-    assert app.state.components.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.used_bytes == 0
 
 
 async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(models: Path) -> None:
@@ -130,7 +130,7 @@ async def test_a_large_body_that_is_alone_finds_room_in_a_share_of_any_size(mode
     async with client_of(app) as client:
         large = [b"\xff\xd8" + b"x" * 90_000] * 40
         assert outcomes(await client.post("/classify/batch", files=form([*large, IMAGES[1]])))[-1] == "red"
-    assert app.state.components.upload_memory.held_bytes == 0
+    assert app.state.components.upload_memory.used_bytes == 0
 
 
 async def test_a_request_of_sixty_four_alone_is_never_refused_however_little_may_wait(models: Path) -> None:

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from service.api.parsing.multipart import MAX_PARTS
 from tests.service.conftest import image
-from tests.support.tiny_model import LABELS
+from tests.support.model_files.tiny_model import LABELS
 
 pytestmark = pytest.mark.anyio
 

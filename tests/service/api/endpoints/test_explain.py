@@ -27,8 +27,8 @@ from service.model_files.default_model import SHIPPED_MODEL
 from service.settings import Settings
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.conftest import client_of
-from tests.support.images import encoded, exif, scene
-from tests.support.tiny_model import SIDE
+from tests.support.image_files.images import encoded, exif, scene
+from tests.support.model_files.tiny_model import SIDE
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from tests.service.api.endpoints.test_classify import assert_problem
 from tests.service.cli.test_classify import run
 from tests.service.conftest import image
-from tests.support.images import encoded, scene
+from tests.support.image_files.images import encoded, scene
 
 pytestmark = pytest.mark.anyio
 

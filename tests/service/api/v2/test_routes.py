@@ -21,8 +21,8 @@ from service.app import create_app
 from service.model_files.repository import VersionState
 from service.settings import Settings
 from tests.service.conftest import image
-from tests.support.graph_files import graph_file, write_graph_file
-from tests.support.tiny_model import SIDE, write_tiny_model
+from tests.support.model_files.graph_files import graph_file, write_graph_file
+from tests.support.model_files.tiny_model import SIDE, write_tiny_model
 
 pytestmark = pytest.mark.anyio
 

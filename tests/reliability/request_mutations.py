@@ -105,7 +105,8 @@ def _headers(operation: Operation, dice: random.Random) -> bytes:
         _change_headers(headers, dice)
     if dice.random() < 0.05:
         headers += [(b"X-%d" % number, b"a") for number in range(dice.choice((200, 260, 2000)))]
-    return replace(request, headers=tuple(headers)).wire()
+    method = b"HEAD" if dice.random() < 0.05 else request.method
+    return replace(request, method=method, headers=tuple(headers)).wire()
 
 
 def _change_headers(headers: list[tuple[bytes, bytes]], dice: random.Random) -> None:

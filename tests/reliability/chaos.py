@@ -116,7 +116,10 @@ def _note(fault: Fault, scene: Scene, done: str, normal_s: float, deaths: float,
         report.facts.append(f"{fault.name}: failed were {kinds}.")
     report.check(outcomes["wrong"] == 0, f"{fault.name}: {outcomes['wrong']} wrong answers")
     report.check(normal_s < _NORMAL_WITHIN_S, f"{fault.name}: not normal after {_NORMAL_WITHIN_S:g} s")
-    report.check(fault.deaths in (None, deaths), f"{fault.name}: {deaths:.0f} workers ended, not {fault.deaths}")
+    ends = [line.partition(" ended: ")[2].strip(' "}\n') for line in scene.served.log if " ended: " in line]
+    report.check(
+        fault.deaths in (None, deaths), f"{fault.name}: {deaths:.0f} workers ended, not {fault.deaths}: {ends}"
+    )
     most = math.inf if fault.most_failed is None else fault.most_failed
     report.check(failed <= most, f"{fault.name}: {failed} requests failed, at most {most} may")
     report.broken += [f"{fault.name}: {line}" for line in tracebacks(scene.served)]

@@ -12,7 +12,7 @@ from tests.reliability.good_requests import FORM, JSON, Operation, good_request,
 from tests.support.decode_child import MUTATORS
 
 SEED = 20_261_130
-MARK = "zq7mark"  # in paths, headers and bodies: no line of the log may have it
+MARK = "zq7~mark"  # in paths, headers and bodies, and no valid id: no line of the log may have it
 _METHODS = (
     b"GET",
     b"HEAD",

@@ -50,7 +50,7 @@ _NAMES = (
     b"Host", b"Content-Length", b"Transfer-Encoding", b"Content-Type", b"Content-Encoding", b"Accept",
     b"Accept-Encoding", b"Expect", b"Connection", b"Upgrade", b"X-Request-Id", b"X-Request-Timeout-Ms",
     b"traceparent", b"Origin", b"Authorization", b"X-Api-Key", b"X-Forwarded-For",
-    b"Inference-Header-Content-Length", b"Range", b"If-None-Match", b"TE", b"Trailer", b"Cookie", b"Keep-Alive",
+    b"Inference-Header-Content-Length", b"Range", b"If-None-Match", b"Via", b"Trailer", b"Cookie", b"Keep-Alive",
     b"Access-Control-Request-Method", MARK.encode(), b"", b"a b", b"a\x00b", b"\xff", b"a" * 300, b"X-Real-Ip",
 )  # fmt: skip
 _EDGES: tuple[Any, ...] = (

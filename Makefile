@@ -22,7 +22,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-resnet50 train-cifar10 imagenet docs test-openvino deploy-tools chart-files
+.PHONY: help serve install test test-long reliability test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-resnet50 train-cifar10 imagenet docs test-openvino deploy-tools chart-files
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,9 @@ test: .venv/.develop check ## check the code, then run a seeded sample of every 
 
 test-long: .venv/.develop check test-containers test-openvino ## everything, the tests that take minutes included
 	$(BIN)/pytest -q -m "not containers" $(ARGS)
+
+reliability: .venv/.develop ## faults, damaged images and requests, and a soak (HOURS=8; half an hour by default); a table for each
+	$(BIN)/python -m tests.reliability
 
 test-openvino: .venv/.develop ## install OpenVINO beside the environment, and run the tests of the engine that it is
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/openvino openvino==2026.4.1

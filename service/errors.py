@@ -14,7 +14,7 @@ ServiceError
 ├── LabelNotInTop      422  the label has no heat map for this image
 ├── RateLimited        429  the client has sent more requests than its rate limit allows
 ├── EngineFailed       500  the model failed; the log has the cause
-├── Overloaded         503  the queue is full; try again later
+├── Overloaded         503  the queue or the memory is full; try again later
 ├── Expired            503  dropped from the queue: the limit on waiting, the deadline or the client has ended
 └── NotReady           503  the server is starting, or draining before a stop
 
@@ -119,6 +119,11 @@ class Overloaded(ServiceError):
 def queue_full(retry_after_s: int) -> Overloaded:
     """Return the error for a full queue. All detectors use the same message."""
     return Overloaded("Too many images are waiting; try again later.", retry_after_s=retry_after_s)
+
+
+def out_of_memory() -> Overloaded:
+    """Return the error for an image whose decoding the system has no memory for. All detectors use the same message."""
+    return Overloaded("The server has no memory for this image at present; try again later.", retry_after_s=1)
 
 
 class Expired(ServiceError):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from service.batching.heartbeat import Heartbeat
-from service.errors import EngineFailed, Expired, ServiceError
+from service.errors import EngineFailed, Expired, ServiceError, out_of_memory
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +145,8 @@ def prepare(queued: QueuedJob, deferred: Deferred[Any], has_others: Callable[[Is
 def _failure(error: Exception) -> ServiceError:
     if isinstance(error, ServiceError):
         return error.as_answer()
+    if isinstance(error, MemoryError):
+        return out_of_memory()
     _note_failure(error, 1)
     return EngineFailed("The model failed on this image; the server's log has the cause.")
 

@@ -4,10 +4,12 @@ A pure ASGI layer around all routes. It also turns failures into error responses
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -109,7 +111,8 @@ class Admission:
                 return
             self._admit(scope["method"], context, route)
             app = self._endpoints.get(route, self._app) if scope["method"] == "POST" else self._app
-            await app(scope, context.receive, context.send)
+            with contextlib.suppress(ClientDisconnect):  # during the upload, so there is no client to answer
+                await app(scope, context.receive, context.send)
         except ServiceError as error:
             self._metrics.note_refusal(error)
             context.failure = error.code

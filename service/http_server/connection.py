@@ -18,7 +18,7 @@ from service.http.client_connection import ClientConnection, connection_of, put_
 from service.http.request_context import joined
 from service.http.trace_headers import request_id
 from service.http_server.client_timeouts import TimedProtocol
-from service.http_server.early_errors import CorsHeaders, ProtocolError, no_cors_headers
+from service.http_server.early_errors import CorsHeaders, ProtocolError, no_cors_headers, without_content
 from service.http_server.overload import OverloadControl
 from service.http_server.parser import Part
 
@@ -223,7 +223,9 @@ class Connection(TimedProtocol):
         path = getattr(self, "url", b"").partition(b"?")[0]  # the part that has arrived
         identity = request_id(None)
         headers = {} if self._part is Part.NONE else joined(self.headers)  # those that have arrived
-        self.transport.write(self._refusal.answer(path.decode("latin-1"), identity, self._cors_headers(headers)))
+        response = self._refusal.answer(path.decode("latin-1"), identity, self._cors_headers(headers))
+        is_head = self._part is not Part.NONE and self.parser.get_method() == b"HEAD"
+        self.transport.write(without_content(response) if is_head else response)
         self._on_rejected(self._refusal.status, self._refusal.code, identity, self.client[0] if self.client else None)
         self.loop.call_later(_DISCARD_S, self.transport.close)
 

@@ -50,6 +50,12 @@ class ProtocolError:
         ) % (self.status, self.title.encode(), media_type.encode(), len(body), identity, lines, body)
 
 
+def without_content(response: bytes) -> bytes:
+    """Return the head of a response: that to HEAD has no content (RFC 9110, section 9.3.2)."""
+    head, end, _ = response.partition(b"\r\n\r\n")
+    return head + end
+
+
 BAD_HTTP = ProtocolError(400, "bad_http", "Bad request", "The request is not valid HTTP.")
 BAD_HOST = ProtocolError(
     400, "bad_host", "Bad request", "An HTTP/1.1 request must have exactly one Host header, with a valid host name."

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
-from service.errors import BadImage
+from service.errors import BadImage, out_of_memory
 from service.images.decoding import decode_plain_jpeg, decode_plain_png, open_with_pillow
 from service.images.file_types import LINE_ENDS_LOST, has_lost_line_ends
 from service.images.header import ImageHeader
@@ -30,7 +30,10 @@ _GREY_STEP: dict[object, int] = {"L;2": 85, "L;4": 17}  # between two adjacent g
 
 
 def decode_rgb(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.Image:
-    """Decode an image within the limits; a JPEG that lacks only its end is accepted. Raises BadImage."""
+    """Decode an image within the limits; a JPEG that lacks only its end is accepted.
+
+    Raises BadImage, or Overloaded if the system has no memory left.
+    """
     if header.is_truncated:
         content = with_end_marker(header.content)
         if content is None:
@@ -41,7 +44,7 @@ def decode_rgb(header: ImageHeader, limits: ImageLimits, divisor: int) -> Image.
         if header.orientation in _UPRIGHT:
             image = image.transpose(_UPRIGHT[header.orientation])
     except MemoryError:
-        raise BadImage("The image needs more memory than is available.") from None
+        raise out_of_memory() from None
     except TimeoutError:
         raise BadImage(f"The {_name(header)} image takes too long to decompress; save it again.") from None
     except Exception:  # decoders have no closed list of failures; their messages may contain addresses and paths

@@ -403,6 +403,16 @@ async def test_a_model_that_loses_answers_fails_instead_of_mixing_them_up() -> N
             await batcher.submit(Forgetful(), 1)
 
 
+async def test_a_model_without_memory_is_no_failure_of_the_image() -> None:
+    class Starved(OpenModel):
+        def answer_batch(self, jobs: list[int], *, exclusive: bool) -> list[int | ServiceError]:
+            raise MemoryError
+
+    async with running() as batcher:
+        with pytest.raises(Overloaded, match="no memory"):
+            await batcher.submit(Starved(), 1)
+
+
 async def test_stopping_answers_everything_that_was_accepted() -> None:
     model = GatedModel(max_batch=1)
     batcher = Batcher(QueueLimits(100, 60), threads=2)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from service.errors import Overloaded, request_too_large
@@ -266,6 +267,19 @@ async def test_uploads_share_a_limit_on_memory_and_give_it_back() -> None:
     third.go_on.set()
     await admission(scope, third.receive, third.send)
     assert third.status == 200
+
+
+async def test_a_client_that_leaves_during_its_upload_is_no_failure_of_the_server(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def reads_with_starlette(scope: Scope, receive: Receive, _: Send) -> None:
+        await Request(scope, receive).body()
+
+    client = Client()  # it sends nothing and disconnects
+    metrics = await ask(client, {"content-length": "20"}, app=reads_with_starlette)
+    assert client.sent == []
+    assert b'status="500"' not in render(metrics.snapshot())
+    assert caplog.text == ""
 
 
 async def test_a_request_given_up_at_the_end_is_reported() -> None:

@@ -196,6 +196,18 @@ async def test_a_refusal_has_an_id_of_its_own_and_somebody_hears_of_it() -> None
     assert heard == [(400, "bad_http", ids[0], "127.0.0.1"), (431, "header_too_large", ids[1], "127.0.0.1")]
 
 
+@pytest.mark.parametrize(
+    "rest", [b" / HTTP/1.1\r\n\r\n", b" / HTTP/3.0\r\nHost: a\r\n\r\n", b" / HTTP/1.1\r\nHost: a\r\nX Y: b\r\n\r\n"]
+)
+async def test_the_refusal_of_a_head_request_has_no_content(rest: bytes) -> None:
+    async with connected() as (reader, writer):
+        writer.write(b"HEAD" + rest)
+        head, _, content = (await reader.read()).partition(b"\r\n\r\n")
+    assert re.match(rb"HTTP/1.1 (400|505) ", head)
+    assert re.search(rb"\r\ncontent-length: [1-9]", head)  # as of the response to GET
+    assert content == b""
+
+
 async def test_a_body_does_not_count_as_head() -> None:
     async with connected() as (reader, writer):
         body = b"b" * (5 * MAX_HEAD_BYTES)

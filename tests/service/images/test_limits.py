@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from service.app import create_app
-from service.errors import BadImage
+from service.errors import BadImage, Overloaded
+from service.images import rgb_decoding
 from service.images.limits import DEFAULT_LIMITS, ImageLimits
 from service.images.preprocessing import ImageInfo, decode, decode_reduced, image_to_pixels
 from service.settings import Settings
@@ -146,3 +147,12 @@ async def test_the_settings_reach_every_route(models: Path) -> None:
     async with client_of(app) as client:
         assert (await client.post("/classify", content=encoded(Image.new("1", (5500, 5000)), "PNG"))).status_code == 200
         assert (await client.post("/classify", content=encoded(Image.new("1", (19_000, 2)), "PNG"))).status_code == 200
+
+
+def test_an_image_for_which_the_server_has_no_memory_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(rgb_decoding, "_to_rgb", without_memory)
+    with pytest.raises(Overloaded, match="no memory"):
+        decode(flat(64, 64))

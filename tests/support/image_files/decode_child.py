@@ -56,7 +56,7 @@ def mutated(seeds: list[bytes], case: int) -> bytes:
     for _ in range(dice.choice((1, 1, 1, 2, 4))):
         dice.choice(MUTATORS)(data, dice, seeds)
     repaired = data.startswith(b"\x89PNG") and dice.random() < 0.7
-    return _with_right_checksums(bytes(data)) if repaired else bytes(data)
+    return with_right_checksums(bytes(data)) if repaired else bytes(data)
 
 
 def _flip_bits(data: bytearray, dice: random.Random, _: list[bytes]) -> None:
@@ -113,7 +113,7 @@ MUTATORS: tuple[Callable[[bytearray, random.Random, list[bytes]], None], ...] = 
 )
 
 
-def _with_right_checksums(png: bytes) -> bytes:
+def with_right_checksums(png: bytes) -> bytes:
     """Otherwise hardly any damage would get past the checksums."""
     parts, position = [png[:8]], 8
     while position + 12 <= len(png):

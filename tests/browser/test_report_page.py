@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import opened
-from tests.support.run_folders import write_the_four
+from tests.support.runs.run_folders import write_the_four
 from training.report.writing import write_report
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]  # on a busy machine

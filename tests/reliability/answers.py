@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.api.openapi.failures import FAILURES
-from tests.support.served import Served
+from tests.support.servers.served import Served
 
 # Addresses in memory, paths of files, tracebacks, and the names of libraries: no response may have one.
 LEAKS = re.compile(

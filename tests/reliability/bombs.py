@@ -20,8 +20,8 @@ from tests.reliability.report import Report, counted, finish
 from tests.service.api.parsing.test_json_body import HOSTILE
 from tests.service.api.test_hostile_bodies import OF_THESE_ROUTES
 from tests.service.conftest import image
-from tests.support.served import Served, serving
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import Served, serving
 
 _LARGE = 16 * MEBIBYTE  # below the limit of an image, so that it is read
 _START = b"--" + BOUNDARY

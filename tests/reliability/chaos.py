@@ -18,8 +18,8 @@ from tests.reliability.answers import tracebacks
 from tests.reliability.checked_load import CheckedLoad, Known, known_answers
 from tests.reliability.faults import FAULTS, PROCESSES, Fault, Scene, Skipped
 from tests.reliability.report import Report, counted, finish
-from tests.support.served import ROOT, Served, serving_command
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import ROOT, Served, serving_command
 
 _BEFORE = 100  # right answers before a fault, and after it
 _IN_A_ROW = 20  # right answers on new connections that make a server normal

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.service.conftest import image
-from tests.support.served import Served
+from tests.support.servers.served import Served
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
 _TOLERANCE = 1e-4  # of a probability: a batch of another size may round otherwise

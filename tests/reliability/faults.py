@@ -17,9 +17,9 @@ from pathlib import Path
 
 from tests.reliability.checked_load import CheckedLoad
 from tests.reliability.processes import PATIENT
-from tests.support.giant_images import giants
-from tests.support.served import ROOT, Served
-from tests.support.tiny_model import tiny_model, write_tiny_model
+from tests.support.image_files.giant_images import giants
+from tests.support.model_files.tiny_model import tiny_model, write_tiny_model
+from tests.support.servers.served import ROOT, Served
 
 PROCESSES = 2
 _SUPERVISOR_STOPS_S = 10.0

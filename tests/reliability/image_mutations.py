@@ -5,8 +5,8 @@ import random
 import struct
 from collections.abc import Callable
 
-from tests.support.decode_child import EDGES, MUTATORS, with_right_checksums
-from tests.support.images import encoded, images, scene
+from tests.support.image_files.decode_child import EDGES, MUTATORS, with_right_checksums
+from tests.support.image_files.images import encoded, images, scene
 
 SEED = 20_261_130
 # Share of each format among the cases; the last three are refused by their first bytes.

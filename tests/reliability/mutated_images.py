@@ -19,8 +19,8 @@ from tests.reliability.image_mutations import FORMATS, mutated_image
 from tests.reliability.processes import MEBIBYTE, PATIENT, peak_bytes, usage_of
 from tests.reliability.report import Report, counted, finish
 from tests.service.conftest import image
-from tests.support.served import Served, serving
-from tests.support.tiny_model import LABELS, write_tiny_model
+from tests.support.model_files.tiny_model import LABELS, write_tiny_model
+from tests.support.servers.served import Served, serving
 
 COUNT = 20_000
 CLIENTS = 4

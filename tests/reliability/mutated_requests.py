@@ -18,8 +18,8 @@ from tests.reliability.processes import MEBIBYTE, PATIENT, usage_of
 from tests.reliability.report import Report, counted, finish
 from tests.reliability.request_mutations import KINDS, MARK, Case, mutated_request
 from tests.service.conftest import image
-from tests.support.served import Served, serving
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import Served, serving
 
 COUNT = 20_000
 CLIENTS = 32

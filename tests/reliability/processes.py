@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.served import Served
+from tests.support.servers.served import Served
 
 MEBIBYTE = 1 << 20
 # For a server on a machine with other work: a worker without CPU time for seconds is not one that hangs.
-PATIENT = "import service.processes.supervisor\nservice.processes.supervisor._TICK_S = 10.0"
+PATIENT = "import service.supervisor.supervisor\nservice.supervisor.supervisor._TICK_S = 10.0"
 
 
 @dataclass(frozen=True, slots=True)

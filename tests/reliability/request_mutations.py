@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from tests.reliability.good_requests import FORM, JSON, Operation, good_request, json_of
-from tests.support.decode_child import MUTATORS
+from tests.support.image_files.decode_child import MUTATORS
 
 SEED = 20_261_130
 MARK = "zq7~mark"  # in paths, headers and bodies, and no valid id: no line of the log may have it

@@ -28,8 +28,8 @@ from tests.reliability.least_squares import Slope, slope_of
 from tests.reliability.processes import MEBIBYTE, Usage, usage_of
 from tests.reliability.report import Report, counted, finish
 from tests.service.conftest import image
-from tests.support.served import Served, serving
-from tests.support.tiny_model import write_tiny_model
+from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.served import Served, serving
 
 DEFAULT_HOURS = 0.5
 REQUESTS_PER_S = 20.0  # low: the machine may have other work, and drift depends on the number of requests

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.image_trees import image_bytes
+from tests.support.image_files.image_trees import image_bytes
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from tests.support.run_records import record_of
+from tests.support.runs.run_records import record_of
 from tests.training.conftest import COLOURS, write_images
 from training.cli import main
 from training.evaluation import initial_signals

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.run_folders import facts_of, write_run, write_the_four
+from tests.support.runs.run_folders import facts_of, write_run, write_the_four
 from training.report import numbers
 from training.report.claims import claims
 from training.report.content import Claim, Verdict

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.support.run_folders import facts_of, write_run
+from tests.support.runs.run_folders import facts_of, write_run
 from training.cli import main
 from training.report import findings
 from training.report.initial_signals import InitialSignals, read_signals

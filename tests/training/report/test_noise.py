@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.run_folders import facts_of, write_run
+from tests.support.runs.run_folders import facts_of, write_run
 from training.report import numbers
 from training.report.noise import difference, errors_in_test, errors_in_training, gap, interval, widest_difference
 from training.report.runs import Run, read_runs

@@ -36,6 +36,7 @@ from service.cli.options import DEFAULT_MAX_IMAGE_BYTES
 
 _BATCH = 64  # images that an actor holds in memory
 _READERS = 16  # threads of an actor that read
+_TASKS = 2  # that read ids, and that write files, at a time
 _RECORD = "_job.json"  # readers of Parquet folders skip names that begin with an underscore
 
 
@@ -131,7 +132,9 @@ def main(
         id_column="id", checkpoint_path=f"{out}.checkpoint", delete_checkpoint_on_success=False
     )
     # Reading ids and writing rows reserve no CPU: else actors that fill all nodes would keep them waiting forever.
-    found = ray.data.read_datasource(ImageIds(ids, images_per_file), ray_remote_args={"num_cpus": 0})
+    # Their number is limited instead, since Ray would start a process for each such task.
+    free: dict[str, Any] = {"ray_remote_args": {"num_cpus": 0}, "concurrency": _TASKS}
+    found = ray.data.read_datasource(ImageIds(ids, images_per_file), **free)
     rows = found.map_batches(
         Classifier,
         fn_constructor_args=(images, model, top_k, max(1, math.floor(cpus)), max_image_bytes),
@@ -141,7 +144,7 @@ def main(
         num_cpus=cpus,
         num_gpus=gpus,
     )
-    rows.write_parquet(out, ray_remote_args={"num_cpus": 0})
+    rows.write_parquet(out, **free)
     _print_totals(out, len(ids))
 
 

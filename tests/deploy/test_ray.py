@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,23 +25,25 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import httpx
 import pyarrow.dataset
 import pyarrow.parquet
-from ray._private import services
-from ray.cluster_utils import Cluster
-from ray.serve.schema import ServeDeploySchema
 
-from deploy.ray import classify_images, serve_app
 from resnet_service import Client, Model, ResnetError
 from service.cli.bulk_parquet import answers_schema
 from tests.service.conftest import image
 from tests.support.kubernetes_tools import ROOT
 from tests.support.served import free_port
 
+with warnings.catch_warnings():  # those that Ray causes
+    warnings.simplefilter("ignore")
+    from ray.cluster_utils import Cluster
+    from ray.serve.schema import ServeDeploySchema
+
+    from deploy.ray import classify_images, serve_app
+
 JOB = ROOT / "deploy" / "ray" / "classify_images.py"
 MODEL = ROOT / "models" / "cifar10-resnet20"
 IMAGES, BROKEN = 2000, {"text.jpg": "not_an_image", "empty.png": "no_file", "cut.jpg": "bad_image"}
-STARTED_AFTER_S = 300  # Ray itself allows 30 s, too little on a busy machine
 
-# Ray leaves sockets and files of its own open.
+# Ray leaves sockets and files open, and uses what is deprecated.
 pytestmark = pytest.mark.filterwarnings(
     "default::ResourceWarning", "default::DeprecationWarning", "default::FutureWarning"
 )
@@ -129,8 +132,7 @@ def cluster(cpus: int) -> Iterator[Cluster]:
     """A head node with so many logical CPUs, without a dashboard."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
-        patch.setenv("RAY_worker_register_timeout_seconds", str(STARTED_AFTER_S))
-        patch.setattr(services, "get_node", partial(services.get_node_with_retry, timeout_s=STARTED_AFTER_S))
+        patch.setenv("RAY_worker_register_timeout_seconds", "300")  # 60 s are too few on a busy machine
         found = Cluster()
         try:
             add_node(found, cpus)

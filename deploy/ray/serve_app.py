@@ -4,7 +4,7 @@
 
 Images that arrive while the model is busy share the next batch; there is no timer. Serve refuses requests above
 `max_ongoing_requests` and `max_queued_requests` with 503 and `Retry-After`. `deploy/ray/rayservice.yaml` runs this
-application on Kubernetes. It is slower than `serve-resnet`: docs/ray.md has figures.
+application on Kubernetes. docs/ray.md says what `serve-resnet` has beyond it.
 """
 
 import asyncio

@@ -22,7 +22,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check $$([ -t 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test test-long reliability test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-resnet50 train-cifar10 imagenet docs test-openvino deploy-tools chart-files
+.PHONY: help serve install test test-long reliability test-containers coverage check dist check-tag lock sbom lint-release audit image bench bench-training bench-serving train-default train-resnet50 train-cifar10 imagenet docs test-openvino test-ray deploy-tools chart-files
 
 help: ## list these verbs
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,7 +35,7 @@ install: .venv/.develop ## install everything into .venv: serving, training, exp
 test: .venv/.develop check ## check the code, then run a seeded sample of every test
 	$(BIN)/pytest -q -m "not long and not containers" --numprocesses 3 --dist loadfile $(ARGS)
 
-test-long: .venv/.develop check test-containers test-openvino ## everything, the tests that take minutes included
+test-long: .venv/.develop check test-containers test-openvino test-ray ## everything, the tests that take minutes included
 	$(BIN)/pytest -q -m "not containers" $(ARGS)
 
 reliability: .venv/.develop ## faults, damaged images and requests, and a soak (HOURS=8; half an hour by default); a table for each
@@ -44,6 +44,12 @@ reliability: .venv/.develop ## faults, damaged images and requests, and a soak (
 test-openvino: .venv/.develop ## install OpenVINO beside the environment, and run the tests of the engine that it is
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .venv/openvino openvino==2026.4.1
 	PYTHONPATH=.venv/openvino $(BIN)/pytest -q tests/service/engine/test_openvino.py $(ARGS)
+
+test-ray: .venv/.develop ## install Ray into an environment of its own, .venv/ray, and run its job and its application on two nodes
+	$(PYTHON) -m venv .venv/ray
+	.venv/ray/bin/python -m pip install --quiet --constraint constraints/service-cpu.txt --editable '.[cpu,client,ray]' \
+	    onnx==1.23.2 pytest pytest-timeout pyyaml jsonschema
+	.venv/ray/bin/python -m pytest -q -m long tests/deploy/test_ray.py $(ARGS)
 
 test-containers: .venv/.develop ## build the image and run the compose file; needs a Docker Engine
 	$(BIN)/pytest -q -s -m containers $(ARGS)

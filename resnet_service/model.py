@@ -76,12 +76,12 @@ class Model:
         return self._classification(self._answer(image, top_k, ()))
 
     def classify_many(
-        self, images: Iterable[ImageInput], *, top_k: int = DEFAULT_TOP_K
+        self, images: Iterable[ImageInput], *, top_k: int = DEFAULT_TOP_K, threads: int | None = None
     ) -> list[Classification | ResnetError]:
-        """Return for each image, in order, its best labels, or the error that it has. All cores work on them."""
+        """Return for each image, in order, its best labels, or the error that it has. `threads`: None is all cores."""
         _check_top_k(top_k)
-        with ThreadPoolExecutor(available_cores()) as threads:
-            batches = threads.map(lambda batch: self._classify_batch(batch, top_k), _batches_of(images))
+        with ThreadPoolExecutor(threads or available_cores()) as pool:
+            batches = pool.map(lambda batch: self._classify_batch(batch, top_k), _batches_of(images))
             return [answer for batch in batches for answer in batch]
 
     def explain(self, image: ImageInput, *, label: str | None = None, index: int | None = None) -> Explanation:

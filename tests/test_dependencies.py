@@ -23,7 +23,7 @@ LINUX, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
 RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 # Constraints and extras, as the Makefile, the Dockerfile, docs/ and the files of constraints themselves name them.
-SERVICE = (("service-cpu", ""), ("service-cpu", "cpu"))
+SERVICE = (("service-cpu", ""), ("service-cpu", "cpu"), ("service-cpu", "cpu,client,ray"))
 GPU = (("service-gpu", ""), ("service-gpu", "gpu"))
 ALL = "cpu,train,export,dev"
 DEVELOPMENT = tuple(

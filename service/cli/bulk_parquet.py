@@ -60,7 +60,7 @@ def write_parquet(journal: Path, path: Path) -> None:
     import pyarrow.json as pa_json
     import pyarrow.parquet as pq
 
-    schema = _schema()
+    schema = answers_schema()
     with (
         _failing_in_one_line(path),
         _renamed_when_complete(path) as unfinished,
@@ -74,7 +74,8 @@ def write_parquet(journal: Path, path: Path) -> None:
     journal.unlink()
 
 
-def _schema() -> Any:
+def answers_schema() -> Any:
+    """Return the pyarrow.Schema of the rows."""
     import pyarrow as pa
 
     prediction = pa.struct([("label", pa.string()), ("index", pa.int32()), ("probability", pa.float64())])
@@ -88,7 +89,7 @@ def _lines_of(path: Path) -> Iterator[bytes]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        if not file.schema_arrow.equals(_schema()):
+        if not file.schema_arrow.equals(answers_schema()):
             raise BulkError(f"{path} has other columns than this command writes; write to another file")
         for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
             for row in batch.to_pylist():

@@ -4,6 +4,7 @@ import io
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,19 @@ def test_of_many_images_each_has_its_answer_or_its_error(model: Model, tmp_path:
     expected[7], expected[20] = "not_an_image", "no_file"
     assert labels == expected
     assert model.classify_many([]) == []
+
+
+def test_the_number_of_threads_can_be_limited(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: set[int] = set()
+    classify_batch = Model._classify_batch
+
+    def noting(self: Model, images: list[Any], top_k: int) -> list[Classification | ResnetError]:
+        used.add(threading.get_ident())
+        return classify_batch(self, images, top_k)
+
+    monkeypatch.setattr(Model, "_classify_batch", noting)
+    answers = model.classify_many([image((255, 0, 0))] * 80, threads=1)
+    assert (len(answers), len(used)) == (80, 1)
 
 
 def test_an_image_that_takes_long_to_decode_is_answered_among_others(model: Model) -> None:

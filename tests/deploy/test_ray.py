@@ -30,7 +30,7 @@ from resnet_service import Client, Model, ResnetError
 from service.cli.bulk_parquet import answers_schema
 from tests.service.conftest import image
 from tests.support.kubernetes_tools import ROOT
-from tests.support.served import free_port
+from tests.support.servers.served import free_port
 
 with warnings.catch_warnings():  # those that Ray causes
     warnings.simplefilter("ignore")

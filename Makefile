@@ -143,6 +143,10 @@ train-resnet50: .venv/.develop ## train the shipped ResNet-50 again, beginning a
 	$(BIN)/train-resnet grow training/results/everyday-resnet18 runs/grown.safetensors --data data/tiny-imagenet-train.tar
 	$(BIN)/train-resnet run --recipe everyday-resnet50 --weights runs/grown.safetensors --set zero_init_residual=false \
 	    --steps 1000 --set batch_size=64 --set learning_rate=0.005 --set 'progressive_sizes=[[0,48],[0.8,64]]' \
+	    --data data/tiny-imagenet-train.tar --out runs/everyday-resnet50-first $(ARGS)
+	$(BIN)/train-resnet run --recipe everyday-resnet50 --weights runs/everyday-resnet50-first --set zero_init_residual=false \
+	    --steps 60 --set batch_size=64 --set learning_rate=0.002 --set progressive_sizes=[] --set ema_decay=null \
+	    --set test_size=80 --set test_shorter_side=80 \
 	    --data data/tiny-imagenet-train.tar --test-data data/tiny-imagenet-val.tar --out runs/everyday-resnet50 $(ARGS)
 
 train-cifar10: .venv/.develop ## train the CIFAR-10 models again (DATA=folder of the two tars; NETWORK=resnet20 the small one), and export one

@@ -106,7 +106,7 @@ def test_timing_the_budget_leaves_no_trace_in_the_weights(
 ) -> None:
     clock = Clock(monkeypatch, lambda _: 1.0, real=True)
     monkeypatch.setattr(TimeBudget, "is_due", lambda *_: False)
-    budgeted = train(images, tmp_path / "budgeted", time_budget_minutes=0.1, began=clock.now)
+    budgeted = train(images, tmp_path / "budgeted", time_budget_minutes=0.5, began=clock.now)
     train(images, tmp_path / "counted", dataclasses.replace(RECIPE, steps=budgeted["steps"]))
     one, other = load_latest(tmp_path / "budgeted"), load_latest(tmp_path / "counted")
     assert one and other and budgeted["steps"] > 1

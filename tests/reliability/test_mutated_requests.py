@@ -40,6 +40,7 @@ def test_20_000_damaged_requests() -> None:
     assert mutated_requests.run(mutated_requests.COUNT).broken == []
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_bomb_is_refused_on_every_path() -> None:
     report = bombs.run(1)

@@ -2,13 +2,13 @@
 
 import http.client
 import json
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from tests.service.conftest import image
+from tests.support.servers.client_threads import ClientThreads
 from tests.support.servers.served import Served
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
@@ -41,25 +41,14 @@ def known_answers(served: Served) -> list[Known]:
     return found
 
 
-class CheckedLoad:
+class CheckedLoad(ClientThreads):
     """Sends requests until the block ends."""
 
     def __init__(self, served: Served, known: list[Known], *, clients: int = 4, pause_s: float = 0.02) -> None:
         self._served, self._known, self._pause_s = served, known, pause_s
-        self._ends, self._lock = threading.Event(), threading.Lock()
-        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(clients)]
+        super().__init__(clients, self._run)
         self.clients = clients
         self.outcomes: Counter[str] = Counter()  # right, wrong, or what came instead of an answer
-
-    def __enter__(self) -> "CheckedLoad":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
 
     @property
     def failures(self) -> dict[str, int]:

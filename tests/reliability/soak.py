@@ -13,7 +13,6 @@ import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +28,7 @@ from tests.reliability.processes import MEBIBYTE, Usage, usage_of
 from tests.reliability.report import Report, counted, finish
 from tests.service.conftest import image
 from tests.support.model_files.tiny_model import write_tiny_model
+from tests.support.servers.client_threads import ClientThreads
 from tests.support.servers.served import Served, serving
 
 DEFAULT_HOURS = 0.5
@@ -83,7 +83,7 @@ def _kinds() -> list[Kind]:
     ]
 
 
-class Clients:
+class Clients(ClientThreads):
     """Threads with kept connections that send requests at a fixed rate in total and check every answer."""
 
     def __init__(self, served: Served, rate_per_s: float) -> None:
@@ -91,21 +91,10 @@ class Clients:
         self._kinds = _kinds()
         self._known: dict[int, Any] = {}
         self._numbers = itertools.count()
-        self._lock, self._ends = threading.Lock(), threading.Event()
-        self._threads = [threading.Thread(target=self._run) for _ in range(_CLIENTS)]
+        super().__init__(_CLIENTS, self._run)
         self.latencies_ms: list[float] = []
         self.wrong: list[str] = []
         self.statuses: Counter[int] = Counter()
-
-    def __enter__(self) -> "Clients":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
 
     def take(self) -> tuple[list[float], int]:
         """Return the latencies since the last call, and how many wrong answers there were so far."""
@@ -113,7 +102,7 @@ class Clients:
             taken, self.latencies_ms = self.latencies_ms, []
             return taken, len(self.wrong)
 
-    def _run(self) -> None:
+    def _run(self, _: int) -> None:
         connection, next_at = self._served.connect(), time.monotonic()
         while not self._ends.wait(max(0.0, next_at - time.monotonic())):
             next_at = max(next_at + self._pause_s, time.monotonic() - 1)

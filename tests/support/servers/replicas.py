@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.support.servers.client_threads import ClientThreads
 
 ROOT = Path(__file__).parents[3]
 _START_S = 400  # of a replica, on a machine with other work
@@ -135,32 +136,20 @@ def _wait_for(port: int) -> None:
     raise AssertionError("haproxy does not listen")
 
 
-class Load:
+class Load(ClientThreads):
     """Clients with kept connections, none of which repeats a request: each failure counts."""
 
     def __init__(self, port: int, image: bytes, clients: int = 8, pause_s: float = 0.02) -> None:
         self._port, self._image, self._pause_s = port, image, pause_s
-        self._ends = threading.Event()
-        self._lock = threading.Lock()
         self.outcomes: Counter[str] = Counter()
         self.connections = 0
-        self._threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ends.set()
-        for thread in self._threads:
-            thread.join()
+        super().__init__(clients, self._run)
 
     @property
     def failures(self) -> dict[str, int]:
         return {outcome: count for outcome, count in self.outcomes.items() if outcome != "200"}
 
-    def _run(self) -> None:
+    def _run(self, _: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
         while not self._ends.wait(self._pause_s):
             is_new = connection.sock is None

@@ -1,7 +1,7 @@
 """The original archives of CIFAR-10 and CIFAR-100, in their Python and binary versions, as images in class folders.
 
-The Python version consists of pickles. They are read by an unpickler that knows nothing but numpy's arrays, so that a
-file of unknown origin cannot run code.
+The Python version consists of pickles. The unpickler accepts only numpy's arrays, so that a file of unknown origin
+cannot run code.
 """
 
 import io

@@ -3,7 +3,7 @@
 A verdict is computed: a difference counts when it exceeds its noise (`training.report.noise`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from training.report import numbers
 from training.report.content import Claim, Verdict
@@ -15,6 +15,7 @@ from training.report.numbers import Comparison
 from training.report.paper_figures import paper_shortcut_spread
 from training.report.runs import Run
 from training.report.tables import budget
+from training.runs.record import ErrorsRecord
 
 DEPTH_FIGURE, GRADIENT_FIGURE, SHORTCUT_FIGURE, COST_FIGURE = "curves", "gradients", "shortcuts", "costs"
 _VANISHED = 0.01  # a first layer whose gradient, relative to its weights, is below this share of the last layer's
@@ -55,22 +56,24 @@ def _verdict(found: Difference, *, is_higher: bool) -> Verdict:
 
 
 def _deeper_is_worse(comparison: Comparison) -> Claim:
-    statement = "Deeper is worse for plain networks."
-    deep, shallow = _runs(comparison, "plain56"), _runs(comparison, "plain20")
-    found = difference(deep, shallow, errors_in_test)
-    if found is None:
-        return _unmeasured(statement, DEPTH_FIGURE)
     explanation = f"Test error of plain-56 above plain-20, after {_at(comparison)}."
-    return Claim(statement, _verdict(found, is_higher=True), str(found), explanation, found.source, DEPTH_FIGURE)
+    return _of_plain_networks(comparison, "Deeper is worse for plain networks.", errors_in_test, explanation)
 
 
 def _not_overfitting(comparison: Comparison) -> Claim:
     statement = "The reason is not overfitting: the training error is higher, too."
-    deep, shallow = _runs(comparison, "plain56"), _runs(comparison, "plain20")
-    found = difference(deep, shallow, errors_in_training)
+    gaps = _gaps(_runs(comparison, "plain56"), _runs(comparison, "plain20"))
+    explanation = f"Training error of plain-56 above plain-20.{gaps}"
+    return _of_plain_networks(comparison, statement, errors_in_training, explanation)
+
+
+def _of_plain_networks(
+    comparison: Comparison, statement: str, errors: Callable[[Run], ErrorsRecord | None], explanation: str
+) -> Claim:
+    """Return the claim that plain-56 has more of these errors than plain-20."""
+    found = difference(_runs(comparison, "plain56"), _runs(comparison, "plain20"), errors)
     if found is None:
         return _unmeasured(statement, DEPTH_FIGURE)
-    explanation = f"Training error of plain-56 above plain-20.{_gaps(deep, shallow)}"
     return Claim(statement, _verdict(found, is_higher=True), str(found), explanation, found.source, DEPTH_FIGURE)
 
 
